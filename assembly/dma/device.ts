@@ -1,0 +1,128 @@
+/** Device records: what a policy compiled to plain fields. */
+
+import { CTX_DEVICES, CTX_MAX_DEVICES, CTX_NDEVICES } from "../layout/context.ts";
+import {
+	DEVICE_BUS_LIMIT,
+	DEVICE_BYTES,
+	DEVICE_BYTES_BACK,
+	DEVICE_DIRECT_MAPS,
+	DEVICE_DMA_MASK,
+	DEVICE_FLAGS,
+	DEVICE_FORCE_BOUNCE,
+	DEVICE_MIN_ALIGN_MASK,
+	DEVICE_NON_COHERENT,
+	DEVICE_POOL,
+	DEVICE_PRIVATE_BITS,
+	DEVICE_SEG_BOUNDARY,
+	DEVICE_SHARED_BITS,
+	DEVICE_SHARED_CLEAR,
+} from "../layout/device.ts";
+import { IO_TLB_MAX_MAPPING, IO_TLB_SIZE } from "../layout/pool.ts";
+import { BAD_ARGUMENT, BAD_DEVICE, BAD_POOL, CONTEXT_FULL, OK } from "../layout/status.ts";
+import { context } from "../memory/context.ts";
+import { poolAt } from "../swiotlb/pool.ts";
+
+/** ptr of device number `index`, or 0. */
+export function deviceAt(index: i32): usize {
+	if (u32(index) >= load<u32>(context(), CTX_NDEVICES)) return 0;
+	return context() + load<u32>(context(), CTX_DEVICES) + index * DEVICE_BYTES;
+}
+
+/**
+ * Adds a device that reaches every address. @param pool its pool's number, or -1
+ * @returns its number, or BAD_ARGUMENT, BAD_POOL or CONTEXT_FULL
+ */
+export function deviceAdd(pool: i32, flags: u32, minAlignMask: u32): i32 {
+	const number = load<u32>(context(), CTX_NDEVICES);
+	if (number === load<u32>(context(), CTX_MAX_DEVICES)) return CONTEXT_FULL;
+	store<u32>(context(), number + 1, CTX_NDEVICES);
+	memory.fill(deviceAt(number), 0, DEVICE_BYTES);
+	store<u64>(deviceAt(number), u64.MAX_VALUE, DEVICE_DMA_MASK);
+	const status = deviceSet(number, pool, flags, minAlignMask);
+	if (status !== OK) {
+		store<u32>(context(), number, CTX_NDEVICES);
+		return status;
+	}
+	return number;
+}
+
+/** Changes a device's pool, flags and min_align_mask. @returns OK, BAD_DEVICE, BAD_ARGUMENT or BAD_POOL; then nothing has changed */
+export function deviceSet(index: i32, pool: i32, flags: u32, minAlignMask: u32): i32 {
+	const device = deviceAt(index);
+	if (device === 0) return BAD_DEVICE;
+	if ((flags & ~(DEVICE_FORCE_BOUNCE | DEVICE_NON_COHERENT)) !== 0) return BAD_ARGUMENT;
+	if (pool !== -1 && poolAt(pool) === 0) return BAD_POOL;
+	store<i32>(device, pool, DEVICE_POOL);
+	store<u32>(device, flags, DEVICE_FLAGS);
+	store<u32>(device, minAlignMask, DEVICE_MIN_ALIGN_MASK);
+	return OK;
+}
+
+/**
+ * Sets one of a device's 64-bit fields from two halves.
+ * @param field DEVICE_DMA_MASK .. DEVICE_SHARED_CLEAR
+ * @returns OK, BAD_DEVICE, or BAD_ARGUMENT: no such field, or a boundary that is not 2^k - 1
+ */
+export function deviceSet64(index: i32, field: u32, low: u32, high: u32): i32 {
+	const device = deviceAt(index);
+	if (device === 0) return BAD_DEVICE;
+	if (field > u32(DEVICE_SHARED_CLEAR) || (field & 7) !== 0) return BAD_ARGUMENT;
+	const value = u64(low) | (u64(high) << 32);
+	if (field === u32(DEVICE_SEG_BOUNDARY) && (value & (value + 1)) !== 0) return BAD_ARGUMENT;
+	store<u64>(device + field, value);
+	return OK;
+}
+
+/** The segment boundary mask that the search uses: unset means none. Linux 6.12 include/linux/dma-mapping.h, dma_get_seg_boundary. */
+export function segBoundaryOf(device: usize): u64 {
+	const mask = load<u64>(device, DEVICE_SEG_BOUNDARY);
+	return mask === 0 ? u64.MAX_VALUE : mask;
+}
+
+/** Whether every byte of [dma, dma + bytes) is within the mask and the bus limit. Linux 6.12 include/linux/dma-direct.h, dma_capable. */
+export function dmaCapable(device: usize, dma: u64, bytes: u32): bool {
+	const mask = load<u64>(device, DEVICE_DMA_MASK);
+	const limit = load<u64>(device, DEVICE_BUS_LIMIT);
+	return dma + bytes - 1 <= (limit === 0 ? mask : mask === 0 ? limit : min(mask, limit));
+}
+
+/** The gpa behind a DMA address: both encodings stripped. */
+export function gpaOf(device: usize, dma: u64): u64 {
+	return dma & ~(load<u64>(device, DEVICE_PRIVATE_BITS) | load<u64>(device, DEVICE_SHARED_BITS));
+}
+
+/**
+ * Largest mapping that the device can be promised, dma_max_mapping_size: limited only where it may have to bounce.
+ * Linux 6.12 kernel/dma/direct.c, dma_direct_max_mapping_size; kernel/dma/swiotlb.c, swiotlb_max_mapping_size.
+ * @param required highest DMA address that all of RAM needs
+ * @returns bytes; 2^31 - 1 stands for no limit; or BAD_DEVICE
+ */
+export function deviceMaxMappingBytes(index: i32, required: u64): i32 {
+	const device = deviceAt(index);
+	if (device === 0) return BAD_DEVICE;
+	const forced = (load<u32>(device, DEVICE_FLAGS) & DEVICE_FORCE_BOUNCE) !== 0;
+	if (load<i32>(device, DEVICE_POOL) < 0 || (!forced && dmaCapable(device, required, 1))) return i32.MAX_VALUE;
+	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
+	const lost = (u64(alignMask) + (IO_TLB_SIZE - 1)) & ~u64(IO_TLB_SIZE - 1);
+	return lost >= IO_TLB_MAX_MAPPING ? 0 : i32(IO_TLB_MAX_MAPPING - u32(lost));
+}
+
+/** Sets a device's counters to 0. @returns OK or BAD_DEVICE */
+export function deviceResetCounters(index: i32): i32 {
+	const device = deviceAt(index);
+	if (device === 0) return BAD_DEVICE;
+	memory.fill(device + DEVICE_DIRECT_MAPS, 0, DEVICE_BYTES_BACK + 8 - DEVICE_DIRECT_MAPS);
+	return OK;
+}
+
+/** Adds to a device's 32-bit counter. */
+export function countMap(device: usize, counter: usize): void {
+	if (COCO_THREADS) atomic.add<u32>(device + counter, 1);
+	else store<u32>(device + counter, load<u32>(device + counter) + 1);
+}
+
+/** Adds to a device's 64-bit counter. */
+export function countBytes(device: usize, counter: usize, bytes: u32): void {
+	if (COCO_THREADS) atomic.add<u64>(device + counter, bytes);
+	else store<u64>(device + counter, load<u64>(device + counter) + bytes);
+}

@@ -1,0 +1,6 @@
+/** Build switches: integer constants that `asc --use NAME=VALUE` supplies (asconfig.json), folded at compile time. */
+
+/** 1: shared memory, area locks and atomic totals. */
+declare const COCO_THREADS: i32;
+/** 1: the kernel's list algorithm in place of the bitmaps. */
+declare const COCO_REFERENCE: i32;

@@ -1,0 +1,162 @@
+/**
+ * The ABI: every export of the engine, and nothing else. Addresses are f64 (whole numbers below 2^52), sizes, flags and
+ * numbers i32; a result below 0 is a status (layout/status.ts). An instance works on one context: contextInit or
+ * contextAttach comes first, then the regions, then ramSeal, then pools and devices.
+ */
+import { deviceAt, deviceMaxMappingBytes } from "./dma/device.ts";
+import { bounce, bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
+import { DEVICE_MIN_ALIGN_MASK, DEVICE_POOL, FROM_DEVICE } from "./layout/device.ts";
+import { POOL_NSLABS } from "./layout/pool.ts";
+import { BAD_ARGUMENT, BAD_DEVICE, BAD_DIRECTION, BAD_POOL, BAD_SIZE, NOT_MAPPED } from "./layout/status.ts";
+import { ramFill, ramRead, ramWrite } from "./memory/access.ts";
+import { addressOf } from "./memory/address.ts";
+import { contextAttach, takeBlock } from "./memory/context.ts";
+import { pageState, rangeState } from "./memory/pages.ts";
+import { rangePtr, regionAdd, regionsChanged } from "./memory/regions.ts";
+import { bounceUnmap, poolHolds } from "./swiotlb/bounce.ts";
+import { poolAdd, poolAt, poolListCount, poolLongestFreeRun, rangeConvert } from "./swiotlb/pool.ts";
+
+export { deviceAdd, deviceResetCounters, deviceSet, deviceSet64 } from "./dma/device";
+export { dmaMapSg, dmaUnmapSg } from "./dma/scatter";
+export { contextInit, contextUsedBytes, ramPages } from "./memory/context";
+export { pagesInState, ramSeal } from "./memory/pages";
+export { regionMove } from "./memory/regions";
+export { replayRun } from "./replay/run";
+export { allowBlocking } from "./swiotlb/lock";
+export { poolResetHiwater, poolsMoved } from "./swiotlb/pool";
+
+/** As contextAttach; the instance forgets what it knew of an earlier context. */
+export function attach(ptr: usize): i32 {
+	regionsChanged();
+	return contextAttach(ptr);
+}
+
+/** Takes a zeroed block of the context for lists and plans. @returns its offset from the context base, or CONTEXT_FULL as 0 */
+export function scratchTake(bytes: u32): u32 {
+	return takeBlock(bytes);
+}
+
+/** regionAdd (memory/regions.ts). */
+export function ramAddRegion(gpa: f64, bytes: f64, ptr: usize): i32 {
+	if (!(bytes > 0 && bytes < 4294967296)) return BAD_ARGUMENT;
+	return regionAdd(addressOf(gpa), u64(bytes), ptr);
+}
+
+/** rangeState (memory/pages.ts). */
+export function ramRangeState(gpa: f64, bytes: i32): i32 {
+	return bytes <= 0 ? BAD_SIZE : rangeState(addressOf(gpa), bytes);
+}
+
+/** State of one page, PAGE_*, or OUTSIDE_RAM. */
+export function ramPageState(gpa: f64): i32 {
+	return pageState(addressOf(gpa));
+}
+
+/** rangeConvert (swiotlb/pool.ts). */
+export function ramConvert(gpa: f64, bytes: i32, state: i32): i32 {
+	return bytes <= 0 ? BAD_SIZE : rangeConvert(addressOf(gpa), bytes, state);
+}
+
+/** ramRead (memory/access.ts). */
+export function ramReadTo(gpa: f64, bytes: i32, to: usize): i32 {
+	return ramRead(addressOf(gpa), bytes, to);
+}
+
+/** ramWrite (memory/access.ts). */
+export function ramWriteFrom(gpa: f64, bytes: i32, from: usize): i32 {
+	return ramWrite(addressOf(gpa), bytes, from);
+}
+
+/** ramFill (memory/access.ts). */
+export function ramFillWith(gpa: f64, bytes: i32, value: i32): i32 {
+	return ramFill(addressOf(gpa), bytes, value);
+}
+
+/** ptr of a range in one region, or -1: for views, which a memory.grow ends. */
+export function ramPtr(gpa: f64, bytes: f64): f64 {
+	const ptr = rangePtr(addressOf(gpa), u64(bytes));
+	return ptr === usize.MAX_VALUE ? -1 : f64(ptr);
+}
+
+/** poolAdd (swiotlb/pool.ts). */
+export function poolCreate(start: f64, nslabs: u32, nareas: u32): i32 {
+	return poolAdd(addressOf(start), nslabs, nareas);
+}
+
+/** ptr of a pool's record (layout/pool.ts), or 0. */
+export function poolPtr(index: i32): usize {
+	return poolAt(index);
+}
+
+/** ptr of a device's record (layout/device.ts), or 0. */
+export function devicePtr(index: i32): usize {
+	return deviceAt(index);
+}
+
+/** A slot's `list` (swiotlb/pool.ts), or BAD_POOL or BAD_ARGUMENT. */
+export function poolSlotList(index: i32, slot: u32): i32 {
+	const pool = poolAt(index);
+	if (pool === 0) return BAD_POOL;
+	return slot < load<u32>(pool, POOL_NSLABS) ? poolListCount(pool, slot) : BAD_ARGUMENT;
+}
+
+/** Longest run of free slots, 0 .. 128, or BAD_POOL. */
+export function poolFreeRun(index: i32): i32 {
+	const pool = poolAt(index);
+	return pool === 0 ? BAD_POOL : poolLongestFreeRun(pool);
+}
+
+/** deviceMaxMappingBytes (dma/device.ts). required: highest gpa of RAM */
+export function deviceMaxMapping(device: i32, required: f64): i32 {
+	return deviceMaxMappingBytes(device, addressOf(required));
+}
+
+/** dmaMap (dma/map.ts). */
+export function mapSingle(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32): f64 {
+	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu));
+}
+
+/** dmaUnmap (dma/map.ts). */
+export function unmapSingle(device: i32, dma: f64, bytes: i32, dir: i32, attrs: u32): i32 {
+	return dmaUnmap(device, addressOf(dma), bytes, dir, attrs);
+}
+
+/** dmaSyncForDevice (dma/map.ts). */
+export function syncForDevice(device: i32, dma: f64, bytes: i32, dir: i32): i32 {
+	return dmaSyncForDevice(device, addressOf(dma), bytes, dir);
+}
+
+/** dmaSyncForCpu (dma/map.ts). */
+export function syncForCpu(device: i32, dma: f64, bytes: i32, dir: i32): i32 {
+	return dmaSyncForCpu(device, addressOf(dma), bytes, dir);
+}
+
+/** Maps through the pool whatever the decision would be: swiotlb_map. Results as mapSingle, the address encoded. */
+export function swiotlbMap(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32): f64 {
+	const record = deviceAt(device);
+	if (record === 0) return BAD_DEVICE;
+	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
+	if (bytes <= 0) return BAD_SIZE;
+	return f64(bounce(device, record, addressOf(gpa), bytes, 0, dir, cpu));
+}
+
+/** Linux's swiotlb_tbl_map_single: slots and copy in, no mask check, no encoding. @returns the bounce address or a status */
+export function swiotlbTblMap(device: i32, gpa: f64, bytes: i32, allocAlignMask: u32, dir: i32, cpu: u32): f64 {
+	const record = deviceAt(device);
+	if (record === 0) return BAD_DEVICE;
+	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
+	if (bytes <= 0) return BAD_SIZE;
+	return f64(bounceSlots(device, record, addressOf(gpa), bytes, allocAlignMask, dir, cpu));
+}
+
+/** Linux's swiotlb_tbl_unmap_single: size and direction are taken as given. @returns bytes copied back or a status */
+export function swiotlbTblUnmap(device: i32, tlb: f64, bytes: i32, dir: i32, attrs: u32): i32 {
+	const record = deviceAt(device);
+	if (record === 0) return BAD_DEVICE;
+	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
+	if (bytes <= 0) return BAD_SIZE;
+	const pool = poolAt(load<i32>(record, DEVICE_POOL));
+	const gpa = addressOf(tlb);
+	if (pool === 0 || !poolHolds(pool, gpa)) return NOT_MAPPED;
+	return bounceUnmap(pool, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));
+}

@@ -1,0 +1,90 @@
+/**
+ * A bounce pool: Linux's `struct io_tlb_pool`, with bitmaps in place of the slots' `list` counters.
+ *
+ *   pool record | areas (one 64-byte line each) | segments | summary | records     (| list slots: reference build)
+ */
+import { alignBlock } from "./context.ts";
+
+/** One slot is 2 KiB (Linux 6.12 include/linux/swiotlb.h, IO_TLB_SHIFT). */
+export const IO_TLB_SHIFT: u32 = 11;
+export const IO_TLB_SIZE: u32 = 2048;
+/** Slots of a segment; no mapping crosses a segment (IO_TLB_SEGSIZE). */
+export const IO_TLB_SEGSIZE: u32 = 128;
+/** Largest mapping without any mask: 256 KiB. */
+export const IO_TLB_MAX_MAPPING: u32 = 262144;
+
+export const POOL_START: usize = 0;
+/** First gpa behind the pool. */
+export const POOL_END: usize = 8;
+/** ptr of the pool's first byte relative to the context base. */
+export const POOL_DELTA: usize = 16;
+export const POOL_NSLABS: usize = 20;
+export const POOL_NAREAS: usize = 24;
+export const POOL_AREA_NSLABS: usize = 28;
+/** log2 of the slots of an area, or 31 with a single area. */
+export const POOL_AREA_SHIFT: usize = 32;
+export const POOL_AREAS: usize = 36;
+export const POOL_SEGMENTS: usize = 40;
+export const POOL_SUMMARY: usize = 44;
+export const POOL_RECORDS: usize = 48;
+export const POOL_LIST: usize = 52;
+export const POOL_TOTAL_USED: usize = 56;
+export const POOL_HIWATER: usize = 60;
+/** Maps that found no run of slots. */
+export const POOL_FAILED_FULL: usize = 64;
+/** Maps that needed more than a segment. */
+export const POOL_FAILED_LARGE: usize = 68;
+/** Of the last failed map: slots wanted, slots used in the pool, longest free run. */
+export const POOL_FAILED_SLOTS: usize = 72;
+export const POOL_FAILED_USED: usize = 76;
+export const POOL_FAILED_RUN: usize = 80;
+export const POOL_HEADER_BYTES: u32 = 128;
+
+export const AREA_LOCK: usize = 0;
+export const AREA_USED: usize = 4;
+/** Where the next search starts, relative to the area. */
+export const AREA_INDEX: usize = 8;
+export const AREA_SHIFT: u32 = 6;
+
+/** A segment: 128 bits "free", then 128 bits "a mapping's tlb address lies in this slot". */
+export const SEGMENT_FREE: usize = 0;
+export const SEGMENT_FREE_HIGH: usize = 8;
+export const SEGMENT_HEAD: usize = 16;
+export const SEGMENT_HEAD_HIGH: usize = 24;
+export const SEGMENT_SHIFT: u32 = 5;
+
+/** A mapping's record, at the slot of its tlb address: u64 orig and owner, u64 packed sizes. */
+export const RECORD_ORIG: usize = 0;
+export const RECORD_SIZES: usize = 8;
+export const RECORD_SHIFT: u32 = 4;
+/** RECORD_ORIG: orig_addr in the low 52 bits, the owner's device number above. */
+export const OWNER_SHIFT: u64 = 52;
+export const MAX_OWNERS: u32 = 4096;
+/** RECORD_SIZES, from bit 0: allocated bytes (19), mapped bytes (19), offset in the slot (11), pre-padding slots (7), direction (2). */
+export const SIZES_MAPPED_SHIFT: u64 = 19;
+export const SIZES_OFFSET_SHIFT: u64 = 38;
+export const SIZES_PAD_SHIFT: u64 = 49;
+export const SIZES_DIR_SHIFT: u64 = 56;
+export const SIZES_BYTES_MASK: u64 = 0x7ffff;
+export const SIZES_OFFSET_MASK: u64 = 0x7ff;
+export const SIZES_PAD_MASK: u64 = 0x7f;
+
+/** A slot of the reference build (Linux 6.12 `struct io_tlb_slot`): u64 orig_addr, u32 alloc_size, u16 list, u16 pad_slots. */
+export const LIST_ORIG: usize = 0;
+export const LIST_ALLOC_SIZE: usize = 8;
+export const LIST_COUNT: usize = 12;
+export const LIST_PAD: usize = 14;
+export const LIST_SHIFT: u32 = 4;
+
+/** Context bytes that a pool of `nslabs` slots and `nareas` areas needs. */
+export function poolBytes(nslabs: u32, nareas: u32, reference: boolean): u32 {
+	const segments = nslabs >>> 7;
+	return (
+		POOL_HEADER_BYTES +
+		alignBlock(nareas << AREA_SHIFT) +
+		alignBlock(segments << SEGMENT_SHIFT) +
+		alignBlock(segments + 16) +
+		alignBlock(nslabs << RECORD_SHIFT) +
+		(reference ? alignBlock(nslabs << LIST_SHIFT) : 0)
+	);
+}

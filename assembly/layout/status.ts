@@ -1,0 +1,42 @@
+/**
+ * Status codes of the engine: the reserved range is -1 .. -255, so any result < 0 is a status and any result >= 0 a value.
+ * The texts that people read stand in src/status.ts.
+ */
+
+export const OK: i32 = 0;
+/** The range, or part of it, is in no RAM region. */
+export const OUTSIDE_RAM: i32 = -1;
+/** A length of 0 bytes, or above 2^31 - 1. */
+export const BAD_SIZE: i32 = -2;
+/** A direction that is not BIDIRECTIONAL, TO_DEVICE or FROM_DEVICE. */
+export const BAD_DIRECTION: i32 = -3;
+/** Private and shared pages in one range that is to have one DMA address. */
+export const MIXED_PAGES: i32 = -4;
+/** A page of the range is in transition or leaked. */
+export const BLOCKED_PAGES: i32 = -5;
+/** The encoded DMA address exceeds the device's mask or bus limit. */
+export const BEYOND_MASK: i32 = -6;
+/** No run of free slots fits. */
+export const POOL_FULL: i32 = -7;
+/** The request needs more than IO_TLB_SEGSIZE slots. */
+export const OVER_MAX_MAPPING: i32 = -8;
+/** The device must bounce and has no pool. */
+export const NO_POOL: i32 = -9;
+/** The address is no live mapping, or lies outside its bytes. */
+export const NOT_MAPPED: i32 = -10;
+/** An unmap whose size, direction or device is not that of the map. */
+export const MISMATCH: i32 = -11;
+/** No device of that number. */
+export const BAD_DEVICE: i32 = -12;
+/** No pool of that number. */
+export const BAD_POOL: i32 = -13;
+/** The context area has no room left for the record. */
+export const CONTEXT_FULL: i32 = -14;
+/** A set-up argument outside its range. */
+export const BAD_ARGUMENT: i32 = -15;
+/** A region or pool that overlaps another one. */
+export const OVERLAP: i32 = -16;
+/** A page conversion inside a live pool. */
+export const POOL_PAGES: i32 = -17;
+/** The memory at the context base is no context of this version. */
+export const BAD_CONTEXT: i32 = -18;

@@ -1,0 +1,136 @@
+/**
+ * The kernel's list algorithm, written from its rule for comparison: build `reference` only, never in a release binary.
+ * Linux 6.12 kernel/dma/swiotlb.c. A slot's `list` is 0 when used, else the number of free slots from it to the end of
+ * its run or of its 128-slot segment.
+ */
+import {
+	AREA_INDEX,
+	IO_TLB_SEGSIZE,
+	IO_TLB_SHIFT,
+	IO_TLB_SIZE,
+	LIST_ALLOC_SIZE,
+	LIST_COUNT,
+	LIST_ORIG,
+	LIST_PAD,
+	LIST_SHIFT,
+	POOL_LIST,
+	POOL_NSLABS,
+	POOL_START,
+} from "../layout/pool.ts";
+import { context } from "../memory/context.ts";
+
+/** orig_addr of a slot that belongs to no mapping, or is padding. */
+const INVALID: u64 = u64.MAX_VALUE;
+
+function slotAt(pool: usize, slot: u32): usize {
+	return context() + load<u32>(pool, POOL_LIST) + (slot << LIST_SHIFT);
+}
+
+function count(pool: usize, slot: u32): u32 {
+	return load<u16>(slotAt(pool, slot), LIST_COUNT);
+}
+
+/** Every slot free. */
+export function listInit(pool: usize): void {
+	const n = load<u32>(pool, POOL_NSLABS);
+	for (let slot: u32 = 0; slot < n; slot++) {
+		store<u16>(slotAt(pool, slot), u16(IO_TLB_SEGSIZE - (slot & (IO_TLB_SEGSIZE - 1))), LIST_COUNT);
+		store<u64>(slotAt(pool, slot), INVALID, LIST_ORIG);
+	}
+}
+
+/** Parameters and result as searchArea (swiotlb/search.ts): the walk over candidates, one by one. */
+export function listSearchArea(
+	pool: usize,
+	area: usize,
+	areaBase: u32,
+	areaSlots: u32,
+	orig: u64,
+	n: u32,
+	alignMask: u32,
+	origMask: u32,
+	boundaryMask: u64,
+): i32 {
+	const table = load<u64>(pool, POOL_START) & boundaryMask;
+	const tableSlots = (table + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
+	const slotsMask = boundaryMask >> IO_TLB_SHIFT;
+	const stride = (max(alignMask, origMask) >> IO_TLB_SHIFT) + 1;
+	let at = load<u32>(area, AREA_INDEX);
+	let looked: u32 = 0;
+	while (looked < areaSlots) {
+		const address = table + (u64(areaBase + at) << IO_TLB_SHIFT);
+		let step = stride;
+		if ((address & alignMask) !== 0 || (orig !== 0 && (address & origMask) !== (orig & origMask))) step = 1;
+		else if (((tableSlots + areaBase + at) & slotsMask) + n <= slotsMask + 1 && count(pool, areaBase + at) >= n)
+			return at;
+		at += step;
+		if (at >= areaSlots) at = 0;
+		looked += step;
+	}
+	return -1;
+}
+
+/**
+ * Marks n slots from `slot` used, and shortens the runs to their left inside the segment.
+ * @param offset offset of the mapping in its first slot (bytes)
+ */
+export function listClaim(pool: usize, slot: u32, n: u32, pad: u32, orig: u64, allocBytes: u32, offset: u32): void {
+	for (let i: u32 = 0; i < n; i++) {
+		store<u16>(slotAt(pool, slot + i), 0, LIST_COUNT);
+		store<u32>(slotAt(pool, slot + i), allocBytes - offset - (i << IO_TLB_SHIFT), LIST_ALLOC_SIZE);
+	}
+	let run: u16 = 0;
+	for (let left = slot; (left & (IO_TLB_SEGSIZE - 1)) !== 0 && count(pool, left - 1) !== 0; left--) {
+		store<u16>(slotAt(pool, left - 1), ++run, LIST_COUNT);
+	}
+	store<u16>(slotAt(pool, slot + pad), u16(pad), LIST_PAD);
+	for (let i: u32 = pad; i < n; i++) {
+		store<u64>(slotAt(pool, slot + i), orig + (u64(i - pad) << IO_TLB_SHIFT), LIST_ORIG);
+	}
+}
+
+/** Marks a mapping's slots free and lengthens the runs to their left. @returns how many, 0 when none starts at `head` */
+export function listRelease(pool: usize, head: u32, offset: u32): u32 {
+	if (!listMapped(pool, head)) return 0;
+	const pad: u32 = load<u16>(slotAt(pool, head), LIST_PAD);
+	const slot = head - pad;
+	const n = (load<u32>(slotAt(pool, slot), LIST_ALLOC_SIZE) + offset + IO_TLB_SIZE - 1) >> IO_TLB_SHIFT;
+	const end = slot + n;
+	let run = (end & (IO_TLB_SEGSIZE - 1)) !== 0 ? count(pool, end) : 0;
+	for (let i = end; i > slot; i--) {
+		const at = slotAt(pool, i - 1);
+		store<u16>(at, u16(++run), LIST_COUNT);
+		store<u64>(at, INVALID, LIST_ORIG);
+		store<u32>(at, 0, LIST_ALLOC_SIZE);
+		store<u16>(at, 0, LIST_PAD);
+	}
+	for (let left = slot; (left & (IO_TLB_SEGSIZE - 1)) !== 0 && count(pool, left - 1) !== 0; left--) {
+		store<u16>(slotAt(pool, left - 1), u16(++run), LIST_COUNT);
+	}
+	return n;
+}
+
+/** Whether a slot holds bytes of a mapping. */
+export function listMapped(pool: usize, slot: u32): bool {
+	return load<u64>(slotAt(pool, slot), LIST_ORIG) !== INVALID;
+}
+
+/** As originOf (swiotlb/mapping.ts). */
+export function listOrigin(pool: usize, slot: u32, tlb: u64, minAlignMask: u32): u64 {
+	const orig = load<u64>(slotAt(pool, slot), LIST_ORIG);
+	return orig + (tlb & (IO_TLB_SIZE - 1)) - (orig & minAlignMask & (IO_TLB_SIZE - 1));
+}
+
+/** As remainingOf (swiotlb/mapping.ts). */
+export function listRemaining(pool: usize, slot: u32, tlb: u64, minAlignMask: u32): u32 {
+	const at = slotAt(pool, slot);
+	return (
+		load<u32>(at, LIST_ALLOC_SIZE) -
+		((u32(tlb) & (IO_TLB_SIZE - 1)) - (load<u32>(at, LIST_ORIG) & minAlignMask & (IO_TLB_SIZE - 1)))
+	);
+}
+
+/** A slot's `list`. */
+export function listCount(pool: usize, slot: u32): u32 {
+	return count(pool, slot);
+}

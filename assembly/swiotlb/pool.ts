@@ -1,0 +1,207 @@
+/** Pools: making them out of guest RAM, and what can be asked about them. */
+
+import { alignBlock, CTX_MAX_POOLS, CTX_NPOOLS, CTX_POOLS, PAGE_SHARED, PAGE_SIZE } from "../layout/context.ts";
+import {
+	AREA_SHIFT,
+	IO_TLB_SEGSIZE,
+	IO_TLB_SHIFT,
+	POOL_AREA_NSLABS,
+	POOL_AREA_SHIFT,
+	POOL_AREAS,
+	POOL_DELTA,
+	POOL_END,
+	POOL_FAILED_FULL,
+	POOL_FAILED_LARGE,
+	POOL_FAILED_RUN,
+	POOL_FAILED_SLOTS,
+	POOL_FAILED_USED,
+	POOL_HEADER_BYTES,
+	POOL_HIWATER,
+	POOL_LIST,
+	POOL_NAREAS,
+	POOL_NSLABS,
+	POOL_RECORDS,
+	POOL_SEGMENTS,
+	POOL_START,
+	POOL_SUMMARY,
+	POOL_TOTAL_USED,
+	poolBytes,
+	RECORD_SHIFT,
+	SEGMENT_FREE,
+	SEGMENT_FREE_HIGH,
+	SEGMENT_SHIFT,
+} from "../layout/pool.ts";
+import {
+	BAD_ARGUMENT,
+	BAD_POOL,
+	CONTEXT_FULL,
+	OK,
+	OUTSIDE_RAM,
+	OVER_MAX_MAPPING,
+	OVERLAP,
+	POOL_PAGES,
+} from "../layout/status.ts";
+import { context, ramPages, takeBlock } from "../memory/context.ts";
+import { rangeSetState, rangeUsable } from "../memory/pages.ts";
+import { NO_PTR, rangePtr } from "../memory/regions.ts";
+import { listCount, listInit } from "../reference/list.ts";
+import { lockArea, unlockArea } from "./lock.ts";
+import { segmentOf } from "./mapping.ts";
+import { freeUpwards, longestRun, startsHigh, startsLow } from "./segment.ts";
+import { areaAt } from "./slots.ts";
+
+/** ptr of pool number `index`, or 0. */
+export function poolAt(index: i32): usize {
+	if (u32(index) >= load<u32>(context(), CTX_NPOOLS)) return 0;
+	return context() + load<u32>(context() + load<u32>(context(), CTX_POOLS) + (index << 2));
+}
+
+/** Whether any byte of [gpa, gpa + bytes) belongs to a pool. */
+export function poolOverlaps(gpa: u64, bytes: u64): bool {
+	const n = load<u32>(context(), CTX_NPOOLS);
+	for (let i: u32 = 0; i < n; i++) {
+		const pool = poolAt(i);
+		if (gpa < load<u64>(pool, POOL_END) && gpa + bytes > load<u64>(pool, POOL_START)) return true;
+	}
+	return false;
+}
+
+/**
+ * Makes a pool of RAM: its pages become shared and zero. This is the only time that they are zeroed, as in Linux
+ * (6.12 kernel/dma/swiotlb.c, swiotlb_init_io_tlb_pool).
+ * @param start page-aligned gpa; the pool lies in one region
+ * @param nslabs slots: a multiple of 128 per area
+ * @param nareas a power of two; with more than one, the slots of an area are a power of two as well
+ * @returns the pool's number, or BAD_ARGUMENT, OUTSIDE_RAM, OVERLAP, BLOCKED_PAGES or CONTEXT_FULL
+ */
+export function poolAdd(start: u64, nslabs: u32, nareas: u32): i32 {
+	if (ramPages() === 0 || (start & (PAGE_SIZE - 1)) !== 0 || nslabs === 0 || nslabs > 1 << 20) return BAD_ARGUMENT;
+	if (nareas === 0 || (nareas & (nareas - 1)) !== 0 || nareas > nslabs >> 7) return BAD_ARGUMENT;
+	const areaSlots = nslabs / nareas;
+	if (areaSlots * nareas !== nslabs || (areaSlots & (IO_TLB_SEGSIZE - 1)) !== 0) return BAD_ARGUMENT;
+	if (nareas > 1 && (areaSlots & (areaSlots - 1)) !== 0) return BAD_ARGUMENT;
+	const bytes = u64(nslabs) << IO_TLB_SHIFT;
+	const ptr = rangePtr(start, bytes);
+	if (ptr === NO_PTR) return OUTSIDE_RAM;
+	const usable = rangeUsable(start, bytes);
+	if (usable !== OK) return usable;
+	if (poolOverlaps(start, bytes)) return OVERLAP;
+	const number = load<u32>(context(), CTX_NPOOLS);
+	if (number === load<u32>(context(), CTX_MAX_POOLS)) return CONTEXT_FULL;
+
+	const header = takeBlock(poolBytes(nslabs, nareas, COCO_REFERENCE !== 0));
+	if (header === 0) return CONTEXT_FULL;
+	const areas = header + POOL_HEADER_BYTES;
+	const segments = areas + alignBlock(nareas << AREA_SHIFT);
+	const summary = segments + alignBlock((nslabs >> 7) << SEGMENT_SHIFT);
+	const records = summary + alignBlock((nslabs >> 7) + 16);
+	const pool = context() + header;
+	store<u64>(pool, start, POOL_START);
+	store<u64>(pool, start + bytes, POOL_END);
+	store<u32>(pool, u32(ptr - context()), POOL_DELTA);
+	store<u32>(pool, nslabs, POOL_NSLABS);
+	store<u32>(pool, nareas, POOL_NAREAS);
+	store<u32>(pool, areaSlots, POOL_AREA_NSLABS);
+	store<u32>(pool, nareas > 1 ? ctz(areaSlots) : 31, POOL_AREA_SHIFT);
+	store<u32>(pool, areas, POOL_AREAS);
+	store<u32>(pool, segments, POOL_SEGMENTS);
+	store<u32>(pool, summary, POOL_SUMMARY);
+	store<u32>(pool, records, POOL_RECORDS);
+	for (let i: u32 = 0; i < nslabs >> 7; i++) {
+		store<u64>(context() + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE);
+		store<u64>(context() + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE_HIGH);
+	}
+	memory.fill(context() + summary, u8(IO_TLB_SEGSIZE), nslabs >> 7);
+	if (COCO_REFERENCE) {
+		store<u32>(pool, records + alignBlock(nslabs << RECORD_SHIFT), POOL_LIST);
+		listInit(pool);
+	}
+	rangeSetState(start, bytes, PAGE_SHARED);
+	memory.fill(ptr, 0, usize(bytes));
+	store<u32>(context() + load<u32>(context(), CTX_POOLS) + (number << 2), header);
+	store<u32>(context(), number + 1, CTX_NPOOLS);
+	return number;
+}
+
+/** Tells each pool where its RAM now lies: after regionMove. @returns OK or OUTSIDE_RAM */
+export function poolsMoved(): i32 {
+	const n = load<u32>(context(), CTX_NPOOLS);
+	for (let i: u32 = 0; i < n; i++) {
+		const pool = poolAt(i);
+		const ptr = rangePtr(load<u64>(pool, POOL_START), load<u64>(pool, POOL_END) - load<u64>(pool, POOL_START));
+		if (ptr === NO_PTR) return OUTSIDE_RAM;
+		store<u32>(pool, u32(ptr - context()), POOL_DELTA);
+	}
+	return OK;
+}
+
+/** Slot's `list` as Linux keeps it: 0 when used, else the free slots from it to the end of its run or segment. */
+export function poolListCount(pool: usize, slot: u32): u32 {
+	if (COCO_REFERENCE) return listCount(pool, slot);
+	const segment = segmentOf(pool, slot);
+	return freeUpwards(load<u64>(segment, SEGMENT_FREE), load<u64>(segment, SEGMENT_FREE_HIGH), slot & 127);
+}
+
+/** Longest run of free slots in the pool, 0 .. 128, area by area. */
+export function poolLongestFreeRun(pool: usize): u32 {
+	const nareas = load<u32>(pool, POOL_NAREAS);
+	let best: u32 = 0;
+	for (let i: u32 = 0; i < nareas; i++) {
+		const area = areaAt(pool, i);
+		lockArea(area);
+		best = COCO_REFERENCE ? listLongest(pool, i, best) : areaLongest(pool, i, best);
+		unlockArea(area);
+	}
+	return best;
+}
+
+/** The longer of `best` and the area's longest free run. Bounds of the summary that prove too high are corrected. */
+function areaLongest(pool: usize, areaNumber: u32, best: u32): u32 {
+	const perArea = load<u32>(pool, POOL_AREA_NSLABS) >> 7;
+	const summary = context() + load<u32>(pool, POOL_SUMMARY);
+	const end = (areaNumber + 1) * perArea;
+	for (let i = areaNumber * perArea; i < end && best < IO_TLB_SEGSIZE; i++) {
+		const bound = u32(load<u8>(summary + i));
+		if (bound <= best) continue;
+		const segment = segmentOf(pool, i << 7);
+		const low = load<u64>(segment, SEGMENT_FREE);
+		const high = load<u64>(segment, SEGMENT_FREE_HIGH);
+		if ((startsLow(low, high, bound) | startsHigh(high, bound)) !== 0) best = bound;
+		else {
+			const run = longestRun(low, high, 0, bound - 1);
+			store<u8>(summary + i, u8(run));
+			best = max(best, run);
+		}
+	}
+	return best;
+}
+
+function listLongest(pool: usize, areaNumber: u32, best: u32): u32 {
+	const areaSlots = load<u32>(pool, POOL_AREA_NSLABS);
+	const end = (areaNumber + 1) * areaSlots;
+	for (let slot = areaNumber * areaSlots; slot < end; slot++) best = max(best, listCount(pool, slot));
+	return best;
+}
+
+/** Keeps why a map failed. status: POOL_FULL or OVER_MAX_MAPPING; slots: how many it wanted */
+export function poolFailed(pool: usize, status: i32, slots: u32): void {
+	const counter = pool + (status === OVER_MAX_MAPPING ? POOL_FAILED_LARGE : POOL_FAILED_FULL);
+	if (COCO_THREADS) atomic.add<u32>(counter, 1);
+	else store<u32>(counter, load<u32>(counter) + 1);
+	store<u32>(pool, slots, POOL_FAILED_SLOTS);
+	store<u32>(pool, load<u32>(pool, POOL_TOTAL_USED), POOL_FAILED_USED);
+	store<u32>(pool, poolLongestFreeRun(pool), POOL_FAILED_RUN);
+}
+
+/** Sets the high-water mark to 0, as writing 0 to debugfs io_tlb_used_hiwater does. @returns OK or BAD_POOL */
+export function poolResetHiwater(index: i32): i32 {
+	const pool = poolAt(index);
+	if (pool === 0) return BAD_POOL;
+	store<u32>(pool, 0, POOL_HIWATER);
+	return OK;
+}
+
+/** rangeSetState for pages that no pool owns. @returns as rangeSetState, or POOL_PAGES */
+export function rangeConvert(gpa: u64, bytes: u64, state: i32): i32 {
+	return poolOverlaps(gpa, bytes) ? POOL_PAGES : rangeSetState(gpa, bytes, state);
+}

@@ -1,0 +1,22 @@
+const UNITS: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+
+/**
+ * Reads a size: a whole number of bytes, or one with K, M, G or T (powers of 1024; KiB and KB as well, in any case).
+ * @throws RangeError that quotes the text
+ */
+export function parseBytes(size: number | string): number {
+	const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?$/i.exec(String(size).trim());
+	const bytes = match === null ? Number.NaN : Number(match[1]) * (UNITS[(match[2] as string).toUpperCase()] as number);
+	if (!Number.isSafeInteger(bytes)) throw new RangeError(`expected a size such as 4096, 64K or 1.5G, not "${size}"`);
+	return bytes;
+}
+
+/** A size for people: 1.5 GiB, 64 KiB, 12 B. */
+export function formatBytes(bytes: number): string {
+	let value = bytes;
+	for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+		if (value < 1024 || unit === "GiB") return `${Number.isInteger(value) ? value : value.toFixed(1)} ${unit}`;
+		value /= 1024;
+	}
+	return `${bytes} B`;
+}

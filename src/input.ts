@@ -1,0 +1,89 @@
+/** Reading files that somebody else wrote: plain or gzip text, and errors that name the file, line and field. */
+import { readFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
+
+/** No input unpacks to more than this (bytes). */
+const MAX_INPUT_BYTES = 256 * 2 ** 20;
+
+/** Bad input: one line for a person, naming file, line and field where they are known. */
+export class InputError extends Error {
+	override readonly name = "InputError";
+}
+
+/** The text of a file, unpacked if it is gzip. @throws InputError that names the file */
+export function readText(path: string): string {
+	let bytes: Uint8Array;
+	try {
+		bytes = readFileSync(path);
+	} catch (error) {
+		const code = (error as NodeJS.ErrnoException).code;
+		throw new InputError(
+			`${path}: ${code === "ENOENT" ? "no such file" : code === "EISDIR" ? "is a folder" : `cannot be read (${code})`}`,
+		);
+	}
+	if (bytes[0] === 0x1f && bytes[1] === 0x8b) {
+		try {
+			bytes = gunzipSync(bytes, { maxOutputLength: MAX_INPUT_BYTES });
+		} catch (error) {
+			const { code, message } = error as NodeJS.ErrnoException;
+			if (code === "ERR_BUFFER_TOO_LARGE")
+				throw new InputError(`${path}: unpacks to more than ${MAX_INPUT_BYTES} bytes`);
+			throw new InputError(`${path}: torn or damaged gzip (${message})`);
+		}
+	}
+	if (bytes.length > MAX_INPUT_BYTES) throw new InputError(`${path}: is larger than ${MAX_INPUT_BYTES} bytes`);
+	return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
+}
+
+/** One line of a file, split at spaces, whose fields are read with checks. */
+export class Fields {
+	readonly #path: string;
+	readonly #fields: string[];
+	readonly line: number;
+
+	constructor(path: string, line: number, text: string) {
+		this.#path = path;
+		this.line = line;
+		this.#fields = text.trim().split(/\s+/);
+	}
+
+	get count(): number {
+		return this.#fields.length;
+	}
+
+	/** The error that this line's field does not hold what was expected. */
+	error(field: string, expected: string, found?: string): InputError {
+		return new InputError(
+			`${this.#path}:${this.line}: ${field}: expected ${expected}${found === undefined ? "" : `, found "${found}"`}`,
+		);
+	}
+
+	/** @throws InputError when the line ends before the field */
+	text(index: number, name: string): string {
+		const text = this.#fields[index];
+		if (text === undefined) throw this.error(name, "a value", "end of line");
+		return text;
+	}
+
+	/** A decimal whole number in [min, max]. */
+	decimal(index: number, name: string, min: number, max: number): number {
+		const text = this.text(index, name);
+		const value = /^-?\d+$/.test(text) ? Number(text) : Number.NaN;
+		if (!(value >= min && value <= max)) throw this.error(name, `a whole number from ${min} to ${max}`, text);
+		return value;
+	}
+
+	/** A 0x number up to 2^64 - 1. */
+	hex64(index: number, name: string): bigint {
+		const text = this.text(index, name);
+		if (!/^0x[0-9a-f]{1,16}$/i.test(text)) throw this.error(name, "a 0x number of up to 16 digits", text);
+		return BigInt(text);
+	}
+
+	/** A 0x address below 2^52. */
+	address(index: number, name: string): number {
+		const value = this.hex64(index, name);
+		if (value >= 1n << 52n) throw this.error(name, "an address below 2^52", this.text(index, name));
+		return Number(value);
+	}
+}

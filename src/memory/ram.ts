@@ -1,0 +1,122 @@
+/** Guest RAM as its CPU sees it: checked access and page states. */
+import * as layout from "../../assembly/layout/context.ts";
+import { BAD_ARGUMENT } from "../../assembly/layout/status.ts";
+import { hex, orThrow } from "../status.ts";
+import type { Gpa } from "../types.ts";
+import type { Instance } from "../wasm.ts";
+
+/** What the host may do with a page. */
+export const PageState = {
+	Shared: layout.PAGE_SHARED,
+	Private: layout.PAGE_PRIVATE,
+	Hidden: layout.PAGE_HIDDEN,
+	InTransition: layout.PAGE_IN_TRANSITION,
+	Leaked: layout.PAGE_LEAKED,
+} as const;
+export type PageState = (typeof PageState)[keyof typeof PageState];
+
+/** What a range's pages are, all together. */
+export const RangeState = {
+	Shared: layout.RANGE_SHARED,
+	Private: layout.RANGE_PRIVATE,
+	Mixed: layout.RANGE_MIXED,
+} as const;
+export type RangeState = (typeof RangeState)[keyof typeof RangeState];
+
+/** A stretch of RAM: page-aligned gpa and bytes, and where it lies in linear memory. */
+export interface Region {
+	readonly gpa: number;
+	readonly bytes: number;
+	readonly ptr: number;
+}
+
+export class Ram {
+	readonly #instance: Instance;
+	readonly #scratch: number;
+	readonly #scratchBytes: number;
+	/** The stretches, in ascending order. */
+	readonly regions: readonly Region[];
+
+	/** Made by Engine. scratch: ptr of a block that reads and writes pass through */
+	constructor(instance: Instance, regions: readonly Region[], scratch: number, scratchBytes: number) {
+		this.#instance = instance;
+		this.regions = regions;
+		this.#scratch = scratch;
+		this.#scratchBytes = scratchBytes;
+	}
+
+	/** Bytes of all stretches together. */
+	get bytes(): number {
+		return this.regions.reduce((sum, region) => sum + region.bytes, 0);
+	}
+
+	#check(call: string, gpa: number, bytes: number): void {
+		const status = Number.isInteger(bytes) ? this.#instance.exports.ramRangeState(gpa, bytes | 0) : BAD_ARGUMENT;
+		orThrow(bytes === (bytes | 0) ? status : BAD_ARGUMENT, () => `${call}(gpa ${hex(gpa)}, ${bytes} bytes)`);
+	}
+
+	/** A copy of [gpa, gpa + bytes). Allocates. @throws DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE */
+	read(gpa: Gpa | number, bytes: number): Uint8Array {
+		this.#check("read", gpa, bytes);
+		const out = new Uint8Array(bytes);
+		for (let at = 0; at < bytes; at += this.#scratchBytes) {
+			const n = Math.min(this.#scratchBytes, bytes - at);
+			this.#instance.exports.ramReadTo(gpa + at, n, this.#scratch);
+			out.set(this.#instance.bytes.subarray(this.#scratch, this.#scratch + n), at);
+		}
+		return out;
+	}
+
+	/** Writes `data` at `gpa`. @throws DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE; then nothing is written */
+	write(gpa: Gpa | number, data: Uint8Array): void {
+		this.#check("write", gpa, data.length);
+		for (let at = 0; at < data.length; at += this.#scratchBytes) {
+			const n = Math.min(this.#scratchBytes, data.length - at);
+			this.#instance.bytes.set(data.subarray(at, at + n), this.#scratch);
+			this.#instance.exports.ramWriteFrom(gpa + at, n, this.#scratch);
+		}
+	}
+
+	/** Sets every byte of a range to `value`. @throws DmaError as write */
+	fill(gpa: Gpa | number, bytes: number, value = 0): void {
+		this.#check("fill", gpa, bytes);
+		this.#instance.exports.ramFillWith(gpa, bytes, value);
+	}
+
+	/**
+	 * A view of a range that lies in one stretch, without the page checks of read and write. It ends when the memory grows.
+	 * @throws DmaError OUTSIDE_RAM
+	 */
+	view(gpa: Gpa | number, bytes: number): Uint8Array {
+		const ptr = orThrow(this.#instance.exports.ramPtr(gpa, bytes), () => `view(gpa ${hex(gpa)}, ${bytes} bytes)`);
+		return this.#instance.bytes.subarray(ptr, ptr + bytes);
+	}
+
+	/** Whether a range is private, shared or mixed. @throws DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE */
+	rangeState(gpa: Gpa | number, bytes: number): RangeState {
+		const state = this.#instance.exports.ramRangeState(gpa, bytes);
+		return orThrow(state, () => `rangeState(gpa ${hex(gpa)}, ${bytes} bytes)`) as RangeState;
+	}
+
+	/** State of the page that holds `gpa`. @throws DmaError OUTSIDE_RAM */
+	pageState(gpa: Gpa | number): PageState {
+		return orThrow(this.#instance.exports.ramPageState(gpa), () => `pageState(gpa ${hex(gpa)})`) as PageState;
+	}
+
+	/**
+	 * Gives every page of a range a state; a leaked page stays leaked. Contents stay as they are.
+	 * @param gpa multiple of 4096; bytes: multiple of 4096
+	 * @throws DmaError BAD_ARGUMENT, OUTSIDE_RAM, BLOCKED_PAGES (a leaked page), POOL_PAGES; then nothing has changed
+	 */
+	convert(gpa: Gpa | number, bytes: number, state: PageState): void {
+		orThrow(
+			this.#instance.exports.ramConvert(gpa, bytes, state),
+			() => `convert(gpa ${hex(gpa)}, ${bytes} bytes, ${state})`,
+		);
+	}
+
+	/** Pages in a state. */
+	pagesInState(state: PageState): number {
+		return this.#instance.exports.pagesInState(state);
+	}
+}

@@ -1,0 +1,67 @@
+/** Where RAM and pools lie in the guest's physical address space. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import { parseBytes } from "../bytes.ts";
+
+/** RAM below 4 GiB ends here; the rest of a bigger guest's RAM starts at 4 GiB, as on a PC. */
+export const LOW_RAM_BYTES = 3 * 2 ** 30;
+export const FOUR_GIB = 2 ** 32;
+
+interface Stretch {
+	readonly gpa: number;
+	readonly bytes: number;
+	readonly ptr?: number;
+}
+
+/**
+ * The stretches of a guest's RAM, in ascending order.
+ * @throws RangeError for a size or stretch that is empty or no multiple of 4096, or stretches that overlap
+ */
+export function ramStretches(ram: number | string | readonly Stretch[]): readonly Stretch[] {
+	if (typeof ram === "object") {
+		const sorted = [...ram].sort((a, b) => a.gpa - b.gpa);
+		for (const [i, { gpa, bytes }] of sorted.entries()) {
+			if (!(gpa >= 0 && bytes > 0 && gpa % PAGE_SIZE === 0 && bytes % PAGE_SIZE === 0 && gpa + bytes <= 2 ** 52)) {
+				throw new RangeError(`ram: gpa ${gpa} and ${bytes} bytes must be multiples of 4096 below 2^52`);
+			}
+			const before = sorted[i - 1];
+			if (before !== undefined && before.gpa + before.bytes > gpa) {
+				throw new RangeError(`ram: the stretch at gpa ${gpa} overlaps the one at gpa ${before.gpa}`);
+			}
+		}
+		if (sorted.length === 0) throw new RangeError("ram: at least one stretch is needed");
+		return sorted;
+	}
+	const bytes = parseBytes(ram);
+	if (bytes === 0 || bytes % PAGE_SIZE !== 0) throw new RangeError(`ram: ${ram} is no multiple of 4096 bytes above 0`);
+	if (bytes <= LOW_RAM_BYTES) return [{ gpa: 0, bytes }];
+	return [
+		{ gpa: 0, bytes: LOW_RAM_BYTES },
+		{ gpa: FOUR_GIB, bytes: bytes - LOW_RAM_BYTES },
+	];
+}
+
+/**
+ * The highest page-aligned place for a pool below 4 GiB, where Linux's default pool lies, or else above.
+ * @throws RangeError when it fits nowhere
+ */
+export function placePool(
+	regions: readonly Stretch[],
+	taken: readonly { readonly start: number; readonly bytes: number }[],
+	bytes: number,
+): number {
+	for (const low of [true, false]) {
+		for (const region of [...regions].reverse()) {
+			if (region.gpa < FOUR_GIB !== low) continue;
+			let end = region.gpa + region.bytes;
+			if (low) end = Math.min(end, FOUR_GIB);
+			for (;;) {
+				const start = end - bytes;
+				if (start < region.gpa) break;
+				const other = taken.find((pool) => start < pool.start + pool.bytes && end > pool.start);
+				if (other === undefined) return start;
+				end = other.start;
+			}
+		}
+	}
+	throw new RangeError(`a pool of ${bytes} bytes fits into no stretch of RAM`);
+}

@@ -1,0 +1,63 @@
+import * as codes from "../assembly/layout/status.ts";
+
+/** Why a call was refused, as a name that programs may compare. */
+export type StatusName = Exclude<keyof typeof codes, "OK">;
+
+const NAMES = new Map<number, StatusName>(
+	Object.entries(codes)
+		.filter(([name]) => name !== "OK")
+		.map(([name, code]) => [code, name as StatusName]),
+);
+
+const TEXTS: Record<StatusName, string> = {
+	OUTSIDE_RAM: "the range is not in RAM",
+	BAD_SIZE: "the size must be a whole number of bytes from 1 to 2^31 - 1",
+	BAD_DIRECTION: "the direction must be BIDIRECTIONAL (0), TO_DEVICE (1) or FROM_DEVICE (2)",
+	MIXED_PAGES: "the range is neither all private nor all shared",
+	BLOCKED_PAGES: "a page of the range is in transition or leaked",
+	BEYOND_MASK: "the encoded address is beyond the device's DMA mask or bus limit",
+	POOL_FULL: "no run of free slots fits",
+	OVER_MAX_MAPPING: "the request needs more than 128 slots, the largest mapping that swiotlb serves",
+	NO_POOL: "the device must bounce and has no pool",
+	NOT_MAPPED: "no live mapping starts there",
+	MISMATCH: "the size, direction or device is not that of the map",
+	BAD_DEVICE: "there is no such device",
+	BAD_POOL: "there is no such pool",
+	CONTEXT_FULL: "the engine's context has no room left",
+	BAD_ARGUMENT: "an argument is outside its range",
+	OVERLAP: "it overlaps another region or pool, or comes before one",
+	POOL_PAGES: "the range belongs to a bounce pool",
+	BAD_CONTEXT: "there is no context of this version and build at that address",
+};
+
+/** Name of a status (a result below 0). */
+export function statusName(status: number): StatusName {
+	return NAMES.get(status) ?? "BAD_ARGUMENT";
+}
+
+/** A refused call: the call with its arguments, and why. */
+export class DmaError extends Error {
+	override readonly name = "DmaError";
+	readonly status: StatusName;
+
+	/**
+	 * @param call the call as a person reads it, e.g. `map(gpa 0x1000, 4096 bytes, TO_DEVICE)`
+	 * @param detail more facts, such as the state of the pool
+	 */
+	constructor(call: string, status: number, detail = "") {
+		const name = statusName(status);
+		super(`${call}: ${name}: ${TEXTS[name]}${detail === "" ? "" : ` (${detail})`}`);
+		this.status = name;
+	}
+}
+
+/** Throws a DmaError for a status, else returns the value. */
+export function orThrow(result: number, call: () => string, detail?: () => string): number {
+	if (result < 0) throw new DmaError(call(), result, detail?.());
+	return result;
+}
+
+/** An address as people read it. */
+export function hex(address: number): string {
+	return Number.isFinite(address) && address >= 0 ? `0x${Math.trunc(address).toString(16)}` : String(address);
+}

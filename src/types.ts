@@ -1,0 +1,30 @@
+import * as device from "../assembly/layout/device.ts";
+
+declare const brand: unique symbol;
+type Brand<T, B extends string> = T & { readonly [brand]: B };
+
+/** Guest physical address (bytes, whole, below 2^52). */
+export type Gpa = Brand<number, "Gpa">;
+/** The address that a device is given, encryption bits included (bytes, whole, below 2^52). */
+export type DmaAddr = Brand<number, "DmaAddr">;
+
+/** A number as a guest physical address. */
+export function gpa(address: number): Gpa {
+	return address as Gpa;
+}
+
+/** Who writes the buffer while it is mapped; numbered as in Linux. */
+export const Direction = {
+	Bidirectional: device.BIDIRECTIONAL,
+	ToDevice: device.TO_DEVICE,
+	FromDevice: device.FROM_DEVICE,
+} as const;
+export type Direction = (typeof Direction)[keyof typeof Direction];
+
+/** Attributes of unmap; numbered as in Linux. */
+export const Attr = { SkipCpuSync: device.DMA_ATTR_SKIP_CPU_SYNC } as const;
+
+/** Linux's name of a direction. */
+export function directionName(dir: number): string {
+	return ["BIDIRECTIONAL", "TO_DEVICE", "FROM_DEVICE"][dir] ?? String(dir);
+}

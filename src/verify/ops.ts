@@ -1,0 +1,245 @@
+/** `swiotlb-ops` v1: Linux 6.12's allocator, op by op, with every answer and byte. */
+import { createHash } from "node:crypto";
+import { crc32 } from "node:zlib";
+import type { Device } from "../dma/device.ts";
+import { Engine } from "../engine.ts";
+import { Fields, InputError } from "../input.ts";
+import type { Pool } from "../swiotlb/pool.ts";
+import { Attr, type Direction } from "../types.ts";
+import type { Build } from "../wasm.ts";
+import { Diverged, divergedAt, same, stem, type VerifyResult } from "./result.ts";
+
+const MAX_U64 = 2n ** 64n - 1n;
+const MAX_RAM_BYTES = 2 ** 31;
+
+interface Header {
+	readonly ramBytes: number;
+	readonly poolStart: number;
+	readonly slabs: number;
+	readonly areas: number;
+	readonly dmaMask: bigint;
+	readonly minAlignMask: number;
+	readonly segBoundaryMask: bigint;
+}
+
+interface Mapping {
+	readonly tlb: number;
+	readonly orig: number;
+	readonly bytes: number;
+}
+
+/** Whether a text is of this format. */
+export function isOps(text: string): boolean {
+	return text.startsWith("# swiotlb golden v1");
+}
+
+function readHeader(path: string, lines: readonly string[]): { header: Header; first: number } {
+	const end = lines.indexOf("--");
+	if (end < 0) throw new InputError(`${path}: expected a line "--" after the header`);
+	const found = new Map<string, Fields>();
+	for (let i = 1; i < end; i++) {
+		const fields = new Fields(path, i + 1, lines[i] as string);
+		found.set(fields.text(0, "key"), fields);
+	}
+	const key = (name: string): Fields => {
+		const fields = found.get(name);
+		if (fields === undefined) throw new InputError(`${path}: header: expected a line "${name} ..."`);
+		return fields;
+	};
+	const header = {
+		ramBytes: key("ram_size").address(1, "ram_size"),
+		poolStart: key("pool_start").address(1, "pool_start"),
+		slabs: key("nslabs").decimal(1, "nslabs", 128, 2 ** 20),
+		areas: key("nareas").decimal(1, "nareas", 1, 8192),
+		dmaMask: key("dma_mask").hex64(1, "dma_mask"),
+		minAlignMask: Number(key("min_align_mask").hex64(1, "min_align_mask") & 0xffffffffn),
+		segBoundaryMask: key("seg_boundary_mask").hex64(1, "seg_boundary_mask"),
+	};
+	if (header.ramBytes === 0 || header.ramBytes > MAX_RAM_BYTES || header.ramBytes % 4096 !== 0) {
+		throw key("ram_size").error("ram_size", `a multiple of 4096 up to ${MAX_RAM_BYTES}`);
+	}
+	const power = (n: number) => Number.isInteger(Math.log2(n));
+	if (!power(header.slabs)) throw key("nslabs").error("nslabs", "a power of two");
+	if (!power(header.areas) || header.areas > header.slabs / 128)
+		throw key("nareas").error("nareas", "a power of two up to nslabs / 128");
+	if (header.poolStart % 4096 !== 0) throw key("pool_start").error("pool_start", "a page-aligned address");
+	if (header.poolStart < header.ramBytes) throw key("pool_start").error("pool_start", "an address behind ram_size");
+	const boundary = header.segBoundaryMask;
+	if ((boundary & (boundary + 1n)) !== 0n)
+		throw key("seg_boundary_mask").error("seg_boundary_mask", "a mask of the form 2^k - 1");
+	return { header, first: end + 1 };
+}
+
+async function engineFor(header: Header, build: Build): Promise<{ engine: Engine; device: Device; pool: Pool }> {
+	const poolBytes = header.slabs * 2048;
+	const engine = await Engine.create({
+		build,
+		swiotlb: null,
+		ram: [
+			{ gpa: 0, bytes: header.ramBytes },
+			{ gpa: header.poolStart, bytes: poolBytes },
+		],
+		spareBytes: 65536 + header.slabs * 64,
+	});
+	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, header.poolStart);
+	const device = engine.addDevice({
+		pool,
+		dmaMask: header.dmaMask,
+		minAlignMask: header.minAlignMask,
+		segBoundaryMask: header.segBoundaryMask === MAX_U64 ? 0n : header.segBoundaryMask,
+	});
+	const ram = engine.ram.view(0, header.ramBytes);
+	const words = new Uint32Array(ram.buffer, ram.byteOffset, header.ramBytes / 4);
+	for (let i = 0; i < words.length; i++) words[i] = Math.imul(i, 0x9e3779b1);
+	return { engine, device, pool };
+}
+
+/** Replays one op after the other; a difference throws Diverged, a malformed line InputError. */
+class OpsReplay {
+	readonly #device: Device;
+	readonly #engine: Engine;
+	readonly #pool: Pool;
+	readonly #header: Header;
+	readonly #live = new Map<number, Mapping>();
+	readonly compared = { maps: 0, failedMaps: 0, unmaps: 0, syncs: 0, checkpoints: 0, ends: 0 };
+
+	constructor(header: Header, engine: Engine, device: Device, pool: Pool) {
+		this.#header = header;
+		this.#engine = engine;
+		this.#device = device;
+		this.#pool = pool;
+	}
+
+	run(f: Fields): void {
+		const op = f.text(0, "op");
+		if (op === "m" || op === "M") this.#map(f, op);
+		else if (op === "u" || op === "U") this.#unmap(f, op);
+		else if (op === "s" || op === "c") this.#sync(f, op);
+		else if (op === "w" || op === "r") this.#write(f, op);
+		else if (op === "k") this.#checkpoint(f);
+		else if (op === "e") this.#end(f);
+		else throw f.error("op", "one of m M u U s c w r k e", op);
+	}
+
+	#map(f: Fields, op: "m" | "M"): void {
+		const id = f.decimal(1, "id", 0, 2 ** 31);
+		const cpu = f.decimal(2, "cpu", 0, 65535);
+		const orig = f.address(3, "orig");
+		const bytes = f.decimal(4, "size", 1, 2 ** 31 - 1);
+		const allocAlignMask = Number(f.hex64(5, "aam") & 0xffffffffn);
+		const dir = f.decimal(6, "dir", 0, 2);
+		const expected = f.text(7, "tlb") === "-1" ? -1 : f.address(7, "tlb");
+		if (orig + bytes > this.#header.ramBytes) throw f.error("orig", "a range inside ram_size");
+		if (this.#live.has(id)) throw f.error("id", "an id that is not in use", String(id));
+		const { exports } = this.#engine.instance;
+		const { index } = this.#device;
+		const tlb =
+			op === "m"
+				? exports.swiotlbTblMap(index, orig, bytes, allocAlignMask, dir, cpu)
+				: exports.swiotlbMap(index, orig, bytes, dir, cpu);
+		same(f.line, `tlb of map ${id}`, address(expected), address(tlb));
+		this.#used(f, 8);
+		if (tlb < 0) this.compared.failedMaps++;
+		else this.#live.set(id, { tlb, orig, bytes });
+		this.compared.maps++;
+	}
+
+	#mapping(f: Fields): Mapping {
+		const id = f.decimal(1, "id", 0, 2 ** 31);
+		const mapping = this.#live.get(id);
+		if (mapping === undefined) throw f.error("id", "the id of a live mapping", String(id));
+		return mapping;
+	}
+
+	#unmap(f: Fields, op: "u" | "U"): void {
+		const { tlb, bytes } = this.#mapping(f);
+		const dir = f.decimal(2, "dir", 0, 2);
+		const attrs = op === "U" ? Attr.SkipCpuSync : 0;
+		const done = this.#engine.instance.exports.swiotlbTblUnmap(this.#device.index, tlb, bytes, dir, attrs);
+		if (done < 0) throw new Diverged(f.line, "unmap", "success", `status ${done}`);
+		this.#live.delete(f.decimal(1, "id", 0, 2 ** 31));
+		this.#used(f, 3);
+		this.compared.unmaps++;
+	}
+
+	#sync(f: Fields, op: "s" | "c"): void {
+		const { tlb } = this.#mapping(f);
+		const offset = f.decimal(2, "off", 0, 2 ** 20);
+		const bytes = f.decimal(3, "len", 0, 2 ** 20);
+		const dir = f.decimal(4, "dir", 0, 2) as Direction;
+		if (bytes === 0) return;
+		if (op === "s") this.#device.syncForDevice(tlb + offset, bytes, dir);
+		else this.#device.syncForCpu(tlb + offset, bytes, dir);
+		this.compared.syncs++;
+	}
+
+	#write(f: Fields, op: "w" | "r"): void {
+		const { tlb, orig } = this.#mapping(f);
+		const offset = f.decimal(2, "off", 0, 2 ** 20);
+		const bytes = f.decimal(3, "len", 0, 2 ** 20);
+		const seed = f.decimal(4, "seed", 0, 2 ** 31);
+		if (bytes === 0) return;
+		const data = Uint8Array.from({ length: bytes }, (_, i) => seed + 31 * i);
+		this.#engine.ram.write((op === "w" ? tlb : orig) + offset, data);
+	}
+
+	#used(f: Fields, index: number): void {
+		same(f.line, "used", f.decimal(index, "used", 0, 2 ** 20), this.#pool.used);
+	}
+
+	#checkpoint(f: Fields): void {
+		this.#used(f, 1);
+		same(f.line, "hiwater", f.decimal(2, "hiwater", 0, 2 ** 20), this.#pool.hiwater);
+		const areas = this.#pool.areas().map(({ index, used }) => `${index}:${used}`);
+		same(f.line, "areas (index:used)", f.text(3, "areas"), areas.join(","));
+		same(f.line, "crc of the list", f.text(4, "crc"), crc32(this.#listBytes()).toString(16).padStart(8, "0"));
+		this.compared.checkpoints++;
+	}
+
+	#listBytes(): Uint8Array {
+		const list = this.#pool.list();
+		return new Uint8Array(list.buffer, list.byteOffset, list.byteLength);
+	}
+
+	#end(f: Fields): void {
+		this.#used(f, 1);
+		same(f.line, "hiwater", f.decimal(2, "hiwater", 0, 2 ** 20), this.#pool.hiwater);
+		const sha = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+		same(f.line, "sha-256 of the list", f.text(4, "sha_list"), sha(this.#listBytes()));
+		same(
+			f.line,
+			"sha-256 of the pool",
+			f.text(5, "sha_pool"),
+			sha(this.#engine.ram.view(this.#pool.start, this.#pool.bytes)),
+		);
+		same(f.line, "sha-256 of RAM", f.text(6, "sha_ram"), sha(this.#engine.ram.view(0, this.#header.ramBytes)));
+		this.compared.ends++;
+	}
+}
+
+function address(value: number): string {
+	return value < 0 ? "-1" : `0x${value.toString(16)}`;
+}
+
+/** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
+export async function verifyOps(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+	const lines = text.split("\n");
+	const { header, first } = readHeader(path, lines);
+	const { engine, device, pool } = await engineFor(header, build);
+	const replay = new OpsReplay(header, engine, device, pool);
+	const common = { file: path, format: "swiotlb-ops", compared: replay.compared };
+	let line = first;
+	try {
+		for (let i = first; i < lines.length; i++) {
+			if (lines[i] === "") continue;
+			line = i + 1;
+			replay.run(new Fields(path, line, lines[i] as string));
+		}
+	} catch (error) {
+		return { ...common, ...divergedAt(path, line, error) };
+	}
+	const { maps, failedMaps, unmaps, checkpoints, ends } = replay.compared;
+	if (ends !== 1) throw new InputError(`${path}: expected a last line "e ...": the file ends early`);
+	const summary = `${stem(path)}: ${maps}/${maps} maps (${failedMaps} refused), ${unmaps} unmaps, ${checkpoints} checkpoints identical, pool and RAM bytes identical, hiwater ${pool.hiwater}`;
+	return { ...common, identical: true, summary };
+}

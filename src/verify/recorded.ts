@@ -1,0 +1,226 @@
+/** `swiotlb-recorded`: every map, unmap and sync of a running Linux 6.12, in order. */
+import type { Device } from "../dma/device.ts";
+import { Engine } from "../engine.ts";
+import { Fields, InputError } from "../input.ts";
+import type { Pool } from "../swiotlb/pool.ts";
+import type { Direction } from "../types.ts";
+import type { Build } from "../wasm.ts";
+import { Diverged, divergedAt, same, stem, type VerifyResult } from "./result.ts";
+import { TouchedStretches } from "./stretches.ts";
+
+const MAX_U64 = 2n ** 64n - 1n;
+
+interface Header {
+	readonly poolStart: number;
+	readonly slabs: number;
+	readonly areas: number;
+	readonly devices: ReadonlyMap<string, { readonly minAlignMask: number; readonly segBoundaryMask: bigint }>;
+}
+
+/** What the lines after the last op say; undefined where a file does not. */
+interface Footer {
+	used?: number;
+	hiwater?: number;
+	areas: { used: number; index: number }[];
+}
+
+/** Whether a text is of this format. */
+export function isRecorded(text: string): boolean {
+	return (
+		/^# .*\bpool_start=0x/.test(text.slice(0, 65536).split("\n", 1)[0] as string) &&
+		!text.slice(0, 4096).includes("swiotlb_dynamic=y")
+	);
+}
+
+function headerValue(path: string, line: string, name: string, pattern: string): string {
+	const match = new RegExp(`\\b${name}=(${pattern})`).exec(line);
+	if (match === null) throw new InputError(`${path}:1: header: expected ${name}=`);
+	return match[1] as string;
+}
+
+function readHeader(path: string, line: string): Header {
+	const poolStart = Number(headerValue(path, line, "pool_start", "0x[0-9a-f]+"));
+	const slabs = Number(headerValue(path, line, "nslabs", "\\d+"));
+	const areas = Number(headerValue(path, line, "nareas", "\\d+"));
+	if (poolStart % 4096 !== 0 || poolStart >= 2 ** 52)
+		throw new InputError(`${path}:1: pool_start: expected a page-aligned address below 2^52`);
+	if (!(slabs > 0 && slabs <= 2 ** 20 && slabs % 128 === 0))
+		throw new InputError(`${path}:1: nslabs: expected a multiple of 128 up to 1048576`);
+	if (!Number.isInteger(Math.log2(areas)) || areas > slabs / 128)
+		throw new InputError(`${path}:1: nareas: expected a power of two up to nslabs / 128`);
+	const devices = new Map<string, { minAlignMask: number; segBoundaryMask: bigint }>();
+	const list = /devices: (.*)$/.exec(line)?.[1] ?? "";
+	for (const entry of list.split(";")) {
+		const match = /^\s*(\S+) min_align_mask=(0x[0-9a-f]{1,8}) seg_boundary=(0x[0-9a-f]{1,16})\s*$/.exec(entry);
+		if (match === null)
+			throw new InputError(
+				`${path}:1: devices: expected "<dev> min_align_mask=0x… seg_boundary=0x…", found "${entry.trim()}"`,
+			);
+		const boundary = BigInt(match[3] as string);
+		if ((boundary & (boundary + 1n)) !== 0n)
+			throw new InputError(`${path}:1: seg_boundary: expected a mask of the form 2^k - 1, found "${match[3]}"`);
+		devices.set(match[1] as string, {
+			minAlignMask: Number(match[2]),
+			segBoundaryMask: boundary === MAX_U64 ? 0n : boundary,
+		});
+	}
+	return { poolStart, slabs, areas, devices };
+}
+
+function readFooter(footer: Footer, line: string): void {
+	if (line.startsWith("# end:")) {
+		const used = /io_tlb_used=(\d+)/.exec(line);
+		const hiwater = /io_tlb_used_hiwater=(\d+)/.exec(line);
+		if (used !== null) footer.used = Number(used[1]);
+		if (hiwater !== null) footer.hiwater = Number(hiwater[1]);
+	} else if (line.startsWith("# end_state:")) {
+		for (const [, area, used, index] of line.matchAll(/area(\d+)\.used=(\d+) area\1\.index=(\d+)/g)) {
+			footer.areas[Number(area)] = { used: Number(used), index: Number(index) };
+		}
+	}
+}
+
+class RecordedReplay {
+	readonly #engine: Engine;
+	readonly #pool: Pool;
+	readonly #devices: ReadonlyMap<string, Device>;
+	readonly #cpus = new Set<number>();
+	/** Seq of the map that raced with another CPU's unmap, or -1. */
+	#race = -1;
+	readonly compared = { maps: 0, refusedMaps: 0, unmaps: 0, syncs: 0, races: 0 };
+
+	constructor(engine: Engine, pool: Pool, devices: ReadonlyMap<string, Device>) {
+		this.#engine = engine;
+		this.#pool = pool;
+		this.#devices = devices;
+	}
+
+	get cpus(): number {
+		return this.#cpus.size;
+	}
+
+	race(f: Fields): void {
+		this.#race = f.decimal(1, "seq", 0, 2 ** 40);
+	}
+
+	run(f: Fields): void {
+		const op = f.text(0, "op");
+		const seq = f.decimal(1, "seq", 0, 2 ** 40);
+		const cpu = f.decimal(2, "cpu", 0, 65535);
+		const device = this.#devices.get(f.text(3, "dev"));
+		if (device === undefined) throw f.error("dev", "a device of the header", f.text(3, "dev"));
+		this.#cpus.add(cpu);
+		if (op === "map") this.#map(f, seq, cpu, device);
+		else if (op === "unmap") this.#unmap(f, device);
+		else if (op === "sync_dev" || op === "sync_cpu") this.#sync(f, op, device);
+		else throw f.error("op", "map, unmap, sync_dev or sync_cpu", op);
+	}
+
+	#map(f: Fields, seq: number, cpu: number, device: Device): void {
+		const orig = f.address(4, "orig_addr");
+		const bytes = f.decimal(5, "size", 1, 2 ** 31 - 1);
+		const allocAlignMask = Number(f.hex64(6, "alloc_align_mask") & 0xffffffffn);
+		const dir = f.decimal(7, "dir", 0, 2);
+		const full = f.hex64(9, "tlb_addr") === MAX_U64;
+		const expected = full ? -1 : f.address(9, "tlb_addr");
+		let from = cpu;
+		if (this.#race === seq && !full) {
+			// areas were searched while another CPU freed slots: the slot inside the area that answered is exact
+			from = Math.floor((expected - this.#pool.start) / 2048 / this.#pool.areaSlabs);
+			this.compared.races++;
+		}
+		const tlb = this.#engine.instance.exports.swiotlbTblMap(device.index, orig, bytes, allocAlignMask, dir, from);
+		const text = (value: number) => (value < 0 ? "pool full" : `0x${value.toString(16)}`);
+		same(f.line, `tlb_addr of map ${seq}`, text(expected), text(tlb));
+		this.compared.maps++;
+		if (full) this.compared.refusedMaps++;
+	}
+
+	#unmap(f: Fields, device: Device): void {
+		const tlb = f.address(4, "tlb_addr");
+		const bytes = f.decimal(5, "size", 1, 2 ** 31 - 1);
+		const dir = f.decimal(6, "dir", 0, 2);
+		const done = this.#engine.instance.exports.swiotlbTblUnmap(device.index, tlb, bytes, dir, 0);
+		if (done < 0) throw new Diverged(f.line, "unmap", "a live mapping", `status ${done}`);
+		this.compared.unmaps++;
+	}
+
+	#sync(f: Fields, op: "sync_dev" | "sync_cpu", device: Device): void {
+		const tlb = f.address(4, "tlb_addr");
+		const bytes = f.decimal(5, "size", 1, 2 ** 31 - 1);
+		const dir = f.decimal(6, "dir", 0, 2) as Direction;
+		if (op === "sync_dev") device.syncForDevice(tlb, bytes, dir);
+		else device.syncForCpu(tlb, bytes, dir);
+		this.compared.syncs++;
+	}
+
+	/** Compares the end with the footer. @returns what to add to the summary */
+	end(line: number, footer: Footer): string {
+		if (footer.used !== undefined) same(line, "used at the end", footer.used, this.#pool.used);
+		for (const [i, area] of this.#pool.areas().entries()) {
+			const expected = footer.areas[i];
+			if (expected === undefined) continue;
+			same(line, `area ${i} used`, expected.used, area.used);
+			same(line, `area ${i} index`, expected.index, area.index);
+		}
+		if (footer.hiwater === undefined) return `hiwater ${this.#pool.hiwater}`;
+		const got = this.#pool.hiwater;
+		if (this.cpus <= 1 || got > footer.hiwater) same(line, "hiwater", footer.hiwater, got);
+		return got === footer.hiwater
+			? `hiwater ${got}`
+			: `hiwater ${got} (recorded ${footer.hiwater}, ${footer.hiwater - got} more: several CPUs)`;
+	}
+}
+
+/** The stretches that the recording's originals touch, and its pool. */
+function stretchesOf(path: string, lines: readonly string[], header: Header): { gpa: number; bytes: number }[] {
+	const touched = new TouchedStretches();
+	touched.add(header.poolStart, header.slabs * 2048);
+	for (const [i, line] of lines.entries()) {
+		if (!line.startsWith("map ")) continue;
+		const f = new Fields(path, i + 1, line);
+		touched.add(f.address(4, "orig_addr"), f.decimal(5, "size", 1, 2 ** 31 - 1));
+	}
+	return touched.stretches(path);
+}
+
+/** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
+export async function verifyRecorded(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+	const lines = text.split("\n");
+	const header = readHeader(path, lines[0] as string);
+	const engine = await Engine.create({
+		build,
+		swiotlb: null,
+		ram: stretchesOf(path, lines, header),
+		spareBytes: 65536 + header.slabs * 64 + header.areas * 64,
+		maxDevices: Math.max(1, header.devices.size),
+	});
+	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, header.poolStart);
+	const devices = new Map([...header.devices].map(([name, options]) => [name, engine.addDevice({ pool, ...options })]));
+	const replay = new RecordedReplay(engine, pool, devices);
+	const common = { file: path, format: "swiotlb-recorded", compared: replay.compared };
+	const footer: Footer = { areas: [] };
+	let line = 1;
+	let end: string;
+	try {
+		for (; line <= lines.length; line++) {
+			const text = lines[line - 1] as string;
+			if (text.startsWith("#race")) replay.race(new Fields(path, line, text));
+			else if (text.startsWith("#")) readFooter(footer, text);
+			else if (text.trim() !== "") replay.run(new Fields(path, line, text));
+		}
+		end = replay.end(lines.length, footer);
+	} catch (error) {
+		return { ...common, ...divergedAt(path, line, error) };
+	}
+	const { maps, refusedMaps, unmaps, syncs, races } = replay.compared;
+	if (maps === 0) throw new InputError(`${path}: holds no map`);
+	const parts = [
+		`${maps}/${maps} maps${refusedMaps > 0 ? ` (${refusedMaps} refused)` : ""}`,
+		`${unmaps} unmaps identical`,
+		...(syncs > 0 ? [`${syncs} syncs`] : []),
+		...(races > 0 ? [`${races} races replayed in their area`] : []),
+		end,
+	];
+	return { ...common, identical: true, summary: `${stem(path)}: ${parts.join(", ")}` };
+}

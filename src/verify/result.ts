@@ -1,0 +1,58 @@
+import { DmaError } from "../status.ts";
+
+/** What verifying one recording found. */
+export interface VerifyResult {
+	readonly file: string;
+	/** `swiotlb-recorded` or `swiotlb-ops`. */
+	readonly format: string;
+	readonly identical: boolean;
+	/** The line that people read, file name first. */
+	readonly summary: string;
+	/** How many answers of each kind were compared and found identical. */
+	readonly compared: Readonly<Record<string, number>>;
+	/** The first answer that differed. */
+	readonly divergence?: Divergence;
+}
+
+/** The first answer that differs from the recording. */
+export interface Divergence {
+	readonly line: number;
+	readonly what: string;
+	readonly expected: string;
+	readonly got: string;
+}
+
+/** Thrown inside a replay at the first difference. */
+export class Diverged extends Error {
+	readonly divergence: Divergence;
+	constructor(line: number, what: string, expected: string, got: string) {
+		super(`${what} at line ${line}`);
+		this.divergence = { line, what, expected, got };
+	}
+}
+
+/** Throws at the first difference. */
+export function same(line: number, what: string, expected: string | number, got: string | number): void {
+	if (expected !== got) throw new Diverged(line, what, String(expected), String(got));
+}
+
+/** A file's name without folders and known endings. */
+export function stem(path: string): string {
+	return path
+		.replace(/^.*[\\/]/, "")
+		.replace(/\.gz$/, "")
+		.replace(/\.txt$/, "");
+}
+
+/** The result for a replay that stopped with an error: a difference, or a call that the engine refused. Others are thrown on. */
+export function divergedAt(
+	path: string,
+	line: number,
+	error: unknown,
+): Pick<VerifyResult, "identical" | "summary" | "divergence"> {
+	if (error instanceof DmaError) return divergedAt(path, line, new Diverged(line, "call", "success", error.message));
+	if (!(error instanceof Diverged)) throw error;
+	const { what, expected, got } = error.divergence;
+	const summary = `${stem(path)}: line ${error.divergence.line}: ${what}: expected ${expected}, got ${got}`;
+	return { identical: false, summary, divergence: error.divergence };
+}

@@ -1,0 +1,18 @@
+/** Finds out what a recording is and replays it. */
+import { InputError, readText } from "../input.ts";
+import type { Build } from "../wasm.ts";
+import { isOps, verifyOps } from "./ops.ts";
+import { isRecorded, verifyRecorded } from "./recorded.ts";
+import type { VerifyResult } from "./result.ts";
+
+/**
+ * Replays a recording of real code and stops at the first answer that differs.
+ * @param build "reference" replays it on the kernel's list algorithm instead
+ * @throws InputError for a file that cannot be read or is of no known format
+ */
+export async function verifyFile(path: string, build: Build = "engine"): Promise<VerifyResult> {
+	const text = readText(path);
+	if (isOps(text)) return verifyOps(path, text, build);
+	if (isRecorded(text)) return verifyRecorded(path, text, build);
+	throw new InputError(`${path}:1: unknown format: expected a swiotlb-recorded or swiotlb-ops recording`);
+}

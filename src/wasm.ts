@@ -1,0 +1,153 @@
+/** The only file that touches WebAssembly: load, instantiate, attach, views. */
+import { instantiate as instantiateWithLoader } from "@assemblyscript/loader";
+
+/** `engine`: unshared memory. `engine.threads`: shared memory, several workers. The others serve tests and comparison. */
+export type Build = "engine" | "engine.threads" | "reference" | "debug" | "bench" | "bench.threads" | "bench.reference";
+
+/** The exports of assembly/index.ts, where they are documented. Every result below 0 is a status. */
+export interface EngineExports {
+	contextInit(ptr: number, bytes: number, maxRegions: number, maxPools: number, maxDevices: number): number;
+	attach(ptr: number): number;
+	contextUsedBytes(): number;
+	allowBlocking(allowed: number): void;
+	scratchTake(bytes: number): number;
+	ramAddRegion(gpa: number, bytes: number, ptr: number): number;
+	ramSeal(state: number): number;
+	ramPages(): number;
+	regionMove(index: number, ptr: number): number;
+	ramRangeState(gpa: number, bytes: number): number;
+	ramPageState(gpa: number): number;
+	ramConvert(gpa: number, bytes: number, state: number): number;
+	ramReadTo(gpa: number, bytes: number, to: number): number;
+	ramWriteFrom(gpa: number, bytes: number, from: number): number;
+	ramFillWith(gpa: number, bytes: number, value: number): number;
+	ramPtr(gpa: number, bytes: number): number;
+	pagesInState(state: number): number;
+	poolCreate(start: number, nslabs: number, nareas: number): number;
+	poolPtr(index: number): number;
+	poolsMoved(): number;
+	poolSlotList(index: number, slot: number): number;
+	poolFreeRun(index: number): number;
+	poolResetHiwater(index: number): number;
+	deviceAdd(pool: number, flags: number, minAlignMask: number): number;
+	deviceSet(device: number, pool: number, flags: number, minAlignMask: number): number;
+	deviceSet64(device: number, field: number, low: number, high: number): number;
+	devicePtr(index: number): number;
+	deviceMaxMapping(device: number, required: number): number;
+	deviceResetCounters(device: number): number;
+	mapSingle(device: number, gpa: number, bytes: number, dir: number, cpu: number): number;
+	unmapSingle(device: number, dma: number, bytes: number, dir: number, attrs: number): number;
+	syncForDevice(device: number, dma: number, bytes: number, dir: number): number;
+	syncForCpu(device: number, dma: number, bytes: number, dir: number): number;
+	dmaMapSg(device: number, list: number, count: number, dir: number, cpu: number): number;
+	dmaUnmapSg(device: number, list: number, count: number, dir: number, attrs: number): number;
+	swiotlbMap(device: number, gpa: number, bytes: number, dir: number, cpu: number): number;
+	swiotlbTblMap(device: number, gpa: number, bytes: number, allocAlignMask: number, dir: number, cpu: number): number;
+	swiotlbTblUnmap(device: number, tlb: number, bytes: number, dir: number, attrs: number): number;
+	replayRun(
+		device: number,
+		events: number,
+		count: number,
+		requests: number,
+		entries: number,
+		store: number,
+		work: number,
+	): number;
+}
+
+/** A compiled engine and the first 16 hex digits of its SHA-256. */
+export interface EngineModule {
+	readonly build: string;
+	readonly hash: string;
+	readonly module: WebAssembly.Module;
+}
+
+const WASM_PAGE_BYTES = 65536;
+/** Linear memory is at most 4 GiB. */
+export const MAX_MEMORY_BYTES = 65536 * WASM_PAGE_BYTES;
+
+const modules = new Map<Build, Promise<EngineModule>>();
+
+async function readBytes(url: URL): Promise<Uint8Array> {
+	if (url.protocol !== "file:") return new Uint8Array(await (await fetch(url)).arrayBuffer());
+	const { readFile } = await import("node:fs/promises");
+	return readFile(url);
+}
+
+async function compile(build: string, bytes: Uint8Array): Promise<EngineModule> {
+	const source = new Uint8Array(bytes);
+	const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", source));
+	const hash = Array.from(digest.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join("");
+	return { build, hash, module: await WebAssembly.compile(source) };
+}
+
+/** Loads one of this package's builds, once. */
+export function loadModule(build: Build): Promise<EngineModule> {
+	let loading = modules.get(build);
+	if (loading === undefined) {
+		// this file runs as src/wasm.ts under the tests and as build/src/wasm.js when built
+		const folder = new URL(import.meta.url.endsWith(".ts") ? "../build/" : "../", import.meta.url);
+		loading = readBytes(new URL(`${build}.wasm`, folder)).then((bytes) => compile(build, bytes));
+		modules.set(build, loading);
+	}
+	return loading;
+}
+
+/** A memory of at least `bytes`; shared ones may grow to 4 GiB. */
+export function createMemory(bytes: number, shared: boolean): WebAssembly.Memory {
+	const initial = Math.ceil(bytes / WASM_PAGE_BYTES);
+	return new WebAssembly.Memory(shared ? { initial, maximum: 65536, shared } : { initial });
+}
+
+/** One instance over one memory: raw exports, and views that survive a memory.grow. */
+export class Instance {
+	readonly engine: EngineModule;
+	readonly memory: WebAssembly.Memory;
+	readonly exports: EngineExports;
+	#buffer: ArrayBufferLike;
+	#u8: Uint8Array;
+	#data: DataView;
+
+	private constructor(engine: EngineModule, memory: WebAssembly.Memory, exports: EngineExports) {
+		this.engine = engine;
+		this.memory = memory;
+		this.exports = exports;
+		this.#buffer = memory.buffer;
+		this.#u8 = new Uint8Array(this.#buffer);
+		this.#data = new DataView(this.#buffer);
+	}
+
+	static async create(engine: EngineModule, memory: WebAssembly.Memory): Promise<Instance> {
+		const { instance } = await instantiateWithLoader(engine.module, { env: { memory } });
+		// the loader's own exports are wrappers that cost several times a call
+		return new Instance(engine, memory, instance.exports as unknown as EngineExports);
+	}
+
+	#refresh(): void {
+		if (this.#buffer === this.memory.buffer && this.#u8.length === this.#buffer.byteLength) return;
+		this.#buffer = this.memory.buffer;
+		this.#u8 = new Uint8Array(this.#buffer);
+		this.#data = new DataView(this.#buffer);
+	}
+
+	/** All of linear memory as bytes. Valid until the memory grows: do not keep it. */
+	get bytes(): Uint8Array {
+		this.#refresh();
+		return this.#u8;
+	}
+
+	/** All of linear memory, little-endian accessors. Valid until the memory grows: do not keep it. */
+	get data(): DataView {
+		this.#refresh();
+		return this.#data;
+	}
+
+	u32(ptr: number): number {
+		return this.data.getUint32(ptr, true);
+	}
+
+	/** A u64 below 2^53. */
+	u64(ptr: number): number {
+		return this.u32(ptr) + this.u32(ptr + 4) * 2 ** 32;
+	}
+}
