@@ -301,7 +301,12 @@ export class Engine {
 			throw new RangeError(`the snapshot is of engine ${snapshot.engineHash}, this is engine ${engine.hash}`);
 		}
 		let end = OWNED_CONTEXT_PTR + Math.ceil(snapshot.contextBytes / 65536) * 65536;
-		const ptrs = place?.regionPtrs ?? snapshot.regions.map((region) => (end += region.bytes) - region.bytes);
+		const owned = snapshot.regions.map((region) => {
+			const ptr = end;
+			end += region.bytes;
+			return ptr;
+		});
+		const ptrs = place?.regionPtrs ?? owned;
 		const memory = place?.memory ?? createMemory(end, snapshot.build.includes("threads"));
 		const contextPtr = place?.contextPtr ?? OWNED_CONTEXT_PTR;
 		if (ptrs.length !== snapshot.regions.length) {
