@@ -1,7 +1,5 @@
+import { SMALL_COPY_BYTES } from "../layout/context.ts";
 import { NO_PTR, rangePtr, regionOf, regionPtr, regionRemaining } from "./regions.ts";
-
-/** Up to here the v128 loop beats the engine's memory.copy, whose call costs about 5 ns (bench copy). */
-export const SMALL_COPY_BYTES: u32 = 256;
 
 /** Copies n bytes; the ranges may overlap. n: 0 .. 2^31 - 1. */
 export function copy(to: usize, from: usize, n: u32): void {
