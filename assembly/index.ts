@@ -7,13 +7,14 @@ import { deviceAt, deviceMaxMappingBytes } from "./dma/device.ts";
 import { bounce, bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
 import { DEVICE_MIN_ALIGN_MASK, DEVICE_POOL, FROM_DEVICE } from "./layout/device.ts";
 import { POOL_NSLABS } from "./layout/pool.ts";
-import { BAD_ARGUMENT, BAD_DEVICE, BAD_DIRECTION, BAD_POOL, BAD_SIZE, NOT_MAPPED } from "./layout/status.ts";
+import { BAD_ARGUMENT, BAD_DEVICE, BAD_DIRECTION, BAD_POOL, BAD_SIZE, NOT_MAPPED, OK } from "./layout/status.ts";
 import { ramFill, ramRead, ramWrite } from "./memory/access.ts";
 import { addressOf } from "./memory/address.ts";
 import { contextAttach, takeBlock } from "./memory/context.ts";
-import { pageState, rangeState } from "./memory/pages.ts";
+import { pageState, rangeState, rangeUsable } from "./memory/pages.ts";
 import { rangePtr, regionAdd, regionsChanged } from "./memory/regions.ts";
 import { bounceUnmap, poolHolds } from "./swiotlb/bounce.ts";
+import { headOf } from "./swiotlb/mapping.ts";
 import { poolAdd, poolAt, poolListCount, poolLongestFreeRun, rangeConvert } from "./swiotlb/pool.ts";
 
 export { deviceAdd, deviceResetCounters, deviceSet, deviceSet64 } from "./dma/device";
@@ -137,7 +138,8 @@ export function swiotlbMap(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32
 	if (record === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
-	return f64(bounce(device, record, addressOf(gpa), bytes, 0, dir, cpu));
+	const usable = rangeUsable(addressOf(gpa), bytes);
+	return usable === OK ? f64(bounce(device, record, addressOf(gpa), bytes, 0, dir, cpu)) : usable;
 }
 
 /** Linux's swiotlb_tbl_map_single: slots and copy in, no mask check, no encoding. @returns the bounce address or a status */
@@ -146,7 +148,8 @@ export function swiotlbTblMap(device: i32, gpa: f64, bytes: i32, allocAlignMask:
 	if (record === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
-	return f64(bounceSlots(device, record, addressOf(gpa), bytes, allocAlignMask, dir, cpu));
+	const usable = rangeUsable(addressOf(gpa), bytes);
+	return usable === OK ? f64(bounceSlots(device, record, addressOf(gpa), bytes, allocAlignMask, dir, cpu)) : usable;
 }
 
 /** Linux's swiotlb_tbl_unmap_single: size and direction are taken as given. @returns bytes copied back or a status */
@@ -158,5 +161,7 @@ export function swiotlbTblUnmap(device: i32, tlb: f64, bytes: i32, dir: i32, att
 	const pool = poolAt(load<i32>(record, DEVICE_POOL));
 	const gpa = addressOf(tlb);
 	if (pool === 0 || !poolHolds(pool, gpa)) return NOT_MAPPED;
-	return bounceUnmap(pool, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));
+	const head = headOf(pool, gpa);
+	if (head < 0) return NOT_MAPPED;
+	return bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));
 }

@@ -5,7 +5,6 @@ import {
 	IO_TLB_SHIFT,
 	IO_TLB_SIZE,
 	POOL_NSLABS,
-	POOL_START,
 	POOL_SUMMARY,
 	POOL_TOTAL_USED,
 } from "../layout/pool.ts";
@@ -27,9 +26,9 @@ function take(pool: usize, taker: i32, count: u32, bytes: u32, minAlignMask: u32
 	return takeSlots(pool, original(count), bytes, 0, minAlignMask, u64.MAX_VALUE, 0, 0, 0);
 }
 
-function give(pool: usize, taker: i32, slot: u32, bytes: u32, minAlignMask: u32): void {
+function give(pool: usize, taker: i32, slot: u32, bytes: u32): void {
 	if (taker === TAKER_BARE) bareGive(pool, slot, (bytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT);
-	else giveSlots(pool, load<u64>(pool, POOL_START) + (u64(slot) << IO_TLB_SHIFT), minAlignMask);
+	else giveSlots(pool, slot, 0);
 }
 
 /**
@@ -56,7 +55,7 @@ export function slotsFragment(index: i32, bench: usize, taker: i32, maxSlots: u3
 	while (used > keep) {
 		const entry = list + (random(bench, live) << 3);
 		const n = load<u32>(entry, 4);
-		give(pool, taker, load<u32>(entry), n << IO_TLB_SHIFT, IO_TLB_SIZE - 1);
+		give(pool, taker, load<u32>(entry), n << IO_TLB_SHIFT);
 		store<u64>(entry, load<u64>(list + (--live << 3)));
 		used -= n;
 	}
@@ -69,8 +68,8 @@ export function slotsOddPairs(index: i32, taker: i32): void {
 	const nslabs = load<u32>(pool, POOL_NSLABS);
 	for (let slot: u32 = 0; slot < nslabs; slot++) take(pool, taker, slot, IO_TLB_SIZE, IO_TLB_SIZE - 1);
 	for (let slot: u32 = 1; slot < nslabs; slot += 4) {
-		give(pool, taker, slot, IO_TLB_SIZE, IO_TLB_SIZE - 1);
-		give(pool, taker, slot + 1, IO_TLB_SIZE, IO_TLB_SIZE - 1);
+		give(pool, taker, slot, IO_TLB_SIZE);
+		give(pool, taker, slot + 1, IO_TLB_SIZE);
 	}
 }
 
@@ -101,7 +100,7 @@ export function slotsRun(
 	for (let i: u32 = 0; i < ops; i++) {
 		const at = bench + ((randomly ? random(bench, depth) : count & (depth - 1)) << 3);
 		const live = load<i64>(at, BENCH_RING);
-		if (live >= 0) give(pool, taker, u32(live), bytes, minAlignMask);
+		if (live >= 0) give(pool, taker, u32(live), bytes);
 		const slot = take(pool, taker, count, bytes, minAlignMask);
 		store<i64>(at, i64(slot), BENCH_RING);
 		digest(bench, slot);

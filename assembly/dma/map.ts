@@ -25,7 +25,6 @@ import {
 	BAD_DIRECTION,
 	BAD_SIZE,
 	BEYOND_MASK,
-	BLOCKED_PAGES,
 	MISMATCH,
 	MIXED_PAGES,
 	NO_POOL,
@@ -36,7 +35,7 @@ import {
 import { rangeState } from "../memory/pages.ts";
 import { rangeInRam } from "../memory/regions.ts";
 import { bounceMap, bounceSyncForCpu, bounceSyncForDevice, bounceUnmap, poolHolds } from "../swiotlb/bounce.ts";
-import { mappedAs, mappingOf } from "../swiotlb/mapping.ts";
+import { headOf, mappedAs } from "../swiotlb/mapping.ts";
 import { poolAt } from "../swiotlb/pool.ts";
 import { countBytes, countMap, deviceAt, dmaCapable, gpaOf, segBoundaryOf } from "./device.ts";
 
@@ -54,27 +53,28 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32): i6
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
 	const state = rangeState(gpa, bytes);
-	if (state === OUTSIDE_RAM || state === BLOCKED_PAGES) return state;
+	if (state < 0) return state;
 	const flags = load<u32>(device, DEVICE_FLAGS);
-	if ((flags & DEVICE_FORCE_BOUNCE) !== 0) return bounce(index, device, gpa, bytes, 0, dir, cpu);
-
-	const dma =
-		state === RANGE_PRIVATE
-			? (gpa & ~load<u64>(device, DEVICE_PRIVATE_CLEAR)) | load<u64>(device, DEVICE_PRIVATE_BITS)
-			: (gpa & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
-	const capable = dmaCapable(device, dma, bytes);
-	if (!capable || ((flags & DEVICE_NON_COHERENT) !== 0 && kmallocBounces(bytes, dir))) {
+	if ((flags & DEVICE_FORCE_BOUNCE) === 0) {
+		const dma =
+			state === RANGE_PRIVATE
+				? (gpa & ~load<u64>(device, DEVICE_PRIVATE_CLEAR)) | load<u64>(device, DEVICE_PRIVATE_BITS)
+				: (gpa & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
+		const capable = dmaCapable(device, dma, bytes);
+		if (capable && ((flags & DEVICE_NON_COHERENT) === 0 || !kmallocBounces(bytes, dir))) {
+			if (state === RANGE_MIXED) return MIXED_PAGES;
+			countMap(device, DEVICE_DIRECT_MAPS);
+			return dma;
+		}
 		if (!capable && load<i32>(device, DEVICE_POOL) < 0) return BEYOND_MASK;
-		return bounce(index, device, gpa, bytes, 0, dir, cpu);
 	}
-	if (state === RANGE_MIXED) return MIXED_PAGES;
-	countMap(device, DEVICE_DIRECT_MAPS);
-	return dma;
+	return bounce(index, device, gpa, bytes, 0, dir, cpu);
 }
 
 /**
  * Maps through the device's pool. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_map: the bytes are copied into the slots
- * first and the slots' address is checked after, so a refused map leaves them in the freed slots.
+ * first and the slots' address is checked after, so a refused map leaves them in the freed slots. The caller has
+ * checked that the range is usable RAM.
  * @param allocAlignMask low bits of the bounce address that must be 0
  */
 export function bounce(index: i32, device: usize, gpa: u64, bytes: u32, allocAlignMask: u32, dir: i32, cpu: u32): i64 {
@@ -83,7 +83,8 @@ export function bounce(index: i32, device: usize, gpa: u64, bytes: u32, allocAli
 	const dma = (u64(tlb) & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
 	if (!dmaCapable(device, dma, bytes)) {
 		const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-		bounceUnmap(poolAt(load<i32>(device, DEVICE_POOL)), tlb, bytes, dir, DMA_ATTR_SKIP_CPU_SYNC, alignMask);
+		const pool = poolAt(load<i32>(device, DEVICE_POOL));
+		bounceUnmap(pool, headOf(pool, tlb), tlb, bytes, dir, DMA_ATTR_SKIP_CPU_SYNC, alignMask);
 		countMap(device, DEVICE_BEYOND_MASK);
 		return BEYOND_MASK;
 	}
@@ -139,12 +140,10 @@ export function dmaUnmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32)
 	const gpa = gpaOf(device, dma);
 	const pool = poolFor(device, gpa);
 	if (pool === 0) return rangeInRam(gpa, bytes) === OK ? 0 : OUTSIDE_RAM;
-	if (!COCO_REFERENCE) {
-		const mapping = mappingOf(pool, gpa);
-		if (mapping < 0) return NOT_MAPPED;
-		if (!mappedAs(pool, mapping, bytes, dir, index)) return MISMATCH;
-	}
-	const copied = bounceUnmap(pool, gpa, bytes, dir, attrs, load<u32>(device, DEVICE_MIN_ALIGN_MASK));
+	const head = headOf(pool, gpa);
+	if (head < 0) return NOT_MAPPED;
+	if (!COCO_REFERENCE && !mappedAs(pool, head, bytes, dir, index)) return MISMATCH;
+	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(device, DEVICE_MIN_ALIGN_MASK));
 	if (copied > 0) countBytes(device, DEVICE_BYTES_BACK, copied);
 	return copied;
 }

@@ -47,7 +47,7 @@ export const REGION_FIRST_PAGE: usize = 20;
 export const REGION_BYTES: u32 = 32;
 
 /** Up to here the v128 loop beats the engine's memory.copy, whose call costs about 5 ns (bench copy). */
-export const SMALL_COPY_BYTES: u32 = 256;
+export const SMALL_COPY_BYTES: u32 = 64;
 
 export const PAGE_SHIFT: u32 = 12;
 export const PAGE_SIZE: u32 = 4096;

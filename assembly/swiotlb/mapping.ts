@@ -88,11 +88,13 @@ export function tlbOf(pool: usize, head: u32): u64 {
 	);
 }
 
-/** Whether a live mapping starts at exactly `tlb`, an address inside the pool. */
-export function startsAt(pool: usize, tlb: u64): bool {
-	const mapping = mappingOf(pool, tlb);
-	if (COCO_REFERENCE) return mapping >= 0;
-	return mapping >= 0 && tlbOf(pool, mapping) === tlb;
+/** The head slot of the live mapping that starts at exactly `tlb`, an address inside the pool, or NOT_MAPPED. */
+export function headOf(pool: usize, tlb: u64): i32 {
+	const slot = u32((tlb - load<u64>(pool, POOL_START)) >> IO_TLB_SHIFT);
+	if (COCO_REFERENCE) return listMapped(pool, slot) ? i32(slot) : NOT_MAPPED;
+	const heads = load<u64>(segmentOf(pool, slot) + ((slot & 64) >> 3), SEGMENT_HEAD);
+	const offset = u32(load<u64>(recordAt(pool, slot), RECORD_SIZES) >> SIZES_OFFSET_SHIFT) & u32(SIZES_OFFSET_MASK);
+	return ((heads >> u64(slot & 63)) & 1) !== 0 && offset === (u32(tlb) & (IO_TLB_SIZE - 1)) ? i32(slot) : NOT_MAPPED;
 }
 
 /** Whether the mapping at `head` was made by this device, with this size and direction. */

@@ -17,7 +17,8 @@ import {
 	SEGMENT_SHIFT,
 } from "../layout/pool.ts";
 import { context } from "../memory/context.ts";
-import { everyPeriod, maskFromHigh, maskFromLow, runIsFree, startsHigh, startsLow } from "./segment.ts";
+import { segmentOf } from "./mapping.ts";
+import { everyPeriod, isFree, maskFromHigh, maskFromLow, startsHigh, startsLow } from "./segment.ts";
 
 /** No slot. */
 export const NONE: i32 = -1;
@@ -97,14 +98,7 @@ export function searchArea(
 	if (first < areaSlots) {
 		// most requests fit right where the last one ended
 		const at = areaBase + first;
-		const segment = context() + load<u32>(pool, POOL_SEGMENTS) + ((at >> 7) << SEGMENT_SHIFT);
-		if (
-			(at & 127) + n <= 128 &&
-			runIsFree(load<u64>(segment, SEGMENT_FREE), load<u64>(segment, SEGMENT_FREE_HIGH), at & 127, n) &&
-			!straddles(at, n, shift, boundarySlots)
-		) {
-			return first;
-		}
+		if (isFree(segmentOf(pool, at), at & 127, n) && !straddles(at, n, shift, boundarySlots)) return first;
 		const upper = searchRange(pool, areaBase, first, areaSlots, period, n, shift, boundarySlots);
 		if (upper !== NONE) return upper;
 		const last = first + ((areaSlots - 1 - first) & ~(period - 1));
@@ -201,7 +195,6 @@ function walkArea(
 	shift: u64,
 	boundarySlots: u64,
 ): i32 {
-	const segments = context() + load<u32>(pool, POOL_SEGMENTS);
 	let at = index;
 	let spent: u32 = 0;
 	while (spent < areaSlots) {
@@ -209,14 +202,7 @@ function walkArea(
 		const address = table + (slot << IO_TLB_SHIFT);
 		let step: u32 = 1;
 		if ((address & alignMask) === 0 && (orig === 0 || ((address ^ u32(orig)) & origMask) === 0)) {
-			const bits = segments + ((slot >> 7) << SEGMENT_SHIFT);
-			if (
-				(slot & 127) + n <= 128 &&
-				runIsFree(load<u64>(bits, SEGMENT_FREE), load<u64>(bits, SEGMENT_FREE_HIGH), slot & 127, n) &&
-				!straddles(slot, n, shift, boundarySlots)
-			) {
-				return at;
-			}
+			if (isFree(segmentOf(pool, slot), slot & 127, n) && !straddles(slot, n, shift, boundarySlots)) return at;
 			step = stride;
 		}
 		at += step;

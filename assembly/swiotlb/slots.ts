@@ -13,18 +13,14 @@ import {
 	POOL_AREAS,
 	POOL_HIWATER,
 	POOL_NAREAS,
-	POOL_START,
 	POOL_SUMMARY,
 	POOL_TOTAL_USED,
 	RECORD_ORIG,
 	RECORD_SIZES,
-	SEGMENT_FREE,
-	SEGMENT_FREE_HIGH,
 	SEGMENT_HEAD,
 	SIZES_BYTES_MASK,
 	SIZES_DIR_SHIFT,
 	SIZES_MAPPED_SHIFT,
-	SIZES_OFFSET_MASK,
 	SIZES_OFFSET_SHIFT,
 	SIZES_PAD_MASK,
 	SIZES_PAD_SHIFT,
@@ -35,7 +31,7 @@ import { listClaim, listRelease, listSearchArea } from "../reference/list.ts";
 import { lockArea, unlockArea } from "./lock.ts";
 import { recordAt, segmentOf } from "./mapping.ts";
 import { NONE, searchArea } from "./search.ts";
-import { freeDownwards, freeUpwards, runHigh, runLow } from "./segment.ts";
+import { markFree, markUsed } from "./segment.ts";
 
 /** ptr of an area. index: below the pool's area count */
 export function areaAt(pool: usize, index: u32): usize {
@@ -116,9 +112,7 @@ export function takeSlots(
 /** Marks slots used. The summary keeps its upper bound: only a search that fails lowers it. */
 function claim(pool: usize, slot: u32, n: u32, head: u32, orig: u64, sizes: u64): void {
 	const segment = segmentOf(pool, slot);
-	const from = slot & 127;
-	store<u64>(segment, load<u64>(segment, SEGMENT_FREE) & ~runLow(from, n), SEGMENT_FREE);
-	store<u64>(segment, load<u64>(segment, SEGMENT_FREE_HIGH) & ~runHigh(from, n), SEGMENT_FREE_HIGH);
+	markUsed(segment, slot & 127, n);
 	const heads = segment + ((head & 64) >> 3);
 	store<u64>(heads, load<u64>(heads, SEGMENT_HEAD) | (1 << u64(head & 63)), SEGMENT_HEAD);
 	const record = recordAt(pool, head);
@@ -128,17 +122,16 @@ function claim(pool: usize, slot: u32, n: u32, head: u32, orig: u64, sizes: u64)
 
 /**
  * Gives a mapping's slots back. The area's index stays where it is, as in Linux (swiotlb_release_slots).
- * @param tlb the bounce address that the map returned, inside the pool
- * @param minAlignMask the device's, for the reference build: here the record knows the offset
- * @returns OK, or NOT_MAPPED when no mapping starts at `tlb`: Linux leaves that undefined
+ * @param head slot of the bounce address that the map returned
+ * @param offset offset of that address in its slot, for the reference build: here the record knows it
+ * @returns OK, or NOT_MAPPED when no mapping starts there: Linux leaves that undefined
  */
-export function giveSlots(pool: usize, tlb: u64, minAlignMask: u32): i32 {
-	const head = u32((tlb - load<u64>(pool, POOL_START)) >> IO_TLB_SHIFT);
+export function giveSlots(pool: usize, head: u32, offset: u32): i32 {
 	const area = areaAt(pool, head >> load<u32>(pool, POOL_AREA_SHIFT));
 	lockArea(area);
 	let n: u32;
-	if (COCO_REFERENCE) n = listRelease(pool, head, u32(tlb) & minAlignMask & (IO_TLB_SIZE - 1));
-	else n = release(pool, head, u32(tlb) & (IO_TLB_SIZE - 1));
+	if (COCO_REFERENCE) n = listRelease(pool, head, offset);
+	else n = release(pool, head);
 	store<u32>(area, load<u32>(area, AREA_USED) - n, AREA_USED);
 	unlockArea(area);
 	if (n === 0) return NOT_MAPPED;
@@ -147,28 +140,21 @@ export function giveSlots(pool: usize, tlb: u64, minAlignMask: u32): i32 {
 }
 
 /** Marks the slots of the mapping at `head` free. @returns how many, 0 when none starts there */
-function release(pool: usize, head: u32, offset: u32): u32 {
+function release(pool: usize, head: u32): u32 {
 	const segment = segmentOf(pool, head);
 	const heads = segment + ((head & 64) >> 3);
+	const live = load<u64>(heads, SEGMENT_HEAD);
 	const bit: u64 = 1 << u64(head & 63);
+	if ((live & bit) === 0) return 0;
+	store<u64>(heads, live ^ bit, SEGMENT_HEAD);
 	const sizes = load<u64>(recordAt(pool, head), RECORD_SIZES);
-	if ((load<u64>(heads, SEGMENT_HEAD) & bit) === 0 || u32((sizes >> SIZES_OFFSET_SHIFT) & SIZES_OFFSET_MASK) !== offset)
-		return 0;
-	store<u64>(heads, load<u64>(heads, SEGMENT_HEAD) & ~bit, SEGMENT_HEAD);
-	const n = u32((sizes & SIZES_BYTES_MASK) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
-	const slot = head - u32((sizes >> SIZES_PAD_SHIFT) & SIZES_PAD_MASK);
-	const from = slot & 127;
-	const low = load<u64>(segment, SEGMENT_FREE) | runLow(from, n);
-	const high = load<u64>(segment, SEGMENT_FREE_HIGH) | runHigh(from, n);
-	store<u64>(segment, low, SEGMENT_FREE);
-	store<u64>(segment, high, SEGMENT_FREE_HIGH);
-	const longest = context() + load<u32>(pool, POOL_SUMMARY) + (slot >> 7);
-	const merged = freeDownwards(low, high, from) + freeUpwards(low, high, from);
-	if (merged > u32(load<u8>(longest))) store<u8>(longest, u8(merged));
+	const n = (u32(sizes & SIZES_BYTES_MASK) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
+	const slot = head - (u32(sizes >> SIZES_PAD_SHIFT) & u32(SIZES_PAD_MASK));
+	markFree(segment, slot & 127, n, context() + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
 	return n;
 }
 
-function countTaken(pool: usize, n: u32): void {
+export function countTaken(pool: usize, n: u32): void {
 	if (COCO_THREADS) {
 		const used = atomic.add<u32>(pool, n, POOL_TOTAL_USED) + n;
 		let hiwater = atomic.load<u32>(pool, POOL_HIWATER);
@@ -184,7 +170,7 @@ function countTaken(pool: usize, n: u32): void {
 	}
 }
 
-function countGiven(pool: usize, n: u32): void {
+export function countGiven(pool: usize, n: u32): void {
 	if (COCO_THREADS) atomic.sub<u32>(pool, n, POOL_TOTAL_USED);
 	else store<u32>(pool, load<u32>(pool, POOL_TOTAL_USED) - n, POOL_TOTAL_USED);
 }
