@@ -3,9 +3,9 @@
  * numbers i32; a result below 0 is a status (layout/status.ts). An instance works on one context: contextInit or
  * contextAttach comes first, then the regions, then ramSeal, then pools and devices.
  */
-import { deviceAt, deviceMaxMappingBytes } from "./dma/device.ts";
+import { deviceAt, deviceMaxMappingBytes, poolOf } from "./dma/device.ts";
 import { bounce, bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
-import { DEVICE_MIN_ALIGN_MASK, DEVICE_POOL, FROM_DEVICE } from "./layout/device.ts";
+import { DEVICE_MIN_ALIGN_MASK, FROM_DEVICE } from "./layout/device.ts";
 import { POOL_NSLABS } from "./layout/pool.ts";
 import { BAD_ARGUMENT, BAD_DEVICE, BAD_DIRECTION, BAD_POOL, BAD_SIZE, NOT_MAPPED, OK } from "./layout/status.ts";
 import { ramFill, ramRead, ramWrite } from "./memory/access.ts";
@@ -158,7 +158,7 @@ export function swiotlbTblUnmap(device: i32, tlb: f64, bytes: i32, dir: i32, att
 	if (record === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
-	const pool = poolAt(load<i32>(record, DEVICE_POOL));
+	const pool = poolOf(record);
 	const gpa = addressOf(tlb);
 	if (pool === 0 || !poolHolds(pool, gpa)) return NOT_MAPPED;
 	const head = headOf(pool, gpa);

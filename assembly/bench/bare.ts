@@ -2,7 +2,6 @@
 
 import { AREA_INDEX, AREA_USED, IO_TLB_SHIFT, IO_TLB_SIZE, POOL_AREA_NSLABS, POOL_SUMMARY } from "../layout/pool.ts";
 import { OVER_MAX_MAPPING, POOL_FULL } from "../layout/status.ts";
-import { context } from "../memory/context.ts";
 import { segmentOf } from "../swiotlb/mapping.ts";
 import { NONE, searchArea } from "../swiotlb/search.ts";
 import { markFree, markUsed } from "../swiotlb/segment.ts";
@@ -29,7 +28,7 @@ export function bareTake(pool: usize, orig: u64, bytes: u32, minAlignMask: u32):
 
 /** Gives n slots from `slot` on back: the caller has to know both. */
 export function bareGive(pool: usize, slot: u32, n: u32): void {
-	markFree(segmentOf(pool, slot), slot & 127, n, context() + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
+	markFree(segmentOf(pool, slot), slot & 127, n, pool + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
 	const area = areaAt(pool, 0);
 	store<u32>(area, load<u32>(area, AREA_USED) - n, AREA_USED);
 	countGiven(pool, n);

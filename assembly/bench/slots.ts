@@ -8,7 +8,6 @@ import {
 	POOL_SUMMARY,
 	POOL_TOTAL_USED,
 } from "../layout/pool.ts";
-import { context } from "../memory/context.ts";
 import { poolAt } from "../swiotlb/pool.ts";
 import { giveSlots, takeSlots } from "../swiotlb/slots.ts";
 import { bareGive, bareTake } from "./bare.ts";
@@ -115,7 +114,7 @@ export function slotsFail(index: i32, taker: i32, bytes: u32, minAlignMask: u32,
 	const segments = load<u32>(pool, POOL_NSLABS) >> 7;
 	let taken: u32 = 0;
 	for (let i: u32 = 0; i < ops; i++) {
-		if (cold) memory.fill(context() + load<u32>(pool, POOL_SUMMARY), u8(IO_TLB_SEGSIZE), segments);
+		if (cold) memory.fill(pool + load<u32>(pool, POOL_SUMMARY), u8(IO_TLB_SEGSIZE), segments);
 		taken += u32(take(pool, taker, i, bytes, minAlignMask) >= 0);
 	}
 	return taken;

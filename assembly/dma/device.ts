@@ -12,6 +12,7 @@ import {
 	DEVICE_MIN_ALIGN_MASK,
 	DEVICE_NON_COHERENT,
 	DEVICE_POOL,
+	DEVICE_POOL_RECORD,
 	DEVICE_PRIVATE_BITS,
 	DEVICE_SEG_BOUNDARY,
 	DEVICE_SHARED_BITS,
@@ -53,6 +54,7 @@ export function deviceSet(index: i32, pool: i32, flags: u32, minAlignMask: u32):
 	if ((flags & ~(DEVICE_FORCE_BOUNCE | DEVICE_NON_COHERENT)) !== 0) return BAD_ARGUMENT;
 	if (pool !== -1 && poolAt(pool) === 0) return BAD_POOL;
 	store<i32>(device, pool, DEVICE_POOL);
+	store<u32>(device, pool === -1 ? 0 : u32(poolAt(pool) - context()), DEVICE_POOL_RECORD);
 	store<u32>(device, flags, DEVICE_FLAGS);
 	store<u32>(device, minAlignMask, DEVICE_MIN_ALIGN_MASK);
 	return OK;
@@ -71,6 +73,12 @@ export function deviceSet64(index: i32, field: u32, low: u32, high: u32): i32 {
 	if (field === u32(DEVICE_SEG_BOUNDARY) && (value & (value + 1)) !== 0) return BAD_ARGUMENT;
 	store<u64>(device + field, value);
 	return OK;
+}
+
+/** ptr of the record of the device's pool, or 0. */
+export function poolOf(device: usize): usize {
+	const offset = load<u32>(device, DEVICE_POOL_RECORD);
+	return offset === 0 ? 0 : context() + offset;
 }
 
 /** The segment boundary mask that the search uses: unset means none. Linux 6.12 include/linux/dma-mapping.h, dma_get_seg_boundary. */

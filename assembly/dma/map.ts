@@ -25,19 +25,16 @@ import {
 	BAD_DIRECTION,
 	BAD_SIZE,
 	BEYOND_MASK,
-	MISMATCH,
 	MIXED_PAGES,
 	NO_POOL,
-	NOT_MAPPED,
 	OK,
 	OUTSIDE_RAM,
 } from "../layout/status.ts";
 import { rangeState } from "../memory/pages.ts";
 import { rangeInRam } from "../memory/regions.ts";
 import { bounceMap, bounceSyncForCpu, bounceSyncForDevice, bounceUnmap, poolHolds } from "../swiotlb/bounce.ts";
-import { headOf, mappedAs } from "../swiotlb/mapping.ts";
-import { poolAt } from "../swiotlb/pool.ts";
-import { countBytes, countMap, deviceAt, dmaCapable, gpaOf, segBoundaryOf } from "./device.ts";
+import { headMappedAs, headOf } from "../swiotlb/mapping.ts";
+import { countBytes, countMap, deviceAt, dmaCapable, gpaOf, poolOf, segBoundaryOf } from "./device.ts";
 
 /**
  * Maps [gpa, gpa + bytes) for a device. Linux 6.12 kernel/dma/direct.h, dma_direct_map_page.
@@ -83,7 +80,7 @@ export function bounce(index: i32, device: usize, gpa: u64, bytes: u32, allocAli
 	const dma = (u64(tlb) & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
 	if (!dmaCapable(device, dma, bytes)) {
 		const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-		const pool = poolAt(load<i32>(device, DEVICE_POOL));
+		const pool = poolOf(device);
 		bounceUnmap(pool, headOf(pool, tlb), tlb, bytes, dir, DMA_ATTR_SKIP_CPU_SYNC, alignMask);
 		countMap(device, DEVICE_BEYOND_MASK);
 		return BEYOND_MASK;
@@ -102,7 +99,7 @@ export function bounceSlots(
 	dir: i32,
 	cpu: u32,
 ): i64 {
-	const pool = poolAt(load<i32>(device, DEVICE_POOL));
+	const pool = poolOf(device);
 	if (pool === 0) return NO_POOL;
 	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
 	const tlb = bounceMap(pool, gpa, bytes, allocAlignMask, alignMask, segBoundaryOf(device), dir, cpu, index);
@@ -122,7 +119,7 @@ function kmallocBounces(bytes: i32, dir: i32): bool {
 
 /** The pool that holds a gpa and serves the device, or 0. */
 function poolFor(device: usize, gpa: u64): usize {
-	const pool = poolAt(load<i32>(device, DEVICE_POOL));
+	const pool = poolOf(device);
 	return pool !== 0 && poolHolds(pool, gpa) ? pool : 0;
 }
 
@@ -140,9 +137,8 @@ export function dmaUnmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32)
 	const gpa = gpaOf(device, dma);
 	const pool = poolFor(device, gpa);
 	if (pool === 0) return rangeInRam(gpa, bytes) === OK ? 0 : OUTSIDE_RAM;
-	const head = headOf(pool, gpa);
-	if (head < 0) return NOT_MAPPED;
-	if (!COCO_REFERENCE && !mappedAs(pool, head, bytes, dir, index)) return MISMATCH;
+	const head = headMappedAs(pool, gpa, bytes, dir, index);
+	if (head < 0) return head;
 	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(device, DEVICE_MIN_ALIGN_MASK));
 	if (copied > 0) countBytes(device, DEVICE_BYTES_BACK, copied);
 	return copied;

@@ -24,6 +24,8 @@ export const DEVICE_BOUNCED_MAPS: usize = 72;
 export const DEVICE_BEYOND_MASK: usize = 76;
 export const DEVICE_BYTES_IN: usize = 80;
 export const DEVICE_BYTES_BACK: usize = 88;
+/** Offset of its pool's record from the context base, or 0. */
+export const DEVICE_POOL_RECORD: usize = 96;
 export const DEVICE_BYTES: u32 = 128;
 
 /** DEVICE_FLAGS. */

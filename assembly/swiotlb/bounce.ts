@@ -3,7 +3,6 @@
 import { DMA_ATTR_SKIP_CPU_SYNC, FROM_DEVICE, TO_DEVICE } from "../layout/device.ts";
 import { IO_TLB_SHIFT, IO_TLB_SIZE, POOL_DELTA, POOL_END, POOL_START } from "../layout/pool.ts";
 import { OK } from "../layout/status.ts";
-import { context } from "../memory/context.ts";
 import { copyFromRam, copyToRam } from "../memory/copy.ts";
 import { rangeUsable } from "../memory/pages.ts";
 import { mappingOf, originOf, remainingOf } from "./mapping.ts";
@@ -11,7 +10,7 @@ import { poolFailed } from "./pool.ts";
 import { giveSlots, takeSlots } from "./slots.ts";
 
 function ptrOf(pool: usize, tlb: u64): usize {
-	return context() + load<u32>(pool, POOL_DELTA) + usize(tlb - load<u64>(pool, POOL_START));
+	return pool + load<u32>(pool, POOL_DELTA) + usize(tlb - load<u64>(pool, POOL_START));
 }
 
 /** Whether a gpa lies in the pool. */

@@ -7,7 +7,6 @@ import {
 	IO_TLB_SHIFT,
 	POOL_AREA_NSLABS,
 	POOL_AREA_SHIFT,
-	POOL_AREAS,
 	POOL_DELTA,
 	POOL_END,
 	POOL_FAILED_FULL,
@@ -91,27 +90,25 @@ export function poolAdd(start: u64, nslabs: u32, nareas: u32): i32 {
 
 	const header = takeBlock(poolBytes(nslabs, nareas, COCO_REFERENCE !== 0));
 	if (header === 0) return CONTEXT_FULL;
-	const areas = header + POOL_HEADER_BYTES;
-	const segments = areas + alignBlock(nareas << AREA_SHIFT);
+	const segments = POOL_HEADER_BYTES + alignBlock(nareas << AREA_SHIFT);
 	const summary = segments + alignBlock((nslabs >> 7) << SEGMENT_SHIFT);
 	const records = summary + alignBlock((nslabs >> 7) + 16);
 	const pool = context() + header;
 	store<u64>(pool, start, POOL_START);
 	store<u64>(pool, start + bytes, POOL_END);
-	store<u32>(pool, u32(ptr - context()), POOL_DELTA);
+	store<u32>(pool, u32(ptr - pool), POOL_DELTA);
 	store<u32>(pool, nslabs, POOL_NSLABS);
 	store<u32>(pool, nareas, POOL_NAREAS);
 	store<u32>(pool, areaSlots, POOL_AREA_NSLABS);
 	store<u32>(pool, nareas > 1 ? ctz(areaSlots) : 31, POOL_AREA_SHIFT);
-	store<u32>(pool, areas, POOL_AREAS);
 	store<u32>(pool, segments, POOL_SEGMENTS);
 	store<u32>(pool, summary, POOL_SUMMARY);
 	store<u32>(pool, records, POOL_RECORDS);
 	for (let i: u32 = 0; i < nslabs >> 7; i++) {
-		store<u64>(context() + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE);
-		store<u64>(context() + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE_HIGH);
+		store<u64>(pool + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE);
+		store<u64>(pool + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE_HIGH);
 	}
-	memory.fill(context() + summary, u8(IO_TLB_SEGSIZE), nslabs >> 7);
+	memory.fill(pool + summary, u8(IO_TLB_SEGSIZE), nslabs >> 7);
 	if (COCO_REFERENCE) {
 		store<u32>(pool, records + alignBlock(nslabs << RECORD_SHIFT), POOL_LIST);
 		listInit(pool);
@@ -130,7 +127,7 @@ export function poolsMoved(): i32 {
 		const pool = poolAt(i);
 		const ptr = rangePtr(load<u64>(pool, POOL_START), load<u64>(pool, POOL_END) - load<u64>(pool, POOL_START));
 		if (ptr === NO_PTR) return OUTSIDE_RAM;
-		store<u32>(pool, u32(ptr - context()), POOL_DELTA);
+		store<u32>(pool, u32(ptr - pool), POOL_DELTA);
 	}
 	return OK;
 }
@@ -158,7 +155,7 @@ export function poolLongestFreeRun(pool: usize): u32 {
 /** The longer of `best` and the area's longest free run. Bounds of the summary that prove too high are corrected. */
 function areaLongest(pool: usize, areaNumber: u32, best: u32): u32 {
 	const perArea = load<u32>(pool, POOL_AREA_NSLABS) >> 7;
-	const summary = context() + load<u32>(pool, POOL_SUMMARY);
+	const summary = pool + load<u32>(pool, POOL_SUMMARY);
 	const end = (areaNumber + 1) * perArea;
 	for (let i = areaNumber * perArea; i < end && best < IO_TLB_SEGSIZE; i++) {
 		const bound = u32(load<u8>(summary + i));

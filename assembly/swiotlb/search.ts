@@ -16,7 +16,6 @@ import {
 	SEGMENT_FREE_HIGH,
 	SEGMENT_SHIFT,
 } from "../layout/pool.ts";
-import { context } from "../memory/context.ts";
 import { segmentOf } from "./mapping.ts";
 import { everyPeriod, isFree, maskFromHigh, maskFromLow, startsHigh, startsLow } from "./segment.ts";
 
@@ -121,8 +120,8 @@ function searchRange(
 	boundarySlots: u64,
 ): i32 {
 	if (from >= to) return NONE;
-	const segments = context() + load<u32>(pool, POOL_SEGMENTS);
-	const summary = context() + load<u32>(pool, POOL_SUMMARY);
+	const segments = pool + load<u32>(pool, POOL_SEGMENTS);
+	const summary = pool + load<u32>(pool, POOL_SUMMARY);
 	const firstSegment = (areaBase + from) >> 7;
 	const lastSegment = (areaBase + to - 1) >> 7;
 	const wanted = i8x16.splat(i8(n));

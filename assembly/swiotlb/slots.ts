@@ -1,6 +1,8 @@
 /** Slots of a pool: who holds which, per area and in total. Bits, records and index are an area's, under its lock. */
 
 import {
+	ALLOCATED_BYTES_MASK,
+	ALLOCATED_PAD_SHIFT,
 	AREA_INDEX,
 	AREA_SHIFT,
 	AREA_USED,
@@ -10,32 +12,26 @@ import {
 	OWNER_SHIFT,
 	POOL_AREA_NSLABS,
 	POOL_AREA_SHIFT,
-	POOL_AREAS,
+	POOL_HEADER_BYTES,
 	POOL_HIWATER,
 	POOL_NAREAS,
 	POOL_SUMMARY,
 	POOL_TOTAL_USED,
+	RECORD_ALLOCATED,
+	RECORD_MAPPED,
 	RECORD_ORIG,
-	RECORD_SIZES,
 	SEGMENT_HEAD,
-	SIZES_BYTES_MASK,
-	SIZES_DIR_SHIFT,
-	SIZES_MAPPED_SHIFT,
-	SIZES_OFFSET_SHIFT,
-	SIZES_PAD_MASK,
-	SIZES_PAD_SHIFT,
 } from "../layout/pool.ts";
 import { NOT_MAPPED, OK, OVER_MAX_MAPPING, POOL_FULL } from "../layout/status.ts";
-import { context } from "../memory/context.ts";
 import { listClaim, listRelease, listSearchArea } from "../reference/list.ts";
 import { lockArea, unlockArea } from "./lock.ts";
-import { recordAt, segmentOf } from "./mapping.ts";
+import { mappedWord, recordAt, segmentOf } from "./mapping.ts";
 import { NONE, searchArea } from "./search.ts";
 import { markFree, markUsed } from "./segment.ts";
 
 /** ptr of an area. index: below the pool's area count */
 export function areaAt(pool: usize, index: u32): usize {
-	return context() + load<u32>(pool, POOL_AREAS) + (index << AREA_SHIFT);
+	return pool + POOL_HEADER_BYTES + (index << AREA_SHIFT);
 }
 
 /**
@@ -71,13 +67,6 @@ export function takeSlots(
 	alignMask |= IO_TLB_SIZE - 1;
 	const origMask = minAlignMask & ~alignMask;
 	const pad = offset >> IO_TLB_SHIFT;
-	const sizes =
-		allocBytes |
-		(u64(bytes) << SIZES_MAPPED_SHIFT) |
-		(u64(offset & (IO_TLB_SIZE - 1)) << SIZES_OFFSET_SHIFT) |
-		(u64(pad) << SIZES_PAD_SHIFT) |
-		(u64(dir) << SIZES_DIR_SHIFT);
-
 	const areaSlots = load<u32>(pool, POOL_AREA_NSLABS);
 	const areaMask = load<u32>(pool, POOL_NAREAS) - 1;
 	const firstArea = cpu & areaMask;
@@ -94,7 +83,13 @@ export function takeSlots(
 			if (found !== NONE) {
 				const slot = areaBase + u32(found);
 				if (COCO_REFERENCE) listClaim(pool, slot, n, pad, orig, u32(allocBytes), offset & (IO_TLB_SIZE - 1));
-				else claim(pool, slot, n, slot + pad, orig | (u64(owner) << OWNER_SHIFT), sizes);
+				else {
+					markUsed(segmentOf(pool, slot), slot & 127, n);
+					const record = putHead(pool, slot + pad);
+					store<u64>(record, orig | (u64(owner) << OWNER_SHIFT), RECORD_ORIG);
+					store<u32>(record, mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir), RECORD_MAPPED);
+					store<u32>(record, u32(allocBytes) | (pad << ALLOCATED_PAD_SHIFT), RECORD_ALLOCATED);
+				}
 				const next = u32(found) + n;
 				store<u32>(area, next >= areaSlots ? 0 : next, AREA_INDEX);
 				store<u32>(area, load<u32>(area, AREA_USED) + n, AREA_USED);
@@ -109,15 +104,11 @@ export function takeSlots(
 	return POOL_FULL;
 }
 
-/** Marks slots used. The summary keeps its upper bound: only a search that fails lowers it. */
-function claim(pool: usize, slot: u32, n: u32, head: u32, orig: u64, sizes: u64): void {
-	const segment = segmentOf(pool, slot);
-	markUsed(segment, slot & 127, n);
-	const heads = segment + ((head & 64) >> 3);
+/** Notes that a mapping's tlb address lies in a slot. @returns the ptr of its record */
+function putHead(pool: usize, head: u32): usize {
+	const heads = segmentOf(pool, head) + ((head & 64) >> 3);
 	store<u64>(heads, load<u64>(heads, SEGMENT_HEAD) | (1 << u64(head & 63)), SEGMENT_HEAD);
-	const record = recordAt(pool, head);
-	store<u64>(record, orig, RECORD_ORIG);
-	store<u64>(record, sizes, RECORD_SIZES);
+	return recordAt(pool, head);
 }
 
 /**
@@ -147,10 +138,10 @@ function release(pool: usize, head: u32): u32 {
 	const bit: u64 = 1 << u64(head & 63);
 	if ((live & bit) === 0) return 0;
 	store<u64>(heads, live ^ bit, SEGMENT_HEAD);
-	const sizes = load<u64>(recordAt(pool, head), RECORD_SIZES);
-	const n = (u32(sizes & SIZES_BYTES_MASK) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
-	const slot = head - (u32(sizes >> SIZES_PAD_SHIFT) & u32(SIZES_PAD_MASK));
-	markFree(segment, slot & 127, n, context() + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
+	const allocated = load<u32>(recordAt(pool, head), RECORD_ALLOCATED);
+	const n = ((allocated & ALLOCATED_BYTES_MASK) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
+	const slot = head - (allocated >> ALLOCATED_PAD_SHIFT);
+	markFree(segment, slot & 127, n, pool + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
 	return n;
 }
 
