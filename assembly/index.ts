@@ -4,7 +4,7 @@
  * contextAttach comes first, then the regions, then ramSeal, then pools and devices.
  */
 import { deviceAt, deviceMaxMappingBytes, poolOf } from "./dma/device.ts";
-import { bounce, bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
+import { bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
 import { DEVICE_MIN_ALIGN_MASK, FROM_DEVICE } from "./layout/device.ts";
 import { POOL_NSLABS } from "./layout/pool.ts";
 import { BAD_ARGUMENT, BAD_DEVICE, BAD_DIRECTION, BAD_POOL, BAD_SIZE, NOT_MAPPED, OK } from "./layout/status.ts";
@@ -114,7 +114,7 @@ export function deviceMaxMapping(device: i32, required: f64): i32 {
 
 /** dmaMap (dma/map.ts). */
 export function mapSingle(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32): f64 {
-	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu));
+	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu, false));
 }
 
 /** dmaUnmap (dma/map.ts). */
@@ -134,12 +134,7 @@ export function syncForCpu(device: i32, dma: f64, bytes: i32, dir: i32): i32 {
 
 /** Maps through the pool whatever the decision would be: swiotlb_map. Results as mapSingle, the address encoded. */
 export function swiotlbMap(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32): f64 {
-	const record = deviceAt(device);
-	if (record === 0) return BAD_DEVICE;
-	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
-	if (bytes <= 0) return BAD_SIZE;
-	const usable = rangeUsable(addressOf(gpa), bytes);
-	return usable === OK ? f64(bounce(device, record, addressOf(gpa), bytes, 0, dir, cpu)) : usable;
+	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu, true));
 }
 
 /** Linux's swiotlb_tbl_map_single: slots and copy in, no mask check, no encoding. @returns the bounce address or a status */

@@ -3,7 +3,7 @@
 import { AREA_INDEX, AREA_USED, IO_TLB_SHIFT, IO_TLB_SIZE, POOL_AREA_NSLABS, POOL_SUMMARY } from "../layout/pool.ts";
 import { OVER_MAX_MAPPING, POOL_FULL } from "../layout/status.ts";
 import { segmentOf } from "../swiotlb/mapping.ts";
-import { NONE, searchArea } from "../swiotlb/search.ts";
+import { NONE, probeArea, searchArea } from "../swiotlb/search.ts";
 import { markFree, markUsed } from "../swiotlb/segment.ts";
 import { areaAt, countGiven, countTaken } from "../swiotlb/slots.ts";
 
@@ -15,9 +15,13 @@ export function bareTake(pool: usize, orig: u64, bytes: u32, minAlignMask: u32):
 	const area = areaAt(pool, 0);
 	const areaSlots = load<u32>(pool, POOL_AREA_NSLABS);
 	const used = load<u32>(area, AREA_USED);
-	if (n > areaSlots - used) return POOL_FULL;
-	const slot = searchArea(pool, area, 0, areaSlots, orig, n, alignMask, minAlignMask & ~alignMask, u64.MAX_VALUE);
-	if (slot === NONE) return POOL_FULL;
+	const origMask = minAlignMask & ~alignMask;
+	let slot = probeArea(pool, area, 0, areaSlots, orig, n, alignMask, origMask, u64.MAX_VALUE);
+	if (slot === NONE) {
+		if (n > areaSlots - used) return POOL_FULL;
+		slot = searchArea(pool, area, 0, areaSlots, orig, n, alignMask, origMask, u64.MAX_VALUE);
+		if (slot === NONE) return POOL_FULL;
+	}
 	markUsed(segmentOf(pool, slot), slot & 127, n);
 	const next = u32(slot) + n;
 	store<u32>(area, next >= areaSlots ? 0 : next, AREA_INDEX);

@@ -48,7 +48,7 @@ export function mapRun(
 			}
 		}
 		const gpa = original(first, count, step, window);
-		const dma = dmaMap(device, gpa, bytes, dir, cpu);
+		const dma = dmaMap(device, gpa, bytes, dir, cpu, false);
 		refused += u32(dma < 0);
 		store<i64>(at, dma, BENCH_RING);
 		if (dir === FROM_DEVICE) store<u64>(rangePtr(gpaOf(deviceAt(device), dma), 8), count);

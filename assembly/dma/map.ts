@@ -41,10 +41,11 @@ import { countBytes, countMap, deviceAt, dmaCapable, gpaOf, poolOf, segBoundaryO
  * @param bytes 1 .. 2^31 - 1
  * @param dir BIDIRECTIONAL, TO_DEVICE or FROM_DEVICE
  * @param cpu chooses the pool's area
+ * @param forced bounce whatever the decision would be: Linux's swiotlb_map
  * @returns the DMA address, or OUTSIDE_RAM, BAD_SIZE, BAD_DIRECTION, MIXED_PAGES, BLOCKED_PAGES, BEYOND_MASK, POOL_FULL,
  *   OVER_MAX_MAPPING, NO_POOL or BAD_DEVICE
  */
-export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32): i64 {
+export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, forced: bool): i64 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
@@ -52,7 +53,7 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32): i6
 	const state = rangeState(gpa, bytes);
 	if (state < 0) return state;
 	const flags = load<u32>(device, DEVICE_FLAGS);
-	if ((flags & DEVICE_FORCE_BOUNCE) === 0) {
+	if (!forced && (flags & DEVICE_FORCE_BOUNCE) === 0) {
 		const dma =
 			state === RANGE_PRIVATE
 				? (gpa & ~load<u64>(device, DEVICE_PRIVATE_CLEAR)) | load<u64>(device, DEVICE_PRIVATE_BITS)
@@ -65,17 +66,15 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32): i6
 		}
 		if (!capable && load<i32>(device, DEVICE_POOL) < 0) return BEYOND_MASK;
 	}
-	return bounce(index, device, gpa, bytes, 0, dir, cpu);
+	return bounce(index, device, gpa, bytes, dir, cpu);
 }
 
 /**
  * Maps through the device's pool. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_map: the bytes are copied into the slots
- * first and the slots' address is checked after, so a refused map leaves them in the freed slots. The caller has
- * checked that the range is usable RAM.
- * @param allocAlignMask low bits of the bounce address that must be 0
+ * first and the slots' address is checked after, so a refused map leaves them in the freed slots.
  */
-export function bounce(index: i32, device: usize, gpa: u64, bytes: u32, allocAlignMask: u32, dir: i32, cpu: u32): i64 {
-	const tlb = bounceSlots(index, device, gpa, bytes, allocAlignMask, dir, cpu);
+function bounce(index: i32, device: usize, gpa: u64, bytes: u32, dir: i32, cpu: u32): i64 {
+	const tlb = bounceSlots(index, device, gpa, bytes, 0, dir, cpu);
 	if (tlb < 0) return tlb;
 	const dma = (u64(tlb) & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
 	if (!dmaCapable(device, dma, bytes)) {
@@ -89,7 +88,12 @@ export function bounce(index: i32, device: usize, gpa: u64, bytes: u32, allocAli
 	return dma;
 }
 
-/** Takes slots of the device's pool and copies in: Linux's swiotlb_tbl_map_single. @returns the bounce address or a status */
+/**
+ * Takes slots of the device's pool and copies in: Linux's swiotlb_tbl_map_single. The caller has checked that the range
+ * is usable RAM.
+ * @param allocAlignMask low bits of the bounce address that must be 0
+ * @returns the bounce address or a status
+ */
 export function bounceSlots(
 	index: i32,
 	device: usize,

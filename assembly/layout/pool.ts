@@ -46,19 +46,17 @@ export const AREA_USED: usize = 4;
 export const AREA_INDEX: usize = 8;
 export const AREA_SHIFT: u32 = 6;
 
-/** A segment: 128 bits "free", then 128 bits "a mapping's tlb address lies in this slot". */
+/** A segment: 128 bits "free". */
 export const SEGMENT_FREE: usize = 0;
 export const SEGMENT_FREE_HIGH: usize = 8;
-export const SEGMENT_HEAD: usize = 16;
-export const SEGMENT_HEAD_HIGH: usize = 24;
-export const SEGMENT_SHIFT: u32 = 5;
+export const SEGMENT_SHIFT: u32 = 4;
 
 /** A mapping's record, at the slot of its tlb address. */
 /** u64: orig_addr in the low 52 bits, the owner's device number above. */
 export const RECORD_ORIG: usize = 0;
 export const OWNER_SHIFT: u64 = 52;
 export const MAX_OWNERS: u32 = 4096;
-/** u32, what an unmap has to repeat: bytes mapped (19 bits), offset in the slot (11), direction (2). */
+/** u32, what an unmap has to repeat: bytes mapped (19 bits), offset in the slot (11), direction (2); 0: no mapping starts here. */
 export const RECORD_MAPPED: usize = 8;
 export const MAPPED_BYTES_MASK: u32 = 0x7ffff;
 export const MAPPED_OFFSET_SHIFT: u32 = 19;

@@ -40,15 +40,19 @@ function copySmall(to: usize, from: usize, n: u32): void {
 /** Copies RAM to `to`. The caller has checked that [gpa, gpa + n) is RAM. */
 export function copyFromRam(to: usize, gpa: u64, n: u32): void {
 	const region = regionOf(gpa);
-	if (regionRemaining(region, gpa) >= n) copy(to, regionPtr(region, gpa), n);
-	else copyAcrossRegions(to, gpa, n, false);
+	if (regionRemaining(region, gpa) >= n) {
+		if (n > SMALL_COPY_BYTES) memory.copy(to, regionPtr(region, gpa), n);
+		else copySmall(to, regionPtr(region, gpa), n);
+	} else copyAcrossRegions(to, gpa, n, false);
 }
 
 /** Copies `from` to RAM. The caller has checked that [gpa, gpa + n) is RAM. */
 export function copyToRam(gpa: u64, from: usize, n: u32): void {
 	const region = regionOf(gpa);
-	if (regionRemaining(region, gpa) >= n) copy(regionPtr(region, gpa), from, n);
-	else copyAcrossRegions(from, gpa, n, true);
+	if (regionRemaining(region, gpa) >= n) {
+		if (n > SMALL_COPY_BYTES) memory.copy(regionPtr(region, gpa), from, n);
+		else copySmall(regionPtr(region, gpa), from, n);
+	} else copyAcrossRegions(from, gpa, n, true);
 }
 
 function copyAcrossRegions(ptr: usize, gpa: u64, n: u32, toRam: bool): void {

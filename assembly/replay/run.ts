@@ -74,7 +74,7 @@ export function replayRun(
 
 function mapOne(device: i32, entry: usize, cpu: u32): i32 {
 	const gpa = addressOf(load<f64>(entry, SG_GPA));
-	const dma = dmaMap(device, gpa, load<i32>(entry, SG_LENGTH), load<i32>(entry, ENTRY_DIR), cpu);
+	const dma = dmaMap(device, gpa, load<i32>(entry, SG_LENGTH), load<i32>(entry, ENTRY_DIR), cpu, false);
 	if (dma < 0) return i32(dma);
 	store<f64>(entry, f64(dma), SG_DMA);
 	return OK;

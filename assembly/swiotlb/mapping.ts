@@ -4,6 +4,7 @@ import {
 	ALLOCATED_BYTES_MASK,
 	ALLOCATED_PAD_SHIFT,
 	IO_TLB_MAX_MAPPING,
+	IO_TLB_SEGSIZE,
 	IO_TLB_SHIFT,
 	IO_TLB_SIZE,
 	MAPPED_DIR_SHIFT,
@@ -16,8 +17,6 @@ import {
 	RECORD_MAPPED,
 	RECORD_ORIG,
 	RECORD_SHIFT,
-	SEGMENT_HEAD,
-	SEGMENT_HEAD_HIGH,
 	SEGMENT_SHIFT,
 } from "../layout/pool.ts";
 import { MISMATCH, NOT_MAPPED } from "../layout/status.ts";
@@ -38,11 +37,6 @@ function slotOf(pool: usize, tlb: u64): u32 {
 	return u32((tlb - load<u64>(pool, POOL_START)) >> IO_TLB_SHIFT);
 }
 
-/** Whether a mapping's tlb address lies in a slot. */
-function isHead(pool: usize, slot: u32): bool {
-	return ((load<u64>(segmentOf(pool, slot) + ((slot & 64) >> 3), SEGMENT_HEAD) >> u64(slot & 63)) & 1) !== 0;
-}
-
 /** Offset of a mapping's tlb address in its slot (bytes). */
 function offsetOf(record: usize): u32 {
 	return (load<u32>(record, RECORD_MAPPED) >> MAPPED_OFFSET_SHIFT) & (IO_TLB_SIZE - 1);
@@ -56,17 +50,13 @@ export function mappingOf(pool: usize, tlb: u64): i32 {
 	const slot = slotOf(pool, tlb);
 	if (COCO_REFERENCE) return listMapped(pool, slot) ? i32(slot) : NOT_MAPPED;
 	// mappings do not cross segments: the head is the nearest one at or below the slot
-	const segment = segmentOf(pool, slot);
-	const at = slot & 127;
-	let head: u32;
-	const high = at < 64 ? 0 : load<u64>(segment, SEGMENT_HEAD_HIGH) & (u64.MAX_VALUE >> u64(127 - at));
-	if (high !== 0) head = (slot & ~127) + 127 - u32(clz(high));
-	else {
-		const low = load<u64>(segment, SEGMENT_HEAD) & (at < 64 ? u64.MAX_VALUE >> u64(63 - at) : u64.MAX_VALUE);
-		if (low === 0) return NOT_MAPPED;
-		head = (slot & ~127) + 63 - u32(clz(low));
+	let head = slot;
+	let record = recordAt(pool, slot);
+	while (load<u32>(record, RECORD_MAPPED) === 0) {
+		if ((head & (IO_TLB_SEGSIZE - 1)) === 0) return NOT_MAPPED;
+		head--;
+		record -= 1 << RECORD_SHIFT;
 	}
-	const record = recordAt(pool, head);
 	const into = u32(tlb) & (IO_TLB_SIZE - 1);
 	if (slot === head && into < offsetOf(record)) return NOT_MAPPED;
 	const allocated = load<u32>(record, RECORD_ALLOCATED);
@@ -98,8 +88,9 @@ export function remainingOf(pool: usize, mapping: i32, tlb: u64, minAlignMask: u
 export function headOf(pool: usize, tlb: u64): i32 {
 	const slot = slotOf(pool, tlb);
 	if (COCO_REFERENCE) return listMapped(pool, slot) ? i32(slot) : NOT_MAPPED;
-	const offset = u32(tlb) & (IO_TLB_SIZE - 1);
-	return isHead(pool, slot) && offsetOf(recordAt(pool, slot)) === offset ? i32(slot) : NOT_MAPPED;
+	const record = recordAt(pool, slot);
+	const live = load<u32>(record, RECORD_MAPPED) !== 0 && offsetOf(record) === (u32(tlb) & (IO_TLB_SIZE - 1));
+	return live ? i32(slot) : NOT_MAPPED;
 }
 
 /** What RECORD_MAPPED holds. */
@@ -116,9 +107,10 @@ export function headMappedAs(pool: usize, tlb: u64, bytes: u32, dir: i32, owner:
 	const slot = slotOf(pool, tlb);
 	const record = recordAt(pool, slot);
 	const same =
+		// a live mapping's word is never 0, nor are bytes
 		load<u32>(record, RECORD_MAPPED) === mappedWord(bytes, u32(tlb) & (IO_TLB_SIZE - 1), dir) &&
 		bytes <= IO_TLB_MAX_MAPPING &&
 		u32(load<u64>(record, RECORD_ORIG) >> OWNER_SHIFT) === owner;
-	if (same && isHead(pool, slot)) return slot;
+	if (same) return slot;
 	return headOf(pool, tlb) < 0 ? NOT_MAPPED : MISMATCH;
 }

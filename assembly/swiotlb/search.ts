@@ -39,6 +39,56 @@ export function straddles(slot: u32, n: u32, shift: u64, boundarySlots: u64): bo
 	return ((shift + slot) & boundarySlots) + n > boundarySlots + 1;
 }
 
+/** The table address in slots, rounded up. */
+function tableShift(table: u64): u64 {
+	return (table + ((1 << IO_TLB_SHIFT) - 1)) >> IO_TLB_SHIFT;
+}
+
+/** Whether the masks have the closed form, with at least a candidate a segment. */
+function isClosed(alignMask: u32, allMask: u32): bool {
+	return ((alignMask + 1) & alignMask) === 0 && ((allMask + 1) & allMask) === 0 && allMask >> IO_TLB_SHIFT < MAX_PERIOD;
+}
+
+/** A slot, not reduced, that passes the alignment test; the others are whole residue classes away. */
+function residueOf(orig: u64, origMask: u32, table: u64, areaBase: u32): u32 {
+	const wanted = orig !== 0 ? u32(orig) & origMask : 0;
+	return ((wanted - u32(table)) >> IO_TLB_SHIFT) - areaBase;
+}
+
+/** Slots from one that passes the alignment test to the next. With orig 0 all that are aligned to alignMask pass. */
+function residueClasses(orig: u64, alignMask: u32, allMask: u32): u32 {
+	return ((orig !== 0 ? allMask : alignMask) >> IO_TLB_SHIFT) + 1;
+}
+
+/**
+ * Looks only at the first candidate: most requests fit right where the last one ended. Parameters as searchArea.
+ * @returns the slot within the area, or NONE when searchArea has to be asked
+ */
+export function probeArea(
+	pool: usize,
+	area: usize,
+	areaBase: u32,
+	areaSlots: u32,
+	orig: u64,
+	n: u32,
+	alignMask: u32,
+	origMask: u32,
+	boundaryMask: u64,
+): i32 {
+	const allMask = alignMask | origMask;
+	if (!isClosed(alignMask, allMask)) return NONE;
+	const table = tableAddress(pool, boundaryMask);
+	const index = load<u32>(area, AREA_INDEX);
+	const classes = residueClasses(orig, alignMask, allMask);
+	const first = index + ((residueOf(orig, origMask, table, areaBase) - index) & (classes - 1));
+	const slot = areaBase + first;
+	return first < areaSlots &&
+		isFree(segmentOf(pool, slot), slot & 127, n) &&
+		!straddles(slot, n, tableShift(table), boundaryMask >> IO_TLB_SHIFT)
+		? first
+		: NONE;
+}
+
 /**
  * The slot that Linux would take in one area, whose lock the caller holds.
  * @param area ptr of the area
@@ -63,14 +113,13 @@ export function searchArea(
 	boundaryMask: u64,
 ): i32 {
 	const table = tableAddress(pool, boundaryMask);
-	const shift = (table + ((1 << IO_TLB_SHIFT) - 1)) >> IO_TLB_SHIFT;
+	const shift = tableShift(table);
 	const boundarySlots = boundaryMask >> IO_TLB_SHIFT;
 	if (n > boundarySlots + 1) return NONE;
 	const index = load<u32>(area, AREA_INDEX);
 	const stride = (max(alignMask, origMask) >> IO_TLB_SHIFT) + 1;
 	const allMask = alignMask | origMask;
-	const period = (allMask >> IO_TLB_SHIFT) + 1;
-	if (((alignMask + 1) & alignMask) !== 0 || ((allMask + 1) & allMask) !== 0 || period > MAX_PERIOD) {
+	if (!isClosed(alignMask, allMask)) {
 		return walkArea(
 			pool,
 			index,
@@ -87,17 +136,13 @@ export function searchArea(
 		);
 	}
 
-	// with orig 0 every slot aligned to alignMask passes, but the walk still steps by the longer period
-	const residues = orig !== 0 ? period : (alignMask >> IO_TLB_SHIFT) + 1;
-	const wanted = orig !== 0 ? u32(orig) & origMask : 0;
-	const residue = ((wanted - u32(table)) >> IO_TLB_SHIFT) - areaBase;
-	const first = index + ((residue - index) & (residues - 1));
-
+	// with orig 0 more slots pass, but the walk still steps by the longer period
+	const period = (allMask >> IO_TLB_SHIFT) + 1;
+	const classes = residueClasses(orig, alignMask, allMask);
+	const residue = residueOf(orig, origMask, table, areaBase);
+	const first = index + ((residue - index) & (classes - 1));
 	let spent = areaSlots - index;
 	if (first < areaSlots) {
-		// most requests fit right where the last one ended
-		const at = areaBase + first;
-		if (isFree(segmentOf(pool, at), at & 127, n) && !straddles(at, n, shift, boundarySlots)) return first;
 		const upper = searchRange(pool, areaBase, first, areaSlots, period, n, shift, boundarySlots);
 		if (upper !== NONE) return upper;
 		const last = first + ((areaSlots - 1 - first) & ~(period - 1));
@@ -105,7 +150,7 @@ export function searchArea(
 		if (last + stride >= areaSlots) spent = last - index + stride;
 	}
 	if (spent >= areaSlots) return NONE;
-	return searchRange(pool, areaBase, residue & (residues - 1), areaSlots - spent, period, n, shift, boundarySlots);
+	return searchRange(pool, areaBase, residue & (classes - 1), areaSlots - spent, period, n, shift, boundarySlots);
 }
 
 /** The lowest slot in [from, to) of from's residue modulo `period` at which n slots are free and no boundary is crossed. */

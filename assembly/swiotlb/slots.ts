@@ -20,13 +20,12 @@ import {
 	RECORD_ALLOCATED,
 	RECORD_MAPPED,
 	RECORD_ORIG,
-	SEGMENT_HEAD,
 } from "../layout/pool.ts";
 import { NOT_MAPPED, OK, OVER_MAX_MAPPING, POOL_FULL } from "../layout/status.ts";
 import { listClaim, listRelease, listSearchArea } from "../reference/list.ts";
 import { lockArea, unlockArea } from "./lock.ts";
 import { mappedWord, recordAt, segmentOf } from "./mapping.ts";
-import { NONE, searchArea } from "./search.ts";
+import { NONE, probeArea, searchArea } from "./search.ts";
 import { markFree, markUsed } from "./segment.ts";
 
 /** ptr of an area. index: below the pool's area count */
@@ -69,46 +68,45 @@ export function takeSlots(
 	const pad = offset >> IO_TLB_SHIFT;
 	const areaSlots = load<u32>(pool, POOL_AREA_NSLABS);
 	const areaMask = load<u32>(pool, POOL_NAREAS) - 1;
-	const firstArea = cpu & areaMask;
-	let areaNumber = firstArea;
-	do {
-		const area = areaAt(pool, areaNumber);
-		const areaBase = areaNumber * areaSlots;
-		lockArea(area);
+	let areaNumber = cpu & areaMask;
+	let area = areaAt(pool, areaNumber);
+	let areaBase = areaNumber * areaSlots;
+	lockArea(area);
+	let found = COCO_REFERENCE
+		? NONE
+		: probeArea(pool, area, areaBase, areaSlots, orig, n, alignMask, origMask, boundaryMask);
+	for (let looked: u32 = 0; found === NONE; ) {
 		if (n <= areaSlots - load<u32>(area, AREA_USED)) {
-			let found: i32;
 			if (COCO_REFERENCE)
 				found = listSearchArea(pool, area, areaBase, areaSlots, orig, n, alignMask, origMask, boundaryMask);
 			else found = searchArea(pool, area, areaBase, areaSlots, orig, n, alignMask, origMask, boundaryMask);
-			if (found !== NONE) {
-				const slot = areaBase + u32(found);
-				if (COCO_REFERENCE) listClaim(pool, slot, n, pad, orig, u32(allocBytes), offset & (IO_TLB_SIZE - 1));
-				else {
-					markUsed(segmentOf(pool, slot), slot & 127, n);
-					const record = putHead(pool, slot + pad);
-					store<u64>(record, orig | (u64(owner) << OWNER_SHIFT), RECORD_ORIG);
-					store<u32>(record, mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir), RECORD_MAPPED);
-					store<u32>(record, u32(allocBytes) | (pad << ALLOCATED_PAD_SHIFT), RECORD_ALLOCATED);
-				}
-				const next = u32(found) + n;
-				store<u32>(area, next >= areaSlots ? 0 : next, AREA_INDEX);
-				store<u32>(area, load<u32>(area, AREA_USED) + n, AREA_USED);
-				unlockArea(area);
-				countTaken(pool, n);
-				return slot + pad;
-			}
+			if (found !== NONE) break;
 		}
 		unlockArea(area);
+		if (looked++ === areaMask) return POOL_FULL;
 		areaNumber = (areaNumber + 1) & areaMask;
-	} while (areaNumber !== firstArea);
-	return POOL_FULL;
-}
+		area = areaAt(pool, areaNumber);
+		areaBase = areaNumber * areaSlots;
+		lockArea(area);
+	}
 
-/** Notes that a mapping's tlb address lies in a slot. @returns the ptr of its record */
-function putHead(pool: usize, head: u32): usize {
-	const heads = segmentOf(pool, head) + ((head & 64) >> 3);
-	store<u64>(heads, load<u64>(heads, SEGMENT_HEAD) | (1 << u64(head & 63)), SEGMENT_HEAD);
-	return recordAt(pool, head);
+	const slot = areaBase + u32(found);
+	const head = slot + pad;
+	if (COCO_REFERENCE) listClaim(pool, slot, n, pad, orig, u32(allocBytes), offset & (IO_TLB_SIZE - 1));
+	else {
+		// the summary keeps its upper bound: only a search that fails lowers it
+		markUsed(segmentOf(pool, slot), slot & 127, n);
+		const record = recordAt(pool, head);
+		store<u64>(record, orig | (u64(owner) << OWNER_SHIFT), RECORD_ORIG);
+		store<u32>(record, mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir), RECORD_MAPPED);
+		store<u32>(record, u32(allocBytes) | (pad << ALLOCATED_PAD_SHIFT), RECORD_ALLOCATED);
+	}
+	const next = u32(found) + n;
+	store<u32>(area, next >= areaSlots ? 0 : next, AREA_INDEX);
+	store<u32>(area, load<u32>(area, AREA_USED) + n, AREA_USED);
+	unlockArea(area);
+	countTaken(pool, n);
+	return head;
 }
 
 /**
@@ -132,16 +130,13 @@ export function giveSlots(pool: usize, head: u32, offset: u32): i32 {
 
 /** Marks the slots of the mapping at `head` free. @returns how many, 0 when none starts there */
 function release(pool: usize, head: u32): u32 {
-	const segment = segmentOf(pool, head);
-	const heads = segment + ((head & 64) >> 3);
-	const live = load<u64>(heads, SEGMENT_HEAD);
-	const bit: u64 = 1 << u64(head & 63);
-	if ((live & bit) === 0) return 0;
-	store<u64>(heads, live ^ bit, SEGMENT_HEAD);
-	const allocated = load<u32>(recordAt(pool, head), RECORD_ALLOCATED);
+	const record = recordAt(pool, head);
+	if (load<u32>(record, RECORD_MAPPED) === 0) return 0;
+	store<u32>(record, 0, RECORD_MAPPED);
+	const allocated = load<u32>(record, RECORD_ALLOCATED);
 	const n = ((allocated & ALLOCATED_BYTES_MASK) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
 	const slot = head - (allocated >> ALLOCATED_PAD_SHIFT);
-	markFree(segment, slot & 127, n, pool + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
+	markFree(segmentOf(pool, slot), slot & 127, n, pool + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
 	return n;
 }
 
