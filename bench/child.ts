@@ -35,10 +35,12 @@ function timed(runner: Runner, ms: number): Answer {
 	if (runner.measure !== undefined) return { value: runner.measure(), samples: 1, opsPerSample: 1 };
 	let ops = 1;
 	let spent = 0;
-	while (spent < ms * 500_000 || ops === 1) {
+	let last = 0;
+	while (spent < ms * 500_000 || last < (runner.sampleNs ?? SAMPLE_NS)) {
 		const ns = elapsedNs(() => runner.batch(ops));
+		last = ns;
 		spent += ns;
-		if (ns < SAMPLE_NS) ops *= 2;
+		if (ns < (runner.sampleNs ?? SAMPLE_NS)) ops *= 2;
 	}
 	const bench = new Bench({ time: ms, iterations: 8, warmup: false, timestampProvider: hrtimeNowTimestampProvider });
 	bench.add("batch", () => runner.batch(ops));

@@ -58,6 +58,8 @@ export async function openPair(count: number, of: MapCase): Promise<Runner> {
 		if (Atomics.load(words, REFUSED) !== 0) throw new Error("calls were refused");
 	}
 	return {
+		// waking workers takes up to a tenth of a millisecond
+		sampleNs: 10_000_000,
 		batch: (ops) => together(Math.ceil(ops / count)),
 		check() {
 			together(4096);

@@ -25,6 +25,8 @@ export interface Runner {
 	check(): string;
 	/** Runs `ops` operations. */
 	batch(ops: number): void;
+	/** A batch lasts at least this long (ns), so that its start does not count. Default 100,000. */
+	readonly sampleNs?: number;
 	/** Instead of timing batches: one measurement in the case's unit. */
 	measure?(): number;
 	close?(): void;

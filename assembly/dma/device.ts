@@ -2,10 +2,11 @@
 
 import { CTX_DEVICES, CTX_MAX_DEVICES, CTX_NDEVICES } from "../layout/context.ts";
 import {
+	COUNTER_SHARD_SHIFT,
+	COUNTER_SHARDS,
 	DEVICE_BUS_LIMIT,
 	DEVICE_BYTES,
-	DEVICE_BYTES_BACK,
-	DEVICE_DIRECT_MAPS,
+	DEVICE_COUNTERS,
 	DEVICE_DMA_MASK,
 	DEVICE_FLAGS,
 	DEVICE_FORCE_BOUNCE,
@@ -119,18 +120,24 @@ export function deviceMaxMappingBytes(index: i32, required: u64): i32 {
 export function deviceResetCounters(index: i32): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
-	memory.fill(device + DEVICE_DIRECT_MAPS, 0, DEVICE_BYTES_BACK + 8 - DEVICE_DIRECT_MAPS);
+	memory.fill(device + DEVICE_COUNTERS, 0, COUNTER_SHARDS << COUNTER_SHARD_SHIFT);
 	return OK;
 }
 
-/** Adds to a device's 32-bit counter. */
-export function countMap(device: usize, counter: usize): void {
-	if (COCO_THREADS) atomic.add<u32>(device + counter, 1);
-	else store<u32>(device + counter, load<u32>(device + counter) + 1);
+/** ptr of the counters that a CPU, or an area of the pool, counts in. */
+export function countersOf(device: usize, number: u32): usize {
+	const shard = COCO_THREADS ? (number & (COUNTER_SHARDS - 1)) << COUNTER_SHARD_SHIFT : 0;
+	return device + DEVICE_COUNTERS + shard;
 }
 
-/** Adds to a device's 64-bit counter. */
-export function countBytes(device: usize, counter: usize, bytes: u32): void {
-	if (COCO_THREADS) atomic.add<u64>(device + counter, bytes);
-	else store<u64>(device + counter, load<u64>(device + counter) + bytes);
+/** Adds to a 32-bit counter. */
+export function countMaps(counter: usize, maps: i32): void {
+	if (COCO_THREADS) atomic.add<u32>(counter, maps);
+	else store<u32>(counter, load<u32>(counter) + maps);
+}
+
+/** Adds to a 64-bit counter. */
+export function countBytes(counter: usize, bytes: u32): void {
+	if (COCO_THREADS) atomic.add<u64>(counter, bytes);
+	else store<u64>(counter, load<u64>(counter) + bytes);
 }

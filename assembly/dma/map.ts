@@ -2,11 +2,11 @@
 
 import { RANGE_MIXED, RANGE_PRIVATE } from "../layout/context.ts";
 import {
-	DEVICE_BEYOND_MASK,
-	DEVICE_BOUNCED_MAPS,
-	DEVICE_BYTES_BACK,
-	DEVICE_BYTES_IN,
-	DEVICE_DIRECT_MAPS,
+	COUNTER_BEYOND_MASK,
+	COUNTER_BOUNCED_MAPS,
+	COUNTER_BYTES_BACK,
+	COUNTER_BYTES_IN,
+	COUNTER_DIRECT_MAPS,
 	DEVICE_FLAGS,
 	DEVICE_FORCE_BOUNCE,
 	DEVICE_MIN_ALIGN_MASK,
@@ -30,11 +30,20 @@ import {
 	OK,
 	OUTSIDE_RAM,
 } from "../layout/status.ts";
+import { copyFromRam } from "../memory/copy.ts";
 import { rangeState } from "../memory/pages.ts";
 import { rangeInRam } from "../memory/regions.ts";
-import { bounceMap, bounceSyncForCpu, bounceSyncForDevice, bounceUnmap, poolHolds } from "../swiotlb/bounce.ts";
+import {
+	areaOf,
+	bounceSyncForCpu,
+	bounceSyncForDevice,
+	bounceTake,
+	bounceUnmap,
+	poolHolds,
+	slotPtr,
+} from "../swiotlb/bounce.ts";
 import { headMappedAs, headOf } from "../swiotlb/mapping.ts";
-import { countBytes, countMap, deviceAt, dmaCapable, gpaOf, poolOf, segBoundaryOf } from "./device.ts";
+import { countBytes, countersOf, countMaps, deviceAt, dmaCapable, gpaOf, poolOf, segBoundaryOf } from "./device.ts";
 
 /**
  * Maps [gpa, gpa + bytes) for a device. Linux 6.12 kernel/dma/direct.h, dma_direct_map_page.
@@ -61,7 +70,7 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, for
 		const capable = dmaCapable(device, dma, bytes);
 		if (capable && ((flags & DEVICE_NON_COHERENT) === 0 || !kmallocBounces(bytes, dir))) {
 			if (state === RANGE_MIXED) return MIXED_PAGES;
-			countMap(device, DEVICE_DIRECT_MAPS);
+			countMaps(countersOf(device, cpu) + COUNTER_DIRECT_MAPS, 1);
 			return dma;
 		}
 		if (!capable && load<i32>(device, DEVICE_POOL) < 0) return BEYOND_MASK;
@@ -81,10 +90,10 @@ function bounce(index: i32, device: usize, gpa: u64, bytes: u32, dir: i32, cpu: 
 		const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
 		const pool = poolOf(device);
 		bounceUnmap(pool, headOf(pool, tlb), tlb, bytes, dir, DMA_ATTR_SKIP_CPU_SYNC, alignMask);
-		countMap(device, DEVICE_BEYOND_MASK);
+		countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, -1);
+		countMaps(countersOf(device, cpu) + COUNTER_BEYOND_MASK, 1);
 		return BEYOND_MASK;
 	}
-	countMap(device, DEVICE_BOUNCED_MAPS);
 	return dma;
 }
 
@@ -106,8 +115,12 @@ export function bounceSlots(
 	const pool = poolOf(device);
 	if (pool === 0) return NO_POOL;
 	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-	const tlb = bounceMap(pool, gpa, bytes, allocAlignMask, alignMask, segBoundaryOf(device), dir, cpu, index);
-	if (tlb >= 0) countBytes(device, DEVICE_BYTES_IN, bytes);
+	const tlb = bounceTake(pool, gpa, bytes, allocAlignMask, alignMask, segBoundaryOf(device), dir, cpu, index);
+	if (tlb < 0) return tlb;
+	// before the copy: in the threads build each count waits until all stores are out
+	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, 1);
+	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
+	copyFromRam(slotPtr(pool, tlb), gpa, bytes);
 	return tlb;
 }
 
@@ -144,7 +157,7 @@ export function dmaUnmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32)
 	const head = headMappedAs(pool, gpa, bytes, dir, index);
 	if (head < 0) return head;
 	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(device, DEVICE_MIN_ALIGN_MASK));
-	if (copied > 0) countBytes(device, DEVICE_BYTES_BACK, copied);
+	if (copied > 0) countBytes(countersOf(device, areaOf(pool, gpa)) + COUNTER_BYTES_BACK, copied);
 	return copied;
 }
 
@@ -175,12 +188,13 @@ function sync(index: i32, dma: u64, bytes: i32, dir: i32, forDevice: bool): i32 
 	const pool = poolFor(device, gpa);
 	if (pool === 0) return rangeInRam(gpa, bytes) === OK ? 0 : OUTSIDE_RAM;
 	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
+	const counters = countersOf(device, areaOf(pool, gpa));
 	if (forDevice) {
 		const copied = bounceSyncForDevice(pool, gpa, bytes, dir, alignMask);
-		if (copied > 0) countBytes(device, DEVICE_BYTES_IN, copied);
+		if (copied > 0) countBytes(counters + COUNTER_BYTES_IN, copied);
 		return copied;
 	}
 	const copied = bounceSyncForCpu(pool, gpa, bytes, dir, alignMask);
-	if (copied > 0) countBytes(device, DEVICE_BYTES_BACK, copied);
+	if (copied > 0) countBytes(counters + COUNTER_BYTES_BACK, copied);
 	return copied;
 }

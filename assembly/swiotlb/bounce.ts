@@ -1,7 +1,7 @@
 /** Bounce mappings: slots taken, bytes copied. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_tbl_map_single and its fellows. */
 
 import { DMA_ATTR_SKIP_CPU_SYNC, FROM_DEVICE, TO_DEVICE } from "../layout/device.ts";
-import { IO_TLB_SHIFT, IO_TLB_SIZE, POOL_DELTA, POOL_END, POOL_START } from "../layout/pool.ts";
+import { IO_TLB_SHIFT, IO_TLB_SIZE, POOL_AREA_SHIFT, POOL_DELTA, POOL_END, POOL_START } from "../layout/pool.ts";
 import { OK } from "../layout/status.ts";
 import { copyFromRam, copyToRam } from "../memory/copy.ts";
 import { rangeUsable } from "../memory/pages.ts";
@@ -9,7 +9,8 @@ import { mappingOf, originOf, remainingOf } from "./mapping.ts";
 import { poolFailed } from "./pool.ts";
 import { giveSlots, takeSlots } from "./slots.ts";
 
-function ptrOf(pool: usize, tlb: u64): usize {
+/** ptr of a gpa of the pool. */
+export function slotPtr(pool: usize, tlb: u64): usize {
 	return pool + load<u32>(pool, POOL_DELTA) + usize(tlb - load<u64>(pool, POOL_START));
 }
 
@@ -18,13 +19,17 @@ export function poolHolds(pool: usize, gpa: u64): bool {
 	return gpa >= load<u64>(pool, POOL_START) && gpa < load<u64>(pool, POOL_END);
 }
 
+/** Number of the area that a gpa of the pool lies in. */
+export function areaOf(pool: usize, tlb: u64): u32 {
+	return u32((tlb - load<u64>(pool, POOL_START)) >> IO_TLB_SHIFT) >> load<u32>(pool, POOL_AREA_SHIFT);
+}
+
 /**
- * Maps [orig, orig + bytes) to slots and copies it there, whatever the direction: a device that writes only part of
- * the slots must not make the copy back overwrite the rest with old bytes. Parameters as takeSlots. The caller has
- * checked that the original is usable RAM.
+ * Takes slots for [orig, orig + bytes). The caller copies it there, whatever the direction: a device that writes only
+ * part of the slots must not make the copy back overwrite the rest with old bytes. Parameters as takeSlots.
  * @returns the bounce address, or OVER_MAX_MAPPING or POOL_FULL
  */
-export function bounceMap(
+export function bounceTake(
 	pool: usize,
 	orig: u64,
 	bytes: u32,
@@ -36,15 +41,12 @@ export function bounceMap(
 	owner: u32,
 ): i64 {
 	const slot = takeSlots(pool, orig, bytes, allocAlignMask, minAlignMask, boundaryMask, dir, cpu, owner);
-	const offset = u32(orig) & minAlignMask & (IO_TLB_SIZE - 1);
 	if (slot < 0) {
 		const padded = u64(bytes) + (u32(orig) & minAlignMask & (allocAlignMask | (IO_TLB_SIZE - 1))) + allocAlignMask;
 		poolFailed(pool, slot, u32(((padded & ~u64(allocAlignMask)) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT));
 		return slot;
 	}
-	const tlb = load<u64>(pool, POOL_START) + (u64(slot) << IO_TLB_SHIFT) + offset;
-	copyFromRam(ptrOf(pool, tlb), orig, bytes);
-	return tlb;
+	return load<u64>(pool, POOL_START) + (u64(slot) << IO_TLB_SHIFT) + (u32(orig) & minAlignMask & (IO_TLB_SIZE - 1));
 }
 
 /**
@@ -60,8 +62,8 @@ function bounceCopy(pool: usize, mapping: i32, tlb: u64, bytes: u32, minAlignMas
 	const orig = originOf(pool, mapping, tlb, minAlignMask);
 	const usable = rangeUsable(orig, n);
 	if (usable !== OK) return usable;
-	if (toOriginal) copyToRam(orig, ptrOf(pool, tlb), n);
-	else copyFromRam(ptrOf(pool, tlb), orig, n);
+	if (toOriginal) copyToRam(orig, slotPtr(pool, tlb), n);
+	else copyFromRam(slotPtr(pool, tlb), orig, n);
 	return n;
 }
 
