@@ -5,7 +5,7 @@ import { OVER_MAX_MAPPING, POOL_FULL } from "../layout/status.ts";
 import { segmentOf } from "../swiotlb/mapping.ts";
 import { NONE, probeArea, searchArea } from "../swiotlb/search.ts";
 import { markFree, markUsed } from "../swiotlb/segment.ts";
-import { areaAt, countGiven, countTaken } from "../swiotlb/slots.ts";
+import { areaAt } from "../swiotlb/slots.ts";
 
 /** Takes slots of area 0 for a page-aligned original. @returns the slot, or POOL_FULL or OVER_MAX_MAPPING */
 export function bareTake(pool: usize, orig: u64, bytes: u32, minAlignMask: u32): i32 {
@@ -26,7 +26,6 @@ export function bareTake(pool: usize, orig: u64, bytes: u32, minAlignMask: u32):
 	const next = u32(slot) + n;
 	store<u32>(area, next >= areaSlots ? 0 : next, AREA_INDEX);
 	store<u32>(area, used + n, AREA_USED);
-	countTaken(pool, n);
 	return slot;
 }
 
@@ -35,5 +34,4 @@ export function bareGive(pool: usize, slot: u32, n: u32): void {
 	markFree(segmentOf(pool, slot), slot & 127, n, pool + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
 	const area = areaAt(pool, 0);
 	store<u32>(area, load<u32>(area, AREA_USED) - n, AREA_USED);
-	countGiven(pool, n);
 }

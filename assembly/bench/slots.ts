@@ -1,13 +1,6 @@
 /** Loops over the slot allocator alone: no buffer is copied. */
 
-import {
-	IO_TLB_SEGSIZE,
-	IO_TLB_SHIFT,
-	IO_TLB_SIZE,
-	POOL_NSLABS,
-	POOL_SUMMARY,
-	POOL_TOTAL_USED,
-} from "../layout/pool.ts";
+import { IO_TLB_SEGSIZE, IO_TLB_SHIFT, IO_TLB_SIZE, POOL_NSLABS, POOL_SUMMARY } from "../layout/pool.ts";
 import { poolAt } from "../swiotlb/pool.ts";
 import { giveSlots, takeSlots } from "../swiotlb/slots.ts";
 import { bareGive, bareTake } from "./bare.ts";
@@ -118,9 +111,4 @@ export function slotsFail(index: i32, taker: i32, bytes: u32, minAlignMask: u32,
 		taken += u32(take(pool, taker, i, bytes, minAlignMask) >= 0);
 	}
 	return taken;
-}
-
-/** Slots that the pool counts as used. */
-export function slotsUsed(index: i32): u32 {
-	return load<u32>(poolAt(index), POOL_TOTAL_USED);
 }

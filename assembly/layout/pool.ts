@@ -28,23 +28,24 @@ export const POOL_SEGMENTS: usize = 40;
 export const POOL_SUMMARY: usize = 44;
 export const POOL_RECORDS: usize = 48;
 export const POOL_LIST: usize = 52;
-/** What every map and unmap changes has a cache line of its own. */
-export const POOL_TOTAL_USED: usize = 64;
-export const POOL_HIWATER: usize = 68;
+/** Most slots used at once (raiseHiwater in swiotlb/slots.ts). */
+export const POOL_HIWATER: usize = 56;
 /** Maps that found no run of slots. */
-export const POOL_FAILED_FULL: usize = 72;
+export const POOL_FAILED_FULL: usize = 64;
 /** Maps that needed more than a segment. */
-export const POOL_FAILED_LARGE: usize = 76;
+export const POOL_FAILED_LARGE: usize = 68;
 /** Of the last failed map: slots wanted, slots used in the pool, longest free run. */
-export const POOL_FAILED_SLOTS: usize = 80;
-export const POOL_FAILED_USED: usize = 84;
-export const POOL_FAILED_RUN: usize = 88;
+export const POOL_FAILED_SLOTS: usize = 72;
+export const POOL_FAILED_USED: usize = 76;
+export const POOL_FAILED_RUN: usize = 80;
 export const POOL_HEADER_BYTES: u32 = 128;
 
 export const AREA_LOCK: usize = 0;
 export const AREA_USED: usize = 4;
 /** Where the next search starts, relative to the area. */
 export const AREA_INDEX: usize = 8;
+/** Slots that the area may use without a look at the others: together they stay below the high-water mark. */
+export const AREA_ALLOWANCE: usize = 12;
 export const AREA_SHIFT: u32 = 6;
 
 /** A segment: 128 bits "free". */

@@ -15,7 +15,6 @@ import {
 	POOL_FAILED_SLOTS,
 	POOL_FAILED_USED,
 	POOL_HEADER_BYTES,
-	POOL_HIWATER,
 	POOL_LIST,
 	POOL_NAREAS,
 	POOL_NSLABS,
@@ -23,7 +22,6 @@ import {
 	POOL_SEGMENTS,
 	POOL_START,
 	POOL_SUMMARY,
-	POOL_TOTAL_USED,
 	poolBytes,
 	RECORD_SHIFT,
 	SEGMENT_FREE,
@@ -47,7 +45,7 @@ import { listCount, listInit } from "../reference/list.ts";
 import { lockArea, unlockArea } from "./lock.ts";
 import { segmentOf } from "./mapping.ts";
 import { freeUpwards, longestRun, startsHigh, startsLow } from "./segment.ts";
-import { areaAt } from "./slots.ts";
+import { areaAt, poolUsed, resetHiwater } from "./slots.ts";
 
 /** ptr of pool number `index`, or 0. */
 export function poolAt(index: i32): usize {
@@ -186,7 +184,7 @@ export function poolFailed(pool: usize, status: i32, slots: u32): void {
 	if (COCO_THREADS) atomic.add<u32>(counter, 1);
 	else store<u32>(counter, load<u32>(counter) + 1);
 	store<u32>(pool, slots, POOL_FAILED_SLOTS);
-	store<u32>(pool, load<u32>(pool, POOL_TOTAL_USED), POOL_FAILED_USED);
+	store<u32>(pool, poolUsed(pool), POOL_FAILED_USED);
 	store<u32>(pool, poolLongestFreeRun(pool), POOL_FAILED_RUN);
 }
 
@@ -194,7 +192,7 @@ export function poolFailed(pool: usize, status: i32, slots: u32): void {
 export function poolResetHiwater(index: i32): i32 {
 	const pool = poolAt(index);
 	if (pool === 0) return BAD_POOL;
-	store<u32>(pool, 0, POOL_HIWATER);
+	resetHiwater(pool);
 	return OK;
 }
 

@@ -1,8 +1,9 @@
-/** Slots of a pool: who holds which, per area and in total. Bits, records and index are an area's, under its lock. */
+/** Slots of a pool: who holds which. Bits, records, index and use are an area's, under its lock. */
 
 import {
 	ALLOCATED_BYTES_MASK,
 	ALLOCATED_PAD_SHIFT,
+	AREA_ALLOWANCE,
 	AREA_INDEX,
 	AREA_SHIFT,
 	AREA_USED,
@@ -16,7 +17,6 @@ import {
 	POOL_HIWATER,
 	POOL_NAREAS,
 	POOL_SUMMARY,
-	POOL_TOTAL_USED,
 	RECORD_ALLOCATED,
 	RECORD_MAPPED,
 	RECORD_ORIG,
@@ -103,9 +103,11 @@ export function takeSlots(
 	}
 	const next = u32(found) + n;
 	store<u32>(area, next >= areaSlots ? 0 : next, AREA_INDEX);
-	store<u32>(area, load<u32>(area, AREA_USED) + n, AREA_USED);
+	const used = load<u32>(area, AREA_USED) + n;
+	const within = used <= load<u32>(area, AREA_ALLOWANCE);
+	store<u32>(area, used, AREA_USED);
 	unlockArea(area);
-	countTaken(pool, n);
+	if (!within) raiseHiwater(pool);
 	return head;
 }
 
@@ -123,9 +125,7 @@ export function giveSlots(pool: usize, head: u32, offset: u32): i32 {
 	else n = release(pool, head);
 	store<u32>(area, load<u32>(area, AREA_USED) - n, AREA_USED);
 	unlockArea(area);
-	if (n === 0) return NOT_MAPPED;
-	countGiven(pool, n);
-	return OK;
+	return n === 0 ? NOT_MAPPED : OK;
 }
 
 /** Marks the slots of the mapping at `head` free. @returns how many, 0 when none starts there */
@@ -140,23 +140,45 @@ function release(pool: usize, head: u32): u32 {
 	return n;
 }
 
-export function countTaken(pool: usize, n: u32): void {
-	if (COCO_THREADS) {
-		const used = atomic.add<u32>(pool, n, POOL_TOTAL_USED) + n;
-		let hiwater = atomic.load<u32>(pool, POOL_HIWATER);
-		while (used > hiwater) {
-			const seen = atomic.cmpxchg<u32>(pool, hiwater, used, POOL_HIWATER);
-			if (seen === hiwater) break;
-			hiwater = seen;
-		}
-	} else {
-		const used = load<u32>(pool, POOL_TOTAL_USED) + n;
-		store<u32>(pool, used, POOL_TOTAL_USED);
-		if (used > load<u32>(pool, POOL_HIWATER)) store<u32>(pool, used, POOL_HIWATER);
+/** Slots used in all areas. */
+export function poolUsed(pool: usize): u32 {
+	const nareas = load<u32>(pool, POOL_NAREAS);
+	let used: u32 = 0;
+	for (let i: u32 = 0; i < nareas; i++) used += load<u32>(areaAt(pool, i), AREA_USED);
+	return used;
+}
+
+function lockAreas(pool: usize): void {
+	const nareas = load<u32>(pool, POOL_NAREAS);
+	for (let i: u32 = 0; i < nareas; i++) lockArea(areaAt(pool, i));
+}
+
+/**
+ * Raises the high-water mark to what is used now, and shares out what is left below it. While each area keeps to its
+ * allowance the pool keeps to its mark, so a map looks at its own area alone.
+ * Differs from Linux, which counts each map and unmap in one atomic total; the mark is the same.
+ */
+function raiseHiwater(pool: usize): void {
+	lockAreas(pool);
+	const used = poolUsed(pool);
+	const hiwater = max(used, load<u32>(pool, POOL_HIWATER));
+	store<u32>(pool, hiwater, POOL_HIWATER);
+	const nareas = load<u32>(pool, POOL_NAREAS);
+	const spare = (hiwater - used) >> ctz(nareas);
+	for (let i: u32 = 0; i < nareas; i++) {
+		const area = areaAt(pool, i);
+		store<u32>(area, load<u32>(area, AREA_USED) + spare, AREA_ALLOWANCE);
+		unlockArea(area);
 	}
 }
 
-export function countGiven(pool: usize, n: u32): void {
-	if (COCO_THREADS) atomic.sub<u32>(pool, n, POOL_TOTAL_USED);
-	else store<u32>(pool, load<u32>(pool, POOL_TOTAL_USED) - n, POOL_TOTAL_USED);
+/** Sets the high-water mark to 0: the next map sets it to what is used then. */
+export function resetHiwater(pool: usize): void {
+	lockAreas(pool);
+	store<u32>(pool, 0, POOL_HIWATER);
+	const nareas = load<u32>(pool, POOL_NAREAS);
+	for (let i: u32 = 0; i < nareas; i++) {
+		store<u32>(areaAt(pool, i), 0, AREA_ALLOWANCE);
+		unlockArea(areaAt(pool, i));
+	}
 }
