@@ -208,7 +208,7 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
 	const chosen = suites.filter((suite) => names.length === 0 || names.includes(suite.name));
 	const { rounds = 3, msPerRound = 60, progress = () => {} } = options;
 	const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
-	const builds = ["bench", "bench.threads", "bench.reference"] as const;
+	const builds = ["bench", "bench.bare", "bench.threads", "bench.reference"] as const;
 	const hashes = await Promise.all(builds.map(async (build) => [build, (await loadModule(build)).hash] as const));
 	const loadAverage = loadavg();
 	const results: SuiteResult[] = [];

@@ -1,5 +1,5 @@
 /** Suite slots: the slot allocator alone. */
-import { BENCH_DIGEST, TAKER_BARE, TAKER_ENGINE } from "../assembly/bench/layout.ts";
+import { BENCH_DIGEST } from "../assembly/bench/layout.ts";
 import { PlainSlots, PlainState } from "./plain.ts";
 import { MIB, openStage } from "./stage.ts";
 import type { Case, Runner, Suite, Target } from "./suite.ts";
@@ -89,31 +89,23 @@ const cases: SlotsCase[] = [
 ];
 
 async function openEngine(variant: string, of: SlotsCase): Promise<Runner> {
-	const build = variant === "reference" ? "bench.reference" : "bench";
-	const taker = variant === "bare bitmap" ? TAKER_BARE : TAKER_ENGINE;
+	const build = variant === "reference" ? "bench.reference" : variant === "engine" ? "bench" : "bench.bare";
 	const { exports, pool, bench, list, engine } = await openStage(build, POOL_BYTES, MIB);
 	const { request, minAlignMask, depth, fragmented } = of;
 	if (fragmented !== undefined) {
-		exports.slotsFragment(
-			pool.index,
-			bench,
-			taker,
-			fragmented.maxSlots,
-			Math.floor((SLOTS * fragmented.percent) / 100),
-			list,
-		);
+		exports.slotsFragment(pool.index, bench, fragmented.maxSlots, Math.floor((SLOTS * fragmented.percent) / 100), list);
 	}
-	if (of.oddPairs) exports.slotsOddPairs(pool.index, taker);
-	exports.slotsPrime(pool.index, bench, taker, request, minAlignMask, depth);
+	if (of.oddPairs) exports.slotsOddPairs(pool.index);
+	exports.slotsPrime(pool.index, bench, request, minAlignMask, depth);
 	const cold = of.cold ? 1 : 0;
 	const randomly = of.randomly ? 1 : 0;
 	const batch =
 		depth === 0
 			? (ops: number) => {
-					const taken = exports.slotsFail(pool.index, taker, request, minAlignMask, cold, ops);
+					const taken = exports.slotsFail(pool.index, request, minAlignMask, cold, ops);
 					if (taken !== 0) throw new Error(`${taken} requests that had to fail did not`);
 				}
-			: (ops: number) => exports.slotsRun(pool.index, bench, taker, request, minAlignMask, depth, randomly, ops);
+			: (ops: number) => exports.slotsRun(pool.index, bench, request, minAlignMask, depth, randomly, ops);
 	return {
 		batch,
 		check() {

@@ -31,20 +31,19 @@ export interface BenchExports extends EngineExports {
 	): number;
 	mapDrain(device: number, bench: number, bytes: number, dir: number, depth: number): number;
 	movesRun(moves: number, count: number, at: number, bytes: number, stamp: number, ops: number): number;
-	slotsFragment(pool: number, bench: number, taker: number, maxSlots: number, keep: number, list: number): number;
-	slotsOddPairs(pool: number, taker: number): void;
-	slotsPrime(pool: number, bench: number, taker: number, bytes: number, minAlignMask: number, depth: number): void;
+	slotsFragment(pool: number, bench: number, maxSlots: number, keep: number, list: number): number;
+	slotsOddPairs(pool: number): void;
+	slotsPrime(pool: number, bench: number, bytes: number, minAlignMask: number, depth: number): void;
 	slotsRun(
 		pool: number,
 		bench: number,
-		taker: number,
 		bytes: number,
 		minAlignMask: number,
 		depth: number,
 		randomly: number,
 		ops: number,
 	): void;
-	slotsFail(pool: number, taker: number, bytes: number, minAlignMask: number, cold: number, ops: number): number;
+	slotsFail(pool: number, bytes: number, minAlignMask: number, cold: number, ops: number): number;
 	hashBytes(ptr: number, n: number): number;
 }
 

@@ -12,10 +12,6 @@ export const BENCH_RING: usize = 64;
 export const BENCH_MAX_DEPTH: u32 = 64;
 export const BENCH_BYTES: u32 = 1024;
 
-/** Who takes slots: the engine as built, or its bitmaps alone, which remember nothing about a mapping. */
-export const TAKER_ENGINE: i32 = 0;
-export const TAKER_BARE: i32 = 1;
-
 /** Copy kernels. */
 export const KERNEL_ENGINE: i32 = 0;
 export const KERNEL_MEMORY_COPY: i32 = 1;

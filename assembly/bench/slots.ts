@@ -4,7 +4,7 @@ import { IO_TLB_SEGSIZE, IO_TLB_SHIFT, IO_TLB_SIZE, POOL_NSLABS, POOL_SUMMARY } 
 import { poolAt } from "../swiotlb/pool.ts";
 import { giveSlots, takeSlots } from "../swiotlb/slots.ts";
 import { bareGive, bareTake } from "./bare.ts";
-import { BENCH_COUNT, BENCH_RING, TAKER_BARE } from "./layout.ts";
+import { BENCH_COUNT, BENCH_RING } from "./layout.ts";
 import { digest, random } from "./state.ts";
 
 /** Original of operation number `count`: page-aligned, never 0. */
@@ -13,13 +13,13 @@ function original(count: u32): u64 {
 }
 
 /** @returns the slot or a status */
-function take(pool: usize, taker: i32, count: u32, bytes: u32, minAlignMask: u32): i32 {
-	if (taker === TAKER_BARE) return bareTake(pool, original(count), bytes, minAlignMask);
+function take(pool: usize, count: u32, bytes: u32, minAlignMask: u32): i32 {
+	if (COCO_BARE) return bareTake(pool, original(count), bytes, minAlignMask);
 	return takeSlots(pool, original(count), bytes, 0, minAlignMask, u64.MAX_VALUE, 0, 0, 0);
 }
 
-function give(pool: usize, taker: i32, slot: u32, bytes: u32): void {
-	if (taker === TAKER_BARE) bareGive(pool, slot, (bytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT);
+function give(pool: usize, slot: u32, bytes: u32): void {
+	if (COCO_BARE) bareGive(pool, slot, (bytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT);
 	else giveSlots(pool, slot, 0);
 }
 
@@ -28,13 +28,13 @@ function give(pool: usize, taker: i32, slot: u32, bytes: u32): void {
  * @param list ptr of 8 bytes a slot of the pool
  * @returns slots used
  */
-export function slotsFragment(index: i32, bench: usize, taker: i32, maxSlots: u32, keep: u32, list: usize): u32 {
+export function slotsFragment(index: i32, bench: usize, maxSlots: u32, keep: u32, list: usize): u32 {
 	const pool = poolAt(index);
 	let live: u32 = 0;
 	let used: u32 = 0;
 	for (let refused = 0; refused < 64; ) {
 		const n = 1 + random(bench, maxSlots);
-		const slot = take(pool, taker, live, n << IO_TLB_SHIFT, IO_TLB_SIZE - 1);
+		const slot = take(pool, live, n << IO_TLB_SHIFT, IO_TLB_SIZE - 1);
 		if (slot < 0) {
 			refused++;
 			continue;
@@ -47,7 +47,7 @@ export function slotsFragment(index: i32, bench: usize, taker: i32, maxSlots: u3
 	while (used > keep) {
 		const entry = list + (random(bench, live) << 3);
 		const n = load<u32>(entry, 4);
-		give(pool, taker, load<u32>(entry), n << IO_TLB_SHIFT);
+		give(pool, load<u32>(entry), n << IO_TLB_SHIFT);
 		store<u64>(entry, load<u64>(list + (--live << 3)));
 		used -= n;
 	}
@@ -55,21 +55,21 @@ export function slotsFragment(index: i32, bench: usize, taker: i32, maxSlots: u3
 }
 
 /** Leaves only runs of 2 free slots at odd slots: no request for an even slot fits, and every summary says it might. */
-export function slotsOddPairs(index: i32, taker: i32): void {
+export function slotsOddPairs(index: i32): void {
 	const pool = poolAt(index);
 	const nslabs = load<u32>(pool, POOL_NSLABS);
-	for (let slot: u32 = 0; slot < nslabs; slot++) take(pool, taker, slot, IO_TLB_SIZE, IO_TLB_SIZE - 1);
+	for (let slot: u32 = 0; slot < nslabs; slot++) take(pool, slot, IO_TLB_SIZE, IO_TLB_SIZE - 1);
 	for (let slot: u32 = 1; slot < nslabs; slot += 4) {
-		give(pool, taker, slot, IO_TLB_SIZE);
-		give(pool, taker, slot + 1, IO_TLB_SIZE);
+		give(pool, slot, IO_TLB_SIZE);
+		give(pool, slot + 1, IO_TLB_SIZE);
 	}
 }
 
 /** Takes `depth` times, to have that many in flight. */
-export function slotsPrime(index: i32, bench: usize, taker: i32, bytes: u32, minAlignMask: u32, depth: u32): void {
+export function slotsPrime(index: i32, bench: usize, bytes: u32, minAlignMask: u32, depth: u32): void {
 	const pool = poolAt(index);
 	for (let i: u32 = 0; i < depth; i++) {
-		const slot = take(pool, taker, i, bytes, minAlignMask);
+		const slot = take(pool, i, bytes, minAlignMask);
 		store<u64>(bench + (i << 3), u64(i64(slot)), BENCH_RING);
 		digest(bench, slot);
 	}
@@ -80,7 +80,6 @@ export function slotsPrime(index: i32, bench: usize, taker: i32, bytes: u32, min
 export function slotsRun(
 	index: i32,
 	bench: usize,
-	taker: i32,
 	bytes: u32,
 	minAlignMask: u32,
 	depth: u32,
@@ -92,8 +91,8 @@ export function slotsRun(
 	for (let i: u32 = 0; i < ops; i++) {
 		const at = bench + ((randomly ? random(bench, depth) : count & (depth - 1)) << 3);
 		const live = load<i64>(at, BENCH_RING);
-		if (live >= 0) give(pool, taker, u32(live), bytes);
-		const slot = take(pool, taker, count, bytes, minAlignMask);
+		if (live >= 0) give(pool, u32(live), bytes);
+		const slot = take(pool, count, bytes, minAlignMask);
 		store<i64>(at, i64(slot), BENCH_RING);
 		digest(bench, slot);
 		count++;
@@ -102,13 +101,13 @@ export function slotsRun(
 }
 
 /** One operation is a request that fails. cold: all summaries are reset before it. @returns requests that did not fail */
-export function slotsFail(index: i32, taker: i32, bytes: u32, minAlignMask: u32, cold: bool, ops: u32): u32 {
+export function slotsFail(index: i32, bytes: u32, minAlignMask: u32, cold: bool, ops: u32): u32 {
 	const pool = poolAt(index);
 	const segments = load<u32>(pool, POOL_NSLABS) >> 7;
 	let taken: u32 = 0;
 	for (let i: u32 = 0; i < ops; i++) {
 		if (cold) memory.fill(pool + load<u32>(pool, POOL_SUMMARY), u8(IO_TLB_SEGSIZE), segments);
-		taken += u32(take(pool, taker, i, bytes, minAlignMask) >= 0);
+		taken += u32(take(pool, i, bytes, minAlignMask) >= 0);
 	}
 	return taken;
 }
