@@ -144,7 +144,7 @@ export function swiotlbTblMap(device: i32, gpa: f64, bytes: i32, allocAlignMask:
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
 	const usable = rangeUsable(addressOf(gpa), bytes);
-	return usable === OK ? f64(bounceSlots(device, record, addressOf(gpa), bytes, allocAlignMask, dir, cpu)) : usable;
+	return usable === OK ? f64(bounceSlots(record, addressOf(gpa), bytes, allocAlignMask, dir, cpu)) : usable;
 }
 
 /** Linux's swiotlb_tbl_unmap_single: size and direction are taken as given. @returns bytes copied back or a status */

@@ -90,22 +90,24 @@ const cases: SlotsCase[] = [
 
 async function openEngine(variant: string, of: SlotsCase): Promise<Runner> {
 	const build = variant === "reference" ? "bench.reference" : variant === "engine" ? "bench" : "bench.bare";
-	const { exports, pool, bench, list, engine } = await openStage(build, POOL_BYTES, MIB);
+	const { exports, bench, list, engine } = await openStage(build, POOL_BYTES, MIB);
 	const { request, minAlignMask, depth, fragmented } = of;
+	const device = engine.addDevice({ minAlignMask }).index;
+	const filler = engine.addDevice({ minAlignMask: 2047 }).index;
 	if (fragmented !== undefined) {
-		exports.slotsFragment(pool.index, bench, fragmented.maxSlots, Math.floor((SLOTS * fragmented.percent) / 100), list);
+		exports.slotsFragment(filler, bench, fragmented.maxSlots, Math.floor((SLOTS * fragmented.percent) / 100), list);
 	}
-	if (of.oddPairs) exports.slotsOddPairs(pool.index);
-	exports.slotsPrime(pool.index, bench, request, minAlignMask, depth);
+	if (of.oddPairs) exports.slotsOddPairs(filler);
+	exports.slotsPrime(device, bench, request, depth);
 	const cold = of.cold ? 1 : 0;
 	const randomly = of.randomly ? 1 : 0;
 	const batch =
 		depth === 0
 			? (ops: number) => {
-					const taken = exports.slotsFail(pool.index, request, minAlignMask, cold, ops);
+					const taken = exports.slotsFail(device, request, cold, ops);
 					if (taken !== 0) throw new Error(`${taken} requests that had to fail did not`);
 				}
-			: (ops: number) => exports.slotsRun(pool.index, bench, request, minAlignMask, depth, randomly, ops);
+			: (ops: number) => exports.slotsRun(device, bench, request, depth, randomly, ops);
 	return {
 		batch,
 		check() {

@@ -31,19 +31,11 @@ export interface BenchExports extends EngineExports {
 	): number;
 	mapDrain(device: number, bench: number, bytes: number, dir: number, depth: number): number;
 	movesRun(moves: number, count: number, at: number, bytes: number, stamp: number, ops: number): number;
-	slotsFragment(pool: number, bench: number, maxSlots: number, keep: number, list: number): number;
-	slotsOddPairs(pool: number): void;
-	slotsPrime(pool: number, bench: number, bytes: number, minAlignMask: number, depth: number): void;
-	slotsRun(
-		pool: number,
-		bench: number,
-		bytes: number,
-		minAlignMask: number,
-		depth: number,
-		randomly: number,
-		ops: number,
-	): void;
-	slotsFail(pool: number, bytes: number, minAlignMask: number, cold: number, ops: number): number;
+	slotsFragment(device: number, bench: number, maxSlots: number, keep: number, list: number): number;
+	slotsOddPairs(device: number): void;
+	slotsPrime(device: number, bench: number, bytes: number, depth: number): void;
+	slotsRun(device: number, bench: number, bytes: number, depth: number, randomly: number, ops: number): void;
+	slotsFail(device: number, bytes: number, cold: number, ops: number): number;
 	hashBytes(ptr: number, n: number): number;
 }
 
@@ -88,15 +80,9 @@ export interface Stage {
 
 /**
  * Sets a pool up behind `ramBytes` of RAM; all of it is touched.
- * @param base gpa of the RAM, a multiple of 256 KiB
  */
-export async function openStage(
-	build: Build,
-	poolBytes: number,
-	ramBytes: number,
-	areas = 1,
-	base = MIB,
-): Promise<Stage> {
+export async function openStage(build: Build, poolBytes: number, ramBytes: number, areas = 1): Promise<Stage> {
+	const base = MIB;
 	const memory = memoryFor(build.includes("threads"));
 	new Uint8Array(memory.buffer, BENCH_PTR, CONTEXT_PTR + CONTEXT_ROOM - BENCH_PTR).fill(0);
 	const engine = await Engine.create({

@@ -12,6 +12,7 @@ import {
 	DEVICE_FORCE_BOUNCE,
 	DEVICE_MIN_ALIGN_MASK,
 	DEVICE_NON_COHERENT,
+	DEVICE_NUMBER,
 	DEVICE_POOL,
 	DEVICE_POOL_RECORD,
 	DEVICE_PRIVATE_BITS,
@@ -40,6 +41,8 @@ export function deviceAdd(pool: i32, flags: u32, minAlignMask: u32): i32 {
 	store<u32>(context(), number + 1, CTX_NDEVICES);
 	memory.fill(deviceAt(number), 0, DEVICE_BYTES);
 	store<u64>(deviceAt(number), u64.MAX_VALUE, DEVICE_DMA_MASK);
+	store<u64>(deviceAt(number), u64.MAX_VALUE, DEVICE_SEG_BOUNDARY);
+	store<u32>(deviceAt(number), number, DEVICE_NUMBER);
 	const status = deviceSet(number, pool, flags, minAlignMask);
 	if (status !== OK) {
 		store<u32>(context(), number, CTX_NDEVICES);
@@ -70,8 +73,12 @@ export function deviceSet64(index: i32, field: u32, low: u32, high: u32): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	if (field > u32(DEVICE_SHARED_CLEAR) || (field & 7) !== 0) return BAD_ARGUMENT;
-	const value = u64(low) | (u64(high) << 32);
-	if (field === u32(DEVICE_SEG_BOUNDARY) && (value & (value + 1)) !== 0) return BAD_ARGUMENT;
+	let value = u64(low) | (u64(high) << 32);
+	if (field === u32(DEVICE_SEG_BOUNDARY)) {
+		if ((value & (value + 1)) !== 0) return BAD_ARGUMENT;
+		// unset means none: Linux 6.12 include/linux/dma-mapping.h, dma_get_seg_boundary
+		if (value === 0) value = u64.MAX_VALUE;
+	}
 	store<u64>(device + field, value);
 	return OK;
 }
@@ -80,12 +87,6 @@ export function deviceSet64(index: i32, field: u32, low: u32, high: u32): i32 {
 export function poolOf(device: usize): usize {
 	const offset = load<u32>(device, DEVICE_POOL_RECORD);
 	return offset === 0 ? 0 : context() + offset;
-}
-
-/** The segment boundary mask that the search uses: unset means none. Linux 6.12 include/linux/dma-mapping.h, dma_get_seg_boundary. */
-export function segBoundaryOf(device: usize): u64 {
-	const mask = load<u64>(device, DEVICE_SEG_BOUNDARY);
-	return mask === 0 ? u64.MAX_VALUE : mask;
 }
 
 /** Whether every byte of [dma, dma + bytes) is within the mask and the bus limit. Linux 6.12 include/linux/dma-direct.h, dma_capable. */

@@ -43,7 +43,7 @@ import {
 	slotPtr,
 } from "../swiotlb/bounce.ts";
 import { headMappedAs, headOf } from "../swiotlb/mapping.ts";
-import { countBytes, countersOf, countMaps, deviceAt, dmaCapable, gpaOf, poolOf, segBoundaryOf } from "./device.ts";
+import { countBytes, countersOf, countMaps, deviceAt, dmaCapable, gpaOf, poolOf } from "./device.ts";
 
 /**
  * Maps [gpa, gpa + bytes) for a device. Linux 6.12 kernel/dma/direct.h, dma_direct_map_page.
@@ -75,15 +75,15 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, for
 		}
 		if (!capable && load<i32>(device, DEVICE_POOL) < 0) return BEYOND_MASK;
 	}
-	return bounce(index, device, gpa, bytes, dir, cpu);
+	return bounce(device, gpa, bytes, dir, cpu);
 }
 
 /**
  * Maps through the device's pool. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_map: the bytes are copied into the slots
  * first and the slots' address is checked after, so a refused map leaves them in the freed slots.
  */
-function bounce(index: i32, device: usize, gpa: u64, bytes: u32, dir: i32, cpu: u32): i64 {
-	const tlb = bounceSlots(index, device, gpa, bytes, 0, dir, cpu);
+function bounce(device: usize, gpa: u64, bytes: u32, dir: i32, cpu: u32): i64 {
+	const tlb = bounceSlots(device, gpa, bytes, 0, dir, cpu);
 	if (tlb < 0) return tlb;
 	const dma = (u64(tlb) & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
 	if (!dmaCapable(device, dma, bytes)) {
@@ -103,19 +103,10 @@ function bounce(index: i32, device: usize, gpa: u64, bytes: u32, dir: i32, cpu: 
  * @param allocAlignMask low bits of the bounce address that must be 0
  * @returns the bounce address or a status
  */
-export function bounceSlots(
-	index: i32,
-	device: usize,
-	gpa: u64,
-	bytes: u32,
-	allocAlignMask: u32,
-	dir: i32,
-	cpu: u32,
-): i64 {
+export function bounceSlots(device: usize, gpa: u64, bytes: u32, allocAlignMask: u32, dir: i32, cpu: u32): i64 {
 	const pool = poolOf(device);
 	if (pool === 0) return NO_POOL;
-	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-	const tlb = bounceTake(pool, gpa, bytes, allocAlignMask, alignMask, segBoundaryOf(device), dir, cpu, index);
+	const tlb = bounceTake(pool, device, gpa, bytes, allocAlignMask, dir, cpu);
 	if (tlb < 0) return tlb;
 	// before the copy: in the threads build each count waits until all stores are out
 	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, 1);

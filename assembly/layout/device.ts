@@ -4,7 +4,7 @@
 export const DEVICE_DMA_MASK: usize = 0;
 /** Highest DMA address that its bus carries, inclusive; 0 = no limit. */
 export const DEVICE_BUS_LIMIT: usize = 8;
-/** 2^k - 1 that no segment crosses; 0 = unset. */
+/** 2^k - 1 that no segment crosses; unset: 2^64 - 1. */
 export const DEVICE_SEG_BOUNDARY: usize = 16;
 /** ORed into a private / shared gpa to make its DMA address. */
 export const DEVICE_PRIVATE_BITS: usize = 24;
@@ -19,6 +19,8 @@ export const DEVICE_FLAGS: usize = 60;
 export const DEVICE_POOL: usize = 64;
 /** Offset of its pool's record from the context base, or 0. */
 export const DEVICE_POOL_RECORD: usize = 68;
+/** The device's own number: the owner of its mappings. */
+export const DEVICE_NUMBER: usize = 72;
 /**
  * Counters since creation or reset, in shards of a cache line: a count is the sum over them. An area's number chooses the
  * shard in the threads build, so that workers on different areas do not share a line.

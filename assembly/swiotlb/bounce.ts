@@ -1,6 +1,6 @@
 /** Bounce mappings: slots taken, bytes copied. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_tbl_map_single and its fellows. */
 
-import { DMA_ATTR_SKIP_CPU_SYNC, FROM_DEVICE, TO_DEVICE } from "../layout/device.ts";
+import { DEVICE_MIN_ALIGN_MASK, DMA_ATTR_SKIP_CPU_SYNC, FROM_DEVICE, TO_DEVICE } from "../layout/device.ts";
 import { IO_TLB_SHIFT, IO_TLB_SIZE, POOL_AREA_SHIFT, POOL_DELTA, POOL_END, POOL_START } from "../layout/pool.ts";
 import { OK } from "../layout/status.ts";
 import { copyFromRam, copyToRam } from "../memory/copy.ts";
@@ -31,16 +31,15 @@ export function areaOf(pool: usize, tlb: u64): u32 {
  */
 export function bounceTake(
 	pool: usize,
+	device: usize,
 	orig: u64,
 	bytes: u32,
 	allocAlignMask: u32,
-	minAlignMask: u32,
-	boundaryMask: u64,
 	dir: i32,
 	cpu: u32,
-	owner: u32,
 ): i64 {
-	const slot = takeSlots(pool, orig, bytes, allocAlignMask, minAlignMask, boundaryMask, dir, cpu, owner);
+	const slot = takeSlots(pool, device, orig, bytes, allocAlignMask, dir, cpu);
+	const minAlignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
 	if (slot < 0) {
 		const padded = u64(bytes) + (u32(orig) & minAlignMask & (allocAlignMask | (IO_TLB_SIZE - 1))) + allocAlignMask;
 		poolFailed(pool, slot, u32(((padded & ~u64(allocAlignMask)) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT));

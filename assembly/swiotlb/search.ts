@@ -22,8 +22,8 @@ import { everyPeriod, isFree, maskFromHigh, maskFromLow, startsHigh, startsLow }
 /** No slot. */
 export const NONE: i32 = -1;
 
-/** Longest period of the closed form: one candidate a segment. */
-const MAX_PERIOD: u32 = 128;
+/** Longest masks of the closed form: a period of 128 slots, one candidate a segment. */
+const CLOSED_BITS: u32 = 18;
 
 /** Address of slot 0 as the search sees it: the pool's start under the segment boundary mask. */
 export function tableAddress(pool: usize, boundaryMask: u64): u64 {
@@ -46,7 +46,7 @@ function tableShift(table: u64): u64 {
 
 /** Whether the masks have the closed form, with at least a candidate a segment. */
 function isClosed(alignMask: u32, allMask: u32): bool {
-	return ((alignMask + 1) & alignMask) === 0 && ((allMask + 1) & allMask) === 0 && allMask >> IO_TLB_SHIFT < MAX_PERIOD;
+	return (((alignMask + 1) & alignMask) | ((allMask + 1) & allMask) | (allMask >> CLOSED_BITS)) === 0;
 }
 
 /** A slot, not reduced, that passes the alignment test; the others are whole residue classes away. */

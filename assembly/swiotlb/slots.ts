@@ -1,5 +1,6 @@
 /** Slots of a pool: who holds which. Bits, records, index and use are an area's, under its lock. */
 
+import { DEVICE_MIN_ALIGN_MASK, DEVICE_NUMBER, DEVICE_SEG_BOUNDARY } from "../layout/device.ts";
 import {
 	ALLOCATED_BYTES_MASK,
 	ALLOCATED_PAD_SHIFT,
@@ -36,25 +37,23 @@ export function areaAt(pool: usize, index: u32): usize {
 /**
  * Takes slots for a mapping, in the area of `cpu` or the next one that has room.
  * Linux 6.12 kernel/dma/swiotlb.c, swiotlb_find_slots and swiotlb_tbl_map_single (without CONFIG_SWIOTLB_DYNAMIC).
+ * @param device ptr of the device's record: its min_align_mask, segment boundary and number
  * @param orig original address, below 2^52
  * @param bytes 1 .. 2^31 - 1
  * @param allocAlignMask low bits of the bounce address that must be 0; 0 = none
- * @param minAlignMask low bits that the bounce address shares with orig
- * @param boundaryMask segment boundary, 2^k - 1 (unset: 2^64 - 1)
- * @param owner device number, for the record
  * @returns the slot of the bounce address, or OVER_MAX_MAPPING or POOL_FULL
  */
 export function takeSlots(
 	pool: usize,
+	device: usize,
 	orig: u64,
 	bytes: u32,
 	allocAlignMask: u32,
-	minAlignMask: u32,
-	boundaryMask: u64,
 	dir: i32,
 	cpu: u32,
-	owner: u32,
 ): i32 {
+	const minAlignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
+	const boundaryMask = load<u64>(device, DEVICE_SEG_BOUNDARY);
 	const offset = u32(orig) & minAlignMask & (allocAlignMask | (IO_TLB_SIZE - 1));
 	const allocBytes = (u64(bytes) + offset + allocAlignMask) & ~u64(allocAlignMask);
 	const wide = (allocBytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
@@ -97,7 +96,7 @@ export function takeSlots(
 		// the summary keeps its upper bound: only a search that fails lowers it
 		markUsed(segmentOf(pool, slot), slot & 127, n);
 		const record = recordAt(pool, head);
-		store<u64>(record, orig | (u64(owner) << OWNER_SHIFT), RECORD_ORIG);
+		store<u64>(record, orig | (u64(load<u32>(device, DEVICE_NUMBER)) << OWNER_SHIFT), RECORD_ORIG);
 		store<u32>(record, mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir), RECORD_MAPPED);
 		store<u32>(record, u32(allocBytes) | (pad << ALLOCATED_PAD_SHIFT), RECORD_ALLOCATED);
 	}
