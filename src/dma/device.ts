@@ -88,6 +88,14 @@ export function addDevice(instance: Instance, options: DeviceOptions, pool: Pool
 	return index;
 }
 
+/**
+ * A size as the engine takes it: what is no whole number of 31 bits becomes -1, which it refuses with BAD_SIZE. Done on
+ * the argument, since V8 boxes a call's f64 result as soon as another value may stand in its place.
+ */
+function wholeBytes(bytes: number): number {
+	return bytes === (bytes | 0) ? bytes : -1;
+}
+
 /** A device and the DMA API that its driver calls. The try forms never throw: a result below 0 is a status. */
 export class Device {
 	readonly #instance: Instance;
@@ -127,8 +135,7 @@ export class Device {
 
 	/** As map, but never throws and does not allocate: a result below 0 is a status (statusName tells which). */
 	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0): DmaAddr | number {
-		if (bytes !== (bytes | 0)) return BAD_SIZE;
-		return this.#exports.mapSingle(this.index, gpa, bytes, dir, cpu);
+		return this.#exports.mapSingle(this.index, gpa, wholeBytes(bytes), dir, cpu);
 	}
 
 	/**
@@ -142,8 +149,7 @@ export class Device {
 
 	/** As unmap, but never throws. @returns bytes copied back, or a status */
 	tryUnmap(dma: DmaAddr | number, bytes: number, dir: Direction, attrs = 0): number {
-		if (bytes !== (bytes | 0)) return BAD_SIZE;
-		return this.#exports.unmapSingle(this.index, dma, bytes, dir, attrs);
+		return this.#exports.unmapSingle(this.index, dma, wholeBytes(bytes), dir, attrs);
 	}
 
 	/** Gives (part of) a mapping to the device: what the CPU wrote becomes visible to it. @returns bytes copied @throws DmaError */
