@@ -1,10 +1,11 @@
 /** Loops over map and unmap, and the copies that they made, replayed bare. */
 
-import { deviceAt, gpaOf } from "../dma/device.ts";
+import { deviceAt, gpaOf, poolOf } from "../dma/device.ts";
 import { dmaMap, dmaUnmap } from "../dma/map.ts";
 import { FROM_DEVICE } from "../layout/device.ts";
 import { addressOf } from "../memory/address.ts";
 import { rangePtr } from "../memory/regions.ts";
+import { slotPtr } from "../swiotlb/bounce.ts";
 import { BENCH_COUNT, BENCH_RING, MOVE_FROM, MOVE_SHIFT, MOVE_TO } from "./layout.ts";
 import { digest } from "./state.ts";
 
@@ -36,6 +37,9 @@ export function mapRun(
 	moves: usize,
 ): u32 {
 	const first = addressOf(base);
+	// device-side ptr of a bounce address
+	const pool = poolOf(deviceAt(device));
+	const slots = slotPtr(pool, 0);
 	let count = load<u32>(bench, BENCH_COUNT);
 	let refused: u32 = 0;
 	for (let i: u32 = 0; i < ops; i++) {
@@ -51,7 +55,7 @@ export function mapRun(
 		const dma = dmaMap(device, gpa, bytes, dir, cpu, false);
 		refused += u32(dma < 0);
 		store<i64>(at, dma, BENCH_RING);
-		if (dir === FROM_DEVICE) store<u64>(rangePtr(gpaOf(deviceAt(device), dma), 8), count);
+		if (dir === FROM_DEVICE) store<u64>(slots + usize(dma), count);
 		if (moves !== 0) {
 			digest(bench, u32(dma));
 			// one that had nothing to end copies in twice: the list stays one of pairs

@@ -16,10 +16,10 @@ import {
 	DEVICE_PRIVATE_CLEAR,
 	DEVICE_SHARED_BITS,
 	DEVICE_SHARED_CLEAR,
-	DMA_ATTR_SKIP_CPU_SYNC,
 	FROM_DEVICE,
 	TO_DEVICE,
 } from "../layout/device.ts";
+import { IO_TLB_SIZE } from "../layout/pool.ts";
 import {
 	BAD_DEVICE,
 	BAD_DIRECTION,
@@ -37,12 +37,14 @@ import {
 	areaOf,
 	bounceSyncForCpu,
 	bounceSyncForDevice,
-	bounceTake,
 	bounceUnmap,
+	noteFailure,
 	poolHolds,
 	slotPtr,
+	tlbAt,
 } from "../swiotlb/bounce.ts";
-import { headMappedAs, headOf } from "../swiotlb/mapping.ts";
+import { headMappedAs } from "../swiotlb/mapping.ts";
+import { giveSlots, takeSlots } from "../swiotlb/slots.ts";
 import { countBytes, countersOf, countMaps, deviceAt, dmaCapable, gpaOf, poolOf } from "./device.ts";
 
 /**
@@ -83,18 +85,21 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, for
  * first and the slots' address is checked after, so a refused map leaves them in the freed slots.
  */
 function bounce(device: usize, gpa: u64, bytes: u32, dir: i32, cpu: u32): i64 {
-	const tlb = bounceSlots(device, gpa, bytes, 0, dir, cpu);
-	if (tlb < 0) return tlb;
-	const dma = (u64(tlb) & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
-	if (!dmaCapable(device, dma, bytes)) {
-		const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-		const pool = poolOf(device);
-		bounceUnmap(pool, headOf(pool, tlb), tlb, bytes, dir, DMA_ATTR_SKIP_CPU_SYNC, alignMask);
-		countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, -1);
-		countMaps(countersOf(device, cpu) + COUNTER_BEYOND_MASK, 1);
-		return BEYOND_MASK;
-	}
-	return dma;
+	const pool = poolOf(device);
+	if (pool === 0) return NO_POOL;
+	const slot = takeSlots(pool, device, gpa, bytes, 0, dir, cpu);
+	if (slot < 0) return noteFailure(pool, device, gpa, bytes, 0, slot);
+	const tlb = tlbAt(pool, device, slot, gpa);
+	// before the copy: in the threads build each count waits until all stores are out
+	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, 1);
+	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
+	copyFromRam(slotPtr(pool, tlb), gpa, bytes);
+	const dma = (tlb & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
+	if (dmaCapable(device, dma, bytes)) return dma;
+	giveSlots(pool, slot, u32(tlb) & (IO_TLB_SIZE - 1));
+	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, -1);
+	countMaps(countersOf(device, cpu) + COUNTER_BEYOND_MASK, 1);
+	return BEYOND_MASK;
 }
 
 /**
@@ -106,10 +111,9 @@ function bounce(device: usize, gpa: u64, bytes: u32, dir: i32, cpu: u32): i64 {
 export function bounceSlots(device: usize, gpa: u64, bytes: u32, allocAlignMask: u32, dir: i32, cpu: u32): i64 {
 	const pool = poolOf(device);
 	if (pool === 0) return NO_POOL;
-	const tlb = bounceTake(pool, device, gpa, bytes, allocAlignMask, dir, cpu);
-	if (tlb < 0) return tlb;
-	// before the copy: in the threads build each count waits until all stores are out
-	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, 1);
+	const slot = takeSlots(pool, device, gpa, bytes, allocAlignMask, dir, cpu);
+	if (slot < 0) return noteFailure(pool, device, gpa, bytes, allocAlignMask, slot);
+	const tlb = tlbAt(pool, device, slot, gpa);
 	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
 	copyFromRam(slotPtr(pool, tlb), gpa, bytes);
 	return tlb;
@@ -148,7 +152,9 @@ export function dmaUnmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32)
 	if (pool === 0) return rangeInRam(gpa, bytes) === OK ? 0 : OUTSIDE_RAM;
 	const head = headMappedAs(pool, gpa, bytes, dir, index);
 	if (head < 0) return head;
-	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(device, DEVICE_MIN_ALIGN_MASK));
+	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
+	if (dir === TO_DEVICE) return giveSlots(pool, head, u32(gpa) & alignMask & (IO_TLB_SIZE - 1));
+	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, alignMask);
 	if (copied > 0) countBytes(countersOf(device, areaOf(pool, gpa)) + COUNTER_BYTES_BACK, copied);
 	return copied;
 }

@@ -7,7 +7,7 @@ import { copyFromRam, copyToRam } from "../memory/copy.ts";
 import { rangeUsable } from "../memory/pages.ts";
 import { mappingOf, originOf, remainingOf } from "./mapping.ts";
 import { poolFailed } from "./pool.ts";
-import { giveSlots, takeSlots } from "./slots.ts";
+import { giveSlots } from "./slots.ts";
 
 /** ptr of a gpa of the pool. */
 export function slotPtr(pool: usize, tlb: u64): usize {
@@ -25,28 +25,18 @@ export function areaOf(pool: usize, tlb: u64): u32 {
 	return u32((tlb - load<u64>(pool, POOL_START)) >> IO_TLB_SHIFT) >> load<u32>(pool, POOL_AREA_SHIFT);
 }
 
-/**
- * Takes slots for [orig, orig + bytes). The caller copies it there, whatever the direction: a device that writes only
- * part of the slots must not make the copy back overwrite the rest with old bytes. Parameters as takeSlots.
- * @returns the bounce address, or OVER_MAX_MAPPING or POOL_FULL
- */
-export function bounceTake(
-	pool: usize,
-	device: usize,
-	orig: u64,
-	bytes: u32,
-	allocAlignMask: u32,
-	dir: i32,
-	cpu: u32,
-): i64 {
-	const slot = takeSlots(pool, device, orig, bytes, allocAlignMask, dir, cpu);
-	const minAlignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-	if (slot < 0) {
-		const padded = u64(bytes) + (u32(orig) & minAlignMask & (allocAlignMask | (IO_TLB_SIZE - 1))) + allocAlignMask;
-		poolFailed(pool, slot, u32(((padded & ~u64(allocAlignMask)) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT));
-		return slot;
-	}
-	return load<u64>(pool, POOL_START) + (u64(slot) << IO_TLB_SHIFT) + (u32(orig) & minAlignMask & (IO_TLB_SIZE - 1));
+/** The bounce address in a slot that takeSlots answered for `orig`. */
+export function tlbAt(pool: usize, device: usize, slot: u32, orig: u64): u64 {
+	const offset = u32(orig) & load<u32>(device, DEVICE_MIN_ALIGN_MASK) & (IO_TLB_SIZE - 1);
+	return load<u64>(pool, POOL_START) + (u64(slot) << IO_TLB_SHIFT) + offset;
+}
+
+/** Keeps why takeSlots refused a request. @returns the status it answered */
+export function noteFailure(pool: usize, device: usize, orig: u64, bytes: u32, allocAlignMask: u32, status: i32): i32 {
+	const offset = u32(orig) & load<u32>(device, DEVICE_MIN_ALIGN_MASK) & (allocAlignMask | (IO_TLB_SIZE - 1));
+	const allocBytes = (u64(bytes) + offset + allocAlignMask) & ~u64(allocAlignMask);
+	poolFailed(pool, status, u32((allocBytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT));
+	return status;
 }
 
 /**
