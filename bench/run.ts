@@ -6,24 +6,16 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { loadModule } from "../src/wasm.ts";
 import type { Answer, Order } from "./child.ts";
-import { type Case, median, type Suite, type Target } from "./suite.ts";
+import { type Case, type Measured, measuredValue, median, type Suite, type Target } from "./suite.ts";
 import { suites } from "./suites.ts";
 import { formatReport } from "./table.ts";
 
-/** One variant's part in a case. */
-export interface Measured {
-	/** Median over the rounds of each round's median (the case's unit: ns per operation, or bytes). */
-	readonly value: number;
-	/** Fastest and slowest round. */
-	readonly min: number;
-	readonly max: number;
-	readonly samples: number;
-	readonly opsPerSample: number;
-}
-
 export interface Judged {
 	readonly target: Target;
-	readonly value: number;
+	/** A ratio of two variants, or a difference or value in the case's unit. */
+	readonly ratio?: number;
+	readonly nsPerOp?: number;
+	readonly bytes?: number;
 	readonly pass: boolean;
 }
 
@@ -123,14 +115,15 @@ async function checkAgreement(suite: Suite, variants: readonly Variant[], progre
 	}
 }
 
-function judge(target: Target, variants: Readonly<Record<string, Measured>>): Judged {
-	const of = variants[target.of]?.value ?? Number.NaN;
-	const over = target.over === undefined ? 1 : (variants[target.over]?.value ?? Number.NaN);
-	const minus = target.minus === undefined ? 0 : (variants[target.minus]?.value ?? Number.NaN);
+function judge(target: Target, unit: "ns" | "bytes", variants: Readonly<Record<string, Measured>>): Judged {
+	const of = measuredValue(variants[target.of]);
+	const over = target.over === undefined ? 1 : measuredValue(variants[target.over]);
+	const minus = target.minus === undefined ? 0 : measuredValue(variants[target.minus]);
 	const value = of / over - minus;
 	const pass =
 		value >= (target.atLeast ?? Number.NEGATIVE_INFINITY) && value <= (target.atMost ?? Number.POSITIVE_INFINITY);
-	return { target, value, pass };
+	if (target.over !== undefined) return { target, ratio: value, pass };
+	return unit === "bytes" ? { target, bytes: value, pass } : { target, nsPerOp: value, pass };
 }
 
 async function timeCase(
@@ -153,9 +146,9 @@ async function timeCase(
 	for (const [name, list] of answers) {
 		const values = list.map(({ value }) => value as number);
 		measured[name] = {
-			value: median(values),
-			min: Math.min(...values),
-			max: Math.max(...values),
+			...(of.unit === "bytes"
+				? { bytes: median(values), roundsBytes: values }
+				: { nsPerOp: median(values), roundsNsPerOp: values }),
 			samples: list.reduce((sum, { samples }) => sum + (samples ?? 0), 0),
 			opsPerSample: list[0]?.opsPerSample ?? 0,
 		};
@@ -165,7 +158,7 @@ async function timeCase(
 		unit: of.unit ?? "ns",
 		...(of.bytes === undefined ? {} : { payloadBytes: of.bytes }),
 		variants: measured,
-		targets: (of.targets ?? []).map((target) => judge(target, measured)),
+		targets: (of.targets ?? []).map((target) => judge(target, of.unit ?? "ns", measured)),
 	};
 }
 
@@ -178,7 +171,7 @@ async function runSuite(suite: Suite, rounds: number, ms: number, progress: (wha
 			progress(`${suite.name}: ${index + 1}/${suite.cases.length}: ${of.name}`);
 			cases.push(await timeCase(suite, index, variants, rounds, ms));
 		}
-		const value = (name: string, variant: string) => cases.find((one) => one.name === name)?.variants[variant]?.value;
+		const value = (name: string, variant: string) => cases.find((one) => one.name === name)?.variants[variant]?.nsPerOp;
 		const summary = suite.summary?.(value);
 		return { suite: suite.name, about: suite.about, cases, ...(summary === undefined ? {} : { summary }) };
 	} finally {

@@ -188,7 +188,7 @@ function openPlain(of: SlotsCase): Runner {
 export const slots: Suite<SlotsCase> = {
 	name: "slots",
 	about:
-		"One slot allocation and release, no copy; 64 MiB pool, 1 area. reference: the kernel's list algorithm in WebAssembly; bare bitmap: the engine's search without records of mappings; TypeScript: the same rule on a Uint32Array bitmap.",
+		"One slot allocation and release, no copy; 64 MiB pool, 1 area. reference: the kernel's list algorithm in WebAssembly; bare bitmap: the engine's allocator without a record of any mapping; TypeScript: the same rule on a Uint32Array bitmap.",
 	variants: ["engine", "reference", "bare bitmap", "TypeScript"],
 	cases,
 	async open(variant, of) {

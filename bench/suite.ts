@@ -46,6 +46,23 @@ export interface Suite<C extends Case = Case> {
 	summary?(ns: (caseName: string, variant: string) => number | undefined): string;
 }
 
+/** One variant's part in a case. */
+export interface Measured {
+	/** Median over the rounds of each round's median: ns per operation, or, in a case of bytes, bytes. */
+	readonly nsPerOp?: number;
+	readonly bytes?: number;
+	/** The same of each round. */
+	readonly roundsNsPerOp?: readonly number[];
+	readonly roundsBytes?: readonly number[];
+	readonly samples: number;
+	readonly opsPerSample: number;
+}
+
+/** What was measured, in its unit; NaN of nothing. */
+export function measuredValue(measured: Measured | undefined): number {
+	return measured?.nsPerOp ?? measured?.bytes ?? Number.NaN;
+}
+
 /** Median of numbers; NaN of none. */
 export function median(values: readonly number[]): number {
 	const sorted = [...values].sort((a, b) => a - b);

@@ -1,6 +1,7 @@
 /** Benchmark results as text. */
 import { formatBytes } from "../src/bytes.ts";
 import type { BenchReport, CaseResult, Judged, SuiteResult } from "./run.ts";
+import { measuredValue } from "./suite.ts";
 
 /** A number with three digits that count. */
 function digits(value: number): string {
@@ -12,13 +13,17 @@ function digits(value: number): string {
 function cell(of: CaseResult, variant: string, base: string): string {
 	const measured = of.variants[variant];
 	if (measured === undefined) return "";
-	if (of.unit === "bytes") return formatBytes(Math.round(measured.value));
-	const baseline = of.variants[base]?.value;
-	const ratio = variant === base || baseline === undefined ? "" : ` (${digits(measured.value / baseline)}x)`;
-	return `${digits(measured.value)}${ratio}`;
+	if (of.unit === "bytes") return formatBytes(Math.round(measuredValue(measured)));
+	const baseline = of.variants[base];
+	const ratio =
+		variant === base || baseline === undefined
+			? ""
+			: ` (${digits(measuredValue(measured) / measuredValue(baseline))}x)`;
+	return `${digits(measuredValue(measured))}${ratio}`;
 }
 
-function verdict({ target, value, pass }: Judged, unit: string, color: boolean): string {
+function verdict({ target, ratio, nsPerOp, bytes, pass }: Judged, color: boolean): string {
+	const value = ratio ?? nsPerOp ?? bytes ?? Number.NaN;
 	const what =
 		target.over !== undefined
 			? `${target.of} / ${target.over}`
@@ -26,7 +31,7 @@ function verdict({ target, value, pass }: Judged, unit: string, color: boolean):
 				? `${target.of} - ${target.minus}`
 				: target.of;
 	const bound = target.atLeast !== undefined ? `>= ${target.atLeast}` : `<= ${digits(target.atMost ?? Number.NaN)}`;
-	const suffix = target.over !== undefined ? "" : unit === "bytes" ? " B" : " ns";
+	const suffix = ratio !== undefined ? "" : bytes !== undefined ? " B" : " ns";
 	const mark = pass ? "pass" : "FAIL";
 	const shown = color ? `\x1b[${pass ? 32 : 31}m${mark}\x1b[0m` : mark;
 	return `${what} ${digits(value)} ${bound}${suffix} ${shown}`;
@@ -38,9 +43,9 @@ function formatSuite({ suite, about, cases, summary }: SuiteResult, color: boole
 	const rows = [
 		["ns per operation", ...variants.map((name) => (name === base ? name : `${name} (/ ${base})`)), "GB/s", "targets"],
 		...cases.map((of) => {
-			const ns = of.variants[base]?.value;
+			const ns = of.variants[base]?.nsPerOp;
 			const rate = of.payloadBytes === undefined || ns === undefined ? "" : digits(of.payloadBytes / ns);
-			const targets = of.targets.map((judged) => verdict(judged, of.unit, color)).join("; ");
+			const targets = of.targets.map((judged) => verdict(judged, color)).join("; ");
 			return [of.name, ...variants.map((name) => cell(of, name, base)), rate, targets];
 		}),
 	];
