@@ -19,7 +19,7 @@ export function parseOptions<T extends Options>(
 	try {
 		return parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
 	} catch (error) {
-		throw new UsageError((error as Error).message.split(". ")[0] as string);
+		throw new UsageError((error as Error).message.split(/\.\s/)[0] as string);
 	}
 }
 
