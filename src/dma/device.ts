@@ -17,7 +17,7 @@ export interface DeviceOptions {
 	readonly minAlignMask?: number;
 	/** Whether DMA is cache-coherent. Default true. If not, small FROM_DEVICE and BIDIRECTIONAL buffers bounce, as on arm64. */
 	readonly coherent?: boolean;
-	/** Bounce every mapping: an untrusted device of a confidential guest. Default false. */
+	/** Bounce every mapping: an untrusted device of a confidential guest. Default: whether the engine has swiotlb "force". */
 	readonly forceBounce?: boolean;
 	/** The pool that serves it. Default: the engine's first pool, if it has one; null: none. */
 	readonly pool?: Pool | null;
