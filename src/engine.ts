@@ -1,6 +1,7 @@
 import * as layout from "../assembly/layout/context.ts";
 import { DEVICE_POOL, SG_BYTES } from "../assembly/layout/device.ts";
 import { IO_TLB_SIZE, poolBytes } from "../assembly/layout/pool.ts";
+import { BAD_ARGUMENT } from "../assembly/layout/status.ts";
 import { addDevice, Device, type DeviceOptions } from "./dma/device.ts";
 import { PageState, Ram, type Region } from "./memory/ram.ts";
 import { placePool, ramStretches } from "./memory/stretches.ts";
@@ -70,8 +71,14 @@ interface Plan {
 	readonly contextBytes: number;
 }
 
+function wholeNumber(name: string, value: number | undefined, min: number, max: number): void {
+	if (value === undefined || (Number.isInteger(value) && value >= min && value <= max)) return;
+	throw new RangeError(`${name} must be a whole number from ${min} to ${max}, not ${value}`);
+}
+
 function planOf(options: EngineOptions): Plan {
 	const coco = options.coco ?? true;
+	wholeNumber("cpus", options.cpus, 1, 8192);
 	const regions = ramStretches(options.ram);
 	const ramBytes = regions.reduce((sum, region) => sum + region.bytes, 0);
 	let pool: PoolSize | null = null;
@@ -82,6 +89,9 @@ function planOf(options: EngineOptions): Plan {
 	if (pool !== null && pool.slabs * IO_TLB_SIZE > ramBytes) {
 		throw new RangeError(`a pool of ${pool.slabs * IO_TLB_SIZE} bytes does not fit into RAM of ${ramBytes} bytes`);
 	}
+	wholeNumber("maxPools", options.maxPools, 0, 4096);
+	wholeNumber("maxDevices", options.maxDevices, 0, 4096);
+	wholeNumber("spareBytes", options.spareBytes, 0, MAX_MEMORY_BYTES);
 	const pages = ramBytes / layout.PAGE_SIZE;
 	const reference = options.build === "reference" || options.build === "bench.reference";
 	const contextBytes =
@@ -91,6 +101,36 @@ function planOf(options: EngineOptions): Plan {
 		LIST_BYTES +
 		layout.alignBlock(options.spareBytes ?? 65536);
 	return { regions, pool, pages, contextBytes };
+}
+
+/** Throws unless context and regions lie in the memory, aligned and apart. */
+function checkPlaces(memoryBytes: number, context: { ptr: number; bytes: number }, regions: readonly Region[]): void {
+	const inside = (ptr: number, bytes: number, align: number) =>
+		ptr >= 0 && ptr % align === 0 && ptr + bytes <= memoryBytes;
+	if (!inside(context.ptr, context.bytes, layout.CONTEXT_ALIGN)) {
+		throw new RangeError(
+			`the context of ${context.bytes} bytes at ptr ${context.ptr} must lie inside the memory of ${memoryBytes} bytes, at a multiple of ${layout.CONTEXT_ALIGN}`,
+		);
+	}
+	for (const { gpa, bytes, ptr } of regions) {
+		if (!inside(ptr, bytes, 8)) {
+			throw new RangeError(
+				`ram: the stretch at gpa ${hex(gpa)} of ${bytes} bytes at ptr ${ptr} must lie inside the memory of ${memoryBytes} bytes, at a multiple of 8`,
+			);
+		}
+		if (ptr < context.ptr + context.bytes && context.ptr < ptr + bytes) {
+			throw new RangeError(`the context overlaps the stretch at gpa ${hex(gpa)}`);
+		}
+	}
+	const sorted = [...regions].sort((a, b) => a.ptr - b.ptr);
+	for (const [i, { gpa, ptr }] of sorted.entries()) {
+		const before = sorted[i - 1];
+		if (before !== undefined && before.ptr + before.bytes > ptr) {
+			throw new RangeError(
+				`ram: the stretch at gpa ${hex(gpa)} overlaps the one at gpa ${hex(before.gpa)} in the memory`,
+			);
+		}
+	}
 }
 
 /** A guest's RAM, its bounce pools and the devices that do DMA on it. */
@@ -116,7 +156,7 @@ export class Engine {
 	}
 
 	#existingDevice(index: number): Device {
-		const pool = this.#instance.data.getInt32(this.#instance.exports.devicePtr(index) + DEVICE_POOL, true);
+		const pool = this.#instance.data.getInt32((this.#instance.exports.devicePtr(index) >>> 0) + DEVICE_POOL, true);
 		return new Device(
 			this.#instance,
 			index,
@@ -147,7 +187,7 @@ export class Engine {
 				throw new RangeError(`the stretch at gpa ${hex(gpa)} must ${external ? "" : "not "}have a ptr`);
 			}
 		}
-		if (options.context !== undefined && options.context.bytes < plan.contextBytes) {
+		if (options.context !== undefined && !(options.context.bytes >= plan.contextBytes)) {
 			throw new RangeError(`the context has ${options.context.bytes} bytes and needs ${plan.contextBytes}`);
 		}
 		let ptr = OWNED_CONTEXT_PTR + Math.ceil(plan.contextBytes / 65536) * 65536;
@@ -163,14 +203,7 @@ export class Engine {
 		}
 		const memory = options.memory ?? createMemory(ptr, build.includes("threads"));
 		const context = options.context ?? { ptr: OWNED_CONTEXT_PTR, bytes: plan.contextBytes };
-		if (context.ptr + context.bytes > memory.buffer.byteLength) {
-			throw new RangeError(`the context [${context.ptr}, ${context.ptr + context.bytes}) is not inside the memory`);
-		}
-		for (const region of regions) {
-			if (region.ptr < context.ptr + context.bytes && context.ptr < region.ptr + region.bytes) {
-				throw new RangeError(`the context overlaps the stretch at gpa ${hex(region.gpa)}`);
-			}
-		}
+		checkPlaces(memory.buffer.byteLength, context, regions);
 		const instance = await Instance.create(await loadModule(build), memory);
 		const { exports } = instance;
 		const { maxPools = 16, maxDevices = 64 } = options;
@@ -222,8 +255,10 @@ export class Engine {
 	addPool(size: PoolSize, start?: number): Pool {
 		const bytes = size.slabs * IO_TLB_SIZE;
 		const at = start ?? placePool(this.ram.regions, this.#pools, bytes);
+		// the engine takes u32: what is none must not wrap to one
+		const sane = size.slabs === size.slabs >>> 0 && size.areas === size.areas >>> 0;
 		const index = orThrow(
-			this.#instance.exports.poolCreate(at, size.slabs, size.areas),
+			sane ? this.#instance.exports.poolCreate(at, size.slabs, size.areas) : BAD_ARGUMENT,
 			() => `addPool(${size.slabs} slabs, ${size.areas} areas, gpa ${hex(at)})`,
 		);
 		const pool = new Pool(this.#instance, index);
@@ -234,6 +269,7 @@ export class Engine {
 	/** Adds a device. @throws RangeError that names the option; DmaError CONTEXT_FULL */
 	addDevice(options: DeviceOptions = {}): Device {
 		const pool = options.pool === undefined ? (this.#pools[0] ?? null) : options.pool;
+		if (pool !== null && !this.#pools.includes(pool)) throw new RangeError("device: pool is not one of this engine's");
 		const device = this.#existingDevice(addDevice(this.#instance, options, pool));
 		this.#devices.push(device);
 		return device;
@@ -314,14 +350,8 @@ export class Engine {
 				`the snapshot has ${snapshot.regions.length} regions, and ${ptrs.length} regionPtrs are given`,
 			);
 		}
-		if (contextPtr + snapshot.contextBytes > memory.buffer.byteLength) {
-			throw new RangeError(`a context of ${snapshot.contextBytes} bytes at ${contextPtr} is not inside the memory`);
-		}
 		const regions = snapshot.regions.map((region, i) => ({ ...region, ptr: ptrs[i] as number }));
-		for (const { gpa, ptr, bytes } of regions) {
-			if (ptr + bytes > memory.buffer.byteLength)
-				throw new RangeError(`the region at gpa ${hex(gpa)} is not inside the memory`);
-		}
+		checkPlaces(memory.buffer.byteLength, { ptr: contextPtr, bytes: snapshot.contextBytes }, regions);
 		const instance = await Instance.create(engine, memory);
 		instance.bytes.set(snapshot.context, contextPtr);
 		for (const [i, { ptr }] of regions.entries())
