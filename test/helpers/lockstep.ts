@@ -1,4 +1,5 @@
 /** Runs the engine, the reference build and the plain model side by side and compares every answer. */
+import type { Build } from "../../src/wasm.ts";
 import { type DevicePlan, type GuestPlan, RawGuest } from "./guest.ts";
 import { type HardCases, SlotModel } from "./model.ts";
 import { Random } from "./random.ts";
@@ -42,8 +43,8 @@ export class Lockstep {
 		for (const guest of [engine, reference]) guest.bytes.set(this.#pattern.subarray(0, SCRATCH_BYTES), SCRATCH_PTR);
 	}
 
-	static async create(bytes: number): Promise<Lockstep> {
-		return new Lockstep(await RawGuest.create("engine", bytes), await RawGuest.create("reference", bytes));
+	static async create(bytes: number, build: Build = "engine"): Promise<Lockstep> {
+		return new Lockstep(await RawGuest.create(build, bytes), await RawGuest.create("reference", bytes));
 	}
 
 	/** One guest, one load, until every mapping has ended. Throws with the case at the first difference. */
