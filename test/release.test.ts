@@ -114,8 +114,8 @@ describe.each(["engine", "engine.threads"])("the release binary %s", (build) => 
 	});
 });
 
-describe("the debug build", () => {
-	it("has names and a source map, and answers as the release build does", async () => {
+describe("the other builds", () => {
+	it("debug has names and a source map, and answers as the release build does", async () => {
 		expect(read("debug").includes("sourceMappingURL")).toBe(true);
 		const run = async (build: "engine" | "debug") => {
 			const engine = await Engine.create({ build, ram: "4M", swiotlb: "256,2" });
@@ -131,15 +131,18 @@ describe("the debug build", () => {
 		expect(await run("debug")).toEqual(await run("engine"));
 	});
 
-	it("answers as the reference build does over a short run of every kind of load", async () => {
-		const lockstep = await Lockstep.create(8 * 2 ** 20, "debug");
-		const ram = [
-			{ gpa: 0, bytes: 0x60000 },
-			{ gpa: 0x100000000, bytes: 0x60000 },
-		];
-		const devices = [{ minAlignMask: 0xfff }, { boundary: 0xffffn }, { minAlignMask: 0x7fff }];
-		const load = { ops: 3000, fill: 0.9, allocAlignMasks: [0, 0xfff, 0x3fff], largeOneIn: 20, listEvery: 500 };
-		lockstep.run({ slabs: 512, areas: 4, poolStart: 0x4001000, ram, devices }, load, 5, noCases());
-		expect(lockstep.ops).toBe(3000);
-	});
+	it.each(["debug", "engine.threads"] as const)(
+		"answers as the reference build does over a short run (%s)",
+		async (build) => {
+			const lockstep = await Lockstep.create(8 * 2 ** 20, build);
+			const ram = [
+				{ gpa: 0, bytes: 0x60000 },
+				{ gpa: 0x100000000, bytes: 0x60000 },
+			];
+			const devices = [{ minAlignMask: 0xfff }, { boundary: 0xffffn }, { minAlignMask: 0x7fff }];
+			const load = { ops: 3000, fill: 0.9, allocAlignMasks: [0, 0xfff, 0x3fff], largeOneIn: 20, listEvery: 500 };
+			lockstep.run({ slabs: 512, areas: 4, poolStart: 0x4001000, ram, devices }, load, 5, noCases());
+			expect(lockstep.ops).toBe(3000);
+		},
+	);
 });
