@@ -1,11 +1,13 @@
 import * as layout from "../assembly/layout/context.ts";
 import { DEVICE_POOL } from "../assembly/layout/device.ts";
 import { IO_TLB_SIZE } from "../assembly/layout/pool.ts";
+import { BAD_ARGUMENT } from "../assembly/layout/status.ts";
 import { addDevice, Device, type DeviceOptions } from "./dma/device.ts";
 import { PageState, Ram, type Region } from "./memory/ram.ts";
 import { placePool } from "./memory/stretches.ts";
 import {
 	behindContext,
+	checkPlaces,
 	type EngineOptions,
 	LIST_BYTES,
 	LIST_ENTRIES,
@@ -73,7 +75,7 @@ export class Engine {
 	}
 
 	#existingDevice(index: number): Device {
-		const pool = this.#instance.data.getInt32(this.#instance.exports.devicePtr(index) + DEVICE_POOL, true);
+		const pool = this.#instance.data.getInt32((this.#instance.exports.devicePtr(index) >>> 0) + DEVICE_POOL, true);
 		return new Device(
 			this.#instance,
 			index,
@@ -147,8 +149,10 @@ export class Engine {
 	addPool(size: PoolSize, start?: number): Pool {
 		const bytes = size.slabs * IO_TLB_SIZE;
 		const at = start ?? placePool(this.ram.regions, this.#pools, bytes);
+		// the engine takes u32: what is none must not wrap to one
+		const sane = size.slabs === size.slabs >>> 0 && size.areas === size.areas >>> 0;
 		const index = orThrow(
-			this.#instance.exports.poolCreate(at, size.slabs, size.areas),
+			sane ? this.#instance.exports.poolCreate(at, size.slabs, size.areas) : BAD_ARGUMENT,
 			() => `addPool(${size.slabs} slabs, ${size.areas} areas, gpa ${hex(at)})`,
 		);
 		const pool = new Pool(this.#instance, index);
@@ -159,6 +163,7 @@ export class Engine {
 	/** Adds a device. @throws RangeError that names the option; DmaError CONTEXT_FULL */
 	addDevice(options: DeviceOptions = {}): Device {
 		const pool = options.pool === undefined ? (this.#pools[0] ?? null) : options.pool;
+		if (pool !== null && !this.#pools.includes(pool)) throw new RangeError("device: pool is not one of this engine's");
 		const all = { forceBounce: this.#forceBounce, ...options };
 		const device = this.#existingDevice(addDevice(this.#instance, all, pool));
 		this.#devices.push(device);
@@ -241,14 +246,8 @@ export class Engine {
 				`the snapshot has ${snapshot.regions.length} regions, and ${ptrs.length} regionPtrs are given`,
 			);
 		}
-		if (contextPtr + snapshot.contextBytes > memory.buffer.byteLength) {
-			throw new RangeError(`a context of ${snapshot.contextBytes} bytes at ${contextPtr} is not inside the memory`);
-		}
 		const regions = snapshot.regions.map((region, i) => ({ ...region, ptr: ptrs[i] as number }));
-		for (const { gpa, ptr, bytes } of regions) {
-			if (ptr + bytes > memory.buffer.byteLength)
-				throw new RangeError(`the region at gpa ${hex(gpa)} is not inside the memory`);
-		}
+		checkPlaces(memory.buffer.byteLength, { ptr: contextPtr, bytes: snapshot.contextBytes }, regions);
 		const instance = await Instance.create(engine, memory);
 		instance.bytes.set(snapshot.context, contextPtr);
 		for (const [i, { ptr }] of regions.entries())

@@ -51,9 +51,18 @@ export interface SetupPlan {
 	readonly contextBytes: number;
 }
 
+function wholeNumber(name: string, value: number | undefined, min: number, max: number): void {
+	if (value === undefined || (Number.isInteger(value) && value >= min && value <= max)) return;
+	throw new RangeError(`${name} must be a whole number from ${min} to ${max}, not ${value}`);
+}
+
 /** @throws RangeError that names the option */
 export function planOf(options: EngineOptions): SetupPlan {
 	const coco = options.coco ?? true;
+	wholeNumber("cpus", options.cpus, 1, 8192);
+	wholeNumber("maxPools", options.maxPools, 0, 4096);
+	wholeNumber("maxDevices", options.maxDevices, 0, 4096);
+	wholeNumber("spareBytes", options.spareBytes, 0, MAX_MEMORY_BYTES);
 	const regions = ramStretches(options.ram);
 	const ramBytes = regions.reduce((sum, region) => sum + region.bytes, 0);
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
@@ -99,16 +108,21 @@ export function place(options: EngineOptions, plan: SetupPlan): Place {
 		}
 	}
 	if (options.memory !== undefined && options.context !== undefined) {
-		const regions = plan.regions as readonly Region[];
-		checkPlace(regions, options.context, plan.contextBytes, options.memory.buffer.byteLength);
+		const regions = joined(plan.regions as readonly Region[]);
+		if (!(options.context.bytes >= plan.contextBytes)) {
+			throw new RangeError(`the context has ${options.context.bytes} bytes and needs ${plan.contextBytes}`);
+		}
+		checkPlaces(options.memory.buffer.byteLength, options.context, regions);
 		return { memory: options.memory, context: options.context, regions };
 	}
 	let ptr = behindContext(plan.contextBytes);
-	const regions = plan.regions.map(({ gpa, bytes }) => {
-		const region = { gpa, bytes, ptr };
-		ptr += bytes;
-		return region;
-	});
+	const regions = joined(
+		plan.regions.map(({ gpa, bytes }) => {
+			const region = { gpa, bytes, ptr };
+			ptr += bytes;
+			return region;
+		}),
+	);
 	if (ptr > MAX_MEMORY_BYTES) {
 		throw new RangeError(`RAM and context need ${ptr} bytes, and a WebAssembly memory has at most ${MAX_MEMORY_BYTES}`);
 	}
@@ -116,26 +130,48 @@ export function place(options: EngineOptions, plan: SetupPlan): Place {
 	return { memory, context: { ptr: OWNED_CONTEXT_PTR, bytes: plan.contextBytes }, regions };
 }
 
-/** @throws RangeError unless context and regions lie inside the memory and share no byte */
-function checkPlace(
-	regions: readonly Region[],
-	context: { readonly ptr: number; readonly bytes: number },
-	neededBytes: number,
+/** Stretches that follow each other in the guest and in the memory as one: the fewer regions, the fewer look-ups. */
+function joined(regions: readonly Region[]): Region[] {
+	const result: Region[] = [];
+	for (const region of regions) {
+		const last = result.at(-1);
+		if (last !== undefined && last.gpa + last.bytes === region.gpa && last.ptr + last.bytes === region.ptr) {
+			result[result.length - 1] = { ...last, bytes: last.bytes + region.bytes };
+		} else result.push(region);
+	}
+	return result;
+}
+
+/** @throws RangeError unless context and regions lie in the memory, aligned and apart */
+export function checkPlaces(
 	memoryBytes: number,
+	context: { readonly ptr: number; readonly bytes: number },
+	regions: readonly Region[],
 ): void {
-	if (context.bytes < neededBytes)
-		throw new RangeError(`the context has ${context.bytes} bytes and needs ${neededBytes}`);
-	const pieces = [
-		{ name: "the context", ...context },
-		...regions.map(({ gpa, bytes, ptr }) => ({ name: `the stretch at gpa ${hex(gpa)}`, bytes, ptr })),
-	].sort((a, b) => a.ptr - b.ptr);
-	for (const [i, piece] of pieces.entries()) {
-		if (!Number.isInteger(piece.ptr) || piece.ptr < 0 || piece.ptr + piece.bytes > memoryBytes) {
-			throw new RangeError(`${piece.name} at ptr ${piece.ptr} is not inside the memory of ${memoryBytes} bytes`);
+	const inside = (ptr: number, bytes: number, align: number) =>
+		ptr >= 0 && ptr % align === 0 && ptr + bytes <= memoryBytes;
+	if (!inside(context.ptr, context.bytes, layout.CONTEXT_ALIGN)) {
+		throw new RangeError(
+			`the context of ${context.bytes} bytes at ptr ${context.ptr} must lie inside the memory of ${memoryBytes} bytes, at a multiple of ${layout.CONTEXT_ALIGN}`,
+		);
+	}
+	for (const { gpa, bytes, ptr } of regions) {
+		if (!inside(ptr, bytes, 8)) {
+			throw new RangeError(
+				`ram: the stretch at gpa ${hex(gpa)} of ${bytes} bytes at ptr ${ptr} must lie inside the memory of ${memoryBytes} bytes, at a multiple of 8`,
+			);
 		}
-		const before = pieces[i - 1];
-		if (before !== undefined && before.ptr + before.bytes > piece.ptr) {
-			throw new RangeError(`${before.name} and ${piece.name} share bytes of the memory`);
+		if (ptr < context.ptr + context.bytes && context.ptr < ptr + bytes) {
+			throw new RangeError(`the context overlaps the stretch at gpa ${hex(gpa)}`);
+		}
+	}
+	const sorted = [...regions].sort((a, b) => a.ptr - b.ptr);
+	for (const [i, { gpa, ptr }] of sorted.entries()) {
+		const before = sorted[i - 1];
+		if (before !== undefined && before.ptr + before.bytes > ptr) {
+			throw new RangeError(
+				`ram: the stretch at gpa ${hex(gpa)} overlaps the one at gpa ${hex(before.gpa)} in the memory`,
+			);
 		}
 	}
 }

@@ -12,10 +12,6 @@ import {
 	DEVICE_MIN_ALIGN_MASK,
 	DEVICE_NON_COHERENT,
 	DEVICE_POOL,
-	DEVICE_PRIVATE_BITS,
-	DEVICE_PRIVATE_CLEAR,
-	DEVICE_SHARED_BITS,
-	DEVICE_SHARED_CLEAR,
 	DMA_ATTR_SKIP_CPU_SYNC,
 	FROM_DEVICE,
 	TO_DEVICE,
@@ -38,7 +34,7 @@ import { rangeInRam } from "../memory/regions.ts";
 import { bounceMap, bounceSyncForCpu, bounceSyncForDevice, bounceUnmap, poolHolds } from "../swiotlb/bounce.ts";
 import { mappedAs, mappingOf } from "../swiotlb/mapping.ts";
 import { poolAt } from "../swiotlb/pool.ts";
-import { countBytes, countMap, deviceAt, dmaCapable, gpaOf, segBoundaryOf } from "./device.ts";
+import { countBytes, countMap, deviceAt, dmaCapable, gpaOf, privateDma, segBoundaryOf, sharedDma } from "./device.ts";
 
 /**
  * Maps [gpa, gpa + bytes) for a device. Linux 6.12 kernel/dma/direct.h, dma_direct_map_page.
@@ -58,10 +54,7 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32): i6
 	const flags = load<u32>(device, DEVICE_FLAGS);
 	if ((flags & DEVICE_FORCE_BOUNCE) !== 0) return bounce(index, device, gpa, bytes, 0, dir, cpu);
 
-	const dma =
-		state === RANGE_PRIVATE
-			? (gpa & ~load<u64>(device, DEVICE_PRIVATE_CLEAR)) | load<u64>(device, DEVICE_PRIVATE_BITS)
-			: (gpa & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
+	const dma = state === RANGE_PRIVATE ? privateDma(device, gpa) : sharedDma(device, gpa);
 	const capable = dmaCapable(device, dma, bytes);
 	if (!capable || ((flags & DEVICE_NON_COHERENT) !== 0 && kmallocBounces(bytes, dir))) {
 		if (!capable && load<i32>(device, DEVICE_POOL) < 0) return BEYOND_MASK;
@@ -80,7 +73,7 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32): i6
 export function bounce(index: i32, device: usize, gpa: u64, bytes: u32, allocAlignMask: u32, dir: i32, cpu: u32): i64 {
 	const tlb = bounceSlots(index, device, gpa, bytes, allocAlignMask, dir, cpu);
 	if (tlb < 0) return tlb;
-	const dma = (u64(tlb) & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
+	const dma = sharedDma(device, tlb);
 	if (!dmaCapable(device, dma, bytes)) {
 		const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
 		bounceUnmap(poolAt(load<i32>(device, DEVICE_POOL)), tlb, bytes, dir, DMA_ATTR_SKIP_CPU_SYNC, alignMask);

@@ -1,5 +1,5 @@
 import * as layout from "../../assembly/layout/device.ts";
-import { BAD_SIZE } from "../../assembly/layout/status.ts";
+import { BAD_DIRECTION, BAD_SIZE } from "../../assembly/layout/status.ts";
 import { DmaError, hex, orThrow } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
@@ -21,7 +21,7 @@ export interface DeviceOptions {
 	readonly forceBounce?: boolean;
 	/** The pool that serves it. Default: the engine's first pool, if it has one; null: none. */
 	readonly pool?: Pool | null;
-	/** Bits ORed into, and cleared from, a private page's address to make its DMA address. Default 0n. */
+	/** Bits (below 2^52) ORed into, and cleared from, a private page's address to make its DMA address. Default 0n. */
 	readonly privateBits?: bigint;
 	readonly privateClear?: bigint;
 	/** The same for shared pages and bounce slots. Default 0n. */
@@ -47,6 +47,7 @@ export interface Segment {
 }
 
 const MAX_U64 = 2n ** 64n - 1n;
+const MAX_ADDRESS = 2n ** 52n - 1n;
 
 const FIELDS = [
 	["dmaMask", layout.DEVICE_DMA_MASK],
@@ -71,6 +72,8 @@ export function addDevice(instance: Instance, options: DeviceOptions, pool: Pool
 	for (const [name] of FIELDS) {
 		const value = options[name] ?? 0n;
 		if (value < 0n || value > MAX_U64) throw new RangeError(`device: ${name} must be from 0 to 2^64 - 1, not ${value}`);
+		if (name.endsWith("Bits") && value > MAX_ADDRESS)
+			throw new RangeError(`device: ${name} must be below 2^52, as all addresses, not 0x${value.toString(16)}`);
 	}
 	const boundary = options.segBoundaryMask ?? 0n;
 	if ((boundary & (boundary + 1n)) !== 0n) {
@@ -120,7 +123,7 @@ export class Device {
 	 * @throws DmaError with the status that tryMap answers
 	 */
 	map(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0): DmaAddr {
-		const dma = Number.isInteger(gpa) ? this.tryMap(gpa, bytes, dir, cpu) : this.tryMap(-1, bytes, dir, cpu);
+		const dma = this.tryMap(gpa, bytes, dir, cpu);
 		if (dma < 0) throw this.#refused("map", gpa, bytes, dir, dma);
 		return dma as DmaAddr;
 	}
@@ -128,6 +131,7 @@ export class Device {
 	/** As map, but never throws and does not allocate: a result below 0 is a status (statusName tells which). */
 	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0): DmaAddr | number {
 		if (bytes !== (bytes | 0)) return BAD_SIZE;
+		if (dir !== (dir | 0)) return BAD_DIRECTION;
 		return this.#exports.mapSingle(this.index, gpa, bytes, dir, cpu);
 	}
 
@@ -143,19 +147,22 @@ export class Device {
 	/** As unmap, but never throws. @returns bytes copied back, or a status */
 	tryUnmap(dma: DmaAddr | number, bytes: number, dir: Direction, attrs = 0): number {
 		if (bytes !== (bytes | 0)) return BAD_SIZE;
+		if (dir !== (dir | 0)) return BAD_DIRECTION;
 		return this.#exports.unmapSingle(this.index, dma, bytes, dir, attrs);
 	}
 
 	/** Gives (part of) a mapping to the device: what the CPU wrote becomes visible to it. @returns bytes copied @throws DmaError */
 	syncForDevice(dma: DmaAddr | number, bytes: number, dir: Direction): number {
-		const done = bytes === (bytes | 0) ? this.#exports.syncForDevice(this.index, dma, bytes, dir) : BAD_SIZE;
+		const bad = bytes !== (bytes | 0) ? BAD_SIZE : dir !== (dir | 0) ? BAD_DIRECTION : 0;
+		const done = bad === 0 ? this.#exports.syncForDevice(this.index, dma, bytes, dir) : bad;
 		if (done < 0) throw this.#refused("syncForDevice", dma, bytes, dir, done);
 		return done;
 	}
 
 	/** Gives (part of) a mapping to the CPU: what the device wrote becomes visible to it. @returns bytes copied @throws DmaError */
 	syncForCpu(dma: DmaAddr | number, bytes: number, dir: Direction): number {
-		const done = bytes === (bytes | 0) ? this.#exports.syncForCpu(this.index, dma, bytes, dir) : BAD_SIZE;
+		const bad = bytes !== (bytes | 0) ? BAD_SIZE : dir !== (dir | 0) ? BAD_DIRECTION : 0;
+		const done = bad === 0 ? this.#exports.syncForCpu(this.index, dma, bytes, dir) : bad;
 		if (done < 0) throw this.#refused("syncForCpu", dma, bytes, dir, done);
 		return done;
 	}
@@ -179,7 +186,8 @@ export class Device {
 			data.setFloat64(entry + layout.SG_GPA, gpa, true);
 			data.setInt32(entry + layout.SG_LENGTH, bytes === (bytes | 0) ? bytes : -1, true);
 		});
-		const status = this.#exports.dmaMapSg(this.index, this.#list, segments.length, dir, cpu);
+		const status =
+			dir === (dir | 0) ? this.#exports.dmaMapSg(this.index, this.#list, segments.length, dir, cpu) : BAD_DIRECTION;
 		if (status < 0) {
 			const call = `mapSg(${segments.length} segments, ${directionName(dir)}) on device ${this.index}`;
 			throw new DmaError(call, status, this.pool?.describe() ?? "");
@@ -195,7 +203,8 @@ export class Device {
 			data.setFloat64(entry + layout.SG_DMA, dma, true);
 			data.setInt32(entry + layout.SG_LENGTH, bytes === (bytes | 0) ? bytes : -1, true);
 		});
-		const status = this.#exports.dmaUnmapSg(this.index, this.#list, segments.length, dir, attrs);
+		const status =
+			dir === (dir | 0) ? this.#exports.dmaUnmapSg(this.index, this.#list, segments.length, dir, attrs) : BAD_DIRECTION;
 		if (status < 0)
 			throw new DmaError(`unmapSg(${segments.length} segments, ${directionName(dir)}) on device ${this.index}`, status);
 	}
@@ -210,7 +219,7 @@ export class Device {
 	}
 
 	get counters(): DeviceCounters {
-		const ptr = this.#exports.devicePtr(this.index);
+		const ptr = this.#exports.devicePtr(this.index) >>> 0;
 		return {
 			directMaps: this.#instance.u32(ptr + layout.DEVICE_DIRECT_MAPS),
 			bouncedMaps: this.#instance.u32(ptr + layout.DEVICE_BOUNCED_MAPS),
