@@ -260,6 +260,8 @@ describe("an unmap that Linux leaves undefined", () => {
 		const { engine, device, pool } = all;
 		const stranger = engine.addDevice({ pool, forceBounce: true, minAlignMask: 0x7ff });
 		const dma = device.map(0x1234, 6000, FromDevice);
+		// a copy back, were there one, would show
+		engine.ram.fill(dma, 6000, 0x77);
 		const other = device.map(0x9234, 2000, ToDevice);
 		return { ...all, stranger, dma, other };
 	}

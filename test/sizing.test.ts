@@ -125,6 +125,16 @@ describe("a pool's size", () => {
 	});
 });
 
+describe("sizing", () => {
+	it("refuses numbers that are no counts by the option's name", () => {
+		for (const name of ["slabs", "areas", "cpus", "ramBytes"] as const) {
+			for (const bad of [-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 60]) {
+				expect(() => poolSize({ coco: true, [name]: bad })).toThrow(`${name} must be a whole number`);
+			}
+		}
+	});
+});
+
 describe("an engine's default pool", () => {
 	it("lies at the top of the memory below 4 GiB, page-aligned", async () => {
 		const engine = await Engine.create({ ram: "128M", swiotlb: "1024,2" });

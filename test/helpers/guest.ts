@@ -129,11 +129,10 @@ export class RawGuest {
 		return this.#area(area, layout.AREA_USED);
 	}
 
-	/** Linux's list of every slot. */
-	list(): Uint16Array {
-		const out = new Uint16Array(this.slabs);
-		for (let slot = 0; slot < out.length; slot++) out[slot] = this.x.poolSlotList(0, slot);
-		return out;
+	/** Maps refused for want of slots and for size; of the last one: slots wanted, slots used, longest free run. */
+	failures(): number[] {
+		const from = (this.poolPtr + layout.POOL_FAILED_FULL) >> 2;
+		return Array.from(this.words.subarray(from, from + 5));
 	}
 
 	/** The pool's bytes, live. */
@@ -144,10 +143,5 @@ export class RawGuest {
 	/** The bytes of each region of originals, live. */
 	ramBytes(): Uint8Array[] {
 		return this.ram.map(({ ptr, bytes }) => this.bytes.subarray(ptr, ptr + bytes));
-	}
-
-	/** Everything that a refused call must leave as it was: the context, pools and RAM. */
-	everything(): Buffer {
-		return Buffer.from(this.bytes);
 	}
 }

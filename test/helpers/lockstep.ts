@@ -187,6 +187,10 @@ export class Lockstep {
 	}
 
 	#compareLists(model: SlotModel): void {
+		const [got, expected] = [this.engine.failures(), this.reference.failures()];
+		for (const [i, field] of got.entries()) {
+			if (field !== expected[i]) throw new Error(`failures: reference ${expected}, engine ${got}`);
+		}
 		for (const guest of [this.engine, this.reference]) {
 			let longest = 0;
 			for (let slot = 0; slot < guest.slabs; slot++) {
