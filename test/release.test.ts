@@ -1,11 +1,14 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { POOL_LIST } from "../assembly/layout/pool.ts";
-import { type Direction, Engine } from "../src/index.ts";
+import { POOL_LIST, POOL_SEGMENTS, SEGMENT_FREE } from "../assembly/layout/pool.ts";
+import { Direction, Engine } from "../src/index.ts";
 import { loadModule } from "../src/wasm.ts";
 import { Lockstep } from "./helpers/lockstep.ts";
 import { noCases } from "./helpers/model.ts";
+
+/** Where an engine that owns its memory puts its context (src/engine.ts). */
+const CONTEXT_PTR = 65536;
 
 const IMPORT = 2;
 const FUNCTION = 3;
@@ -129,6 +132,21 @@ describe("the other builds", () => {
 			return { answers, list: engine.pools[0]?.list() };
 		};
 		expect(await run("debug")).toEqual(await run("engine"));
+	});
+
+	it("debug traps when its state was damaged, where the release build cannot tell", async () => {
+		for (const build of ["debug", "engine"] as const) {
+			const engine = await Engine.create({ build, ram: "4M", swiotlb: "256" });
+			const device = engine.addDevice({ forceBounce: true });
+			const dma = device.map(0, 8192, Direction.ToDevice);
+			// the mapping's slots are marked free behind the engine's back
+			const { exports, data } = engine.instance;
+			const segments = engine.instance.u32(exports.poolPtr(0) + POOL_SEGMENTS);
+			data.setBigUint64(CONTEXT_PTR + segments + SEGMENT_FREE, 2n ** 64n - 1n, true);
+			const unmap = () => device.tryUnmap(dma, 8192, Direction.ToDevice);
+			if (build === "debug") expect(unmap).toThrow(WebAssembly.RuntimeError);
+			else expect(unmap()).toBe(0);
+		}
 	});
 
 	it.each(["debug", "engine.threads"] as const)(

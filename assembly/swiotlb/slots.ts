@@ -35,7 +35,10 @@ import { listClaim, listRelease, listSearchArea } from "../reference/list.ts";
 import { lockArea, unlockArea } from "./lock.ts";
 import { recordAt, segmentOf } from "./mapping.ts";
 import { NONE, searchArea } from "./search.ts";
-import { freeDownwards, freeUpwards, runHigh, runLow } from "./segment.ts";
+import { freeDownwards, freeUpwards, runHigh, runIsFree, runLow } from "./segment.ts";
+
+/** The debug build: elsewhere an assertion would still be evaluated. */
+const DEBUG: bool = !ASC_NO_ASSERT;
 
 /** ptr of an area. index: below the pool's area count */
 export function areaAt(pool: usize, index: u32): usize {
@@ -117,6 +120,8 @@ export function takeSlots(
 function claim(pool: usize, slot: u32, n: u32, head: u32, orig: u64, sizes: u64): void {
 	const segment = segmentOf(pool, slot);
 	const from = slot & 127;
+	if (DEBUG) assert(n > 0 && from + n <= IO_TLB_SEGSIZE && head - slot < n); // inside one segment, its head inside it
+	if (DEBUG) assert(runIsFree(load<u64>(segment, SEGMENT_FREE), load<u64>(segment, SEGMENT_FREE_HIGH), from, n)); // no slot has two owners
 	store<u64>(segment, load<u64>(segment, SEGMENT_FREE) & ~runLow(from, n), SEGMENT_FREE);
 	store<u64>(segment, load<u64>(segment, SEGMENT_FREE_HIGH) & ~runHigh(from, n), SEGMENT_FREE_HIGH);
 	const heads = segment + ((head & 64) >> 3);
@@ -139,6 +144,7 @@ export function giveSlots(pool: usize, tlb: u64, minAlignMask: u32): i32 {
 	let n: u32;
 	if (COCO_REFERENCE) n = listRelease(pool, head, u32(tlb) & minAlignMask & (IO_TLB_SIZE - 1));
 	else n = release(pool, head, u32(tlb) & (IO_TLB_SIZE - 1));
+	if (DEBUG) assert(n <= load<u32>(area, AREA_USED)); // what is given back was taken
 	store<u32>(area, load<u32>(area, AREA_USED) - n, AREA_USED);
 	unlockArea(area);
 	if (n === 0) return NOT_MAPPED;
@@ -158,6 +164,9 @@ function release(pool: usize, head: u32, offset: u32): u32 {
 	const n = u32((sizes & SIZES_BYTES_MASK) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
 	const slot = head - u32((sizes >> SIZES_PAD_SHIFT) & SIZES_PAD_MASK);
 	const from = slot & 127;
+	if (DEBUG) assert(n > 0 && from + n <= IO_TLB_SEGSIZE && head - slot < n); // as it was claimed
+	if (DEBUG) assert((load<u64>(segment, SEGMENT_FREE) & runLow(from, n)) === 0); // no slot was free already
+	if (DEBUG) assert((load<u64>(segment, SEGMENT_FREE_HIGH) & runHigh(from, n)) === 0);
 	const low = load<u64>(segment, SEGMENT_FREE) | runLow(from, n);
 	const high = load<u64>(segment, SEGMENT_FREE_HIGH) | runHigh(from, n);
 	store<u64>(segment, low, SEGMENT_FREE);
