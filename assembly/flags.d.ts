@@ -4,3 +4,5 @@
 declare const COCO_THREADS: i32;
 /** 1: the kernel's list algorithm in place of the bitmaps. */
 declare const COCO_REFERENCE: i32;
+/** 1: the slot benchmarks take slots from the bitmaps alone (bench builds only). */
+declare const COCO_BARE: i32;

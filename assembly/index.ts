@@ -3,9 +3,9 @@
  * numbers i32; a result below 0 is a status (layout/status.ts). An instance works on one context: contextInit or
  * contextAttach comes first, then the regions, then ramSeal, then pools and devices.
  */
-import { deviceAt, deviceMaxMappingBytes } from "./dma/device.ts";
-import { bounce, bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
-import { DEVICE_MIN_ALIGN_MASK, DEVICE_POOL, FROM_DEVICE } from "./layout/device.ts";
+import { deviceAt, deviceMaxMappingBytes, poolOf } from "./dma/device.ts";
+import { bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
+import { DEVICE_MIN_ALIGN_MASK, FROM_DEVICE } from "./layout/device.ts";
 import { POOL_NSLABS } from "./layout/pool.ts";
 import {
 	BAD_ARGUMENT,
@@ -14,14 +14,16 @@ import {
 	BAD_POOL,
 	BAD_SIZE,
 	NOT_MAPPED,
+	OK,
 	OUTSIDE_RAM,
 } from "./layout/status.ts";
 import { ramFill, ramRead, ramWrite } from "./memory/access.ts";
 import { addressOf } from "./memory/address.ts";
 import { contextAttach, takeBlock } from "./memory/context.ts";
-import { pageState, rangeState } from "./memory/pages.ts";
+import { pageState, rangeState, rangeUsable } from "./memory/pages.ts";
 import { rangePtr, regionAdd, regionsChanged } from "./memory/regions.ts";
 import { bounceUnmap, poolHolds } from "./swiotlb/bounce.ts";
+import { headOf } from "./swiotlb/mapping.ts";
 import { poolAdd, poolAt, poolListCount, poolLongestFreeRun, rangeConvert } from "./swiotlb/pool.ts";
 
 export { deviceAdd, deviceResetCounters, deviceSet, deviceSet64 } from "./dma/device";
@@ -122,7 +124,7 @@ export function deviceMaxMapping(device: i32, highest: f64): i32 {
 
 /** dmaMap (dma/map.ts). */
 export function mapSingle(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32): f64 {
-	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu));
+	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu, false));
 }
 
 /** dmaUnmap (dma/map.ts). */
@@ -142,11 +144,7 @@ export function syncForCpu(device: i32, dma: f64, bytes: i32, dir: i32): i32 {
 
 /** Maps through the pool whatever the decision would be: swiotlb_map. Results as mapSingle, the address encoded. */
 export function swiotlbMap(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32): f64 {
-	const record = deviceAt(device);
-	if (record === 0) return BAD_DEVICE;
-	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
-	if (bytes <= 0) return BAD_SIZE;
-	return f64(bounce(device, record, addressOf(gpa), bytes, 0, dir, cpu));
+	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu, true));
 }
 
 /** Linux's swiotlb_tbl_map_single: slots and copy in, no mask check, no encoding. @returns the bounce address or a status */
@@ -155,7 +153,8 @@ export function swiotlbTblMap(device: i32, gpa: f64, bytes: i32, allocAlignMask:
 	if (record === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
-	return f64(bounceSlots(device, record, addressOf(gpa), bytes, allocAlignMask, dir, cpu));
+	const usable = rangeUsable(addressOf(gpa), bytes);
+	return usable === OK ? f64(bounceSlots(record, addressOf(gpa), bytes, allocAlignMask, dir, cpu)) : usable;
 }
 
 /** Linux's swiotlb_tbl_unmap_single: size and direction are taken as given. @returns bytes copied back or a status */
@@ -164,8 +163,10 @@ export function swiotlbTblUnmap(device: i32, tlb: f64, bytes: i32, dir: i32, att
 	if (record === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
-	const pool = poolAt(load<i32>(record, DEVICE_POOL));
+	const pool = poolOf(record);
 	const gpa = addressOf(tlb);
 	if (pool === 0 || !poolHolds(pool, gpa)) return NOT_MAPPED;
-	return bounceUnmap(pool, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));
+	const head = headOf(pool, gpa);
+	if (head < 0) return NOT_MAPPED;
+	return bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));
 }

@@ -2,7 +2,15 @@
 import { instantiate as instantiateWithLoader } from "@assemblyscript/loader";
 
 /** `engine`: unshared memory. `engine.threads`: shared memory, several workers. The others serve tests and comparison. */
-export type Build = "engine" | "engine.threads" | "reference" | "debug" | "bench" | "bench.threads" | "bench.reference";
+export type Build =
+	| "engine"
+	| "engine.threads"
+	| "reference"
+	| "debug"
+	| "bench"
+	| "bench.bare"
+	| "bench.threads"
+	| "bench.reference";
 
 /** The exports of assembly/index.ts, where they are documented. Every result below 0 is a status. */
 export interface EngineExports {

@@ -2,16 +2,19 @@
 
 import { CTX_DEVICES, CTX_MAX_DEVICES, CTX_NDEVICES, MAX_GPA } from "../layout/context.ts";
 import {
+	COUNTER_SHARD_SHIFT,
+	COUNTER_SHARDS,
 	DEVICE_BUS_LIMIT,
 	DEVICE_BYTES,
-	DEVICE_BYTES_BACK,
-	DEVICE_DIRECT_MAPS,
+	DEVICE_COUNTERS,
 	DEVICE_DMA_MASK,
 	DEVICE_FLAGS,
 	DEVICE_FORCE_BOUNCE,
 	DEVICE_MIN_ALIGN_MASK,
 	DEVICE_NON_COHERENT,
+	DEVICE_NUMBER,
 	DEVICE_POOL,
+	DEVICE_POOL_RECORD,
 	DEVICE_PRIVATE_BITS,
 	DEVICE_PRIVATE_CLEAR,
 	DEVICE_SEG_BOUNDARY,
@@ -39,6 +42,8 @@ export function deviceAdd(pool: i32, flags: u32, minAlignMask: u32): i32 {
 	store<u32>(context(), number + 1, CTX_NDEVICES);
 	memory.fill(deviceAt(number), 0, DEVICE_BYTES);
 	store<u64>(deviceAt(number), u64.MAX_VALUE, DEVICE_DMA_MASK);
+	store<u64>(deviceAt(number), u64.MAX_VALUE, DEVICE_SEG_BOUNDARY);
+	store<u32>(deviceAt(number), number, DEVICE_NUMBER);
 	const status = deviceSet(number, pool, flags, minAlignMask);
 	if (status !== OK) {
 		store<u32>(context(), number, CTX_NDEVICES);
@@ -54,6 +59,7 @@ export function deviceSet(index: i32, pool: i32, flags: u32, minAlignMask: u32):
 	if ((flags & ~(DEVICE_FORCE_BOUNCE | DEVICE_NON_COHERENT)) !== 0) return BAD_ARGUMENT;
 	if (pool !== -1 && poolAt(pool) === 0) return BAD_POOL;
 	store<i32>(device, pool, DEVICE_POOL);
+	store<u32>(device, pool === -1 ? 0 : u32(poolAt(pool) - context()), DEVICE_POOL_RECORD);
 	store<u32>(device, flags, DEVICE_FLAGS);
 	store<u32>(device, minAlignMask, DEVICE_MIN_ALIGN_MASK);
 	return OK;
@@ -68,18 +74,22 @@ export function deviceSet64(index: i32, field: u32, low: u32, high: u32): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	if (field > u32(DEVICE_SHARED_CLEAR) || (field & 7) !== 0) return BAD_ARGUMENT;
-	const value = u64(low) | (u64(high) << 32);
-	if (field === u32(DEVICE_SEG_BOUNDARY) && (value & (value + 1)) !== 0) return BAD_ARGUMENT;
+	let value = u64(low) | (u64(high) << 32);
+	if (field === u32(DEVICE_SEG_BOUNDARY)) {
+		if ((value & (value + 1)) !== 0) return BAD_ARGUMENT;
+		// unset means none: Linux 6.12 include/linux/dma-mapping.h, dma_get_seg_boundary
+		if (value === 0) value = u64.MAX_VALUE;
+	}
 	const encodes = field === u32(DEVICE_PRIVATE_BITS) || field === u32(DEVICE_SHARED_BITS);
 	if (encodes && value >= u64(MAX_GPA)) return BAD_ARGUMENT;
 	store<u64>(device + field, value);
 	return OK;
 }
 
-/** The segment boundary mask that the search uses: unset means none. Linux 6.12 include/linux/dma-mapping.h, dma_get_seg_boundary. */
-export function segBoundaryOf(device: usize): u64 {
-	const mask = load<u64>(device, DEVICE_SEG_BOUNDARY);
-	return mask === 0 ? u64.MAX_VALUE : mask;
+/** ptr of the record of the device's pool, or 0. */
+export function poolOf(device: usize): usize {
+	const offset = load<u32>(device, DEVICE_POOL_RECORD);
+	return offset === 0 ? 0 : context() + offset;
 }
 
 /** Whether every byte of [dma, dma + bytes) is within the mask and the bus limit. Linux 6.12 include/linux/dma-direct.h, dma_capable. */
@@ -130,18 +140,24 @@ export function deviceMaxMappingBytes(index: i32, highest: u64): i32 {
 export function deviceResetCounters(index: i32): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
-	memory.fill(device + DEVICE_DIRECT_MAPS, 0, DEVICE_BYTES_BACK + 8 - DEVICE_DIRECT_MAPS);
+	memory.fill(device + DEVICE_COUNTERS, 0, COUNTER_SHARDS << COUNTER_SHARD_SHIFT);
 	return OK;
 }
 
-/** Adds to a device's 32-bit counter. */
-export function countMap(device: usize, counter: usize): void {
-	if (COCO_THREADS) atomic.add<u32>(device + counter, 1);
-	else store<u32>(device + counter, load<u32>(device + counter) + 1);
+/** ptr of the counters that a CPU, or an area of the pool, counts in. */
+export function countersOf(device: usize, number: u32): usize {
+	const shard = COCO_THREADS ? (number & (COUNTER_SHARDS - 1)) << COUNTER_SHARD_SHIFT : 0;
+	return device + DEVICE_COUNTERS + shard;
 }
 
-/** Adds to a device's 64-bit counter. */
-export function countBytes(device: usize, counter: usize, bytes: u32): void {
-	if (COCO_THREADS) atomic.add<u64>(device + counter, bytes);
-	else store<u64>(device + counter, load<u64>(device + counter) + bytes);
+/** Adds to a 32-bit counter. */
+export function countMaps(counter: usize, maps: i32): void {
+	if (COCO_THREADS) atomic.add<u32>(counter, maps);
+	else store<u32>(counter, load<u32>(counter) + maps);
+}
+
+/** Adds to a 64-bit counter. */
+export function countBytes(counter: usize, bytes: u32): void {
+	if (COCO_THREADS) atomic.add<u64>(counter, bytes);
+	else store<u64>(counter, load<u64>(counter) + bytes);
 }

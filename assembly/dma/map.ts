@@ -2,11 +2,11 @@
 
 import { RANGE_MIXED, RANGE_PRIVATE } from "../layout/context.ts";
 import {
-	DEVICE_BEYOND_MASK,
-	DEVICE_BOUNCED_MAPS,
-	DEVICE_BYTES_BACK,
-	DEVICE_BYTES_IN,
-	DEVICE_DIRECT_MAPS,
+	COUNTER_BEYOND_MASK,
+	COUNTER_BOUNCED_MAPS,
+	COUNTER_BYTES_BACK,
+	COUNTER_BYTES_IN,
+	COUNTER_DIRECT_MAPS,
 	DEVICE_FLAGS,
 	DEVICE_FORCE_BOUNCE,
 	DEVICE_MIN_ALIGN_MASK,
@@ -21,84 +21,100 @@ import {
 	BAD_DIRECTION,
 	BAD_SIZE,
 	BEYOND_MASK,
-	BLOCKED_PAGES,
-	MISMATCH,
 	MIXED_PAGES,
 	NO_POOL,
-	NOT_MAPPED,
 	OK,
 	OUTSIDE_RAM,
 } from "../layout/status.ts";
+import { copyFromRam } from "../memory/copy.ts";
 import { rangeState } from "../memory/pages.ts";
 import { rangeInRam } from "../memory/regions.ts";
-import { bounceMap, bounceSyncForCpu, bounceSyncForDevice, bounceUnmap, poolHolds } from "../swiotlb/bounce.ts";
-import { mappedAs, mappingOf } from "../swiotlb/mapping.ts";
-import { poolAt } from "../swiotlb/pool.ts";
-import { countBytes, countMap, deviceAt, dmaCapable, gpaOf, privateDma, segBoundaryOf, sharedDma } from "./device.ts";
+import {
+	areaOf,
+	bounceSyncForCpu,
+	bounceSyncForDevice,
+	bounceTake,
+	bounceUnmap,
+	poolHolds,
+	slotPtr,
+} from "../swiotlb/bounce.ts";
+import { headMappedAs, headOf } from "../swiotlb/mapping.ts";
+import {
+	countBytes,
+	countersOf,
+	countMaps,
+	deviceAt,
+	dmaCapable,
+	gpaOf,
+	poolOf,
+	privateDma,
+	sharedDma,
+} from "./device.ts";
 
 /**
  * Maps [gpa, gpa + bytes) for a device. Linux 6.12 kernel/dma/direct.h, dma_direct_map_page.
  * @param bytes 1 .. 2^31 - 1
  * @param dir BIDIRECTIONAL, TO_DEVICE or FROM_DEVICE
  * @param cpu chooses the pool's area
+ * @param forced bounce whatever the decision would be: Linux's swiotlb_map
  * @returns the DMA address, or OUTSIDE_RAM, BAD_SIZE, BAD_DIRECTION, MIXED_PAGES, BLOCKED_PAGES, BEYOND_MASK, POOL_FULL,
  *   OVER_MAX_MAPPING, NO_POOL or BAD_DEVICE
  */
-export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32): i64 {
+export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, forced: bool): i64 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
 	const state = rangeState(gpa, bytes);
-	if (state === OUTSIDE_RAM || state === BLOCKED_PAGES) return state;
+	if (state < 0) return state;
 	const flags = load<u32>(device, DEVICE_FLAGS);
-	if ((flags & DEVICE_FORCE_BOUNCE) !== 0) return bounce(index, device, gpa, bytes, 0, dir, cpu);
-
-	const dma = state === RANGE_PRIVATE ? privateDma(device, gpa) : sharedDma(device, gpa);
-	const capable = dmaCapable(device, dma, bytes);
-	if (!capable || ((flags & DEVICE_NON_COHERENT) !== 0 && kmallocBounces(bytes, dir))) {
+	if (!forced && (flags & DEVICE_FORCE_BOUNCE) === 0) {
+		const dma = state === RANGE_PRIVATE ? privateDma(device, gpa) : sharedDma(device, gpa);
+		const capable = dmaCapable(device, dma, bytes);
+		if (capable && ((flags & DEVICE_NON_COHERENT) === 0 || !kmallocBounces(bytes, dir))) {
+			if (state === RANGE_MIXED) return MIXED_PAGES;
+			countMaps(countersOf(device, cpu) + COUNTER_DIRECT_MAPS, 1);
+			return dma;
+		}
 		if (!capable && load<i32>(device, DEVICE_POOL) < 0) return BEYOND_MASK;
-		return bounce(index, device, gpa, bytes, 0, dir, cpu);
 	}
-	if (state === RANGE_MIXED) return MIXED_PAGES;
-	countMap(device, DEVICE_DIRECT_MAPS);
-	return dma;
+	return bounce(device, gpa, bytes, dir, cpu);
 }
 
 /**
  * Maps through the device's pool. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_map: the bytes are copied into the slots
  * first and the slots' address is checked after, so a refused map leaves them in the freed slots.
- * @param allocAlignMask low bits of the bounce address that must be 0
  */
-export function bounce(index: i32, device: usize, gpa: u64, bytes: u32, allocAlignMask: u32, dir: i32, cpu: u32): i64 {
-	const tlb = bounceSlots(index, device, gpa, bytes, allocAlignMask, dir, cpu);
+function bounce(device: usize, gpa: u64, bytes: u32, dir: i32, cpu: u32): i64 {
+	const tlb = bounceSlots(device, gpa, bytes, 0, dir, cpu);
 	if (tlb < 0) return tlb;
 	const dma = sharedDma(device, tlb);
 	if (!dmaCapable(device, dma, bytes)) {
 		const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-		bounceUnmap(poolAt(load<i32>(device, DEVICE_POOL)), tlb, bytes, dir, DMA_ATTR_SKIP_CPU_SYNC, alignMask);
-		countMap(device, DEVICE_BEYOND_MASK);
+		const pool = poolOf(device);
+		bounceUnmap(pool, headOf(pool, tlb), tlb, bytes, dir, DMA_ATTR_SKIP_CPU_SYNC, alignMask);
+		countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, -1);
+		countMaps(countersOf(device, cpu) + COUNTER_BEYOND_MASK, 1);
 		return BEYOND_MASK;
 	}
-	countMap(device, DEVICE_BOUNCED_MAPS);
 	return dma;
 }
 
-/** Takes slots of the device's pool and copies in: Linux's swiotlb_tbl_map_single. @returns the bounce address or a status */
-export function bounceSlots(
-	index: i32,
-	device: usize,
-	gpa: u64,
-	bytes: u32,
-	allocAlignMask: u32,
-	dir: i32,
-	cpu: u32,
-): i64 {
-	const pool = poolAt(load<i32>(device, DEVICE_POOL));
+/**
+ * Takes slots of the device's pool and copies in: Linux's swiotlb_tbl_map_single. The caller has checked that the range
+ * is usable RAM.
+ * @param allocAlignMask low bits of the bounce address that must be 0
+ * @returns the bounce address or a status
+ */
+export function bounceSlots(device: usize, gpa: u64, bytes: u32, allocAlignMask: u32, dir: i32, cpu: u32): i64 {
+	const pool = poolOf(device);
 	if (pool === 0) return NO_POOL;
-	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-	const tlb = bounceMap(pool, gpa, bytes, allocAlignMask, alignMask, segBoundaryOf(device), dir, cpu, index);
-	if (tlb >= 0) countBytes(device, DEVICE_BYTES_IN, bytes);
+	const tlb = bounceTake(pool, device, gpa, bytes, allocAlignMask, dir, cpu);
+	if (tlb < 0) return tlb;
+	// before the copy: in the threads build each count waits until all stores are out
+	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, 1);
+	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
+	copyFromRam(slotPtr(pool, tlb), gpa, bytes);
 	return tlb;
 }
 
@@ -114,7 +130,7 @@ function kmallocBounces(bytes: i32, dir: i32): bool {
 
 /** The pool that holds a gpa and serves the device, or 0. */
 function poolFor(device: usize, gpa: u64): usize {
-	const pool = poolAt(load<i32>(device, DEVICE_POOL));
+	const pool = poolOf(device);
 	return pool !== 0 && poolHolds(pool, gpa) ? pool : 0;
 }
 
@@ -132,13 +148,10 @@ export function dmaUnmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32)
 	const gpa = gpaOf(device, dma);
 	const pool = poolFor(device, gpa);
 	if (pool === 0) return rangeInRam(gpa, bytes) === OK ? 0 : OUTSIDE_RAM;
-	if (!COCO_REFERENCE) {
-		const mapping = mappingOf(pool, gpa);
-		if (mapping < 0) return NOT_MAPPED;
-		if (!mappedAs(pool, mapping, bytes, dir, index)) return MISMATCH;
-	}
-	const copied = bounceUnmap(pool, gpa, bytes, dir, attrs, load<u32>(device, DEVICE_MIN_ALIGN_MASK));
-	if (copied > 0) countBytes(device, DEVICE_BYTES_BACK, copied);
+	const head = headMappedAs(pool, gpa, bytes, dir, index);
+	if (head < 0) return head;
+	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(device, DEVICE_MIN_ALIGN_MASK));
+	if (copied > 0) countBytes(countersOf(device, areaOf(pool, gpa)) + COUNTER_BYTES_BACK, copied);
 	return copied;
 }
 
@@ -169,12 +182,13 @@ function sync(index: i32, dma: u64, bytes: i32, dir: i32, forDevice: bool): i32 
 	const pool = poolFor(device, gpa);
 	if (pool === 0) return rangeInRam(gpa, bytes) === OK ? 0 : OUTSIDE_RAM;
 	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
+	const counters = countersOf(device, areaOf(pool, gpa));
 	if (forDevice) {
 		const copied = bounceSyncForDevice(pool, gpa, bytes, dir, alignMask);
-		if (copied > 0) countBytes(device, DEVICE_BYTES_IN, copied);
+		if (copied > 0) countBytes(counters + COUNTER_BYTES_IN, copied);
 		return copied;
 	}
 	const copied = bounceSyncForCpu(pool, gpa, bytes, dir, alignMask);
-	if (copied > 0) countBytes(device, DEVICE_BYTES_BACK, copied);
+	if (copied > 0) countBytes(counters + COUNTER_BYTES_BACK, copied);
 	return copied;
 }

@@ -13,7 +13,7 @@ import { dmaMap, dmaUnmap } from "./map.ts";
 export function dmaMapSg(index: i32, list: usize, count: u32, dir: i32, cpu: u32): i32 {
 	for (let i: u32 = 0; i < count; i++) {
 		const entry = list + i * SG_BYTES;
-		const dma = dmaMap(index, addressOf(load<f64>(entry, SG_GPA)), load<i32>(entry, SG_LENGTH), dir, cpu);
+		const dma = dmaMap(index, addressOf(load<f64>(entry, SG_GPA)), load<i32>(entry, SG_LENGTH), dir, cpu, false);
 		if (dma < 0) {
 			dmaUnmapSg(index, list, i, dir, DMA_ATTR_SKIP_CPU_SYNC);
 			return i32(dma);

@@ -4,7 +4,7 @@
 export const DEVICE_DMA_MASK: usize = 0;
 /** Highest DMA address that its bus carries, inclusive; 0 = no limit. */
 export const DEVICE_BUS_LIMIT: usize = 8;
-/** 2^k - 1 that no segment crosses; 0 = unset. */
+/** 2^k - 1 that no segment crosses; unset: 2^64 - 1. */
 export const DEVICE_SEG_BOUNDARY: usize = 16;
 /** ORed into a private / shared gpa to make its DMA address. */
 export const DEVICE_PRIVATE_BITS: usize = 24;
@@ -17,14 +17,24 @@ export const DEVICE_MIN_ALIGN_MASK: usize = 56;
 export const DEVICE_FLAGS: usize = 60;
 /** Number of its pool, or -1. */
 export const DEVICE_POOL: usize = 64;
-/** Counters since creation or reset. */
-export const DEVICE_DIRECT_MAPS: usize = 68;
-export const DEVICE_BOUNCED_MAPS: usize = 72;
+/** Offset of its pool's record from the context base, or 0. */
+export const DEVICE_POOL_RECORD: usize = 68;
+/** The device's own number: the owner of its mappings. */
+export const DEVICE_NUMBER: usize = 72;
+/**
+ * Counters since creation or reset, in shards of a cache line: a count is the sum over them. An area's number chooses the
+ * shard in the threads build, so that workers on different areas do not share a line.
+ */
+export const DEVICE_COUNTERS: usize = 128;
+export const COUNTER_SHARDS: u32 = 4;
+export const COUNTER_SHARD_SHIFT: u32 = 6;
+export const COUNTER_DIRECT_MAPS: usize = 0;
+export const COUNTER_BOUNCED_MAPS: usize = 4;
 /** Maps refused because a pool address was beyond the mask: the slots had been filled already, as in Linux. */
-export const DEVICE_BEYOND_MASK: usize = 76;
-export const DEVICE_BYTES_IN: usize = 80;
-export const DEVICE_BYTES_BACK: usize = 88;
-export const DEVICE_BYTES: u32 = 128;
+export const COUNTER_BEYOND_MASK: usize = 8;
+export const COUNTER_BYTES_IN: usize = 16;
+export const COUNTER_BYTES_BACK: usize = 24;
+export const DEVICE_BYTES: u32 = 384;
 
 /** DEVICE_FLAGS. */
 export const DEVICE_FORCE_BOUNCE: u32 = 1;

@@ -16,20 +16,20 @@ export const IO_TLB_MAX_MAPPING: u32 = 262144;
 export const POOL_START: usize = 0;
 /** First gpa behind the pool. */
 export const POOL_END: usize = 8;
-/** ptr of the pool's first byte relative to the context base. */
+/** ptr of the pool's first byte, relative to this record. */
 export const POOL_DELTA: usize = 16;
 export const POOL_NSLABS: usize = 20;
 export const POOL_NAREAS: usize = 24;
 export const POOL_AREA_NSLABS: usize = 28;
 /** log2 of the slots of an area, or 31 with a single area. */
 export const POOL_AREA_SHIFT: usize = 32;
-export const POOL_AREAS: usize = 36;
+/** Where the parts behind the areas lie, relative to this record. */
 export const POOL_SEGMENTS: usize = 40;
 export const POOL_SUMMARY: usize = 44;
 export const POOL_RECORDS: usize = 48;
 export const POOL_LIST: usize = 52;
-export const POOL_TOTAL_USED: usize = 56;
-export const POOL_HIWATER: usize = 60;
+/** Most slots used at once (raiseHiwater in swiotlb/slots.ts). */
+export const POOL_HIWATER: usize = 56;
 /** Maps that found no run of slots. */
 export const POOL_FAILED_FULL: usize = 64;
 /** Maps that needed more than a segment. */
@@ -44,30 +44,29 @@ export const AREA_LOCK: usize = 0;
 export const AREA_USED: usize = 4;
 /** Where the next search starts, relative to the area. */
 export const AREA_INDEX: usize = 8;
+/** Slots that the area may use without a look at the others: together they stay below the high-water mark. */
+export const AREA_ALLOWANCE: usize = 12;
 export const AREA_SHIFT: u32 = 6;
 
-/** A segment: 128 bits "free", then 128 bits "a mapping's tlb address lies in this slot". */
+/** A segment: 128 bits "free". */
 export const SEGMENT_FREE: usize = 0;
 export const SEGMENT_FREE_HIGH: usize = 8;
-export const SEGMENT_HEAD: usize = 16;
-export const SEGMENT_HEAD_HIGH: usize = 24;
-export const SEGMENT_SHIFT: u32 = 5;
+export const SEGMENT_SHIFT: u32 = 4;
 
-/** A mapping's record, at the slot of its tlb address: u64 orig and owner, u64 packed sizes. */
+/** A mapping's record, at the slot of its tlb address. u64: orig_addr in the low 52 bits, the owner's device number above. */
 export const RECORD_ORIG: usize = 0;
-export const RECORD_SIZES: usize = 8;
-export const RECORD_SHIFT: u32 = 4;
-/** RECORD_ORIG: orig_addr in the low 52 bits, the owner's device number above. */
 export const OWNER_SHIFT: u64 = 52;
 export const MAX_OWNERS: u32 = 4096;
-/** RECORD_SIZES, from bit 0: allocated bytes (19), mapped bytes (19), offset in the slot (11), pre-padding slots (7), direction (2). */
-export const SIZES_MAPPED_SHIFT: u64 = 19;
-export const SIZES_OFFSET_SHIFT: u64 = 38;
-export const SIZES_PAD_SHIFT: u64 = 49;
-export const SIZES_DIR_SHIFT: u64 = 56;
-export const SIZES_BYTES_MASK: u64 = 0x7ffff;
-export const SIZES_OFFSET_MASK: u64 = 0x7ff;
-export const SIZES_PAD_MASK: u64 = 0x7f;
+/** u32, what an unmap has to repeat: bytes mapped (19 bits), offset in the slot (11), direction (2); 0: no mapping starts here. */
+export const RECORD_MAPPED: usize = 8;
+export const MAPPED_BYTES_MASK: u32 = 0x7ffff;
+export const MAPPED_OFFSET_SHIFT: u32 = 19;
+export const MAPPED_DIR_SHIFT: u32 = 30;
+/** u32, what is freed: bytes allocated (19 bits), slots of padding in front (7). */
+export const RECORD_ALLOCATED: usize = 12;
+export const ALLOCATED_BYTES_MASK: u32 = 0x7ffff;
+export const ALLOCATED_PAD_SHIFT: u32 = 19;
+export const RECORD_SHIFT: u32 = 4;
 
 /** A slot of the reference build (Linux 6.12 `struct io_tlb_slot`): u64 orig_addr, u32 alloc_size, u16 list, u16 pad_slots. */
 export const LIST_ORIG: usize = 0;

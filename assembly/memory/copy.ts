@@ -1,26 +1,25 @@
-import { NO_PTR, rangePtr, regionOf, regionPtr, regionRemaining } from "./regions.ts";
-
-/** Up to here the v128 loop beats the engine's memory.copy, whose call costs about 5 ns (bench copy). */
-export const SMALL_COPY_BYTES: u32 = 256;
+import { SMALL_COPY_BYTES } from "../layout/context.ts";
+import { regionOf, regionPtr, regionRemaining } from "./regions.ts";
 
 /** Copies n bytes; the ranges may overlap. n: 0 .. 2^31 - 1. */
 export function copy(to: usize, from: usize, n: u32): void {
-	if (n <= SMALL_COPY_BYTES && to - from >= n && from - to >= n) copySmall(to, from, n);
-	else memory.copy(to, from, n);
+	if (n > SMALL_COPY_BYTES) memory.copy(to, from, n);
+	else copySmall(to, from, n);
 }
 
-/** Copies n <= SMALL_COPY_BYTES bytes between ranges that do not overlap. */
+/** Copies n <= SMALL_COPY_BYTES bytes. All loads come before the first store, and the last ones may overlap the first. */
 function copySmall(to: usize, from: usize, n: u32): void {
 	if (n >= 16) {
-		// the tail is one unaligned vector that may write some bytes twice
+		const first = v128.load(from);
 		const last = v128.load(from + n - 16);
-		const toLast = to + n - 16;
-		while (to < toLast) {
-			v128.store(to, v128.load(from));
-			to += 16;
-			from += 16;
+		if (n > 32) {
+			const second = v128.load(from, 16);
+			const secondLast = v128.load(from + n - 32);
+			v128.store(to, second, 16);
+			v128.store(to + n - 32, secondLast);
 		}
-		v128.store(toLast, last);
+		v128.store(to, first);
+		v128.store(to + n - 16, last);
 	} else if (n >= 8) {
 		const last = load<u64>(from + n - 8);
 		store<u64>(to, load<u64>(from));
@@ -38,18 +37,22 @@ function copySmall(to: usize, from: usize, n: u32): void {
 	}
 }
 
-/** Copies RAM to `to`. The caller has checked with rangeInRam that [gpa, gpa + n) is RAM. */
+/** Copies RAM to `to`. The caller has checked that [gpa, gpa + n) is RAM. */
 export function copyFromRam(to: usize, gpa: u64, n: u32): void {
-	const ptr = rangePtr(gpa, n);
-	if (ptr !== NO_PTR) copy(to, ptr, n);
-	else copyAcrossRegions(to, gpa, n, false);
+	const region = regionOf(gpa);
+	if (regionRemaining(region, gpa) >= n) {
+		if (n > SMALL_COPY_BYTES) memory.copy(to, regionPtr(region, gpa), n);
+		else copySmall(to, regionPtr(region, gpa), n);
+	} else copyAcrossRegions(to, gpa, n, false);
 }
 
-/** Copies `from` to RAM. The caller has checked with rangeInRam that [gpa, gpa + n) is RAM. */
+/** Copies `from` to RAM. The caller has checked that [gpa, gpa + n) is RAM. */
 export function copyToRam(gpa: u64, from: usize, n: u32): void {
-	const ptr = rangePtr(gpa, n);
-	if (ptr !== NO_PTR) copy(ptr, from, n);
-	else copyAcrossRegions(from, gpa, n, true);
+	const region = regionOf(gpa);
+	if (regionRemaining(region, gpa) >= n) {
+		if (n > SMALL_COPY_BYTES) memory.copy(regionPtr(region, gpa), from, n);
+		else copySmall(regionPtr(region, gpa), from, n);
+	} else copyAcrossRegions(from, gpa, n, true);
 }
 
 function copyAcrossRegions(ptr: usize, gpa: u64, n: u32, toRam: bool): void {

@@ -45,19 +45,27 @@ function bitmap(which: usize): usize {
 	return context() + load<u32>(context() + which);
 }
 
+/** Most pages whose bits one unaligned 64-bit load is sure to hold. */
+const LOAD_PAGES: u32 = 57;
+
+/** The bits of up to LOAD_PAGES pages, from bit 0. mask: as many ones */
+function bitsAt(bits: usize, page: u32, mask: u64): u64 {
+	return (load<u64>(bits + (page >> 3)) >> u64(page & 7)) & mask;
+}
+
 /**
  * What the bits [page, page + n) hold: RANGE_SHARED (none set), RANGE_PRIVATE (all set) or RANGE_MIXED.
- * Up to 57 pages are one unaligned 64-bit load; beyond that a word at a time.
+ * Beyond LOAD_PAGES a word at a time.
  */
 function bitsHold(bits: usize, page: u32, n: u32): i32 {
-	if (n <= 57) {
+	if (n <= LOAD_PAGES) {
 		const mask = u64.MAX_VALUE >> u64(64 - n);
-		const word = (load<u64>(bits + (page >> 3)) >> u64(page & 7)) & mask;
+		const word = bitsAt(bits, page, mask);
 		return word === 0 ? RANGE_SHARED : word === mask ? RANGE_PRIVATE : RANGE_MIXED;
 	}
-	const first = bitsHold(bits, page, 57);
-	page += 57;
-	n -= 57;
+	const first = bitsHold(bits, page, LOAD_PAGES);
+	page += LOAD_PAGES;
+	n -= LOAD_PAGES;
 	const wanted: u64 = first === RANGE_PRIVATE ? u64.MAX_VALUE : 0;
 	if (first === RANGE_MIXED) return RANGE_MIXED;
 	// up to the next byte, then whole words
@@ -72,7 +80,7 @@ function bitsHold(bits: usize, page: u32, n: u32): i32 {
 	}
 	page = u32(at - bits) << 3;
 	for (; n > 0; ) {
-		const here = min<u32>(n, 57);
+		const here = min<u32>(n, LOAD_PAGES);
 		if (bitsHold(bits, page, here) !== first) return RANGE_MIXED;
 		page += here;
 		n -= here;
@@ -80,7 +88,7 @@ function bitsHold(bits: usize, page: u32, n: u32): i32 {
 	return first;
 }
 
-/** Pages that [gpa, gpa + bytes) touches. */
+/** Pages that [gpa, gpa + bytes) touches. bytes: below 2^43 */
 function pagesTouched(gpa: u64, bytes: u64): u32 {
 	return u32(((gpa & (PAGE_SIZE - 1)) + bytes + (PAGE_SIZE - 1)) >> PAGE_SHIFT);
 }
@@ -106,6 +114,19 @@ function rangeHolds(which: usize, gpa: u64, bytes: u64): i32 {
  * @returns RANGE_PRIVATE, RANGE_SHARED, RANGE_MIXED, OUTSIDE_RAM or BLOCKED_PAGES
  */
 export function rangeState(gpa: u64, bytes: u64): i32 {
+	const region = regionOf(gpa);
+	if (region === 0) return OUTSIDE_RAM;
+	const pages = pagesTouched(gpa, bytes);
+	if (pages > LOAD_PAGES || regionRemaining(region, gpa) < bytes) return longRangeState(gpa, bytes);
+	const page = regionPage(region, gpa);
+	const mask = u64.MAX_VALUE >> u64(64 - pages);
+	if (bitsAt(bitmap(CTX_BLOCKED), page, mask) !== 0) return BLOCKED_PAGES;
+	const privates = bitsAt(bitmap(CTX_PRIVATE), page, mask);
+	return privates === mask ? RANGE_PRIVATE : privates === 0 ? RANGE_SHARED : RANGE_MIXED;
+}
+
+/** rangeState of any range. */
+function longRangeState(gpa: u64, bytes: u64): i32 {
 	if (rangeInRam(gpa, bytes) !== OK) return OUTSIDE_RAM;
 	if (rangeHolds(CTX_BLOCKED, gpa, bytes) !== RANGE_SHARED) return BLOCKED_PAGES;
 	return rangeHolds(CTX_PRIVATE, gpa, bytes);
@@ -113,8 +134,8 @@ export function rangeState(gpa: u64, bytes: u64): i32 {
 
 /** OK when the CPU may touch the whole range, else OUTSIDE_RAM or BLOCKED_PAGES. */
 export function rangeUsable(gpa: u64, bytes: u64): i32 {
-	if (rangeInRam(gpa, bytes) !== OK) return OUTSIDE_RAM;
-	return rangeHolds(CTX_BLOCKED, gpa, bytes) === RANGE_SHARED ? OK : BLOCKED_PAGES;
+	const state = rangeState(gpa, bytes);
+	return state < 0 ? state : OK;
 }
 
 /** Sets or clears bits [page, page + n). Words at the edges may be another worker's too, so they change atomically. */

@@ -17,13 +17,12 @@ import {
 	POOL_NSLABS,
 	POOL_START,
 } from "../layout/pool.ts";
-import { context } from "../memory/context.ts";
 
 /** orig_addr of a slot that belongs to no mapping, or is padding. */
 const INVALID: u64 = u64.MAX_VALUE;
 
 function slotAt(pool: usize, slot: u32): usize {
-	return context() + load<u32>(pool, POOL_LIST) + (slot << LIST_SHIFT);
+	return pool + load<u32>(pool, POOL_LIST) + (slot << LIST_SHIFT);
 }
 
 function count(pool: usize, slot: u32): u32 {

@@ -1,17 +1,17 @@
 /** Bounce mappings: slots taken, bytes copied. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_tbl_map_single and its fellows. */
 
-import { DMA_ATTR_SKIP_CPU_SYNC, FROM_DEVICE, TO_DEVICE } from "../layout/device.ts";
-import { IO_TLB_SHIFT, IO_TLB_SIZE, POOL_DELTA, POOL_END, POOL_START } from "../layout/pool.ts";
-import { NOT_MAPPED, OK } from "../layout/status.ts";
-import { context } from "../memory/context.ts";
+import { DEVICE_MIN_ALIGN_MASK, DMA_ATTR_SKIP_CPU_SYNC, FROM_DEVICE, TO_DEVICE } from "../layout/device.ts";
+import { IO_TLB_SHIFT, IO_TLB_SIZE, POOL_AREA_SHIFT, POOL_DELTA, POOL_END, POOL_START } from "../layout/pool.ts";
+import { OK } from "../layout/status.ts";
 import { copyFromRam, copyToRam } from "../memory/copy.ts";
 import { rangeUsable } from "../memory/pages.ts";
-import { mappingOf, originOf, remainingOf, startsAt } from "./mapping.ts";
+import { mappingOf, originOf, remainingOf } from "./mapping.ts";
 import { poolFailed } from "./pool.ts";
 import { giveSlots, takeSlots } from "./slots.ts";
 
-function ptrOf(pool: usize, tlb: u64): usize {
-	return context() + load<u32>(pool, POOL_DELTA) + usize(tlb - load<u64>(pool, POOL_START));
+/** ptr of a gpa of the pool. */
+export function slotPtr(pool: usize, tlb: u64): usize {
+	return pool + load<u32>(pool, POOL_DELTA) + usize(tlb - load<u64>(pool, POOL_START));
 }
 
 /** Whether a gpa lies in the pool. */
@@ -19,78 +19,86 @@ export function poolHolds(pool: usize, gpa: u64): bool {
 	return gpa >= load<u64>(pool, POOL_START) && gpa < load<u64>(pool, POOL_END);
 }
 
+/** Number of the area that a gpa of the pool lies in. */
+export function areaOf(pool: usize, tlb: u64): u32 {
+	return u32((tlb - load<u64>(pool, POOL_START)) >> IO_TLB_SHIFT) >> load<u32>(pool, POOL_AREA_SHIFT);
+}
+
 /**
- * Maps [orig, orig + bytes) to slots and copies it there, whatever the direction: a device that writes only part of
- * the slots must not make the copy back overwrite the rest with old bytes. Parameters as takeSlots.
- * @returns the bounce address, or OUTSIDE_RAM, BLOCKED_PAGES, OVER_MAX_MAPPING or POOL_FULL
+ * Takes slots for [orig, orig + bytes). The caller copies it there, whatever the direction: a device that writes only
+ * part of the slots must not make the copy back overwrite the rest with old bytes. Parameters as takeSlots.
+ * @returns the bounce address, or OVER_MAX_MAPPING or POOL_FULL
  */
-export function bounceMap(
+export function bounceTake(
 	pool: usize,
+	device: usize,
 	orig: u64,
 	bytes: u32,
 	allocAlignMask: u32,
-	minAlignMask: u32,
-	boundaryMask: u64,
 	dir: i32,
 	cpu: u32,
-	owner: u32,
 ): i64 {
-	const usable = rangeUsable(orig, bytes);
-	if (usable !== OK) return usable;
-	const slot = takeSlots(pool, orig, bytes, allocAlignMask, minAlignMask, boundaryMask, dir, cpu, owner);
-	const offset = u32(orig) & minAlignMask & (IO_TLB_SIZE - 1);
+	const slot = takeSlots(pool, device, orig, bytes, allocAlignMask, dir, cpu);
+	const minAlignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
 	if (slot < 0) {
 		const padded = u64(bytes) + (u32(orig) & minAlignMask & (allocAlignMask | (IO_TLB_SIZE - 1))) + allocAlignMask;
 		poolFailed(pool, slot, u32(((padded & ~u64(allocAlignMask)) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT));
 		return slot;
 	}
-	const tlb = load<u64>(pool, POOL_START) + (u64(slot) << IO_TLB_SHIFT) + offset;
-	copyFromRam(ptrOf(pool, tlb), orig, bytes);
-	return tlb;
+	return load<u64>(pool, POOL_START) + (u64(slot) << IO_TLB_SHIFT) + (u32(orig) & minAlignMask & (IO_TLB_SIZE - 1));
 }
 
 /**
  * Copies between a mapping's slots and its original, from `tlb` on.
- * @param tlb any address inside the mapping, inside the pool
+ * @param mapping what mappingOf answered for `tlb`
+ * @param tlb any address inside the mapping
  * @param bytes clamped, as in Linux, to what the mapping has allocated behind `tlb`
  * @param toOriginal the slots' bytes to the original, or the reverse
- * @returns bytes copied, or NOT_MAPPED (Linux: nothing is done), OUTSIDE_RAM or BLOCKED_PAGES
+ * @returns bytes copied, or OUTSIDE_RAM or BLOCKED_PAGES
  */
-function bounceCopy(pool: usize, tlb: u64, bytes: u32, minAlignMask: u32, toOriginal: bool): i32 {
-	const mapping = mappingOf(pool, tlb);
-	if (mapping < 0) return mapping;
+function bounceCopy(pool: usize, mapping: i32, tlb: u64, bytes: u32, minAlignMask: u32, toOriginal: bool): i32 {
 	const n = min(bytes, remainingOf(pool, mapping, tlb, minAlignMask));
 	const orig = originOf(pool, mapping, tlb, minAlignMask);
 	const usable = rangeUsable(orig, n);
 	if (usable !== OK) return usable;
-	if (toOriginal) copyToRam(orig, ptrOf(pool, tlb), n);
-	else copyFromRam(ptrOf(pool, tlb), orig, n);
+	if (toOriginal) copyToRam(orig, slotPtr(pool, tlb), n);
+	else copyFromRam(slotPtr(pool, tlb), orig, n);
 	return n;
 }
 
 /** sync_single_for_device: copies original to slots for TO_DEVICE and BIDIRECTIONAL. @returns bytes copied or a status */
 export function bounceSyncForDevice(pool: usize, tlb: u64, bytes: u32, dir: i32, minAlignMask: u32): i32 {
-	if (dir === FROM_DEVICE) return mappingOf(pool, tlb) < 0 ? NOT_MAPPED : 0;
-	return bounceCopy(pool, tlb, bytes, minAlignMask, false);
+	const mapping = mappingOf(pool, tlb);
+	if (mapping < 0) return mapping;
+	return dir === FROM_DEVICE ? 0 : bounceCopy(pool, mapping, tlb, bytes, minAlignMask, false);
 }
 
 /** sync_single_for_cpu: copies slots to original for FROM_DEVICE and BIDIRECTIONAL. @returns bytes copied or a status */
 export function bounceSyncForCpu(pool: usize, tlb: u64, bytes: u32, dir: i32, minAlignMask: u32): i32 {
-	if (dir === TO_DEVICE) return mappingOf(pool, tlb) < 0 ? NOT_MAPPED : 0;
-	return bounceCopy(pool, tlb, bytes, minAlignMask, true);
+	const mapping = mappingOf(pool, tlb);
+	if (mapping < 0) return mapping;
+	return dir === TO_DEVICE ? 0 : bounceCopy(pool, mapping, tlb, bytes, minAlignMask, true);
 }
 
 /**
  * Copies back by direction, unless DMA_ATTR_SKIP_CPU_SYNC, and frees the slots; their bytes stay as they are.
+ * @param head what headOf answered for `tlb`
  * @returns bytes copied back, or a status: then the mapping is as it was
  */
-export function bounceUnmap(pool: usize, tlb: u64, bytes: u32, dir: i32, attrs: u32, minAlignMask: u32): i32 {
-	if (!startsAt(pool, tlb)) return NOT_MAPPED;
+export function bounceUnmap(
+	pool: usize,
+	head: i32,
+	tlb: u64,
+	bytes: u32,
+	dir: i32,
+	attrs: u32,
+	minAlignMask: u32,
+): i32 {
 	let copied: i32 = 0;
 	if ((attrs & DMA_ATTR_SKIP_CPU_SYNC) === 0 && dir !== TO_DEVICE) {
-		copied = bounceCopy(pool, tlb, bytes, minAlignMask, true);
+		copied = bounceCopy(pool, head, tlb, bytes, minAlignMask, true);
 		if (copied < 0) return copied;
 	}
-	const given = giveSlots(pool, tlb, minAlignMask);
+	const given = giveSlots(pool, head, u32(tlb) & minAlignMask & (IO_TLB_SIZE - 1));
 	return given === OK ? copied : given;
 }

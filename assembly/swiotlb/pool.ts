@@ -7,7 +7,6 @@ import {
 	IO_TLB_SHIFT,
 	POOL_AREA_NSLABS,
 	POOL_AREA_SHIFT,
-	POOL_AREAS,
 	POOL_DELTA,
 	POOL_END,
 	POOL_FAILED_FULL,
@@ -16,7 +15,6 @@ import {
 	POOL_FAILED_SLOTS,
 	POOL_FAILED_USED,
 	POOL_HEADER_BYTES,
-	POOL_HIWATER,
 	POOL_LIST,
 	POOL_NAREAS,
 	POOL_NSLABS,
@@ -24,7 +22,6 @@ import {
 	POOL_SEGMENTS,
 	POOL_START,
 	POOL_SUMMARY,
-	POOL_TOTAL_USED,
 	poolBytes,
 	RECORD_SHIFT,
 	SEGMENT_FREE,
@@ -48,7 +45,7 @@ import { listCount, listInit } from "../reference/list.ts";
 import { lockArea, unlockArea } from "./lock.ts";
 import { segmentOf } from "./mapping.ts";
 import { freeUpwards, longestRun, startsHigh, startsLow } from "./segment.ts";
-import { areaAt } from "./slots.ts";
+import { areaAt, poolUsed, resetHiwater } from "./slots.ts";
 
 /** ptr of pool number `index`, or 0. */
 export function poolAt(index: i32): usize {
@@ -91,27 +88,25 @@ export function poolAdd(start: u64, nslabs: u32, nareas: u32): i32 {
 
 	const header = takeBlock(poolBytes(nslabs, nareas, COCO_REFERENCE !== 0));
 	if (header === 0) return CONTEXT_FULL;
-	const areas = header + POOL_HEADER_BYTES;
-	const segments = areas + alignBlock(nareas << AREA_SHIFT);
+	const segments = POOL_HEADER_BYTES + alignBlock(nareas << AREA_SHIFT);
 	const summary = segments + alignBlock((nslabs >> 7) << SEGMENT_SHIFT);
 	const records = summary + alignBlock((nslabs >> 7) + 16);
 	const pool = context() + header;
 	store<u64>(pool, start, POOL_START);
 	store<u64>(pool, start + bytes, POOL_END);
-	store<u32>(pool, u32(ptr - context()), POOL_DELTA);
+	store<u32>(pool, u32(ptr - pool), POOL_DELTA);
 	store<u32>(pool, nslabs, POOL_NSLABS);
 	store<u32>(pool, nareas, POOL_NAREAS);
 	store<u32>(pool, areaSlots, POOL_AREA_NSLABS);
 	store<u32>(pool, nareas > 1 ? ctz(areaSlots) : 31, POOL_AREA_SHIFT);
-	store<u32>(pool, areas, POOL_AREAS);
 	store<u32>(pool, segments, POOL_SEGMENTS);
 	store<u32>(pool, summary, POOL_SUMMARY);
 	store<u32>(pool, records, POOL_RECORDS);
 	for (let i: u32 = 0; i < nslabs >> 7; i++) {
-		store<u64>(context() + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE);
-		store<u64>(context() + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE_HIGH);
+		store<u64>(pool + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE);
+		store<u64>(pool + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE_HIGH);
 	}
-	memory.fill(context() + summary, u8(IO_TLB_SEGSIZE), nslabs >> 7);
+	memory.fill(pool + summary, u8(IO_TLB_SEGSIZE), nslabs >> 7);
 	if (COCO_REFERENCE) {
 		store<u32>(pool, records + alignBlock(nslabs << RECORD_SHIFT), POOL_LIST);
 		listInit(pool);
@@ -130,7 +125,7 @@ export function poolsMoved(): i32 {
 		const pool = poolAt(i);
 		const ptr = rangePtr(load<u64>(pool, POOL_START), load<u64>(pool, POOL_END) - load<u64>(pool, POOL_START));
 		if (ptr === NO_PTR) return OUTSIDE_RAM;
-		store<u32>(pool, u32(ptr - context()), POOL_DELTA);
+		store<u32>(pool, u32(ptr - pool), POOL_DELTA);
 	}
 	return OK;
 }
@@ -158,7 +153,7 @@ export function poolLongestFreeRun(pool: usize): u32 {
 /** The longer of `best` and the area's longest free run. Bounds of the summary that prove too high are corrected. */
 function areaLongest(pool: usize, areaNumber: u32, best: u32): u32 {
 	const perArea = load<u32>(pool, POOL_AREA_NSLABS) >> 7;
-	const summary = context() + load<u32>(pool, POOL_SUMMARY);
+	const summary = pool + load<u32>(pool, POOL_SUMMARY);
 	const end = (areaNumber + 1) * perArea;
 	for (let i = areaNumber * perArea; i < end && best < IO_TLB_SEGSIZE; i++) {
 		const bound = u32(load<u8>(summary + i));
@@ -189,7 +184,7 @@ export function poolFailed(pool: usize, status: i32, slots: u32): void {
 	if (COCO_THREADS) atomic.add<u32>(counter, 1);
 	else store<u32>(counter, load<u32>(counter) + 1);
 	store<u32>(pool, slots, POOL_FAILED_SLOTS);
-	store<u32>(pool, load<u32>(pool, POOL_TOTAL_USED), POOL_FAILED_USED);
+	store<u32>(pool, poolUsed(pool), POOL_FAILED_USED);
 	store<u32>(pool, poolLongestFreeRun(pool), POOL_FAILED_RUN);
 }
 
@@ -197,7 +192,7 @@ export function poolFailed(pool: usize, status: i32, slots: u32): void {
 export function poolResetHiwater(index: i32): i32 {
 	const pool = poolAt(index);
 	if (pool === 0) return BAD_POOL;
-	store<u32>(pool, 0, POOL_HIWATER);
+	resetHiwater(pool);
 	return OK;
 }
 

@@ -16,14 +16,14 @@ import {
 	SEGMENT_FREE_HIGH,
 	SEGMENT_SHIFT,
 } from "../layout/pool.ts";
-import { context } from "../memory/context.ts";
-import { everyPeriod, maskFromHigh, maskFromLow, runIsFree, startsHigh, startsLow } from "./segment.ts";
+import { segmentOf } from "./mapping.ts";
+import { everyPeriod, isFree, maskFromHigh, maskFromLow, startsHigh, startsLow } from "./segment.ts";
 
 /** No slot. */
 export const NONE: i32 = -1;
 
-/** Longest period of the closed form: one candidate a segment. */
-const MAX_PERIOD: u32 = 128;
+/** Longest masks of the closed form: a period of 128 slots, one candidate a segment. */
+const CLOSED_BITS: u32 = 18;
 
 /** Address of slot 0 as the search sees it: the pool's start under the segment boundary mask. */
 export function tableAddress(pool: usize, boundaryMask: u64): u64 {
@@ -37,6 +37,56 @@ export function tableAddress(pool: usize, boundaryMask: u64): u64 {
  */
 export function straddles(slot: u32, n: u32, shift: u64, boundarySlots: u64): bool {
 	return ((shift + slot) & boundarySlots) + n > boundarySlots + 1;
+}
+
+/** The table address in slots, rounded up. */
+function tableShift(table: u64): u64 {
+	return (table + ((1 << IO_TLB_SHIFT) - 1)) >> IO_TLB_SHIFT;
+}
+
+/** Whether the masks have the closed form, with at least a candidate a segment. */
+function isClosed(alignMask: u32, allMask: u32): bool {
+	return (((alignMask + 1) & alignMask) | ((allMask + 1) & allMask) | (allMask >> CLOSED_BITS)) === 0;
+}
+
+/** A slot, not reduced, that passes the alignment test; the others are whole residue classes away. */
+function residueOf(orig: u64, origMask: u32, table: u64, areaBase: u32): u32 {
+	const wanted = orig !== 0 ? u32(orig) & origMask : 0;
+	return ((wanted - u32(table)) >> IO_TLB_SHIFT) - areaBase;
+}
+
+/** Slots from one that passes the alignment test to the next. With orig 0 all that are aligned to alignMask pass. */
+function residueClasses(orig: u64, alignMask: u32, allMask: u32): u32 {
+	return ((orig !== 0 ? allMask : alignMask) >> IO_TLB_SHIFT) + 1;
+}
+
+/**
+ * Looks only at the first candidate: most requests fit right where the last one ended. Parameters as searchArea.
+ * @returns the slot within the area, or NONE when searchArea has to be asked
+ */
+export function probeArea(
+	pool: usize,
+	area: usize,
+	areaBase: u32,
+	areaSlots: u32,
+	orig: u64,
+	n: u32,
+	alignMask: u32,
+	origMask: u32,
+	boundaryMask: u64,
+): i32 {
+	const allMask = alignMask | origMask;
+	if (!isClosed(alignMask, allMask)) return NONE;
+	const table = tableAddress(pool, boundaryMask);
+	const index = load<u32>(area, AREA_INDEX);
+	const classes = residueClasses(orig, alignMask, allMask);
+	const first = index + ((residueOf(orig, origMask, table, areaBase) - index) & (classes - 1));
+	const slot = areaBase + first;
+	return first < areaSlots &&
+		isFree(segmentOf(pool, slot), slot & 127, n) &&
+		!straddles(slot, n, tableShift(table), boundaryMask >> IO_TLB_SHIFT)
+		? first
+		: NONE;
 }
 
 /**
@@ -63,14 +113,13 @@ export function searchArea(
 	boundaryMask: u64,
 ): i32 {
 	const table = tableAddress(pool, boundaryMask);
-	const shift = (table + ((1 << IO_TLB_SHIFT) - 1)) >> IO_TLB_SHIFT;
+	const shift = tableShift(table);
 	const boundarySlots = boundaryMask >> IO_TLB_SHIFT;
 	if (n > boundarySlots + 1) return NONE;
 	const index = load<u32>(area, AREA_INDEX);
 	const stride = (max(alignMask, origMask) >> IO_TLB_SHIFT) + 1;
 	const allMask = alignMask | origMask;
-	const period = (allMask >> IO_TLB_SHIFT) + 1;
-	if (((alignMask + 1) & alignMask) !== 0 || ((allMask + 1) & allMask) !== 0 || period > MAX_PERIOD) {
+	if (!isClosed(alignMask, allMask)) {
 		return walkArea(
 			pool,
 			index,
@@ -87,24 +136,13 @@ export function searchArea(
 		);
 	}
 
-	// with orig 0 every slot aligned to alignMask passes, but the walk still steps by the longer period
-	const residues = orig !== 0 ? period : (alignMask >> IO_TLB_SHIFT) + 1;
-	const wanted = orig !== 0 ? u32(orig) & origMask : 0;
-	const residue = ((wanted - u32(table)) >> IO_TLB_SHIFT) - areaBase;
-	const first = index + ((residue - index) & (residues - 1));
-
+	// with orig 0 more slots pass, but the walk still steps by the longer period
+	const period = (allMask >> IO_TLB_SHIFT) + 1;
+	const classes = residueClasses(orig, alignMask, allMask);
+	const residue = residueOf(orig, origMask, table, areaBase);
+	const first = index + ((residue - index) & (classes - 1));
 	let spent = areaSlots - index;
 	if (first < areaSlots) {
-		// most requests fit right where the last one ended
-		const at = areaBase + first;
-		const segment = context() + load<u32>(pool, POOL_SEGMENTS) + ((at >> 7) << SEGMENT_SHIFT);
-		if (
-			(at & 127) + n <= 128 &&
-			runIsFree(load<u64>(segment, SEGMENT_FREE), load<u64>(segment, SEGMENT_FREE_HIGH), at & 127, n) &&
-			!straddles(at, n, shift, boundarySlots)
-		) {
-			return first;
-		}
 		const upper = searchRange(pool, areaBase, first, areaSlots, period, n, shift, boundarySlots);
 		if (upper !== NONE) return upper;
 		const last = first + ((areaSlots - 1 - first) & ~(period - 1));
@@ -112,7 +150,7 @@ export function searchArea(
 		if (last + stride >= areaSlots) spent = last - index + stride;
 	}
 	if (spent >= areaSlots) return NONE;
-	return searchRange(pool, areaBase, residue & (residues - 1), areaSlots - spent, period, n, shift, boundarySlots);
+	return searchRange(pool, areaBase, residue & (classes - 1), areaSlots - spent, period, n, shift, boundarySlots);
 }
 
 /** The lowest slot in [from, to) of from's residue modulo `period` at which n slots are free and no boundary is crossed. */
@@ -127,8 +165,8 @@ function searchRange(
 	boundarySlots: u64,
 ): i32 {
 	if (from >= to) return NONE;
-	const segments = context() + load<u32>(pool, POOL_SEGMENTS);
-	const summary = context() + load<u32>(pool, POOL_SUMMARY);
+	const segments = pool + load<u32>(pool, POOL_SEGMENTS);
+	const summary = pool + load<u32>(pool, POOL_SUMMARY);
 	const firstSegment = (areaBase + from) >> 7;
 	const lastSegment = (areaBase + to - 1) >> 7;
 	const wanted = i8x16.splat(i8(n));
@@ -201,7 +239,6 @@ function walkArea(
 	shift: u64,
 	boundarySlots: u64,
 ): i32 {
-	const segments = context() + load<u32>(pool, POOL_SEGMENTS);
 	let at = index;
 	let spent: u32 = 0;
 	while (spent < areaSlots) {
@@ -209,14 +246,7 @@ function walkArea(
 		const address = table + (slot << IO_TLB_SHIFT);
 		let step: u32 = 1;
 		if ((address & alignMask) === 0 && (orig === 0 || ((address ^ u32(orig)) & origMask) === 0)) {
-			const bits = segments + ((slot >> 7) << SEGMENT_SHIFT);
-			if (
-				(slot & 127) + n <= 128 &&
-				runIsFree(load<u64>(bits, SEGMENT_FREE), load<u64>(bits, SEGMENT_FREE_HIGH), slot & 127, n) &&
-				!straddles(slot, n, shift, boundarySlots)
-			) {
-				return at;
-			}
+			if (isFree(segmentOf(pool, slot), slot & 127, n) && !straddles(slot, n, shift, boundarySlots)) return at;
 			step = stride;
 		}
 		at += step;

@@ -219,14 +219,17 @@ export class Device {
 	}
 
 	get counters(): DeviceCounters {
-		const ptr = this.#exports.devicePtr(this.index) >>> 0;
-		return {
-			directMaps: this.#instance.u32(ptr + layout.DEVICE_DIRECT_MAPS),
-			bouncedMaps: this.#instance.u32(ptr + layout.DEVICE_BOUNCED_MAPS),
-			beyondMask: this.#instance.u32(ptr + layout.DEVICE_BEYOND_MASK),
-			bytesIn: this.#instance.u64(ptr + layout.DEVICE_BYTES_IN),
-			bytesBack: this.#instance.u64(ptr + layout.DEVICE_BYTES_BACK),
-		};
+		const ptr = (this.#exports.devicePtr(this.index) >>> 0) + layout.DEVICE_COUNTERS;
+		const counters = { directMaps: 0, bouncedMaps: 0, beyondMask: 0, bytesIn: 0, bytesBack: 0 };
+		for (let shard = 0; shard < layout.COUNTER_SHARDS; shard++) {
+			const at = ptr + (shard << layout.COUNTER_SHARD_SHIFT);
+			counters.directMaps += this.#instance.u32(at + layout.COUNTER_DIRECT_MAPS);
+			counters.bouncedMaps += this.#instance.u32(at + layout.COUNTER_BOUNCED_MAPS);
+			counters.beyondMask += this.#instance.u32(at + layout.COUNTER_BEYOND_MASK);
+			counters.bytesIn += this.#instance.u64(at + layout.COUNTER_BYTES_IN);
+			counters.bytesBack += this.#instance.u64(at + layout.COUNTER_BYTES_BACK);
+		}
+		return counters;
 	}
 
 	resetCounters(): void {

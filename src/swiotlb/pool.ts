@@ -52,7 +52,11 @@ export class Pool {
 
 	/** Slots in use: debugfs io_tlb_used. */
 	get used(): number {
-		return this.#field(layout.POOL_TOTAL_USED);
+		let used = 0;
+		for (let i = 0; i < this.areaCount; i++) {
+			used += this.#field(layout.POOL_HEADER_BYTES + (i << layout.AREA_SHIFT) + layout.AREA_USED);
+		}
+		return used;
 	}
 
 	/** Most slots in use at once since the last reset: debugfs io_tlb_used_hiwater. */

@@ -109,7 +109,10 @@ export class RawGuest {
 	}
 
 	get used(): number {
-		return this.words[(this.poolPtr + layout.POOL_TOTAL_USED) >> 2] as number;
+		let used = 0;
+		for (let area = 0; area < (this.words[(this.poolPtr + layout.POOL_NAREAS) >> 2] as number); area++)
+			used += this.areaUsed(area);
+		return used;
 	}
 
 	get hiwater(): number {

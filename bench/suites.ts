@@ -1,0 +1,8 @@
+import { calls } from "./calls.ts";
+import { copy } from "./copy.ts";
+import { map } from "./map.ts";
+import { slots } from "./slots.ts";
+import type { Case, Suite } from "./suite.ts";
+
+/** All suites, in the order in which they run. */
+export const suites: readonly Suite[] = [slots, copy, map, calls] as readonly Suite<Case>[] as Suite[];
