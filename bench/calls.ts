@@ -53,17 +53,18 @@ const cases: CallsCase[] = [
 	),
 ];
 
-/** `ops` times a map and, before the next one, its unmap. @returns the last address */
-function mapAndUnmap(device: Device, base: number, request: number, ops: number): number {
-	let last = 0;
+/** The address that the last map answered: in a typed array, since a number above 2^31 in a variable may be boxed. */
+const last = new Float64Array(1);
+
+/** `ops` times a map and, before the next one, its unmap. */
+function mapAndUnmap(device: Device, base: number, request: number, ops: number): void {
 	for (let i = 0; i < ops; i++) {
 		const dma = device.tryMap(base + ((i * STEP) & (WINDOW - 1)), request, Direction.ToDevice);
 		if (dma < 0) throw new Error(`map answered ${dma}`);
 		const done = device.tryUnmap(dma, request, Direction.ToDevice);
 		if (done < 0) throw new Error(`unmap answered ${done}`);
-		last = dma;
+		last[0] = dma;
 	}
-	return last;
 }
 
 /** Heap bytes that `work` allocated, whether a collection came in between or not. */
@@ -113,15 +114,12 @@ async function open(variant: string, of: CallsCase): Promise<Runner> {
 		const refused = exports.mapRun(device.index, bench, base, STEP, WINDOW, request, dir, 0, 1, ops, 0);
 		if (refused !== 0) throw new Error(`${refused} calls were refused`);
 	};
-	let last = 0;
-	const inTypeScript = (ops: number): void => {
-		last = mapAndUnmap(device, base, request, ops);
-	};
+	const inTypeScript = (ops: number): void => mapAndUnmap(device, base, request, ops);
 	const runner = {
 		batch: variant === "WebAssembly" ? inWasm : inTypeScript,
 		check() {
 			this.batch(CHECK_OPS);
-			const dma = variant === "WebAssembly" ? engine.instance.u64(bench + BENCH_RING) : last;
+			const dma = variant === "WebAssembly" ? engine.instance.u64(bench + BENCH_RING) : last[0];
 			const { bouncedMaps, directMaps, bytesIn } = device.counters;
 			return `last address ${dma}, ${directMaps} direct, ${bouncedMaps} bounced, ${bytesIn} bytes in`;
 		},

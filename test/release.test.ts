@@ -7,8 +7,6 @@ import { loadModule } from "../src/wasm.ts";
 import { Lockstep } from "./helpers/lockstep.ts";
 import { noCases } from "./helpers/model.ts";
 
-/** Where an engine that owns its memory puts its context (src/engine.ts). */
-
 const IMPORT = 2;
 const FUNCTION = 3;
 const MEMORY = 5;

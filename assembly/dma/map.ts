@@ -131,7 +131,8 @@ function kmallocBounces(bytes: i32, dir: i32): bool {
 /** The pool that holds a gpa and serves the device, or 0. */
 function poolFor(device: usize, gpa: u64): usize {
 	const pool = poolOf(device);
-	return pool !== 0 && poolHolds(pool, gpa) ? pool : 0;
+	if (pool === 0) return 0;
+	return poolHolds(pool, gpa) ? pool : 0;
 }
 
 /**

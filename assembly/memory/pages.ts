@@ -117,7 +117,8 @@ export function rangeState(gpa: u64, bytes: u64): i32 {
 	const region = regionOf(gpa);
 	if (region === 0) return OUTSIDE_RAM;
 	const pages = pagesTouched(gpa, bytes);
-	if (pages > LOAD_PAGES || regionRemaining(region, gpa) < bytes) return longRangeState(gpa, bytes);
+	if (pages > LOAD_PAGES) return longRangeState(gpa, bytes);
+	if (regionRemaining(region, gpa) < bytes) return longRangeState(gpa, bytes);
 	const page = regionPage(region, gpa);
 	const mask = u64.MAX_VALUE >> u64(64 - pages);
 	if (bitsAt(bitmap(CTX_BLOCKED), page, mask) !== 0) return BLOCKED_PAGES;

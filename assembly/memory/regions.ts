@@ -85,7 +85,9 @@ export function regionMove(index: u32, ptr: usize): i32 {
 /** The region record that holds `gpa`, or 0. */
 export function regionOf(gpa: u64): usize {
 	const last = hint;
-	if (last !== 0 && gpa - load<u64>(last, REGION_GPA) < load<u64>(last, REGION_LENGTH)) return last;
+	if (last !== 0) {
+		if (gpa - load<u64>(last, REGION_GPA) < load<u64>(last, REGION_LENGTH)) return last;
+	}
 	return regionSearch(gpa);
 }
 

@@ -16,7 +16,8 @@ export function slotPtr(pool: usize, tlb: u64): usize {
 
 /** Whether a gpa lies in the pool. */
 export function poolHolds(pool: usize, gpa: u64): bool {
-	return gpa >= load<u64>(pool, POOL_START) && gpa < load<u64>(pool, POOL_END);
+	const start = load<u64>(pool, POOL_START);
+	return gpa - start < load<u64>(pool, POOL_END) - start;
 }
 
 /** Number of the area that a gpa of the pool lies in. */

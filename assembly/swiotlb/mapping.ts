@@ -106,11 +106,11 @@ export function headMappedAs(pool: usize, tlb: u64, bytes: u32, dir: i32, owner:
 	if (COCO_REFERENCE) return headOf(pool, tlb);
 	const slot = slotOf(pool, tlb);
 	const record = recordAt(pool, slot);
-	const same =
-		// a live mapping's word is never 0, nor are bytes
-		load<u32>(record, RECORD_MAPPED) === mappedWord(bytes, u32(tlb) & (IO_TLB_SIZE - 1), dir) &&
-		bytes <= IO_TLB_MAX_MAPPING &&
-		u32(load<u64>(record, RECORD_ORIG) >> OWNER_SHIFT) === owner;
-	if (same) return slot;
+	// a live mapping's word is never 0, nor are bytes
+	if (load<u32>(record, RECORD_MAPPED) === mappedWord(bytes, u32(tlb) & (IO_TLB_SIZE - 1), dir)) {
+		if (bytes <= IO_TLB_MAX_MAPPING) {
+			if (u32(load<u64>(record, RECORD_ORIG) >> OWNER_SHIFT) === owner) return slot;
+		}
+	}
 	return headOf(pool, tlb) < 0 ? NOT_MAPPED : MISMATCH;
 }

@@ -1,5 +1,4 @@
 import * as layout from "../../assembly/layout/device.ts";
-import { BAD_DIRECTION, BAD_SIZE } from "../../assembly/layout/status.ts";
 import { DmaError, hex, orThrow } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
@@ -91,6 +90,14 @@ export function addDevice(instance: Instance, options: DeviceOptions, pool: Pool
 	return index;
 }
 
+/**
+ * A size or direction as the engine takes it: what is no i32 becomes -1, which it refuses with BAD_SIZE or BAD_DIRECTION.
+ * Done on the argument, since V8 boxes a call's f64 result as soon as another value may stand in its place.
+ */
+function whole(value: number): number {
+	return value === (value | 0) ? value : -1;
+}
+
 /** A device and the DMA API that its driver calls. The try forms never throw: a result below 0 is a status. */
 export class Device {
 	readonly #instance: Instance;
@@ -130,9 +137,7 @@ export class Device {
 
 	/** As map, but never throws and does not allocate: a result below 0 is a status (statusName tells which). */
 	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0): DmaAddr | number {
-		if (bytes !== (bytes | 0)) return BAD_SIZE;
-		if (dir !== (dir | 0)) return BAD_DIRECTION;
-		return this.#exports.mapSingle(this.index, gpa, bytes, dir, cpu);
+		return this.#exports.mapSingle(this.index, gpa, whole(bytes), whole(dir), cpu);
 	}
 
 	/**
@@ -146,23 +151,19 @@ export class Device {
 
 	/** As unmap, but never throws. @returns bytes copied back, or a status */
 	tryUnmap(dma: DmaAddr | number, bytes: number, dir: Direction, attrs = 0): number {
-		if (bytes !== (bytes | 0)) return BAD_SIZE;
-		if (dir !== (dir | 0)) return BAD_DIRECTION;
-		return this.#exports.unmapSingle(this.index, dma, bytes, dir, attrs);
+		return this.#exports.unmapSingle(this.index, dma, whole(bytes), whole(dir), attrs);
 	}
 
 	/** Gives (part of) a mapping to the device: what the CPU wrote becomes visible to it. @returns bytes copied @throws DmaError */
 	syncForDevice(dma: DmaAddr | number, bytes: number, dir: Direction): number {
-		const bad = bytes !== (bytes | 0) ? BAD_SIZE : dir !== (dir | 0) ? BAD_DIRECTION : 0;
-		const done = bad === 0 ? this.#exports.syncForDevice(this.index, dma, bytes, dir) : bad;
+		const done = this.#exports.syncForDevice(this.index, dma, whole(bytes), whole(dir));
 		if (done < 0) throw this.#refused("syncForDevice", dma, bytes, dir, done);
 		return done;
 	}
 
 	/** Gives (part of) a mapping to the CPU: what the device wrote becomes visible to it. @returns bytes copied @throws DmaError */
 	syncForCpu(dma: DmaAddr | number, bytes: number, dir: Direction): number {
-		const bad = bytes !== (bytes | 0) ? BAD_SIZE : dir !== (dir | 0) ? BAD_DIRECTION : 0;
-		const done = bad === 0 ? this.#exports.syncForCpu(this.index, dma, bytes, dir) : bad;
+		const done = this.#exports.syncForCpu(this.index, dma, whole(bytes), whole(dir));
 		if (done < 0) throw this.#refused("syncForCpu", dma, bytes, dir, done);
 		return done;
 	}
@@ -184,10 +185,9 @@ export class Device {
 		this.#fillList(segments.length, (entry, i) => {
 			const { gpa, bytes } = segments[i] as Segment;
 			data.setFloat64(entry + layout.SG_GPA, gpa, true);
-			data.setInt32(entry + layout.SG_LENGTH, bytes === (bytes | 0) ? bytes : -1, true);
+			data.setInt32(entry + layout.SG_LENGTH, whole(bytes), true);
 		});
-		const status =
-			dir === (dir | 0) ? this.#exports.dmaMapSg(this.index, this.#list, segments.length, dir, cpu) : BAD_DIRECTION;
+		const status = this.#exports.dmaMapSg(this.index, this.#list, segments.length, whole(dir), cpu);
 		if (status < 0) {
 			const call = `mapSg(${segments.length} segments, ${directionName(dir)}) on device ${this.index}`;
 			throw new DmaError(call, status, this.pool?.describe() ?? "");
@@ -201,10 +201,9 @@ export class Device {
 		this.#fillList(segments.length, (entry, i) => {
 			const { dma, bytes } = segments[i] as { dma: number; bytes: number };
 			data.setFloat64(entry + layout.SG_DMA, dma, true);
-			data.setInt32(entry + layout.SG_LENGTH, bytes === (bytes | 0) ? bytes : -1, true);
+			data.setInt32(entry + layout.SG_LENGTH, whole(bytes), true);
 		});
-		const status =
-			dir === (dir | 0) ? this.#exports.dmaUnmapSg(this.index, this.#list, segments.length, dir, attrs) : BAD_DIRECTION;
+		const status = this.#exports.dmaUnmapSg(this.index, this.#list, segments.length, whole(dir), attrs);
 		if (status < 0)
 			throw new DmaError(`unmapSg(${segments.length} segments, ${directionName(dir)}) on device ${this.index}`, status);
 	}
