@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { coco, PGBENCH } from "./helpers/cli.ts";
+import { coco } from "./helpers/cli.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const README = readFileSync(`${ROOT}README.md`, "utf8");
@@ -32,15 +32,16 @@ describe("the README", () => {
 		}
 	});
 
-	it("shows a result with the rows that compare prints, and its counts", () => {
-		const shown = /```text\n(bench\/traces[\s\S]*?)```/.exec(README)?.[1] ?? "";
-		const printed = coco("compare", PGBENCH, "--repeat", "1").out;
+	it("shows lines of a result that compare prints: counts to the digit, times by their rows", () => {
+		const shown = (/```text\n(bench\/traces[\s\S]*?)```/.exec(README)?.[1] ?? "").trimEnd().split("\n");
+		const printed = coco("compare", "bench/traces/pgbench.block.ftrace.txt.gz", "--repeat", "1").out.split("\n");
 		const label = (line: string) => line.slice(0, 33).trimEnd();
-		const rows = (text: string) => text.split("\n").slice(1, 29).map(label);
-		expect(rows(shown)).toEqual(rows(printed));
-		for (const name of ["requests", "mappings", "data", "copied into slots", "copied back", "high-water mark, slots"]) {
-			const figures = (text: string) => new RegExp(`^  ${name} .*$`, "m").exec(text)?.[0].replace(/ +/g, " ");
-			expect(figures(shown)).toBe(figures(printed));
+		const squeezed = (line: string) => line.replace(/ +/g, " ");
+		expect(shown.length).toBeGreaterThan(12);
+		for (const line of shown) {
+			const same = printed.find((candidate) => label(candidate) === label(line));
+			if (/\d ns|, ns|GB\/s/.test(line)) expect(same).toBeDefined();
+			else expect(squeezed(line)).toBe(squeezed(same ?? ""));
 		}
 	});
 
