@@ -39,9 +39,8 @@ describe("the README", () => {
 		const squeezed = (line: string) => line.replace(/ +/g, " ");
 		expect(shown.length).toBeGreaterThan(12);
 		for (const line of shown) {
-			const same = printed.find((candidate) => label(candidate) === label(line));
-			if (/\d ns|, ns|GB\/s/.test(line)) expect(same).toBeDefined();
-			else expect(squeezed(line)).toBe(squeezed(same ?? ""));
+			if (/\d ns|, ns|GB\/s/.test(line)) expect(printed.map(label)).toContain(label(line));
+			else expect(printed.map(squeezed)).toContain(squeezed(line));
 		}
 	});
 
