@@ -7,7 +7,16 @@ import { deviceAt, deviceMaxMappingBytes, poolOf } from "./dma/device.ts";
 import { bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
 import { DEVICE_MIN_ALIGN_MASK, FROM_DEVICE } from "./layout/device.ts";
 import { POOL_NSLABS } from "./layout/pool.ts";
-import { BAD_ARGUMENT, BAD_DEVICE, BAD_DIRECTION, BAD_POOL, BAD_SIZE, NOT_MAPPED, OK } from "./layout/status.ts";
+import {
+	BAD_ARGUMENT,
+	BAD_DEVICE,
+	BAD_DIRECTION,
+	BAD_POOL,
+	BAD_SIZE,
+	NOT_MAPPED,
+	OK,
+	OUTSIDE_RAM,
+} from "./layout/status.ts";
 import { ramFill, ramRead, ramWrite } from "./memory/access.ts";
 import { addressOf } from "./memory/address.ts";
 import { contextAttach, takeBlock } from "./memory/context.ts";
@@ -73,10 +82,11 @@ export function ramFillWith(gpa: f64, bytes: i32, value: i32): i32 {
 	return ramFill(addressOf(gpa), bytes, value);
 }
 
-/** ptr of a range in one region, or -1: for views, which a memory.grow ends. */
+/** ptr of a range in one region, or OUTSIDE_RAM or BAD_SIZE: for views, which a memory.grow ends. */
 export function ramPtr(gpa: f64, bytes: f64): f64 {
+	if (!(bytes >= 1 && bytes <= 4294967296 && floor(bytes) === bytes)) return BAD_SIZE;
 	const ptr = rangePtr(addressOf(gpa), u64(bytes));
-	return ptr === usize.MAX_VALUE ? -1 : f64(ptr);
+	return ptr === usize.MAX_VALUE ? OUTSIDE_RAM : f64(ptr);
 }
 
 /** poolAdd (swiotlb/pool.ts). */
@@ -107,9 +117,9 @@ export function poolFreeRun(index: i32): i32 {
 	return pool === 0 ? BAD_POOL : poolLongestFreeRun(pool);
 }
 
-/** deviceMaxMappingBytes (dma/device.ts). required: highest gpa of RAM */
-export function deviceMaxMapping(device: i32, required: f64): i32 {
-	return deviceMaxMappingBytes(device, addressOf(required));
+/** deviceMaxMappingBytes (dma/device.ts). highest: last gpa of RAM */
+export function deviceMaxMapping(device: i32, highest: f64): i32 {
+	return deviceMaxMappingBytes(device, addressOf(highest));
 }
 
 /** dmaMap (dma/map.ts). */

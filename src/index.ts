@@ -1,8 +1,9 @@
 /** coco-dma: a DMA engine for confidential-VM work. See README.md. */
 export { formatBytes, parseBytes } from "./bytes.ts";
 export { Device, type DeviceCounters, type DeviceOptions, type Segment } from "./dma/device.ts";
-export { Engine, type EngineHandle, type EngineOptions, type Snapshot } from "./engine.ts";
+export { Engine, type EngineHandle, type Snapshot } from "./engine.ts";
 export { PageState, Ram, RangeState, type Region } from "./memory/ram.ts";
+export type { EngineOptions } from "./setup.ts";
 export { DmaError, type StatusName, statusName } from "./status.ts";
 export { type AreaState, Pool, type PoolFailures } from "./swiotlb/pool.ts";
 export {

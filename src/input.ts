@@ -80,6 +80,13 @@ export class Fields {
 		return BigInt(text);
 	}
 
+	/** A 0x number up to 2^32 - 1. */
+	hex32(index: number, name: string): number {
+		const value = this.hex64(index, name);
+		if (value > 0xffffffffn) throw this.error(name, "a 0x number up to 2^32 - 1", this.text(index, name));
+		return Number(value);
+	}
+
 	/** A 0x address below 2^52. */
 	address(index: number, name: string): number {
 		const value = this.hex64(index, name);

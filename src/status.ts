@@ -1,15 +1,6 @@
 import * as codes from "../assembly/layout/status.ts";
 
-/** Why a call was refused, as a name that programs may compare. */
-export type StatusName = Exclude<keyof typeof codes, "OK">;
-
-const NAMES = new Map<number, StatusName>(
-	Object.entries(codes)
-		.filter(([name]) => name !== "OK")
-		.map(([name, code]) => [code, name as StatusName]),
-);
-
-const TEXTS: Record<StatusName, string> = {
+const TEXTS = {
 	OUTSIDE_RAM: "the range is not in RAM",
 	BAD_SIZE: "the size must be a whole number of bytes from 1 to 2^31 - 1",
 	BAD_DIRECTION: "the direction must be BIDIRECTIONAL (0), TO_DEVICE (1) or FROM_DEVICE (2)",
@@ -28,7 +19,16 @@ const TEXTS: Record<StatusName, string> = {
 	OVERLAP: "it overlaps another region or pool, or comes before one",
 	POOL_PAGES: "the range belongs to a bounce pool",
 	BAD_CONTEXT: "there is no context of this version and build at that address",
-};
+} satisfies Record<Exclude<keyof typeof codes, "OK">, string>;
+
+/** Why a call was refused, as a name that programs may compare. */
+export type StatusName = keyof typeof TEXTS;
+
+const NAMES = new Map<number, StatusName>(
+	Object.entries(codes)
+		.filter(([name]) => name !== "OK")
+		.map(([name, code]) => [code, name as StatusName]),
+);
 
 /** Name of a status (a result below 0). */
 export function statusName(status: number): StatusName {

@@ -41,7 +41,7 @@ export interface EngineExports {
 	deviceSet(device: number, pool: number, flags: number, minAlignMask: number): number;
 	deviceSet64(device: number, field: number, low: number, high: number): number;
 	devicePtr(index: number): number;
-	deviceMaxMapping(device: number, required: number): number;
+	deviceMaxMapping(device: number, highest: number): number;
 	deviceResetCounters(device: number): number;
 	mapSingle(device: number, gpa: number, bytes: number, dir: number, cpu: number): number;
 	unmapSingle(device: number, dma: number, bytes: number, dir: number, attrs: number): number;

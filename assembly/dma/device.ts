@@ -1,6 +1,6 @@
 /** Device records: what a policy compiled to plain fields. */
 
-import { CTX_DEVICES, CTX_MAX_DEVICES, CTX_NDEVICES } from "../layout/context.ts";
+import { CTX_DEVICES, CTX_MAX_DEVICES, CTX_NDEVICES, MAX_GPA } from "../layout/context.ts";
 import {
 	COUNTER_SHARD_SHIFT,
 	COUNTER_SHARDS,
@@ -16,6 +16,7 @@ import {
 	DEVICE_POOL,
 	DEVICE_POOL_RECORD,
 	DEVICE_PRIVATE_BITS,
+	DEVICE_PRIVATE_CLEAR,
 	DEVICE_SEG_BOUNDARY,
 	DEVICE_SHARED_BITS,
 	DEVICE_SHARED_CLEAR,
@@ -67,7 +68,7 @@ export function deviceSet(index: i32, pool: i32, flags: u32, minAlignMask: u32):
 /**
  * Sets one of a device's 64-bit fields from two halves.
  * @param field DEVICE_DMA_MASK .. DEVICE_SHARED_CLEAR
- * @returns OK, BAD_DEVICE, or BAD_ARGUMENT: no such field, or a boundary that is not 2^k - 1
+ * @returns OK, BAD_DEVICE, or BAD_ARGUMENT: no such field, a boundary that is not 2^k - 1, or address bits from 2^52 up
  */
 export function deviceSet64(index: i32, field: u32, low: u32, high: u32): i32 {
 	const device = deviceAt(index);
@@ -79,6 +80,8 @@ export function deviceSet64(index: i32, field: u32, low: u32, high: u32): i32 {
 		// unset means none: Linux 6.12 include/linux/dma-mapping.h, dma_get_seg_boundary
 		if (value === 0) value = u64.MAX_VALUE;
 	}
+	const encodes = field === u32(DEVICE_PRIVATE_BITS) || field === u32(DEVICE_SHARED_BITS);
+	if (encodes && value >= u64(MAX_GPA)) return BAD_ARGUMENT;
 	store<u64>(device + field, value);
 	return OK;
 }
@@ -101,17 +104,33 @@ export function gpaOf(device: usize, dma: u64): u64 {
 	return dma & ~(load<u64>(device, DEVICE_PRIVATE_BITS) | load<u64>(device, DEVICE_SHARED_BITS));
 }
 
+/** The DMA address of a private gpa. */
+export function privateDma(device: usize, gpa: u64): u64 {
+	return (gpa & ~load<u64>(device, DEVICE_PRIVATE_CLEAR)) | load<u64>(device, DEVICE_PRIVATE_BITS);
+}
+
+/** The DMA address of a shared gpa. */
+export function sharedDma(device: usize, gpa: u64): u64 {
+	return (gpa & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
+}
+
+/** Whether the device reaches every address of as many bits as `dma` has (Linux: dma_direct_get_required_mask). */
+function reachesAll(device: usize, dma: u64): bool {
+	return dmaCapable(device, u64.MAX_VALUE >> clz(dma | 1), 1);
+}
+
 /**
  * Largest mapping that the device can be promised, dma_max_mapping_size: limited only where it may have to bounce.
  * Linux 6.12 kernel/dma/direct.c, dma_direct_max_mapping_size; kernel/dma/swiotlb.c, swiotlb_max_mapping_size.
- * @param required highest DMA address that all of RAM needs
+ * @param highest last gpa of RAM
  * @returns bytes; 2^31 - 1 stands for no limit; or BAD_DEVICE
  */
-export function deviceMaxMappingBytes(index: i32, required: u64): i32 {
+export function deviceMaxMappingBytes(index: i32, highest: u64): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	const forced = (load<u32>(device, DEVICE_FLAGS) & DEVICE_FORCE_BOUNCE) !== 0;
-	if (load<i32>(device, DEVICE_POOL) < 0 || (!forced && dmaCapable(device, required, 1))) return i32.MAX_VALUE;
+	const reaches = reachesAll(device, privateDma(device, highest)) && reachesAll(device, sharedDma(device, highest));
+	if (load<i32>(device, DEVICE_POOL) < 0 || (!forced && reaches)) return i32.MAX_VALUE;
 	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
 	const lost = (u64(alignMask) + (IO_TLB_SIZE - 1)) & ~u64(IO_TLB_SIZE - 1);
 	return lost >= IO_TLB_MAX_MAPPING ? 0 : i32(IO_TLB_MAX_MAPPING - u32(lost));

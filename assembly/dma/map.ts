@@ -12,10 +12,6 @@ import {
 	DEVICE_MIN_ALIGN_MASK,
 	DEVICE_NON_COHERENT,
 	DEVICE_POOL,
-	DEVICE_PRIVATE_BITS,
-	DEVICE_PRIVATE_CLEAR,
-	DEVICE_SHARED_BITS,
-	DEVICE_SHARED_CLEAR,
 	FROM_DEVICE,
 	TO_DEVICE,
 } from "../layout/device.ts";
@@ -45,7 +41,17 @@ import {
 } from "../swiotlb/bounce.ts";
 import { headMappedAs } from "../swiotlb/mapping.ts";
 import { giveSlots, takeSlots } from "../swiotlb/slots.ts";
-import { countBytes, countersOf, countMaps, deviceAt, dmaCapable, gpaOf, poolOf } from "./device.ts";
+import {
+	countBytes,
+	countersOf,
+	countMaps,
+	deviceAt,
+	dmaCapable,
+	gpaOf,
+	poolOf,
+	privateDma,
+	sharedDma,
+} from "./device.ts";
 
 /**
  * Maps [gpa, gpa + bytes) for a device. Linux 6.12 kernel/dma/direct.h, dma_direct_map_page.
@@ -65,10 +71,7 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, for
 	if (state < 0) return state;
 	const flags = load<u32>(device, DEVICE_FLAGS);
 	if (!forced && (flags & DEVICE_FORCE_BOUNCE) === 0) {
-		const dma =
-			state === RANGE_PRIVATE
-				? (gpa & ~load<u64>(device, DEVICE_PRIVATE_CLEAR)) | load<u64>(device, DEVICE_PRIVATE_BITS)
-				: (gpa & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
+		const dma = state === RANGE_PRIVATE ? privateDma(device, gpa) : sharedDma(device, gpa);
 		const capable = dmaCapable(device, dma, bytes);
 		if (capable && ((flags & DEVICE_NON_COHERENT) === 0 || !kmallocBounces(bytes, dir))) {
 			if (state === RANGE_MIXED) return MIXED_PAGES;
@@ -94,7 +97,7 @@ function bounce(device: usize, gpa: u64, bytes: u32, dir: i32, cpu: u32): i64 {
 	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, 1);
 	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
 	copyFromRam(slotPtr(pool, tlb), gpa, bytes);
-	const dma = (tlb & ~load<u64>(device, DEVICE_SHARED_CLEAR)) | load<u64>(device, DEVICE_SHARED_BITS);
+	const dma = sharedDma(device, tlb);
 	if (dmaCapable(device, dma, bytes)) return dma;
 	giveSlots(pool, slot, u32(tlb) & (IO_TLB_SIZE - 1));
 	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, -1);

@@ -55,18 +55,18 @@ export const PAGE_SIZE: u32 = 4096;
 export const MAX_GPA: f64 = 4503599627370496.0;
 
 /** Page states, one cold byte a page; the hot path reads the two bitmaps. */
-export const PAGE_SHARED: i32 = 0;
-export const PAGE_PRIVATE: i32 = 1;
+export const PAGE_SHARED = 0;
+export const PAGE_PRIVATE = 1;
 /** Decrypted, but not mapped for the host: a paravisor's bounce page. */
-export const PAGE_HIDDEN: i32 = 2;
-export const PAGE_IN_TRANSITION: i32 = 3;
+export const PAGE_HIDDEN = 2;
+export const PAGE_IN_TRANSITION = 3;
 /** State unknown after a failed conversion; never used again. */
-export const PAGE_LEAKED: i32 = 4;
+export const PAGE_LEAKED = 4;
 
 /** What a range check answers. */
-export const RANGE_SHARED: i32 = 0;
-export const RANGE_PRIVATE: i32 = 1;
-export const RANGE_MIXED: i32 = 2;
+export const RANGE_SHARED = 0;
+export const RANGE_PRIVATE = 1;
+export const RANGE_MIXED = 2;
 
 /** `bytes` rounded up to the block alignment. */
 export function alignBlock(bytes: u32): u32 {

@@ -41,12 +41,12 @@ export const DEVICE_FORCE_BOUNCE: u32 = 1;
 export const DEVICE_NON_COHERENT: u32 = 2;
 
 /** Directions, as Linux numbers them (include/linux/dma-direction.h). */
-export const BIDIRECTIONAL: i32 = 0;
-export const TO_DEVICE: i32 = 1;
-export const FROM_DEVICE: i32 = 2;
+export const BIDIRECTIONAL = 0;
+export const TO_DEVICE = 1;
+export const FROM_DEVICE = 2;
 
 /** Attributes, as Linux numbers them (include/linux/dma-mapping.h). */
-export const DMA_ATTR_SKIP_CPU_SYNC: u32 = 32;
+export const DMA_ATTR_SKIP_CPU_SYNC = 32;
 
 /** One scatter-gather entry: f64 gpa, f64 dma (written by map), u32 bytes. */
 export const SG_GPA: usize = 0;

@@ -53,8 +53,7 @@ export const SEGMENT_FREE: usize = 0;
 export const SEGMENT_FREE_HIGH: usize = 8;
 export const SEGMENT_SHIFT: u32 = 4;
 
-/** A mapping's record, at the slot of its tlb address. */
-/** u64: orig_addr in the low 52 bits, the owner's device number above. */
+/** A mapping's record, at the slot of its tlb address. u64: orig_addr in the low 52 bits, the owner's device number above. */
 export const RECORD_ORIG: usize = 0;
 export const OWNER_SHIFT: u64 = 52;
 export const MAX_OWNERS: u32 = 4096;

@@ -95,12 +95,18 @@ function pagesTouched(gpa: u64, bytes: u64): u32 {
 
 /** What the pages of a range hold in one bitmap. The caller knows that the range is RAM. */
 function rangeHolds(which: usize, gpa: u64, bytes: u64): i32 {
-	const region = regionOf(gpa);
-	const here = regionRemaining(region, gpa);
-	if (here >= bytes) return bitsHold(bitmap(which), regionPage(region, gpa), pagesTouched(gpa, bytes));
-	const first = bitsHold(bitmap(which), regionPage(region, gpa), pagesTouched(gpa, here));
-	if (first === RANGE_MIXED) return RANGE_MIXED;
-	return rangeHolds(which, gpa + here, bytes - here) === first ? first : RANGE_MIXED;
+	const bits = bitmap(which);
+	let holds = -1;
+	while (true) {
+		const region = regionOf(gpa);
+		const here = min<u64>(regionRemaining(region, gpa), bytes);
+		const part = bitsHold(bits, regionPage(region, gpa), pagesTouched(gpa, here));
+		if (part === RANGE_MIXED || (holds !== -1 && part !== holds)) return RANGE_MIXED;
+		if (here === bytes) return part;
+		holds = part;
+		gpa += here;
+		bytes -= here;
+	}
 }
 
 /**

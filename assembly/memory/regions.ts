@@ -47,10 +47,6 @@ export function regionAdd(gpa: u64, bytes: u64, ptr: usize): i32 {
 		const last = regionAt(n - 1);
 		const end = load<u64>(last, REGION_GPA) + load<u64>(last, REGION_LENGTH);
 		if (gpa < end) return OVERLAP;
-		if (gpa === end && load<u32>(last, REGION_DELTA) + u32(load<u64>(last, REGION_LENGTH)) === u32(delta)) {
-			store<u64>(last, load<u64>(last, REGION_LENGTH) + bytes, REGION_LENGTH);
-			return OK;
-		}
 	}
 	if (n === load<u32>(context(), CTX_MAX_REGIONS)) return CONTEXT_FULL;
 	const region = regionAt(n);

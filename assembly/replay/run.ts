@@ -31,7 +31,7 @@ import {
 import { OK } from "../layout/status.ts";
 import { ramRead, ramWrite } from "../memory/access.ts";
 import { addressOf } from "../memory/address.ts";
-import { rangePtr } from "../memory/regions.ts";
+import { NO_PTR, rangePtr } from "../memory/regions.ts";
 import { countWrong, fillPattern } from "./pattern.ts";
 
 /**
@@ -163,7 +163,10 @@ function prepareEntries(request: usize, first: usize, number: u32, completing: b
 		const sends = load<i32>(entry, ENTRY_DIR) !== FROM_DEVICE;
 		const seed = seedOf(number, i);
 		if (completing) fillPattern(deviceStore + load<u32>(entry, ENTRY_STORE), bytes, sends ? ~seed : seed);
-		else fillPattern(rangePtr(addressOf(load<f64>(entry, SG_GPA)), bytes), bytes, sends ? seed : ~seed);
+		else {
+			const ptr = rangePtr(addressOf(load<f64>(entry, SG_GPA)), bytes);
+			if (ptr !== NO_PTR) fillPattern(ptr, bytes, sends ? seed : ~seed);
+		}
 	}
 }
 
@@ -177,7 +180,7 @@ function checkEntries(request: usize, first: usize, number: u32, deviceStore: us
 			load<i32>(entry, ENTRY_DIR) === FROM_DEVICE
 				? rangePtr(addressOf(load<f64>(entry, SG_GPA)), bytes)
 				: deviceStore + load<u32>(entry, ENTRY_STORE);
-		wrong += countWrong(received, bytes, seedOf(number, i));
+		wrong += received === NO_PTR ? bytes : countWrong(received, bytes, seedOf(number, i));
 	}
 	return wrong;
 }

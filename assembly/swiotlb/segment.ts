@@ -92,6 +92,16 @@ export function isFree(segment: usize, from: u32, n: u32): bool {
 	);
 }
 
+/** Whether n slots from `from` on are used. from + n: at most 128 */
+export function isUsed(segment: usize, from: u32, n: u32): bool {
+	if (inOneWord(from, n)) return (load<u64>(wordAt(segment, from), SEGMENT_FREE) & wordRun(from, n)) === 0;
+	return (
+		((load<u64>(segment, SEGMENT_FREE) & runLow(from)) |
+			(load<u64>(segment, SEGMENT_FREE_HIGH) & runHigh(from + n))) ===
+		0
+	);
+}
+
 /** Marks n slots from `from` on used. They are free. */
 export function markUsed(segment: usize, from: u32, n: u32): void {
 	if (inOneWord(from, n)) {

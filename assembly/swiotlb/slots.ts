@@ -27,7 +27,10 @@ import { listClaim, listRelease, listSearchArea } from "../reference/list.ts";
 import { lockArea, unlockArea } from "./lock.ts";
 import { mappedWord, recordAt, segmentOf } from "./mapping.ts";
 import { NONE, probeArea, searchArea } from "./search.ts";
-import { markFree, markUsed } from "./segment.ts";
+import { isFree, isUsed, markFree, markUsed } from "./segment.ts";
+
+/** The debug build: elsewhere an assertion would still be evaluated. */
+const DEBUG: bool = !ASC_NO_ASSERT;
 
 /** ptr of an area. index: below the pool's area count */
 export function areaAt(pool: usize, index: u32): usize {
@@ -93,6 +96,7 @@ export function takeSlots(
 	const head = slot + pad;
 	if (COCO_REFERENCE) listClaim(pool, slot, n, pad, orig, u32(allocBytes), offset & (IO_TLB_SIZE - 1));
 	else {
+		if (DEBUG) assert(head - slot < n && isFree(segmentOf(pool, slot), slot & 127, n)); // no slot has two owners
 		// the summary keeps its upper bound: only a search that fails lowers it
 		markUsed(segmentOf(pool, slot), slot & 127, n);
 		const record = recordAt(pool, head);
@@ -122,6 +126,7 @@ export function giveSlots(pool: usize, head: u32, offset: u32): i32 {
 	let n: u32;
 	if (COCO_REFERENCE) n = listRelease(pool, head, offset);
 	else n = release(pool, head);
+	if (DEBUG) assert(n <= load<u32>(area, AREA_USED)); // what is given back was taken
 	store<u32>(area, load<u32>(area, AREA_USED) - n, AREA_USED);
 	unlockArea(area);
 	return n === 0 ? NOT_MAPPED : OK;
@@ -135,6 +140,7 @@ function release(pool: usize, head: u32): u32 {
 	const allocated = load<u32>(record, RECORD_ALLOCATED);
 	const n = ((allocated & ALLOCATED_BYTES_MASK) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
 	const slot = head - (allocated >> ALLOCATED_PAD_SHIFT);
+	if (DEBUG) assert(head - slot < n && isUsed(segmentOf(pool, slot), slot & 127, n)); // no slot was free already
 	markFree(segmentOf(pool, slot), slot & 127, n, pool + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
 	return n;
 }

@@ -1,5 +1,4 @@
 import * as layout from "../../assembly/layout/device.ts";
-import { BAD_SIZE } from "../../assembly/layout/status.ts";
 import { DmaError, hex, orThrow } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
@@ -17,11 +16,11 @@ export interface DeviceOptions {
 	readonly minAlignMask?: number;
 	/** Whether DMA is cache-coherent. Default true. If not, small FROM_DEVICE and BIDIRECTIONAL buffers bounce, as on arm64. */
 	readonly coherent?: boolean;
-	/** Bounce every mapping: an untrusted device of a confidential guest. Default false. */
+	/** Bounce every mapping: an untrusted device of a confidential guest. Default: whether the engine has swiotlb "force". */
 	readonly forceBounce?: boolean;
 	/** The pool that serves it. Default: the engine's first pool, if it has one; null: none. */
 	readonly pool?: Pool | null;
-	/** Bits ORed into, and cleared from, a private page's address to make its DMA address. Default 0n. */
+	/** Bits (below 2^52) ORed into, and cleared from, a private page's address to make its DMA address. Default 0n. */
 	readonly privateBits?: bigint;
 	readonly privateClear?: bigint;
 	/** The same for shared pages and bounce slots. Default 0n. */
@@ -47,6 +46,7 @@ export interface Segment {
 }
 
 const MAX_U64 = 2n ** 64n - 1n;
+const MAX_ADDRESS = 2n ** 52n - 1n;
 
 const FIELDS = [
 	["dmaMask", layout.DEVICE_DMA_MASK],
@@ -71,6 +71,8 @@ export function addDevice(instance: Instance, options: DeviceOptions, pool: Pool
 	for (const [name] of FIELDS) {
 		const value = options[name] ?? 0n;
 		if (value < 0n || value > MAX_U64) throw new RangeError(`device: ${name} must be from 0 to 2^64 - 1, not ${value}`);
+		if (name.endsWith("Bits") && value > MAX_ADDRESS)
+			throw new RangeError(`device: ${name} must be below 2^52, as all addresses, not 0x${value.toString(16)}`);
 	}
 	const boundary = options.segBoundaryMask ?? 0n;
 	if ((boundary & (boundary + 1n)) !== 0n) {
@@ -89,11 +91,11 @@ export function addDevice(instance: Instance, options: DeviceOptions, pool: Pool
 }
 
 /**
- * A size as the engine takes it: what is no whole number of 31 bits becomes -1, which it refuses with BAD_SIZE. Done on
- * the argument, since V8 boxes a call's f64 result as soon as another value may stand in its place.
+ * A size or direction as the engine takes it: what is no i32 becomes -1, which it refuses with BAD_SIZE or BAD_DIRECTION.
+ * Done on the argument, since V8 boxes a call's f64 result as soon as another value may stand in its place.
  */
-function wholeBytes(bytes: number): number {
-	return bytes === (bytes | 0) ? bytes : -1;
+function whole(value: number): number {
+	return value === (value | 0) ? value : -1;
 }
 
 /** A device and the DMA API that its driver calls. The try forms never throw: a result below 0 is a status. */
@@ -128,14 +130,14 @@ export class Device {
 	 * @throws DmaError with the status that tryMap answers
 	 */
 	map(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0): DmaAddr {
-		const dma = Number.isInteger(gpa) ? this.tryMap(gpa, bytes, dir, cpu) : this.tryMap(-1, bytes, dir, cpu);
+		const dma = this.tryMap(gpa, bytes, dir, cpu);
 		if (dma < 0) throw this.#refused("map", gpa, bytes, dir, dma);
 		return dma as DmaAddr;
 	}
 
 	/** As map, but never throws and does not allocate: a result below 0 is a status (statusName tells which). */
 	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0): DmaAddr | number {
-		return this.#exports.mapSingle(this.index, gpa, wholeBytes(bytes), dir, cpu);
+		return this.#exports.mapSingle(this.index, gpa, whole(bytes), whole(dir), cpu);
 	}
 
 	/**
@@ -149,19 +151,19 @@ export class Device {
 
 	/** As unmap, but never throws. @returns bytes copied back, or a status */
 	tryUnmap(dma: DmaAddr | number, bytes: number, dir: Direction, attrs = 0): number {
-		return this.#exports.unmapSingle(this.index, dma, wholeBytes(bytes), dir, attrs);
+		return this.#exports.unmapSingle(this.index, dma, whole(bytes), whole(dir), attrs);
 	}
 
 	/** Gives (part of) a mapping to the device: what the CPU wrote becomes visible to it. @returns bytes copied @throws DmaError */
 	syncForDevice(dma: DmaAddr | number, bytes: number, dir: Direction): number {
-		const done = bytes === (bytes | 0) ? this.#exports.syncForDevice(this.index, dma, bytes, dir) : BAD_SIZE;
+		const done = this.#exports.syncForDevice(this.index, dma, whole(bytes), whole(dir));
 		if (done < 0) throw this.#refused("syncForDevice", dma, bytes, dir, done);
 		return done;
 	}
 
 	/** Gives (part of) a mapping to the CPU: what the device wrote becomes visible to it. @returns bytes copied @throws DmaError */
 	syncForCpu(dma: DmaAddr | number, bytes: number, dir: Direction): number {
-		const done = bytes === (bytes | 0) ? this.#exports.syncForCpu(this.index, dma, bytes, dir) : BAD_SIZE;
+		const done = this.#exports.syncForCpu(this.index, dma, whole(bytes), whole(dir));
 		if (done < 0) throw this.#refused("syncForCpu", dma, bytes, dir, done);
 		return done;
 	}
@@ -183,9 +185,9 @@ export class Device {
 		this.#fillList(segments.length, (entry, i) => {
 			const { gpa, bytes } = segments[i] as Segment;
 			data.setFloat64(entry + layout.SG_GPA, gpa, true);
-			data.setInt32(entry + layout.SG_LENGTH, bytes === (bytes | 0) ? bytes : -1, true);
+			data.setInt32(entry + layout.SG_LENGTH, whole(bytes), true);
 		});
-		const status = this.#exports.dmaMapSg(this.index, this.#list, segments.length, dir, cpu);
+		const status = this.#exports.dmaMapSg(this.index, this.#list, segments.length, whole(dir), cpu);
 		if (status < 0) {
 			const call = `mapSg(${segments.length} segments, ${directionName(dir)}) on device ${this.index}`;
 			throw new DmaError(call, status, this.pool?.describe() ?? "");
@@ -199,9 +201,9 @@ export class Device {
 		this.#fillList(segments.length, (entry, i) => {
 			const { dma, bytes } = segments[i] as { dma: number; bytes: number };
 			data.setFloat64(entry + layout.SG_DMA, dma, true);
-			data.setInt32(entry + layout.SG_LENGTH, bytes === (bytes | 0) ? bytes : -1, true);
+			data.setInt32(entry + layout.SG_LENGTH, whole(bytes), true);
 		});
-		const status = this.#exports.dmaUnmapSg(this.index, this.#list, segments.length, dir, attrs);
+		const status = this.#exports.dmaUnmapSg(this.index, this.#list, segments.length, whole(dir), attrs);
 		if (status < 0)
 			throw new DmaError(`unmapSg(${segments.length} segments, ${directionName(dir)}) on device ${this.index}`, status);
 	}
@@ -216,7 +218,7 @@ export class Device {
 	}
 
 	get counters(): DeviceCounters {
-		const ptr = this.#exports.devicePtr(this.index) + layout.DEVICE_COUNTERS;
+		const ptr = (this.#exports.devicePtr(this.index) >>> 0) + layout.DEVICE_COUNTERS;
 		const counters = { directMaps: 0, bouncedMaps: 0, beyondMask: 0, bytesIn: 0, bytesBack: 0 };
 		for (let shard = 0; shard < layout.COUNTER_SHARDS; shard++) {
 			const at = ptr + (shard << layout.COUNTER_SHARD_SHIFT);

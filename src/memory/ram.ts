@@ -1,6 +1,6 @@
 /** Guest RAM as its CPU sees it: checked access and page states. */
 import * as layout from "../../assembly/layout/context.ts";
-import { BAD_ARGUMENT } from "../../assembly/layout/status.ts";
+import { BAD_ARGUMENT, BAD_SIZE } from "../../assembly/layout/status.ts";
 import { hex, orThrow } from "../status.ts";
 import type { Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
@@ -50,9 +50,9 @@ export class Ram {
 		return this.regions.reduce((sum, region) => sum + region.bytes, 0);
 	}
 
-	#check(call: string, gpa: number, bytes: number): void {
-		const status = Number.isInteger(bytes) ? this.#instance.exports.ramRangeState(gpa, bytes | 0) : BAD_ARGUMENT;
-		orThrow(bytes === (bytes | 0) ? status : BAD_ARGUMENT, () => `${call}(gpa ${hex(gpa)}, ${bytes} bytes)`);
+	#check(call: string, gpa: number, bytes: number): RangeState {
+		const status = bytes === (bytes | 0) ? this.#instance.exports.ramRangeState(gpa, bytes) : BAD_SIZE;
+		return orThrow(status, () => `${call}(gpa ${hex(gpa)}, ${bytes} bytes)`) as RangeState;
 	}
 
 	/** A copy of [gpa, gpa + bytes). Allocates. @throws DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE */
@@ -85,7 +85,7 @@ export class Ram {
 
 	/**
 	 * A view of a range that lies in one stretch, without the page checks of read and write. It ends when the memory grows.
-	 * @throws DmaError OUTSIDE_RAM
+	 * @throws DmaError OUTSIDE_RAM, BAD_SIZE
 	 */
 	view(gpa: Gpa | number, bytes: number): Uint8Array {
 		const ptr = orThrow(this.#instance.exports.ramPtr(gpa, bytes), () => `view(gpa ${hex(gpa)}, ${bytes} bytes)`);
@@ -94,8 +94,7 @@ export class Ram {
 
 	/** Whether a range is private, shared or mixed. @throws DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE */
 	rangeState(gpa: Gpa | number, bytes: number): RangeState {
-		const state = this.#instance.exports.ramRangeState(gpa, bytes);
-		return orThrow(state, () => `rangeState(gpa ${hex(gpa)}, ${bytes} bytes)`) as RangeState;
+		return this.#check("rangeState", gpa, bytes);
 	}
 
 	/** State of the page that holds `gpa`. @throws DmaError OUTSIDE_RAM */
@@ -106,13 +105,13 @@ export class Ram {
 	/**
 	 * Gives every page of a range a state; a leaked page stays leaked. Contents stay as they are.
 	 * @param gpa multiple of 4096; bytes: multiple of 4096
-	 * @throws DmaError BAD_ARGUMENT, OUTSIDE_RAM, BLOCKED_PAGES (a leaked page), POOL_PAGES; then nothing has changed
+	 * @throws DmaError BAD_ARGUMENT, BAD_SIZE, OUTSIDE_RAM, BLOCKED_PAGES (a leaked page), POOL_PAGES; then nothing has changed
 	 */
 	convert(gpa: Gpa | number, bytes: number, state: PageState): void {
-		orThrow(
-			this.#instance.exports.ramConvert(gpa, bytes, state),
-			() => `convert(gpa ${hex(gpa)}, ${bytes} bytes, ${state})`,
-		);
+		let done = BAD_ARGUMENT;
+		if (bytes !== (bytes | 0)) done = BAD_SIZE;
+		else if (state === (state | 0)) done = this.#instance.exports.ramConvert(gpa, bytes, state);
+		orThrow(done, () => `convert(gpa ${hex(gpa)}, ${bytes} bytes, ${state})`);
 	}
 
 	/** Pages in a state. */

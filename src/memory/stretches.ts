@@ -13,7 +13,7 @@ interface Stretch {
 }
 
 /**
- * The stretches of a guest's RAM, in ascending order.
+ * The stretches of a guest's RAM, in ascending order; those that adjoin, in memory too, are one.
  * @throws RangeError for a size or stretch that is empty or no multiple of 4096, or stretches that overlap
  */
 export function ramStretches(ram: number | string | readonly Stretch[]): readonly Stretch[] {
@@ -29,7 +29,7 @@ export function ramStretches(ram: number | string | readonly Stretch[]): readonl
 			}
 		}
 		if (sorted.length === 0) throw new RangeError("ram: at least one stretch is needed");
-		return sorted;
+		return joined(sorted);
 	}
 	const bytes = parseBytes(ram);
 	if (bytes === 0 || bytes % PAGE_SIZE !== 0) throw new RangeError(`ram: ${ram} is no multiple of 4096 bytes above 0`);
@@ -38,6 +38,21 @@ export function ramStretches(ram: number | string | readonly Stretch[]): readonl
 		{ gpa: 0, bytes: LOW_RAM_BYTES },
 		{ gpa: FOUR_GIB, bytes: bytes - LOW_RAM_BYTES },
 	];
+}
+
+/** Joins stretches that adjoin in the guest, and in memory if they have a ptr. */
+function joined(sorted: readonly Stretch[]): Stretch[] {
+	const out: Stretch[] = [];
+	for (const stretch of sorted) {
+		const last = out.at(-1);
+		const adjoins =
+			last !== undefined &&
+			last.gpa + last.bytes === stretch.gpa &&
+			(last.ptr === undefined ? stretch.ptr === undefined : last.ptr + last.bytes === stretch.ptr);
+		if (adjoins) out[out.length - 1] = { ...last, bytes: last.bytes + stretch.bytes };
+		else out.push(stretch);
+	}
+	return out;
 }
 
 /**

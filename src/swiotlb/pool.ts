@@ -43,7 +43,7 @@ export class Pool {
 	}
 
 	get #ptr(): number {
-		return this.#instance.exports.poolPtr(this.index);
+		return this.#instance.exports.poolPtr(this.index) >>> 0;
 	}
 
 	#field(offset: number): number {

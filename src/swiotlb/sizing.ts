@@ -72,8 +72,16 @@ export interface SizingOptions extends SwiotlbOption {
 /**
  * The pool that Linux would make. Slabs are rounded up to 128, then to a power of two and to at least 128 an area;
  * areas to a power of two and down to slabs / 128.
+ * @throws RangeError that names the option
  */
 export function poolSize(options: SizingOptions = {}): PoolSize {
+	for (const name of ["slabs", "areas", "ramBytes", "cpus"] as const) {
+		const value = options[name];
+		const max = name === "ramBytes" ? Number.MAX_SAFE_INTEGER : 2 ** 20;
+		if (value !== undefined && !(Number.isInteger(value) && value >= 0 && value <= max)) {
+			throw new RangeError(`${name} must be a whole number from 0 to ${max}, not ${value}`);
+		}
+	}
 	let slabs = options.slabs === undefined ? DEFAULT_SLABS : roundUp(options.slabs, IO_TLB_SEGSIZE);
 	if (options.coco && options.ramBytes !== undefined && slabs === DEFAULT_SLABS) {
 		const share = Math.floor((options.ramBytes * COCO_PERCENT) / 100);

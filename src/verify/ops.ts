@@ -52,7 +52,7 @@ function readHeader(path: string, lines: readonly string[]): { header: Header; f
 		slabs: key("nslabs").decimal(1, "nslabs", 128, 2 ** 20),
 		areas: key("nareas").decimal(1, "nareas", 1, 8192),
 		dmaMask: key("dma_mask").hex64(1, "dma_mask"),
-		minAlignMask: Number(key("min_align_mask").hex64(1, "min_align_mask") & 0xffffffffn),
+		minAlignMask: key("min_align_mask").hex32(1, "min_align_mask"),
 		segBoundaryMask: key("seg_boundary_mask").hex64(1, "seg_boundary_mask"),
 	};
 	if (header.ramBytes === 0 || header.ramBytes > MAX_RAM_BYTES || header.ramBytes % 4096 !== 0) {
@@ -64,6 +64,8 @@ function readHeader(path: string, lines: readonly string[]): { header: Header; f
 		throw key("nareas").error("nareas", "a power of two up to nslabs / 128");
 	if (header.poolStart % 4096 !== 0) throw key("pool_start").error("pool_start", "a page-aligned address");
 	if (header.poolStart < header.ramBytes) throw key("pool_start").error("pool_start", "an address behind ram_size");
+	if (header.poolStart + header.slabs * 2048 > 2 ** 52)
+		throw key("pool_start").error("pool_start", "a pool that ends below 2^52");
 	const boundary = header.segBoundaryMask;
 	if ((boundary & (boundary + 1n)) !== 0n)
 		throw key("seg_boundary_mask").error("seg_boundary_mask", "a mask of the form 2^k - 1");
@@ -126,7 +128,7 @@ class OpsReplay {
 		const cpu = f.decimal(2, "cpu", 0, 65535);
 		const orig = f.address(3, "orig");
 		const bytes = f.decimal(4, "size", 1, 2 ** 31 - 1);
-		const allocAlignMask = Number(f.hex64(5, "aam") & 0xffffffffn);
+		const allocAlignMask = f.hex32(5, "aam");
 		const dir = f.decimal(6, "dir", 0, 2);
 		const expected = f.text(7, "tlb") === "-1" ? -1 : f.address(7, "tlb");
 		if (orig + bytes > this.#header.ramBytes) throw f.error("orig", "a range inside ram_size");

@@ -42,10 +42,10 @@ function readHeader(path: string, line: string): Header {
 	const poolStart = Number(headerValue(path, line, "pool_start", "0x[0-9a-f]+"));
 	const slabs = Number(headerValue(path, line, "nslabs", "\\d+"));
 	const areas = Number(headerValue(path, line, "nareas", "\\d+"));
-	if (poolStart % 4096 !== 0 || poolStart >= 2 ** 52)
-		throw new InputError(`${path}:1: pool_start: expected a page-aligned address below 2^52`);
 	if (!(slabs > 0 && slabs <= 2 ** 20 && slabs % 128 === 0))
 		throw new InputError(`${path}:1: nslabs: expected a multiple of 128 up to 1048576`);
+	if (poolStart % 4096 !== 0 || poolStart + slabs * 2048 > 2 ** 52)
+		throw new InputError(`${path}:1: pool_start: expected a page-aligned address of a pool that ends below 2^52`);
 	if (!Number.isInteger(Math.log2(areas)) || areas > slabs / 128)
 		throw new InputError(`${path}:1: nareas: expected a power of two up to nslabs / 128`);
 	const devices = new Map<string, { minAlignMask: number; segBoundaryMask: bigint }>();
@@ -119,7 +119,7 @@ class RecordedReplay {
 	#map(f: Fields, seq: number, cpu: number, device: Device): void {
 		const orig = f.address(4, "orig_addr");
 		const bytes = f.decimal(5, "size", 1, 2 ** 31 - 1);
-		const allocAlignMask = Number(f.hex64(6, "alloc_align_mask") & 0xffffffffn);
+		const allocAlignMask = f.hex32(6, "alloc_align_mask");
 		const dir = f.decimal(7, "dir", 0, 2);
 		const full = f.hex64(9, "tlb_addr") === MAX_U64;
 		const expected = full ? -1 : f.address(9, "tlb_addr");
@@ -179,7 +179,10 @@ function stretchesOf(path: string, lines: readonly string[], header: Header): { 
 	for (const [i, line] of lines.entries()) {
 		if (!line.startsWith("map ")) continue;
 		const f = new Fields(path, i + 1, line);
-		touched.add(f.address(4, "orig_addr"), f.decimal(5, "size", 1, 2 ** 31 - 1));
+		const orig = f.address(4, "orig_addr");
+		const bytes = f.decimal(5, "size", 1, 2 ** 31 - 1);
+		if (orig + bytes > 2 ** 52) throw f.error("orig_addr", "a range below 2^52", f.text(4, "orig_addr"));
+		touched.add(orig, bytes);
 	}
 	return touched.stretches(path);
 }
@@ -209,6 +212,8 @@ export async function verifyRecorded(path: string, text: string, build: Build = 
 			else if (text.startsWith("#")) readFooter(footer, text);
 			else if (text.trim() !== "") replay.run(new Fields(path, line, text));
 		}
+		if (footer.used === undefined && footer.areas.length === 0)
+			throw new InputError(`${path}: expected the last lines "# end: ..." and "# end_state: ...": the file ends early`);
 		end = replay.end(lines.length, footer);
 	} catch (error) {
 		return { ...common, ...divergedAt(path, line, error) };

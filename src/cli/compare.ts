@@ -1,0 +1,120 @@
+import { resolve } from "node:path";
+import { parseBytes } from "../bytes.ts";
+import { compareTraces } from "../compare/compare.ts";
+import { type CompareOptions, DEFAULTS, MODES, type Mode } from "../compare/options.ts";
+import { compareHtml } from "../report/compare-html.ts";
+import { byTrace } from "../report/compare-rows.ts";
+import { compareText } from "../report/compare-text.ts";
+import { describeEnvironment, environment } from "../report/environment.ts";
+import { PRESETS, presetNamed } from "../workload/presets.ts";
+import {
+	checkWritable,
+	mayColor,
+	parseOptions,
+	progress,
+	UsageError,
+	wholeNumber,
+	writeJson,
+	writeOutput,
+} from "./usage.ts";
+
+export const COMPARE_HELP = `Usage: coco-dma compare TRACE... [options]
+
+Replays block traces (ftrace text with block_rq_issue and block_rq_complete, plain or gzip) through Linux 6.12's DMA
+rules, and shows what bouncing costs against direct DMA.
+
+Options:
+  --device NAME      ${PRESETS.map((preset) => preset.name).join(", ")} (default ${DEFAULTS.device})
+  --mode LIST        modes to run: direct, bounce (default both)
+  --ram SIZE         RAM of the guest (default 1G); above 3G the rest lies above 4 GiB
+  --pool SIZE        bounce pool, rounded as Linux does (default: 6 % of RAM, 64M to 1G, as in a confidential guest)
+  --areas N          areas of the pool (default: CPUs in the trace); rounded up to a power of two
+  --contiguity N     mean run of physically adjacent pages in a buffer (default ${DEFAULTS.contiguity})
+  --seed N           of the page allocator (default ${DEFAULTS.seed})
+  --repeat N         timed passes; medians are shown (default ${DEFAULTS.repeat})
+  --json FILE|-      write all figures as JSON; "-": JSON alone on standard output
+  --html FILE        write a self-contained HTML report
+  --help
+
+The model:
+  A request lives from its issue to its completion, keyed by device and sector. An issue on a live key completes the old
+  one; what is live at the end is completed there. Flushes and zero-length requests map no data.
+  Its buffer is pages from a seeded allocator over a quarter of RAM (at most 256M), in runs of physically adjacent pages.
+  Each run is a segment; segments and requests are split at the device's limits and at dma_max_mapping_size, and a
+  request's segments are mapped as one scatter-gather list: a write TO_DEVICE, a read FROM_DEVICE. The CPU of the trace
+  chooses the pool's area. virtio-blk maps a 16 B header and a 1 B status with each request; nvme and ahci map only data.
+  direct: a trusted device on private pages. bounce: an untrusted one, all of whose mappings go through the shared pool.
+  In both the device really moves the bytes between the mapped memory and its own store (64 MiB), timed apart.
+  A refused request moves no data and is counted by reason.
+`;
+
+function parseModes(text: string | undefined): Mode[] {
+	if (text === undefined) return [...MODES];
+	const modes = text.split(",").map((name) => {
+		const mode = MODES.find((candidate) => candidate === name);
+		if (mode === undefined) throw new UsageError(`--mode: expected ${MODES.join(" or ")}, not "${name}"`);
+		return mode;
+	});
+	return [...new Set(modes)];
+}
+
+function parseSize(name: string, text: string | undefined): number | undefined {
+	if (text === undefined) return undefined;
+	try {
+		return parseBytes(text);
+	} catch (error) {
+		throw new UsageError(`--${name}: ${(error as Error).message}`);
+	}
+}
+
+/** Runs `coco-dma compare`. @returns the exit code */
+export async function compareCommand(args: readonly string[]): Promise<number> {
+	const { values, positionals: traces } = parseOptions(args, {
+		device: { type: "string" },
+		mode: { type: "string" },
+		ram: { type: "string" },
+		pool: { type: "string" },
+		areas: { type: "string" },
+		contiguity: { type: "string" },
+		seed: { type: "string" },
+		repeat: { type: "string" },
+		json: { type: "string" },
+		html: { type: "string" },
+		help: { type: "boolean" },
+	});
+	if (values.help) {
+		process.stdout.write(COMPARE_HELP);
+		return 0;
+	}
+	if (traces.length === 0) throw new UsageError("expected at least one TRACE file");
+	const modes = parseModes(values.mode);
+	const poolBytes = parseSize("pool", values.pool);
+	const areas = wholeNumber("areas", values.areas);
+	const contiguity = values.contiguity === undefined ? DEFAULTS.contiguity : Number(values.contiguity);
+	const options: CompareOptions = {
+		device: presetNamed(values.device ?? DEFAULTS.device).name,
+		ramBytes: parseSize("ram", values.ram) ?? DEFAULTS.ramBytes,
+		seed: wholeNumber("seed", values.seed) ?? DEFAULTS.seed,
+		contiguity,
+		repeat: wholeNumber("repeat", values.repeat) ?? DEFAULTS.repeat,
+		...(poolBytes === undefined ? {} : { poolBytes }),
+		...(areas === undefined ? {} : { areas }),
+	};
+	checkWritable(values.json);
+	checkWritable(values.html);
+
+	const env = environment();
+	const results = await compareTraces(traces, modes, options, progress);
+	progress("");
+	const reports = byTrace(results);
+	const data = { command: "compare", environment: env, options: { modes, ...options }, results };
+	if (values.json !== undefined) writeJson(values.json, data);
+	if (values.html !== undefined) writeOutput(values.html, compareHtml(reports, env, { modes, ...options }));
+	if (values.json !== "-") {
+		for (const report of reports) process.stdout.write(`${compareText(report, options.device, mayColor())}\n\n`);
+		process.stdout.write(`${describeEnvironment(env)}, engine ${results[0]?.engineHash}\n`);
+		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
+		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
+	}
+	return 0;
+}

@@ -1,0 +1,65 @@
+import { InputError } from "../input.ts";
+import { environment } from "../report/environment.ts";
+import { DmaError } from "../status.ts";
+import type { VerifyResult } from "../verify/result.ts";
+import { verifyFile } from "../verify/verify.ts";
+import { loadModule } from "../wasm.ts";
+import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
+
+export const VERIFY_HELP = `Usage: coco-dma verify FILE... [options]
+
+Replays recordings of real kernel code, plain or gzip, and stops each at the first answer that differs. Formats:
+swiotlb-recorded (a running kernel) and swiotlb-ops (the allocator, op by op); see docs/recordings.md.
+Exit code: 0 when all are identical, 1 when one differs, 2 when one cannot be read.
+
+Options:
+  --reference        replay on the kernel's list algorithm instead of the engine's bitmaps
+  --json FILE|-      write the results as JSON; "-": JSON alone on standard output
+  --help
+`;
+
+/** Runs `coco-dma verify`. @returns the exit code */
+export async function verifyCommand(args: readonly string[]): Promise<number> {
+	const { values, positionals: files } = parseOptions(args, {
+		reference: { type: "boolean" },
+		json: { type: "string" },
+		help: { type: "boolean" },
+	});
+	if (values.help) {
+		process.stdout.write(VERIFY_HELP);
+		return 0;
+	}
+	if (files.length === 0) throw new UsageError("expected at least one FILE");
+	checkWritable(values.json);
+	const build = values.reference ? "reference" : "engine";
+	const results: VerifyResult[] = [];
+	const errors: { file: string; error: string }[] = [];
+	for (const file of files) {
+		progress(file);
+		try {
+			const result = await verifyFile(file, build);
+			results.push(result);
+			progress("");
+			if (values.json !== "-") process.stdout.write(`${result.summary}\n`);
+		} catch (error) {
+			if (!(error instanceof InputError || error instanceof RangeError || error instanceof DmaError)) throw error;
+			progress("");
+			errors.push({ file, error: error.message });
+			process.stderr.write(`coco-dma verify: ${error.message}\n`);
+		}
+	}
+	const identical = errors.length === 0 && results.every((result) => result.identical);
+	if (values.json !== undefined) {
+		const engine = await loadModule(build);
+		writeJson(values.json, {
+			command: "verify",
+			environment: environment(),
+			options: { build },
+			engineHash: engine.hash,
+			identical,
+			results,
+			errors,
+		});
+	}
+	return errors.length > 0 ? 2 : identical ? 0 : 1;
+}

@@ -1,0 +1,69 @@
+/** Device presets: what Linux 6.12's drivers tell the DMA and block layers. */
+import type { DeviceOptions } from "../dma/device.ts";
+
+export interface DevicePreset {
+	readonly name: string;
+	/** Where the numbers come from. */
+	readonly source: string;
+	readonly dma: Pick<DeviceOptions, "dmaMask" | "minAlignMask" | "segBoundaryMask">;
+	/** Most segments of a request. */
+	readonly maxSegments: number;
+	/** Largest segment (bytes). */
+	readonly maxSegmentBytes: number;
+	/** Largest request (bytes). */
+	readonly maxRequestBytes: number;
+	/** Whether dma_max_mapping_size limits the whole request; else it limits each segment. */
+	readonly limitsRequest: boolean;
+	/** Bytes of control buffers mapped for each request, around its data: read by the device before, written by it after. */
+	readonly headerBytes: number;
+	readonly statusBytes: number;
+}
+
+const MAX_U64 = 2n ** 64n - 1n;
+const NO_LIMIT = 2 ** 32 - 1;
+
+export const PRESETS: readonly DevicePreset[] = [
+	{
+		name: "nvme",
+		source: "drivers/nvme/host/pci.c: NVME_MAX_SEGS, NVME_MAX_KB_SZ, dma_set_min_align_mask",
+		dma: { dmaMask: MAX_U64, minAlignMask: 0xfff, segBoundaryMask: 0xffffffffn },
+		maxSegments: 128,
+		maxSegmentBytes: NO_LIMIT,
+		maxRequestBytes: 8192 * 1024,
+		limitsRequest: true,
+		headerBytes: 0,
+		statusBytes: 0,
+	},
+	{
+		name: "virtio-blk",
+		source: "drivers/block/virtio_blk.c: virtblk_probe (254 segments: the seg_max of a 256-entry queue)",
+		dma: { dmaMask: MAX_U64, minAlignMask: 0, segBoundaryMask: 0xffffffffn },
+		maxSegments: 254,
+		maxSegmentBytes: NO_LIMIT,
+		maxRequestBytes: NO_LIMIT,
+		limitsRequest: false,
+		headerBytes: 16,
+		statusBytes: 1,
+	},
+	{
+		name: "ahci",
+		source:
+			"drivers/ata/ahci.h: AHCI_MAX_SG; include/linux/ata.h: ATA_MAX_SECTORS_LBA48; 64 KiB segments as the SCSI host's default",
+		dma: { dmaMask: MAX_U64, minAlignMask: 0, segBoundaryMask: 0xffffffffn },
+		maxSegments: 168,
+		maxSegmentBytes: 65536,
+		maxRequestBytes: 65535 * 512,
+		limitsRequest: true,
+		headerBytes: 0,
+		statusBytes: 0,
+	},
+];
+
+/** @throws RangeError that lists the presets */
+export function presetNamed(name: string): DevicePreset {
+	const preset = PRESETS.find((candidate) => candidate.name === name);
+	if (preset === undefined) {
+		throw new RangeError(`device: expected one of ${PRESETS.map((p) => p.name).join(", ")}, not "${name}"`);
+	}
+	return preset;
+}

@@ -1,0 +1,55 @@
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+import { coco } from "./helpers/cli.ts";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const README = readFileSync(`${ROOT}README.md`, "utf8");
+
+/** The first block of a language, and the text block after it. */
+function blocks(text: string, language: string): { code: string; output: string } {
+	const match = new RegExp(`\`\`\`${language}\n([\\s\\S]*?)\`\`\`\\s+\`\`\`text\n([\\s\\S]*?)\`\`\``).exec(text);
+	return { code: match?.[1] ?? "", output: match?.[2] ?? "" };
+}
+
+describe("the README", () => {
+	it("shows twelve lines of code and exactly what they print", () => {
+		const { code, output } = blocks(README, "js");
+		expect(
+			code
+				.trimEnd()
+				.split("\n")
+				.filter((line) => line !== ""),
+		).toHaveLength(12);
+		// inside the package, so that it finds the package by its name
+		const file = `${ROOT}examples/.readme-${process.pid}.mjs`;
+		writeFileSync(file, code);
+		try {
+			expect(execFileSync(process.execPath, [file], { encoding: "utf8" })).toBe(output);
+		} finally {
+			rmSync(file);
+		}
+	});
+
+	it("shows lines of a result that compare prints: counts to the digit, times by their rows", () => {
+		const shown = (/```text\n(bench\/traces[\s\S]*?)```/.exec(README)?.[1] ?? "").trimEnd().split("\n");
+		const printed = coco("compare", "bench/traces/pgbench.block.ftrace.txt.gz", "--repeat", "1").out.split("\n");
+		const label = (line: string) => line.slice(0, 33).trimEnd();
+		const squeezed = (line: string) => line.replace(/ +/g, " ");
+		expect(shown.length).toBeGreaterThan(12);
+		for (const line of shown) {
+			if (/\d ns|, ns|GB\/s/.test(line)) expect(printed.map(label)).toContain(label(line));
+			else expect(printed.map(squeezed)).toContain(squeezed(line));
+		}
+	});
+
+	it("links to files that exist", () => {
+		const files = [README, ...readdirSync(`${ROOT}docs`).map((name) => readFileSync(`${ROOT}docs/${name}`, "utf8"))];
+		for (const [i, text] of files.entries()) {
+			for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)/g)) {
+				expect(() => readFileSync(`${ROOT}${i === 0 ? "" : "docs/"}${target}`)).not.toThrow();
+			}
+		}
+	});
+});

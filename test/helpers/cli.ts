@@ -1,0 +1,37 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const MAIN = fileURLToPath(new URL("../../build/src/cli/main.js", import.meta.url));
+
+/** The recorded database workload. */
+export const PGBENCH = fileURLToPath(new URL("../../bench/traces/pgbench.block.ftrace.txt.gz", import.meta.url));
+
+export interface CliResult {
+	readonly code: number | null;
+	readonly out: string;
+	readonly err: string;
+}
+
+/** Runs the built command line as a process. */
+export function coco(...args: string[]): CliResult {
+	const done = spawnSync(process.execPath, [MAIN, ...args], {
+		encoding: "utf8",
+		env: { ...process.env, NO_COLOR: "1" },
+	});
+	return { code: done.status, out: done.stdout, err: done.stderr };
+}
+
+/** A new folder for a test's files. */
+export function temporaryFolder(): string {
+	return mkdtempSync(join(tmpdir(), "coco-dma-"));
+}
+
+/** Writes a file into a new folder. @returns its path */
+export function temporaryFile(name: string, content: string | Uint8Array): string {
+	const path = join(temporaryFolder(), name);
+	writeFileSync(path, content);
+	return path;
+}
