@@ -2,22 +2,13 @@
 import { BENCH_DIGEST } from "../assembly/bench/layout.ts";
 import { formatBytes } from "../src/bytes.ts";
 import { Direction } from "../src/types.ts";
+import type { MapCase } from "./map-case.ts";
 import { openPair } from "./pair.ts";
 import { PlainSlots, PlainState } from "./plain.ts";
 import { MIB, openStage, type Stage } from "./stage.ts";
-import type { Case, Runner, Suite, Target } from "./suite.ts";
+import type { Runner, Suite, Target } from "./suite.ts";
 
 const DEPTH = 32;
-
-export interface MapCase extends Case {
-	readonly bytes: number;
-	readonly dir: Direction;
-	readonly poolBytes: number;
-	readonly minAlignMask: number;
-	/** Bytes between two originals. */
-	readonly step: number;
-	readonly kind: "bounce" | "direct" | "workers";
-}
 
 /** Originals: 1 MiB of them, or one for each mapping in flight. */
 function windowOf(of: MapCase): number {

@@ -2,7 +2,7 @@
 import { Worker } from "node:worker_threads";
 import { BENCH_BYTES } from "../assembly/bench/layout.ts";
 import type { EngineHandle } from "../src/engine.ts";
-import type { MapCase } from "./map.ts";
+import type { MapCase } from "./map-case.ts";
 import { MIB, openStage } from "./stage.ts";
 import type { Runner } from "./suite.ts";
 

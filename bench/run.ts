@@ -1,61 +1,24 @@
 /** `coco-dma bench`: runs suites, prints tables, writes JSON. */
 import { type ChildProcess, fork } from "node:child_process";
-import { readFileSync, realpathSync, writeFileSync } from "node:fs";
-import { cpus, loadavg, totalmem } from "node:os";
+import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import {
+	checkWritable,
+	mayColor,
+	parseOptions,
+	progress,
+	UsageError,
+	wholeNumber,
+	writeJson,
+} from "../src/cli/usage.ts";
+import { InputError } from "../src/input.ts";
+import { environment } from "../src/report/environment.ts";
 import { loadModule } from "../src/wasm.ts";
 import type { Answer, Order } from "./child.ts";
+import type { BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";
 import { type Case, type Measured, measuredValue, median, type Suite, type Target } from "./suite.ts";
 import { suites } from "./suites.ts";
 import { formatReport } from "./table.ts";
-
-export interface Judged {
-	readonly target: Target;
-	/** A ratio of two variants, or a difference or value in the case's unit. */
-	readonly ratio?: number;
-	readonly nsPerOp?: number;
-	readonly bytes?: number;
-	readonly pass: boolean;
-}
-
-export interface CaseResult {
-	readonly name: string;
-	readonly unit: "ns" | "bytes";
-	/** Payload of one operation, where there is one. */
-	readonly payloadBytes?: number;
-	readonly variants: Readonly<Record<string, Measured>>;
-	readonly targets: readonly Judged[];
-}
-
-export interface SuiteResult {
-	readonly suite: string;
-	readonly about: string;
-	readonly cases: readonly CaseResult[];
-	readonly summary?: string;
-}
-
-/** Plain data: what --json writes. */
-export interface BenchReport {
-	readonly version: string;
-	readonly date: string;
-	readonly node: string;
-	readonly v8: string;
-	readonly hardware: {
-		readonly cpu: string;
-		readonly cores: number;
-		readonly memoryBytes: number;
-		readonly loadAverage: readonly number[];
-	};
-	/** First 16 hex digits of the SHA-256 of each build that was timed. */
-	readonly engineHashes: Readonly<Record<string, string>>;
-	/** Smallest step of the clock that was seen (ns). */
-	readonly timerResolutionNs: number;
-	readonly options: { readonly suites: readonly string[]; readonly rounds: number; readonly msPerRound: number };
-	readonly suites: readonly SuiteResult[];
-	/** Whether every target was met. */
-	readonly pass: boolean;
-}
 
 export interface BenchOptions {
 	/** Times each variant is timed, one after the other in turn. Default 3. */
@@ -200,18 +163,14 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
 	}
 	const chosen = suites.filter((suite) => names.length === 0 || names.includes(suite.name));
 	const { rounds = 3, msPerRound = 60, progress = () => {} } = options;
-	const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
 	const builds = ["bench", "bench.bare", "bench.threads", "bench.reference"] as const;
 	const hashes = await Promise.all(builds.map(async (build) => [build, (await loadModule(build)).hash] as const));
-	const loadAverage = loadavg();
+	const measuredOn = environment();
 	const results: SuiteResult[] = [];
 	for (const suite of chosen) results.push(await runSuite(suite, rounds, msPerRound, progress));
 	return {
-		version,
-		date: new Date().toISOString(),
-		node: process.version,
-		v8: process.versions.v8,
-		hardware: { cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, memoryBytes: totalmem(), loadAverage },
+		command: "bench",
+		environment: measuredOn,
 		engineHashes: Object.fromEntries(hashes),
 		timerResolutionNs: timerResolutionNs(),
 		options: { suites: chosen.map(({ name }) => name), rounds, msPerRound },
@@ -238,51 +197,41 @@ Options:
   --help          this text
 `;
 
-function whole(text: string | undefined, option: string, fallback: number, most: number): number {
-	if (text === undefined) return fallback;
-	const value = /^\d+$/.test(text) ? Number(text) : 0;
-	if (!(value >= 1 && value <= most))
-		throw new RangeError(`${option}: expected a whole number from 1 to ${most}, not "${text}"`);
+/** @throws UsageError */
+function within(name: string, text: string | undefined, fallback: number, most: number): number {
+	const value = wholeNumber(name, text) ?? fallback;
+	if (!(value >= 1 && value <= most)) throw new UsageError(`--${name}: expected 1 to ${most}, not "${text}"`);
 	return value;
 }
 
 /** The command. @returns the exit code: 0, 1 when variants disagree or a run breaks, 2 for a wrong argument */
 export async function main(args: readonly string[]): Promise<number> {
-	const clear = () => process.stderr.isTTY && process.stderr.write("\r\x1b[K");
 	try {
-		const { values, positionals } = parseArgs({
-			args: [...args],
-			allowPositionals: true,
-			options: {
-				json: { type: "string" },
-				rounds: { type: "string" },
-				ms: { type: "string" },
-				help: { type: "boolean", short: "h" },
-			},
+		const { values, positionals } = parseOptions(args, {
+			json: { type: "string" },
+			rounds: { type: "string" },
+			ms: { type: "string" },
+			help: { type: "boolean" },
 		});
 		if (values.help) {
 			process.stdout.write(HELP);
 			return 0;
 		}
+		checkWritable(values.json);
 		const report = await runSuites(positionals, {
-			rounds: whole(values.rounds, "--rounds", 3, 100),
-			msPerRound: whole(values.ms, "--ms", 60, 10_000),
-			progress: (what) => process.stderr.isTTY && process.stderr.write(`\r\x1b[K${what}`),
+			rounds: within("rounds", values.rounds, 3, 100),
+			msPerRound: within("ms", values.ms, 60, 10_000),
+			progress,
 		});
-		clear();
-		const json = `${JSON.stringify(report, null, "\t")}\n`;
-		if (values.json === "-") process.stdout.write(json);
-		else {
-			if (values.json !== undefined) writeFileSync(values.json, json);
-			const color = process.stdout.isTTY === true && !process.env.NO_COLOR;
-			process.stdout.write(formatReport(report, color));
-		}
+		progress("");
+		if (values.json !== undefined) writeJson(values.json, report);
+		if (values.json !== "-") process.stdout.write(formatReport(report, mayColor()));
 		return 0;
 	} catch (error) {
-		clear();
-		const { message, code } = error as NodeJS.ErrnoException;
+		progress("");
+		const { message } = error as Error;
 		process.stderr.write(`coco-dma bench: ${message.split("\n")[0]}\n`);
-		return error instanceof RangeError || code?.startsWith("ERR_PARSE_ARGS") ? 2 : 1;
+		return error instanceof RangeError || error instanceof UsageError || error instanceof InputError ? 2 : 1;
 	}
 }
 

@@ -1,6 +1,7 @@
 /** Benchmark results as text. */
 import { formatBytes } from "../src/bytes.ts";
-import type { BenchReport, CaseResult, Judged, SuiteResult } from "./run.ts";
+import { describeEnvironment } from "../src/report/environment.ts";
+import type { BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";
 import { measuredValue } from "./suite.ts";
 
 /** A number with three digits that count. */
@@ -69,16 +70,14 @@ function formatSuite({ suite, about, cases, summary }: SuiteResult, color: boole
 
 /** The whole report: a table a suite, then what it was measured on. */
 export function formatReport(report: BenchReport, color: boolean): string {
-	const { hardware, options, engineHashes } = report;
+	const { options, engineHashes } = report;
+	const builds = Object.entries(engineHashes).map(([build, hash]) => `${build} ${hash}`);
 	const judged = report.suites.flatMap(({ cases }) => cases.flatMap(({ targets }) => targets));
 	const met = judged.filter(({ pass }) => pass).length;
 	return [
 		...report.suites.map((suite) => formatSuite(suite, color)),
 		`${met} of ${judged.length} targets met. Medians of ${options.rounds} rounds of ${options.msPerRound} ms; read ratios, not digits.`,
-		`${hardware.cpu}, ${hardware.cores} cores, ${formatBytes(hardware.memoryBytes)}, load ${hardware.loadAverage.map((load) => load.toFixed(2)).join(" ")}; Node ${report.node.slice(1)}, V8 ${report.v8}; ${report.date}`,
-		`coco-dma ${report.version}; ${Object.entries(engineHashes)
-			.map(([build, hash]) => `${build} ${hash}`)
-			.join(", ")}; timer resolution ${report.timerResolutionNs} ns`,
+		`${describeEnvironment(report.environment)}; ${builds.join(", ")}; timer resolution ${report.timerResolutionNs} ns`,
 		"",
 	].join("\n");
 }

@@ -1,0 +1,42 @@
+/** What a run of benchmarks answers: plain data. */
+import type { Environment } from "../src/report/environment.ts";
+import type { Measured, Target } from "./suite.ts";
+
+export interface Judged {
+	readonly target: Target;
+	/** A ratio of two variants, or a difference or value in the case's unit. */
+	readonly ratio?: number;
+	readonly nsPerOp?: number;
+	readonly bytes?: number;
+	readonly pass: boolean;
+}
+
+export interface CaseResult {
+	readonly name: string;
+	readonly unit: "ns" | "bytes";
+	/** Payload of one operation, where there is one. */
+	readonly payloadBytes?: number;
+	readonly variants: Readonly<Record<string, Measured>>;
+	readonly targets: readonly Judged[];
+}
+
+export interface SuiteResult {
+	readonly suite: string;
+	readonly about: string;
+	readonly cases: readonly CaseResult[];
+	readonly summary?: string;
+}
+
+/** Plain data: what --json writes. */
+export interface BenchReport {
+	readonly command: "bench";
+	readonly environment: Environment;
+	/** First 16 hex digits of the SHA-256 of each build that was timed. */
+	readonly engineHashes: Readonly<Record<string, string>>;
+	/** Smallest step of the clock that was seen (ns). */
+	readonly timerResolutionNs: number;
+	readonly options: { readonly suites: readonly string[]; readonly rounds: number; readonly msPerRound: number };
+	readonly suites: readonly SuiteResult[];
+	/** Whether every target was met. */
+	readonly pass: boolean;
+}
