@@ -7,14 +7,16 @@ import { deviceAt, deviceMaxMappingBytes } from "./dma/device.ts";
 import { bounce, bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
 import { DEVICE_MIN_ALIGN_MASK, DEVICE_POOL, FROM_DEVICE } from "./layout/device.ts";
 import { POOL_NSLABS } from "./layout/pool.ts";
+import { RING_PACKET_PTR } from "./layout/ring.ts";
 import { BAD_ARGUMENT, BAD_DEVICE, BAD_DIRECTION, BAD_POOL, BAD_SIZE, NOT_MAPPED } from "./layout/status.ts";
 import { ramFill, ramRead, ramWrite } from "./memory/access.ts";
 import { addressOf } from "./memory/address.ts";
-import { contextAttach, takeBlock } from "./memory/context.ts";
+import { context, contextAttach, takeBlock } from "./memory/context.ts";
 import { pageState, rangeState } from "./memory/pages.ts";
 import { rangePtr, regionAdd, regionsChanged } from "./memory/regions.ts";
 import { bounceUnmap, poolHolds } from "./swiotlb/bounce.ts";
 import { poolAdd, poolAt, poolListCount, poolLongestFreeRun, rangeConvert } from "./swiotlb/pool.ts";
+import { ringRecord } from "./vmbus/ring.ts";
 
 export { deviceAdd, deviceResetCounters, deviceSet, deviceSet64 } from "./dma/device";
 export { dmaMapSg, dmaUnmapSg } from "./dma/scatter";
@@ -24,6 +26,31 @@ export { regionMove } from "./memory/regions";
 export { replayRun } from "./replay/run";
 export { allowBlocking } from "./swiotlb/lock";
 export { poolResetHiwater, poolsMoved } from "./swiotlb/pool";
+export { ringNextRange, ringRanges } from "./vmbus/ranges";
+export {
+	ringAdvance,
+	ringAvailable,
+	ringEndRead,
+	ringMask,
+	ringNext,
+	ringRead,
+	ringReadBurst,
+	ringRelease,
+	ringResume,
+} from "./vmbus/read";
+export { requestorOf, ringAttach, ringClose, ringComplete, ringDetach, ringsMoved } from "./vmbus/ring";
+export {
+	ringCommit,
+	ringFree,
+	ringPublish,
+	ringPut,
+	ringPutGather,
+	ringPutRanges,
+	ringReserve,
+	ringSetPending,
+	ringWrite,
+	ringWriteBurst,
+} from "./vmbus/write";
 
 /** As contextAttach; the instance forgets what it knew of an earlier context. */
 export function attach(ptr: usize): i32 {
@@ -104,6 +131,17 @@ export function poolSlotList(index: i32, slot: u32): i32 {
 export function poolFreeRun(index: i32): i32 {
 	const pool = poolAt(index);
 	return pool === 0 ? BAD_POOL : poolLongestFreeRun(pool);
+}
+
+/** ptr of a ring's record (layout/ring.ts), open or closed, or 0. */
+export function ringPtr(ring: u32): usize {
+	return ringRecord(ring);
+}
+
+/** ptr of the packet that a reader has in hand, or 0. */
+export function ringPacket(ring: u32): usize {
+	const record = ringRecord(ring);
+	return record === 0 ? 0 : context() + load<u32>(record, RING_PACKET_PTR);
 }
 
 /** deviceMaxMappingBytes (dma/device.ts). required: highest gpa of RAM */
