@@ -11,7 +11,7 @@ import { RING_PACKET_PTR } from "./layout/ring.ts";
 import { BAD_ARGUMENT, BAD_DEVICE, BAD_DIRECTION, BAD_POOL, BAD_SIZE, NOT_MAPPED } from "./layout/status.ts";
 import { ramFill, ramRead, ramWrite } from "./memory/access.ts";
 import { addressOf } from "./memory/address.ts";
-import { context, contextAttach, takeBlock } from "./memory/context.ts";
+import { contextAttach, takeBlock } from "./memory/context.ts";
 import { pageState, rangeState } from "./memory/pages.ts";
 import { rangePtr, regionAdd, regionsChanged } from "./memory/regions.ts";
 import { bounceUnmap, poolHolds } from "./swiotlb/bounce.ts";
@@ -30,6 +30,7 @@ export { ringNextRange, ringRanges } from "./vmbus/ranges";
 export {
 	ringAdvance,
 	ringAvailable,
+	ringConsume,
 	ringEndRead,
 	ringMask,
 	ringNext,
@@ -141,7 +142,7 @@ export function ringPtr(ring: u32): usize {
 /** ptr of the packet that a reader has in hand, or 0. */
 export function ringPacket(ring: u32): usize {
 	const record = ringRecord(ring);
-	return record === 0 ? 0 : context() + load<u32>(record, RING_PACKET_PTR);
+	return record === 0 ? 0 : record + load<u32>(record, RING_PACKET_PTR);
 }
 
 /** deviceMaxMappingBytes (dma/device.ts). required: highest gpa of RAM */

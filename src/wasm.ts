@@ -2,7 +2,16 @@
 import { instantiate as instantiateWithLoader } from "@assemblyscript/loader";
 
 /** `engine`: unshared memory. `engine.threads`: shared memory, several workers. The others serve tests and comparison. */
-export type Build = "engine" | "engine.threads" | "reference" | "debug" | "bench" | "bench.threads" | "bench.reference";
+export type Build =
+	| "engine"
+	| "engine.threads"
+	| "reference"
+	| "debug"
+	| "bench"
+	| "bench.threads"
+	| "bench.reference"
+	| "ring-bench"
+	| "ring-bench.threads";
 
 /** The exports of assembly/index.ts, where they are documented. Every result below 0 is a status. */
 export interface EngineExports {
@@ -75,6 +84,7 @@ export interface EngineExports {
 	ringAdvance(ring: number): number;
 	ringResume(ring: number): number;
 	ringRelease(ring: number): number;
+	ringConsume(ring: number): number;
 	ringRead(ring: number, raw: number, to: number, bufferBytes: number): number;
 	ringReadBurst(ring: number, to: number, bufferBytes: number, max: number): number;
 	ringMask(ring: number, mask: number): number;

@@ -334,10 +334,11 @@ describe("the requestor", () => {
 
 	it("gives ids only to packets whose flags are exactly the completion flag", async () => {
 		const ring = await testRing({ requests: 1 });
-		for (const kind of [IN_BAND, (3 << 16) | IN_BAND]) {
+		for (const [i, kind] of [IN_BAND, (3 << 16) | IN_BAND].entries()) {
 			ring.exports.ringWrite(ring.writer, kind, 77, 1, ring.buffer, 8);
-			expect(ring.field(ring.writer, layout.RING_PACKET_ID)).toBe(77);
+			expect(hex(ring.data().subarray(32 * i + 8, 32 * i + 16))).toBe("4d00000001000000");
 		}
+		expect(ring.exports.ringComplete(ring.writer, 1, 0)).toBe(status.BAD_REQUEST);
 	});
 
 	it("lets requests be ended after the ring was closed", async () => {

@@ -56,14 +56,14 @@ export const TAG_READER: u32 = 0x52474e52;
 export const TAG_CLOSED: u32 = 0x43474e52;
 export const TAG_DETACHED: u32 = 0x44474e52;
 export const RING_DATA_BYTES: usize = 4;
-/** ptr of the header page relative to the context base. */
+/** ptr of the header page, relative to this record as all ptrs of a ring are: no look at the context is needed to follow them. */
 export const RING_HEADER: usize = 8;
 export const RING_FLAGS: usize = 12;
 /** A reader takes longer packets for corrupt (clamp) or refuses them (copy-out). */
 export const RING_MAX_PACKET: usize = 16;
-/** Offset of the private packet buffer from the context base. */
+/** ptr of the private packet buffer. */
 export const RING_BUFFER: usize = 20;
-/** Offset of the requestor from the context base; 0: none. */
+/** ptr of the requestor; 0: none. */
 export const RING_REQUESTOR: usize = 24;
 export const RING_NPAGES: usize = 28;
 /** gpa of the header page. */
@@ -73,6 +73,11 @@ export const RING_STATE: usize = 40;
 /** Bytes of the record's block; offset of the record attached before this one. */
 export const RING_BLOCK_BYTES: usize = 44;
 export const RING_PREVIOUS: usize = 48;
+/** Bits of the peer's index that must be 0: 7 (strict) or 0. */
+export const RING_INDEX_MASK: usize = 52;
+/** Reader: most bytes that a packet may claim are min(available, RING_CLAIM_MOST) - RING_CLAIM_LESS. */
+export const RING_CLAIM_MOST: usize = 56;
+export const RING_CLAIM_LESS: usize = 60;
 
 /** Second line: what only this end's thread touches. Next byte to write or read. */
 export const RING_AT: usize = 64;
@@ -82,24 +87,27 @@ export const RING_PUBLISHED: usize = 68;
 export const RING_REMOTE: usize = 72;
 /** Reader: bytes consumed since the write index last changed. */
 export const RING_CONSUMED: usize = 76;
-/** Reader: bytes of the packet in hand, trailer included; 0: none. */
+/** Reader: bytes of the packet in hand, trailer included; 0: none. One 64-bit load reads it together with RING_STOPPED. */
 export const RING_HELD: usize = 80;
 /** Reader, clamp: 1 when more was consumed than the ring holds: a broken peer. */
 export const RING_STOPPED: usize = 84;
 /** Reader, between workers: bytes that were there when the write index was last read and are not consumed. */
 export const RING_CREDIT: usize = 88;
-/** Writer: the reservation's packet start, payload bytes, and payload ptr relative to the context base. */
+/** Writer: the reservation's packet start, payload bytes + 1, and payload ptr. */
 export const RING_RESERVED_AT: usize = 76;
 export const RING_RESERVED_BYTES: usize = 80;
 export const RING_RESERVED_PTR: usize = 84;
-/** Packet in hand: its first 8 bytes with validated lengths; its transaction id; ptr relative to the context base. Writer: the id that was sent. */
+/** Packet in hand: its first 8 bytes with validated lengths; its transaction id; ptr. Writer: the id that the requestor gave last. */
 export const RING_PACKET_HEAD: usize = 96;
 export const RING_PACKET_ID: usize = 104;
 export const RING_PACKET_PTR: usize = 112;
 /** Reader: bytes that the last burst filled. */
 export const RING_BURST_BYTES: usize = 116;
+/** The run of pages that holds RING_AT: ptr that data offset 0 would have in it, and the data offset where it ends. */
+export const RING_RUN_BASE: usize = 120;
+export const RING_RUN_END: usize = 124;
 
-/** Third line. Range walk: ranges left, next and last byte of the range area (ptrs relative to the context base). */
+/** Third line. Range walk: ranges left, ptrs of the next range and behind the last. */
 export const RING_RANGES_LEFT: usize = 128;
 export const RING_RANGES_AT: usize = 132;
 export const RING_RANGES_END: usize = 136;
@@ -114,7 +122,7 @@ export const RING_FULL_FIRST: usize = 164;
 export const RING_FULL_NOW: usize = 168;
 export const RING_RECORD_BYTES: u32 = 192;
 
-/** A data page: u64 gpa, u32 ptr relative to the context base, u32 data offset up to which linear memory goes on without a gap. */
+/** A data page: u64 gpa, u32 ptr relative to the record, u32 data offset up to which linear memory goes on without a gap. */
 export const RING_PAGE_GPA: usize = 0;
 export const RING_PAGE_DELTA: usize = 8;
 export const RING_PAGE_RUN_END: usize = 12;

@@ -21,8 +21,7 @@ import {
 	TAG_READER,
 } from "../layout/ring.ts";
 import { BAD_ARGUMENT, RING_BAD_RANGES } from "../layout/status.ts";
-import { context } from "../memory/context.ts";
-import { ringAt, ringRefusal, ringShut } from "./ring.ts";
+import { isOpen, recordOf, ringRefusal, ringShut } from "./ring.ts";
 
 /** Bad ranges: the packet is refused (clamp), or the ring closes (strict). */
 function badRanges(record: usize): i32 {
@@ -37,8 +36,8 @@ function badRanges(record: usize): i32 {
  * @returns how many ranges there are, or BAD_ARGUMENT (no packet in hand, or one without ranges) or RING_BAD_RANGES
  */
 export function ringRanges(ring: u32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	const head = u32(load<u64>(record, RING_PACKET_HEAD));
 	const type = head & 0xffff;
 	if (load<u32>(record, RING_HELD) === 0) return BAD_ARGUMENT;
@@ -47,7 +46,7 @@ export function ringRanges(ring: u32): i32 {
 	if (offset < u32(PACKET_RANGES)) return badRanges(record);
 	const packet = load<u32>(record, RING_PACKET_PTR);
 	// a packet in place is the peer's to change: the count is read once
-	const count = load<u32>(context() + packet + u32(PACKET_RANGES_HEAD), 4);
+	const count = load<u32>(record + packet + u32(PACKET_RANGES_HEAD), 4);
 	const most = (offset - u32(PACKET_RANGES)) / RANGE_HEAD_BYTES;
 	if (count > most || (count === 0 && type === PACKET_GPA_DIRECT)) return badRanges(record);
 	store<u32>(record, count, RING_RANGES_LEFT);
@@ -62,14 +61,14 @@ export function ringRanges(ring: u32): i32 {
  * @returns ranges left including this one; 0 when there is none; or BAD_RING, RING_BAD_RANGES
  */
 export function ringNextRange(ring: u32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	const left = load<u32>(record, RING_RANGES_LEFT);
 	if (left === 0) return 0;
 	const at = load<u32>(record, RING_RANGES_AT);
 	const end = load<u32>(record, RING_RANGES_END);
 	if (end - at < RANGE_HEAD_BYTES) return badRanges(record);
-	const range = load<u64>(context() + at);
+	const range = load<u64>(record + at);
 	const bytes = u32(range);
 	const offset = u32(range >> 32);
 	let pages: u32 = 0;

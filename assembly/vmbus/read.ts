@@ -16,21 +16,24 @@ import {
 	PACKET_TYPES_KNOWN,
 	PACKET_WANTS_COMPLETION,
 	RING_AT,
-	RING_BUFFER,
 	RING_BURST_BYTES,
+	RING_CLAIM_LESS,
+	RING_CLAIM_MOST,
 	RING_CONSUMED,
 	RING_CREDIT,
 	RING_DATA_BYTES,
 	RING_FLAGS,
+	RING_HEADER,
 	RING_HELD,
+	RING_INDEX_MASK,
 	RING_MAX_PACKET,
 	RING_PACKET_HEAD,
 	RING_PACKET_ID,
 	RING_PACKET_PTR,
-	RING_PAGE_RUN_END,
 	RING_PUBLISHED,
 	RING_RANGES_LEFT,
 	RING_REMOTE,
+	RING_RUN_END,
 	RING_STOPPED,
 	RING_STRICT,
 	TAG_READER,
@@ -44,17 +47,18 @@ import {
 	RING_EMPTY,
 	RING_TOO_SMALL,
 } from "../layout/status.ts";
-import { context } from "../memory/context.ts";
-import { copy } from "../memory/copy.ts";
+import { copy, SMALL_COPY_BYTES } from "../memory/copy.ts";
 import {
+	bufferPtr,
 	copyOut,
-	dataPtr,
 	freeBetween,
+	herePtr,
+	isOpen,
+	moveTo,
 	ownWord,
-	pageEntry,
 	peerIndex,
 	peerWord,
-	ringAt,
+	recordOf,
 	ringRefusal,
 	ringShut,
 	wrappedPtr,
@@ -92,6 +96,44 @@ function freshAvailable(record: usize, at: u32, dataBytes: u32): u32 {
  * @returns its bytes without trailer, a multiple of 8 from 16; or RING_EMPTY; strict: a corruption status, the ring is closed
  */
 function look(record: usize): i32 {
+	// lookClosely in short, for a packet with nothing wrong
+	const at = load<u32>(record, RING_AT);
+	const dataBytes = load<u32>(record, RING_DATA_BYTES);
+	const mask = load<u32>(record, RING_INDEX_MASK);
+	let available: u32 = 0;
+	if (COCO_THREADS) available = load<u32>(record, RING_CREDIT);
+	else {
+		const write = peerWord(record, HEADER_WRITE_INDEX);
+		if (write < dataBytes && (write & mask) === 0) {
+			available = bytesBefore(write, at, dataBytes);
+			if (write !== load<u32>(record, RING_REMOTE)) {
+				store<u32>(record, write, RING_REMOTE);
+				store<u32>(record, 0, RING_CONSUMED);
+			}
+		}
+	}
+	if (available >= PACKET_HEADER_BYTES && load<u32>(record, RING_CONSUMED) < dataBytes) {
+		const head = load<u64>(herePtr(record, at));
+		const bytes = (u32(head >> 32) & 0xffff) << 3;
+		const offset = (u32(head) >>> 16) << 3;
+		const limit = min<u32>(available, load<u32>(record, RING_CLAIM_MOST)) - load<u32>(record, RING_CLAIM_LESS);
+		const holds = bytes <= limit && offset >= PACKET_HEADER_BYTES && offset <= bytes;
+		if (holds && (mask === 0 || known(head))) {
+			store<u64>(record, head, RING_PACKET_HEAD);
+			return i32(bytes);
+		}
+	}
+	return lookClosely(record);
+}
+
+/** Whether a packet's type and flags are among those of VMBus devices. */
+function known(head: u64): bool {
+	const type = u32(head) & 0xffff;
+	return ((PACKET_TYPES_KNOWN >> min<u32>(type, 31)) & 1) !== 0 && u32(head >> 48) <= PACKET_WANTS_COMPLETION;
+}
+
+/** look, with everything that a peer can do wrong. */
+function lookClosely(record: usize): i32 {
 	const at = load<u32>(record, RING_AT);
 	const dataBytes = load<u32>(record, RING_DATA_BYTES);
 	const strict = (load<u32>(record, RING_FLAGS) & RING_STRICT) !== 0;
@@ -105,23 +147,22 @@ function look(record: usize): i32 {
 		store<u32>(record, 1, RING_STOPPED);
 		return RING_EMPTY;
 	}
-	const head = load<u64>(dataPtr(pageEntry(record, at), at));
+	const head = load<u64>(herePtr(record, at));
 	let bytes = (u32(head >> 32) & 0xffff) << 3;
 	let offset = (u32(head) >>> 16) << 3;
-	let limit = lookLimit(record, available, strict);
+	let limit = claimLimit(record, available);
 	if (COCO_THREADS && !fresh && (bytes < PACKET_HEADER_BYTES || bytes > limit)) {
 		fresh = true;
 		available = freshAvailable(record, at, dataBytes);
 		if (i32(available) < 0) return i32(available);
 		if (available < PACKET_HEADER_BYTES) return tooFew(record, available, strict);
-		limit = lookLimit(record, available, strict);
+		limit = claimLimit(record, available);
 	}
 	if (strict) {
 		if (bytes < PACKET_HEADER_BYTES || bytes > limit || offset < PACKET_HEADER_BYTES || offset > bytes)
 			return ringShut(record, RING_BAD_LENGTH);
-		const type = u32(head) & 0xffff;
-		if (type > 31 || ((PACKET_TYPES_KNOWN >> type) & 1) === 0) return ringShut(record, RING_BAD_TYPE);
-		if (u32(head >> 48) > PACKET_WANTS_COMPLETION) return ringShut(record, RING_BAD_FLAGS);
+		if (u32(head >> 48) <= PACKET_WANTS_COMPLETION && !known(head)) return ringShut(record, RING_BAD_TYPE);
+		if (!known(head)) return ringShut(record, RING_BAD_FLAGS);
 		store<u64>(record, head, RING_PACKET_HEAD);
 		return i32(bytes);
 	}
@@ -131,9 +172,9 @@ function look(record: usize): i32 {
 	return i32(bytes);
 }
 
-/** Most bytes that a packet may claim. Strict: its trailer is there as well. Clamp: the private buffer bounds it. */
-function lookLimit(record: usize, available: u32, strict: bool): u32 {
-	return strict ? available - PACKET_TRAILER_BYTES : min<u32>(available, load<u32>(record, RING_MAX_PACKET));
+/** Most bytes that a packet may claim. available: 16 or more */
+function claimLimit(record: usize, available: u32): u32 {
+	return min<u32>(available, load<u32>(record, RING_CLAIM_MOST)) - load<u32>(record, RING_CLAIM_LESS);
 }
 
 /** Less than a header: nothing there (Linux ignores 1 to 15 bytes), or corruption. */
@@ -146,7 +187,8 @@ function tooFew(record: usize, available: u32, strict: bool): i32 {
 function advance(record: usize, bytes: u32): void {
 	const dataBytes = load<u32>(record, RING_DATA_BYTES);
 	const next = load<u32>(record, RING_AT) + bytes;
-	store<u32>(record, next >= dataBytes ? next - dataBytes : next, RING_AT);
+	if (next < load<u32>(record, RING_RUN_END)) store<u32>(record, next, RING_AT);
+	else moveTo(record, next >= dataBytes ? next - dataBytes : next);
 	store<u32>(record, load<u32>(record, RING_CONSUMED) + bytes, RING_CONSUMED);
 	if (COCO_THREADS) {
 		const credit = load<u32>(record, RING_CREDIT);
@@ -163,26 +205,26 @@ function advance(record: usize, bytes: u32): void {
  *   than the private buffer), BAD_RING or why the ring is closed; strict: a corruption status
  */
 export function ringNext(ring: u32, inPlace: i32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	const held = load<u32>(record, RING_HELD);
 	if (held !== 0) advance(record, held);
 	if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
 	const bytes = look(record);
 	if (bytes < 0) return bytes;
 	const at = load<u32>(record, RING_AT);
-	const entry = pageEntry(record, at);
-	const linear = at + u32(bytes) <= load<u32>(entry, RING_PAGE_RUN_END);
-	let packet = context() + load<u32>(record, RING_BUFFER);
-	if (linear && inPlace !== 0) packet = dataPtr(entry, at);
+	const linear = at + u32(bytes) <= load<u32>(record, RING_RUN_END);
+	let packet = bufferPtr(record, at);
+	if (linear && inPlace !== 0) packet = herePtr(record, at);
 	else {
 		if (u32(bytes) > load<u32>(record, RING_MAX_PACKET)) return RING_TOO_SMALL;
-		if (linear) copy(packet, dataPtr(entry, at), u32(bytes));
-		else copyOut(record, at, packet, u32(bytes));
+		if (!linear) copyOut(record, at, packet, u32(bytes));
+		else if (u32(bytes) > SMALL_COPY_BYTES) memory.copy(packet, herePtr(record, at), u32(bytes));
+		else copy(packet, herePtr(record, at), u32(bytes));
 		store<u64>(packet, load<u64>(record, RING_PACKET_HEAD));
 	}
 	store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
-	store<u32>(record, u32(packet - context()), RING_PACKET_PTR);
+	store<u32>(record, u32(packet - record), RING_PACKET_PTR);
 	store<u32>(record, 0, RING_RANGES_LEFT);
 	store<u32>(record, u32(bytes) + PACKET_TRAILER_BYTES, RING_HELD);
 	return bytes - i32((u32(load<u64>(record, RING_PACKET_HEAD)) >>> 16) << 3);
@@ -190,8 +232,8 @@ export function ringNext(ring: u32, inPlace: i32): i32 {
 
 /** Consumes the packet in hand without looking at the next. @returns 0 or a status */
 export function ringAdvance(ring: u32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	const held = load<u32>(record, RING_HELD);
 	if (held !== 0) advance(record, held);
 	return 0;
@@ -199,8 +241,8 @@ export function ringAdvance(ring: u32): i32 {
 
 /** Lets a reader that stopped on a broken peer go on, as Linux would. @returns 0 or a status */
 export function ringResume(ring: u32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	store<u32>(record, 0, RING_STOPPED);
 	store<u32>(record, 0, RING_CONSUMED);
 	return 0;
@@ -214,12 +256,18 @@ export function ringResume(ring: u32): i32 {
 function release(record: usize): i32 {
 	const at = load<u32>(record, RING_AT);
 	const before = load<u32>(record, RING_PUBLISHED);
-	const dataBytes = load<u32>(record, RING_DATA_BYTES);
 	store<u32>(record, at, RING_PUBLISHED);
 	// the fence of this store: an index published after pending_send_sz was read could lose the writer's wake-up
 	ownWord(record, HEADER_READ_INDEX, at);
 	if ((peerWord(record, HEADER_FEATURES) & FEATURE_PENDING_SEND) === 0) return 0;
-	let pending = peerWord(record, HEADER_PENDING_SEND);
+	const pending = peerWord(record, HEADER_PENDING_SEND);
+	return pending === 0 ? 0 : releaseWaiting(record, before, pending);
+}
+
+/** Whether the read index just published ends the wait of a writer that needs more than `pending` bytes. */
+function releaseWaiting(record: usize, before: u32, pending: u32): i32 {
+	const at = load<u32>(record, RING_AT);
+	const dataBytes = load<u32>(record, RING_DATA_BYTES);
 	// OpenVMM: some writers ask for one byte less than they need
 	if ((load<u32>(record, RING_FLAGS) & RING_STRICT) !== 0) pending &= ~7;
 	if (pending === 0) return 0;
@@ -232,16 +280,14 @@ function release(record: usize): i32 {
 
 /** release (above) by number. */
 export function ringRelease(ring: u32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	return record === 0 ? ringRefusal(ring) : release(record);
+	return isOpen(ring, TAG_READER) ? release(recordOf(ring)) : ringRefusal(ring);
 }
 
 /** Copies the packet that `look` found to `to` from byte `offset` on; a raw copy gets the checked header. */
 function takeOut(record: usize, to: usize, bytes: u32, offset: u32): void {
 	const at = load<u32>(record, RING_AT);
-	const entry = pageEntry(record, at);
-	if (at + bytes <= load<u32>(entry, RING_PAGE_RUN_END)) {
-		const packet = dataPtr(entry, at);
+	if (at + bytes <= load<u32>(record, RING_RUN_END)) {
+		const packet = herePtr(record, at);
 		store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
 		copy(to, packet + offset, bytes - offset);
 	} else {
@@ -262,19 +308,59 @@ function takeOut(record: usize, to: usize, bytes: u32, offset: u32): void {
  *   stays), BAD_SIZE (no buffer), or a status as ringNext
  */
 export function ringRead(ring: u32, raw: i32, to: usize, bufferBytes: u32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	if (bufferBytes === 0) return BAD_SIZE;
-	const held = load<u32>(record, RING_HELD);
-	if (held !== 0) advance(record, held);
-	if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
+	if (load<u64>(record, RING_HELD) !== 0) {
+		advance(record, load<u32>(record, RING_HELD));
+		if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
+	}
+	const at = load<u32>(record, RING_AT);
+	// look, takeOut and release in short, for a packet with nothing wrong in one piece: a call costs as much as 64 bytes
+	if (!COCO_THREADS && raw === 0 && load<u32>(record, RING_INDEX_MASK) === 0) {
+		const header = record + load<u32>(record, RING_HEADER);
+		const dataBytes = load<u32>(record, RING_DATA_BYTES);
+		const write = load<u32>(header, HEADER_WRITE_INDEX);
+		const consumed = write === load<u32>(record, RING_REMOTE) ? load<u32>(record, RING_CONSUMED) : 0;
+		if (write < dataBytes && consumed < dataBytes) {
+			const limit = min<u32>(bytesBefore(write, at, dataBytes), load<u32>(record, RING_MAX_PACKET));
+			const packet = herePtr(record, at);
+			const head = load<u64>(packet);
+			const bytes = (u32(head >> 32) & 0xffff) << 3;
+			const offset = (u32(head) >>> 16) << 3;
+			const wanted = bytes - offset;
+			const next = at + bytes + PACKET_TRAILER_BYTES;
+			const holds = bytes <= limit && offset >= PACKET_HEADER_BYTES && offset <= bytes;
+			if (holds && wanted >= 16 && wanted <= bufferBytes && next < load<u32>(record, RING_RUN_END)) {
+				store<u64>(record, head, RING_PACKET_HEAD);
+				store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
+				let from = packet + offset;
+				if (wanted <= SMALL_COPY_BYTES) {
+					const lastTo = to + wanted - 16;
+					const last = v128.load(from + wanted - 16);
+					for (; to < lastTo; to += 16) {
+						v128.store(to, v128.load(from));
+						from += 16;
+					}
+					v128.store(lastTo, last);
+				} else memory.copy(to, from, wanted);
+				// RING_REMOTE and RING_CONSUMED, RING_AT and RING_PUBLISHED: each two words side by side
+				store<u64>(record, u64(write) | (u64(consumed + bytes + PACKET_TRAILER_BYTES) << 32), RING_REMOTE);
+				const before = load<u32>(record, RING_PUBLISHED);
+				store<u64>(record, u64(next) | (u64(next) << 32), RING_AT);
+				store<u32>(header, next, HEADER_READ_INDEX);
+				const pending = load<u32>(header, HEADER_PENDING_SEND);
+				if (pending === 0 || (load<u32>(header, HEADER_FEATURES) & FEATURE_PENDING_SEND) === 0) return i32(wanted << 1);
+				return i32(wanted << 1) | releaseWaiting(record, before, pending);
+			}
+		}
+	}
 	const bytes = look(record);
 	if (bytes < 0) return bytes;
 	const offset = raw !== 0 ? 0 : (u32(load<u64>(record, RING_PACKET_HEAD)) >>> 16) << 3;
 	const wanted = u32(bytes) - offset;
 	if (wanted > bufferBytes) {
-		const id = wrappedPtr(record, load<u32>(record, RING_AT) + u32(PACKET_ID));
-		store<u64>(record, load<u64>(id), RING_PACKET_ID);
+		store<u64>(record, load<u64>(wrappedPtr(record, at + u32(PACKET_ID))), RING_PACKET_ID);
 		return RING_TOO_SMALL;
 	}
 	takeOut(record, to, u32(bytes), offset);
@@ -288,8 +374,8 @@ export function ringRead(ring: u32, raw: i32, to: usize, bufferBytes: u32): i32 
  * @returns 2 * packets + 1 to signal the peer (RING_BURST_BYTES: bytes filled); or, when there is none, a status as ringRead
  */
 export function ringReadBurst(ring: u32, to: usize, bufferBytes: u32, max: u32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	const held = load<u32>(record, RING_HELD);
 	if (held !== 0) advance(record, held);
 	let filled: u32 = 0;
@@ -310,10 +396,19 @@ export function ringReadBurst(ring: u32, to: usize, bufferBytes: u32, max: u32):
 	return signal < 0 ? signal : i32(packets << 1) | signal;
 }
 
+/** Consumes the packet in hand and publishes the read index: ringAdvance and ringRelease in one call. @returns as ringRelease */
+export function ringConsume(ring: u32): i32 {
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
+	const held = load<u32>(record, RING_HELD);
+	if (held !== 0) advance(record, held);
+	return release(record);
+}
+
 /** Sets the interrupt mask: 1 while this end reads anyway. Linux 6.12 drivers/hv/ring_buffer.c, hv_begin_read. @returns 0 or a status */
 export function ringMask(ring: u32, mask: u32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	ownWord(record, HEADER_INTERRUPT_MASK, mask);
 	return 0;
 }
@@ -330,8 +425,8 @@ export function ringEndRead(ring: u32): i32 {
 
 /** Bytes that this end may read now, trailers included; 0 for less than a header or a stopped reader. @returns bytes or a status */
 export function ringAvailable(ring: u32): i32 {
-	const record = ringAt(ring, TAG_READER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	if (load<u32>(record, RING_STOPPED) !== 0) return 0;
 	const held = load<u32>(record, RING_HELD);
 	const dataBytes = load<u32>(record, RING_DATA_BYTES);

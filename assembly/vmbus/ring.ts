@@ -10,14 +10,18 @@ import {
 	HEADER_WRITE_INDEX,
 	PACKET_HEADER_BYTES,
 	PACKET_MAX_BYTES,
+	PACKET_TRAILER_BYTES,
 	REQUESTOR_MAX_SLOTS,
 	RING_AT,
 	RING_BLOCK_BYTES,
 	RING_BUFFER,
+	RING_CLAIM_LESS,
+	RING_CLAIM_MOST,
 	RING_DATA_BYTES,
 	RING_FLAGS,
 	RING_HEADER,
 	RING_HEADER_GPA,
+	RING_INDEX_MASK,
 	RING_INIT,
 	RING_MAX_PACKET,
 	RING_MAX_PAGES,
@@ -32,6 +36,8 @@ import {
 	RING_RECORD_BYTES,
 	RING_REMOTE,
 	RING_REQUESTOR,
+	RING_RUN_BASE,
+	RING_RUN_END,
 	RING_STATE,
 	RING_STRICT,
 	RING_TAG,
@@ -54,10 +60,23 @@ import {
 } from "../layout/status.ts";
 import { addressOf } from "../memory/address.ts";
 import { context, takeBlock } from "../memory/context.ts";
-import { copy } from "../memory/copy.ts";
+import { copy, SMALL_COPY_BYTES } from "../memory/copy.ts";
 import { rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
 import { requestEnd, requestorBytes, requestorInit } from "./requestor.ts";
+
+/**
+ * Whether `ring` is the number of an open ring at one end (TAG_WRITER or TAG_READER); its record is then recordOf(ring). Apart from
+ * ringAt, because there a processor has to wait for the tag before it can follow the record.
+ */
+export function isOpen(ring: u32, tag: u32): bool {
+	return ring < load<u32>(context(), CTX_NEXT) && load<u32>(context() + ring, RING_TAG) === tag;
+}
+
+/** Record of a ring whose number is right. */
+export function recordOf(ring: u32): usize {
+	return context() + ring;
+}
 
 /** Record of an open ring at one end (TAG_WRITER or TAG_READER), or 0. */
 export function ringAt(ring: u32, tag: u32): usize {
@@ -82,13 +101,13 @@ export function ringShut(record: usize, status: i32): i32 {
 
 /** A header word that the peer writes: one read, never repeated for the same decision. */
 export function peerWord(record: usize, offset: usize): u32 {
-	const at = context() + load<u32>(record, RING_HEADER) + offset;
+	const at = record + load<u32>(record, RING_HEADER) + offset;
 	return COCO_THREADS ? atomic.load<u32>(at) : load<u32>(at);
 }
 
 /** Writes a header word and makes it visible before any later read: a full fence between workers. */
 export function ownWord(record: usize, offset: usize, value: u32): void {
-	const at = context() + load<u32>(record, RING_HEADER) + offset;
+	const at = record + load<u32>(record, RING_HEADER) + offset;
 	if (COCO_THREADS) atomic.store<u32>(at, value);
 	else store<u32>(at, value);
 }
@@ -113,14 +132,36 @@ export function pageEntry(record: usize, at: u32): usize {
 }
 
 /** ptr of data offset `at`, whose page entry is known. */
-export function dataPtr(entry: usize, at: u32): usize {
-	return context() + load<u32>(entry, RING_PAGE_DELTA) + (at & (PAGE_SIZE - 1));
+export function dataPtr(record: usize, entry: usize, at: u32): usize {
+	return record + load<u32>(entry, RING_PAGE_DELTA) + (at & (PAGE_SIZE - 1));
+}
+
+/**
+ * Where in the private buffer a packet from data offset `at` goes: at the same place in a page as in the ring, which spares the
+ * copy misaligned lines and false store-to-load conflicts between addresses 4 KiB apart.
+ */
+export function bufferPtr(record: usize, at: u32): usize {
+	return record + load<u32>(record, RING_BUFFER) + (at & (PAGE_SIZE - 1));
+}
+
+/** ptr of this end's next byte. It and what follows lie side by side up to RING_RUN_END. */
+export function herePtr(record: usize, at: u32): usize {
+	return record + load<u32>(record, RING_RUN_BASE) + at;
+}
+
+/** Moves this end to data offset `at`, and to the run of pages that holds it. */
+export function moveTo(record: usize, at: u32): void {
+	store<u32>(record, at, RING_AT);
+	if (load<u32>(record, RING_DATA_BYTES) === 0) return;
+	const entry = pageEntry(record, at);
+	store<u32>(record, load<u32>(entry, RING_PAGE_DELTA) - (at & ~(PAGE_SIZE - 1)), RING_RUN_BASE);
+	store<u32>(record, load<u32>(entry, RING_PAGE_RUN_END), RING_RUN_END);
 }
 
 /** ptr of data offset `at`, which may be the first behind the end: there the data begins again. */
 export function wrappedPtr(record: usize, at: u32): usize {
 	const index = at >= load<u32>(record, RING_DATA_BYTES) ? at - load<u32>(record, RING_DATA_BYTES) : at;
-	return dataPtr(pageEntry(record, index), index);
+	return dataPtr(record, pageEntry(record, index), index);
 }
 
 /** Copies n bytes into the ring from data offset `at`, wrapping. n: below the data's size. @returns the offset behind them */
@@ -130,7 +171,9 @@ export function copyIn(record: usize, at: u32, from: usize, n: u32): u32 {
 	while (n > 0) {
 		const entry = pageEntry(record, at);
 		const here = min<u32>(n, load<u32>(entry, RING_PAGE_RUN_END) - at);
-		copy(dataPtr(entry, at), from, here);
+		// copy() costs a call more where memory.copy is one already
+		if (here > SMALL_COPY_BYTES) memory.copy(dataPtr(record, entry, at), from, here);
+		else copy(dataPtr(record, entry, at), from, here);
 		from += here;
 		n -= here;
 		at += here;
@@ -146,7 +189,8 @@ export function copyOut(record: usize, at: u32, to: usize, n: u32): void {
 	while (n > 0) {
 		const entry = pageEntry(record, at);
 		const here = min<u32>(n, load<u32>(entry, RING_PAGE_RUN_END) - at);
-		copy(to, dataPtr(entry, at), here);
+		if (here > SMALL_COPY_BYTES) memory.copy(to, dataPtr(record, entry, at), here);
+		else copy(to, dataPtr(record, entry, at), here);
 		to += here;
 		n -= here;
 		at += here;
@@ -183,7 +227,7 @@ export function ringAttach(gpas: usize, count: u32, flags: u32, maxPacketBytes: 
 		for (let j: u32 = 0; j < i; j++) if (load<f64>(gpas + (j << 3)) === page) return OVERLAP;
 	}
 	const entries = alignBlock((count - 1) << RING_PAGE_SHIFT);
-	const requestor = RING_RECORD_BYTES + entries + alignBlock(maxPacketBytes);
+	const requestor = RING_RECORD_BYTES + entries + alignBlock(maxPacketBytes) + PAGE_SIZE;
 	const ring = ringBlock(requestor + requestorBytes(requests));
 	if (ring === 0) return CONTEXT_FULL;
 	const record = context() + ring;
@@ -191,9 +235,14 @@ export function ringAttach(gpas: usize, count: u32, flags: u32, maxPacketBytes: 
 	store<u32>(record, count - 1, RING_NPAGES);
 	store<u32>(record, flags, RING_FLAGS);
 	store<u32>(record, maxPacketBytes, RING_MAX_PACKET);
-	store<u32>(record, ring + RING_RECORD_BYTES + entries, RING_BUFFER);
+	const strict = (flags & RING_STRICT) !== 0;
+	store<u32>(record, strict ? 7 : 0, RING_INDEX_MASK);
+	// strict: the trailer is there as well; clamp: the private buffer bounds the packet
+	store<u32>(record, strict ? u32.MAX_VALUE : maxPacketBytes, RING_CLAIM_MOST);
+	store<u32>(record, strict ? PACKET_TRAILER_BYTES : 0, RING_CLAIM_LESS);
+	store<u32>(record, RING_RECORD_BYTES + entries, RING_BUFFER);
 	if (requests !== 0) {
-		store<u32>(record, ring + requestor, RING_REQUESTOR);
+		store<u32>(record, requestor, RING_REQUESTOR);
 		requestorInit(record + requestor, requests);
 	}
 	store<u64>(record, addressOf(load<f64>(gpas)), RING_HEADER_GPA);
@@ -215,7 +264,7 @@ export function ringAttach(gpas: usize, count: u32, flags: u32, maxPacketBytes: 
 		store<u32>(record, TAG_DETACHED, RING_TAG);
 		return RING_BAD_INDEX;
 	}
-	store<u32>(record, own & ~7, RING_AT);
+	moveTo(record, own & ~7);
 	store<u32>(record, own & ~7, RING_PUBLISHED);
 	store<u32>(record, remote, RING_REMOTE);
 	store<u32>(record, reads ? TAG_READER : TAG_WRITER, RING_TAG);
@@ -252,19 +301,20 @@ function ringBlock(bytes: u32): u32 {
 function ringLocate(record: usize): i32 {
 	const header = rangePtr(load<u64>(record, RING_HEADER_GPA), PAGE_SIZE);
 	if (header === NO_PTR) return OUTSIDE_RAM;
-	store<u32>(record, u32(header - context()), RING_HEADER);
+	store<u32>(record, u32(header - record), RING_HEADER);
 	let next: u32 = 0;
 	let runEnd: u32 = 0;
 	for (let i = load<u32>(record, RING_NPAGES); i > 0; i--) {
 		const entry = pageEntry(record, (i - 1) << PAGE_SHIFT);
 		const ptr = rangePtr(load<u64>(entry, RING_PAGE_GPA), PAGE_SIZE);
 		if (ptr === NO_PTR) return OUTSIDE_RAM;
-		const delta = u32(ptr - context());
+		const delta = u32(ptr - record);
 		if (runEnd === 0 || delta + PAGE_SIZE !== next) runEnd = i << PAGE_SHIFT;
 		store<u32>(entry, delta, RING_PAGE_DELTA);
 		store<u32>(entry, runEnd, RING_PAGE_RUN_END);
 		next = delta;
 	}
+	moveTo(record, load<u32>(record, RING_AT));
 	return OK;
 }
 
@@ -306,7 +356,7 @@ export function ringClose(ring: u32, rescinded: i32): i32 {
 export function requestorOf(ring: u32): usize {
 	const record = ringRecord(ring);
 	const block = record === 0 ? 0 : load<u32>(record, RING_REQUESTOR);
-	return block === 0 ? 0 : context() + block;
+	return block === 0 ? 0 : record + block;
 }
 
 /**

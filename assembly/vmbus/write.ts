@@ -26,21 +26,22 @@ import {
 	PACKET_WANTS_COMPLETION,
 	RANGE_HEAD_BYTES,
 	RING_AT,
-	RING_BUFFER,
 	RING_DATA_BYTES,
 	RING_FLAGS,
 	RING_FULL_FIRST,
 	RING_FULL_NOW,
 	RING_FULL_TOTAL,
+	RING_HEADER,
+	RING_INDEX_MASK,
 	RING_MAX_PACKET,
 	RING_PACKET_ID,
-	RING_PAGE_RUN_END,
 	RING_PUBLISHED,
 	RING_REMOTE,
 	RING_REQUESTOR,
 	RING_RESERVED_AT,
 	RING_RESERVED_BYTES,
 	RING_RESERVED_PTR,
+	RING_RUN_END,
 	RING_STATE,
 	RING_STRICT,
 	RING_TAG,
@@ -55,18 +56,21 @@ import {
 	RING_TOO_LARGE,
 	RING_TOO_SMALL,
 } from "../layout/status.ts";
-import { context } from "../memory/context.ts";
-import { copy } from "../memory/copy.ts";
+import { copy, SMALL_COPY_BYTES } from "../memory/copy.ts";
 import { requestEnd, requestTake } from "./requestor.ts";
 import {
+	bufferPtr,
 	copyIn,
 	dataPtr,
 	freeBetween,
+	herePtr,
+	isOpen,
+	moveTo,
 	ownWord,
 	pageEntry,
 	peerIndex,
 	peerWord,
-	ringAt,
+	recordOf,
 	ringRefusal,
 	wrappedPtr,
 } from "./ring.ts";
@@ -113,7 +117,7 @@ function refused(record: usize): i32 {
 
 /** Takes a request id for the sender's value. Only with a requestor. @returns 0 when all are live */
 function requestId(record: usize, value: u64): u64 {
-	return requestTake(context() + load<u32>(record, RING_REQUESTOR), value);
+	return requestTake(record + load<u32>(record, RING_REQUESTOR), value);
 }
 
 /** Puts id and trailer behind the copied bytes and moves this end's index on. end: data offset of the trailer */
@@ -123,20 +127,19 @@ function seal(record: usize, at: u32, end: u32, kind: u32, id: u64): i32 {
 		const given = requestId(record, id);
 		store<u64>(wrappedPtr(record, at + u32(PACKET_ID)), given === 0 ? NO_ID_YET : given);
 		if (given === 0) return REQUESTOR_FULL;
-		id = given;
+		store<u64>(record, given, RING_PACKET_ID);
 	} else store<u64>(wrappedPtr(record, at + u32(PACKET_ID)), id);
 	store<u64>(wrappedPtr(record, end), u64(at) << 32);
-	store<u64>(record, id, RING_PACKET_ID);
 	const next = end + PACKET_TRAILER_BYTES;
 	const dataBytes = load<u32>(record, RING_DATA_BYTES);
-	store<u32>(record, next >= dataBytes ? next - dataBytes : next, RING_AT);
+	moveTo(record, next >= dataBytes ? next - dataBytes : next);
 	return OK;
 }
 
 /** Zeroes up to the next multiple of 8. @returns that multiple */
 function pad(record: usize, at: u32): u32 {
 	while ((at & 7) !== 0) {
-		store<u8>(dataPtr(pageEntry(record, at), at), 0);
+		store<u8>(dataPtr(record, pageEntry(record, at), at), 0);
 		at++;
 	}
 	return at === load<u32>(record, RING_DATA_BYTES) ? 0 : at;
@@ -149,8 +152,8 @@ function pad(record: usize, at: u32): u32 {
  * @returns OK, RING_FULL, REQUESTOR_FULL, BAD_SIZE, BAD_RING and why a ring is closed, RING_TOO_LARGE and RING_BAD_INDEX (strict)
  */
 export function ringPut(ring: u32, kind: u32, idLow: u32, idHigh: u32, ptr: usize, bytes: u32): i32 {
-	const record = ringAt(ring, TAG_WRITER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	return put(record, kind, u64(idLow) | (u64(idHigh) << 32), ptr, bytes);
 }
 
@@ -159,30 +162,45 @@ export function put(record: usize, kind: u32, id: u64, ptr: usize, bytes: u32): 
 	if (bytes > MAX_PAYLOAD) return BAD_SIZE;
 	const padded = (bytes + 7) & ~7;
 	const total = PACKET_HEADER_BYTES + padded + PACKET_TRAILER_BYTES;
-	const status = room(record, total);
-	if (status !== OK) return status;
 	const at = load<u32>(record, RING_AT);
-	const entry = pageEntry(record, at);
-	if (at + total > load<u32>(entry, RING_PAGE_RUN_END)) return putInPieces(record, at, kind, id, ptr, bytes);
+	const dataBytes = load<u32>(record, RING_DATA_BYTES);
+	// room() in short: between workers the index read last serves until it says full
+	const read = COCO_THREADS ? load<u32>(record, RING_REMOTE) : peerWord(record, HEADER_READ_INDEX);
+	const sane = read < dataBytes && (read & load<u32>(record, RING_INDEX_MASK)) === 0;
+	if (sane && freeBetween(at, read, dataBytes) > total) store<u32>(record, 0, RING_FULL_NOW);
+	else {
+		const status = room(record, total);
+		if (status !== OK) return status;
+	}
+	if (at + total >= load<u32>(record, RING_RUN_END)) return putInPieces(record, at, kind, id, ptr, bytes);
 
-	const to = dataPtr(entry, at);
+	const to = herePtr(record, at);
 	store<u64>(to, headOf(kind, PACKET_HEADER_BYTES >> 3, PACKET_HEADER_BYTES + padded));
 	if (padded !== 0) {
 		// the padding first, as a whole quadword: the payload then covers what is not padding
 		store<u64>(to + (PACKET_TRAILER_BYTES + padded), 0);
-		copy(to + PACKET_HEADER_BYTES, ptr, bytes);
+		if (bytes - 16 <= SMALL_COPY_BYTES - 16) {
+			// copy() in short, here because a call costs as much as these bytes; payload and ring do not overlap
+			let payload = to + PACKET_HEADER_BYTES;
+			const end = payload + bytes - 16;
+			let from = ptr;
+			const last = v128.load(from + bytes - 16);
+			while (payload < end) {
+				v128.store(payload, v128.load(from));
+				payload += 16;
+				from += 16;
+			}
+			v128.store(end, last);
+		} else copy(to + PACKET_HEADER_BYTES, ptr, bytes);
 	}
 	if (kind >> 16 === PACKET_WANTS_COMPLETION && load<u32>(record, RING_REQUESTOR) !== 0) {
 		const given = requestId(record, id);
 		store<u64>(to, given === 0 ? NO_ID_YET : given, PACKET_ID);
 		if (given === 0) return REQUESTOR_FULL;
-		id = given;
+		store<u64>(record, given, RING_PACKET_ID);
 	} else store<u64>(to, id, PACKET_ID);
 	store<u64>(to + (PACKET_HEADER_BYTES + padded), u64(at) << 32);
-	store<u64>(record, id, RING_PACKET_ID);
-	const dataBytes = load<u32>(record, RING_DATA_BYTES);
-	const next = at + total;
-	store<u32>(record, next === dataBytes ? 0 : next, RING_AT);
+	store<u32>(record, at + total, RING_AT);
 	return OK;
 }
 
@@ -190,7 +208,7 @@ export function put(record: usize, kind: u32, id: u64, ptr: usize, bytes: u32): 
 function putInPieces(record: usize, at: u32, kind: u32, id: u64, ptr: usize, bytes: u32): i32 {
 	const padded = (bytes + 7) & ~7;
 	const head = headOf(kind, PACKET_HEADER_BYTES >> 3, PACKET_HEADER_BYTES + padded);
-	store<u64>(dataPtr(pageEntry(record, at), at), head);
+	store<u64>(herePtr(record, at), head);
 	const end = copyIn(record, at + PACKET_HEADER_BYTES, ptr, bytes);
 	return seal(record, at, pad(record, end), kind, id);
 }
@@ -214,14 +232,58 @@ export function publish(record: usize): i32 {
 
 /** publish (above) by number. */
 export function ringPublish(ring: u32): i32 {
-	const record = ringAt(ring, TAG_WRITER);
-	return record === 0 ? ringRefusal(ring) : publish(record);
+	return isOpen(ring, TAG_WRITER) ? publish(recordOf(ring)) : ringRefusal(ring);
 }
 
-/** ringPut, then ringPublish; a request id is given back when the channel was rescinded meanwhile. @returns 1 to signal the peer, 0, or a status */
+/**
+ * ringPut, then ringPublish; a request id is given back when the channel was rescinded meanwhile.
+ * @returns 1 to signal the peer, 0, or a status
+ */
 export function ringWrite(ring: u32, kind: u32, idLow: u32, idHigh: u32, ptr: usize, bytes: u32): i32 {
-	const record = ringAt(ring, TAG_WRITER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	const record = recordOf(ring);
+	const at = load<u32>(record, RING_AT);
+	const padded = (bytes + 7) & ~7;
+	const end = at + PACKET_HEADER_BYTES + padded;
+	// put and publish in short, for the packet that is common: a call costs as much as 64 bytes. All else takes the calls below
+	if (
+		bytes - 16 <= MAX_PAYLOAD - 16 &&
+		end + PACKET_TRAILER_BYTES < load<u32>(record, RING_RUN_END) &&
+		kind >> 16 === 0
+	) {
+		const header = record + load<u32>(record, RING_HEADER);
+		const dataBytes = load<u32>(record, RING_DATA_BYTES);
+		const read = COCO_THREADS ? load<u32>(record, RING_REMOTE) : load<u32>(header, HEADER_READ_INDEX);
+		const sane = read < dataBytes && (read & load<u32>(record, RING_INDEX_MASK)) === 0;
+		if (sane && freeBetween(at, read, dataBytes) > end + PACKET_TRAILER_BYTES - at) {
+			const to = herePtr(record, at);
+			store<u64>(to, u64(kind | ((PACKET_HEADER_BYTES >> 3) << 16)) | (u64((PACKET_HEADER_BYTES + padded) >> 3) << 32));
+			store<u64>(to + (PACKET_TRAILER_BYTES + padded), 0);
+			let payload = to + PACKET_HEADER_BYTES;
+			if (bytes <= SMALL_COPY_BYTES) {
+				const lastTo = payload + bytes - 16;
+				const last = v128.load(ptr + bytes - 16);
+				for (; payload < lastTo; payload += 16) {
+					v128.store(payload, v128.load(ptr));
+					ptr += 16;
+				}
+				v128.store(lastTo, last);
+			} else memory.copy(payload, ptr, bytes);
+			store<u64>(to, u64(idLow) | (u64(idHigh) << 32), PACKET_ID);
+			store<u64>(to + PACKET_HEADER_BYTES + padded, u64(at) << 32);
+			store<u32>(record, 0, RING_FULL_NOW);
+			const next = end + PACKET_TRAILER_BYTES;
+			if (COCO_THREADS) {
+				store<u32>(record, next, RING_AT);
+				return publish(record);
+			}
+			const before = load<u32>(record, RING_PUBLISHED);
+			// RING_AT and, next to it, RING_PUBLISHED
+			store<u64>(record, u64(next) | (u64(next) << 32), RING_AT);
+			store<u32>(header, next, HEADER_WRITE_INDEX);
+			return i32(load<u32>(header, HEADER_READ_INDEX) === before) & i32(load<u32>(header, HEADER_INTERRUPT_MASK) === 0);
+		}
+	}
 	const status = put(record, kind, u64(idLow) | (u64(idHigh) << 32), ptr, bytes);
 	return status !== OK ? status : publishOrReclaim(record, kind);
 }
@@ -230,7 +292,7 @@ function publishOrReclaim(record: usize, kind: u32): i32 {
 	const signal = publish(record);
 	if (signal < 0 && kind >> 16 === PACKET_WANTS_COMPLETION) {
 		const requestor = load<u32>(record, RING_REQUESTOR);
-		if (requestor !== 0) requestEnd(context() + requestor, load<u64>(record, RING_PACKET_ID));
+		if (requestor !== 0) requestEnd(record + requestor, load<u64>(record, RING_PACKET_ID));
 	}
 	return signal;
 }
@@ -240,8 +302,8 @@ function publishOrReclaim(record: usize, kind: u32): i32 {
  * @returns 2 * packets written + 1 to signal the peer; or, when the first is refused, its status
  */
 export function ringWriteBurst(ring: u32, list: usize, count: u32): i32 {
-	const record = ringAt(ring, TAG_WRITER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	let written: u32 = 0;
 	let status: i32 = OK;
 	for (; written < count; written++) {
@@ -257,8 +319,8 @@ export function ringWriteBurst(ring: u32, list: usize, count: u32): i32 {
 
 /** ringPut of a payload that lies in `count` pieces (layout/ring.ts, GATHER_*). */
 export function ringPutGather(ring: u32, kind: u32, idLow: u32, idHigh: u32, list: usize, count: u32): i32 {
-	const record = ringAt(ring, TAG_WRITER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	let bytes: u64 = 0;
 	for (let i: u32 = 0; i < count; i++) bytes += load<u32>(list + i * GATHER_BYTES, GATHER_LENGTH);
 	if (bytes > MAX_PAYLOAD) return BAD_SIZE;
@@ -266,7 +328,7 @@ export function ringPutGather(ring: u32, kind: u32, idLow: u32, idHigh: u32, lis
 	const status = room(record, length + PACKET_TRAILER_BYTES);
 	if (status !== OK) return status;
 	const at = load<u32>(record, RING_AT);
-	store<u64>(dataPtr(pageEntry(record, at), at), headOf(kind, PACKET_HEADER_BYTES >> 3, length));
+	store<u64>(herePtr(record, at), headOf(kind, PACKET_HEADER_BYTES >> 3, length));
 	let end = at + PACKET_HEADER_BYTES;
 	for (let i: u32 = 0; i < count; i++) {
 		const entry = list + i * GATHER_BYTES;
@@ -307,8 +369,8 @@ export function ringPutRanges(
 	ptr: usize,
 	bytes: u32,
 ): i32 {
-	const record = ringAt(ring, TAG_WRITER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	if (rangesBytes > MAX_PAYLOAD || bytes > MAX_PAYLOAD) return BAD_SIZE;
 	const offset = u32(PACKET_RANGES) + rangesBytes;
 	const length = (offset + bytes + 7) & ~7;
@@ -320,7 +382,7 @@ export function ringPutRanges(
 	const status = room(record, length + PACKET_TRAILER_BYTES);
 	if (status !== OK) return status;
 	const at = load<u32>(record, RING_AT);
-	store<u64>(dataPtr(pageEntry(record, at), at), headOf(kind, offset >> 3, length));
+	store<u64>(herePtr(record, at), headOf(kind, offset >> 3, length));
 	store<u64>(wrappedPtr(record, at + PACKET_HEADER_BYTES), u64(third) | (u64(count) << 32));
 	let end = copyIn(record, at + u32(PACKET_RANGES), ranges, rangesBytes);
 	end = copyIn(record, end, ptr, bytes);
@@ -333,21 +395,20 @@ export function ringPutRanges(
  * @returns ptr of `bytes` bytes, or a status as ringPut; RING_TOO_SMALL: the private buffer cannot hold it
  */
 export function ringReserve(ring: u32, bytes: u32): f64 {
-	const record = ringAt(ring, TAG_WRITER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	if (bytes > MAX_PAYLOAD) return BAD_SIZE;
 	const total = PACKET_HEADER_BYTES + ((bytes + 7) & ~7) + PACKET_TRAILER_BYTES;
 	const status = room(record, total);
 	if (status !== OK) return status;
 	const at = load<u32>(record, RING_AT);
-	const entry = pageEntry(record, at);
-	let place = context() + load<u32>(record, RING_BUFFER);
-	if (at + PACKET_HEADER_BYTES + bytes <= load<u32>(entry, RING_PAGE_RUN_END)) {
-		place = dataPtr(entry, at) + PACKET_HEADER_BYTES;
+	let place = bufferPtr(record, at + PACKET_HEADER_BYTES);
+	if (at + PACKET_HEADER_BYTES + bytes <= load<u32>(record, RING_RUN_END)) {
+		place = herePtr(record, at) + PACKET_HEADER_BYTES;
 	} else if (bytes > load<u32>(record, RING_MAX_PACKET)) return RING_TOO_SMALL;
 	store<u32>(record, at, RING_RESERVED_AT);
 	store<u32>(record, bytes + 1, RING_RESERVED_BYTES);
-	store<u32>(record, u32(place - context()), RING_RESERVED_PTR);
+	store<u32>(record, u32(place - record), RING_RESERVED_PTR);
 	return f64(place);
 }
 
@@ -357,15 +418,15 @@ export function ringReserve(ring: u32, bytes: u32): f64 {
  * @returns OK, REQUESTOR_FULL, or BAD_ARGUMENT without a reservation of that size
  */
 export function ringCommit(ring: u32, kind: u32, idLow: u32, idHigh: u32, bytes: u32): i32 {
-	const record = ringAt(ring, TAG_WRITER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	const at = load<u32>(record, RING_AT);
 	if (bytes >= load<u32>(record, RING_RESERVED_BYTES) || load<u32>(record, RING_RESERVED_AT) !== at)
 		return BAD_ARGUMENT;
 	store<u32>(record, 0, RING_RESERVED_BYTES);
 	const length = PACKET_HEADER_BYTES + ((bytes + 7) & ~7);
-	const place = context() + load<u32>(record, RING_RESERVED_PTR);
-	const head = dataPtr(pageEntry(record, at), at);
+	const place = record + load<u32>(record, RING_RESERVED_PTR);
+	const head = herePtr(record, at);
 	store<u64>(head, headOf(kind, PACKET_HEADER_BYTES >> 3, length));
 	const payload = at + PACKET_HEADER_BYTES;
 	let end = payload + bytes;
@@ -379,8 +440,8 @@ export function ringCommit(ring: u32, kind: u32, idLow: u32, idHigh: u32, bytes:
  * @returns 1 when more than `bytes` are free now, else 0
  */
 export function ringSetPending(ring: u32, bytes: u32): i32 {
-	const record = ringAt(ring, TAG_WRITER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	ownWord(record, HEADER_PENDING_SEND, bytes);
 	const free = ringFree(ring);
 	return free < 0 ? free : i32(u32(free) > bytes);
@@ -388,8 +449,8 @@ export function ringSetPending(ring: u32, bytes: u32): i32 {
 
 /** Raw free bytes as this writer sees them now; a packet must leave one quadword of them. @returns bytes or a status */
 export function ringFree(ring: u32): i32 {
-	const record = ringAt(ring, TAG_WRITER);
-	if (record === 0) return ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	const record = recordOf(ring);
 	const read = peerIndex(record, HEADER_READ_INDEX);
 	if (i32(read) < 0) return i32(read);
 	store<u32>(record, read, RING_REMOTE);
