@@ -26,7 +26,7 @@ export { regionMove } from "./memory/regions";
 export { replayRun } from "./replay/run";
 export { allowBlocking } from "./swiotlb/lock";
 export { poolResetHiwater, poolsMoved } from "./swiotlb/pool";
-export { ringNextRange, ringRanges } from "./vmbus/ranges";
+export { ringCommit, ringPutGather, ringPutRanges, ringReserve } from "./vmbus/build";
 export {
 	ringAdvance,
 	ringAvailable,
@@ -34,24 +34,13 @@ export {
 	ringEndRead,
 	ringMask,
 	ringNext,
-	ringRead,
-	ringReadBurst,
 	ringRelease,
 	ringResume,
-} from "./vmbus/read";
+} from "./vmbus/iterate";
+export { ringNextRange, ringRanges } from "./vmbus/ranges";
+export { ringRead, ringReadBurst } from "./vmbus/read";
 export { requestorOf, ringAttach, ringClose, ringComplete, ringDetach, ringsMoved } from "./vmbus/ring";
-export {
-	ringCommit,
-	ringFree,
-	ringPublish,
-	ringPut,
-	ringPutGather,
-	ringPutRanges,
-	ringReserve,
-	ringSetPending,
-	ringWrite,
-	ringWriteBurst,
-} from "./vmbus/write";
+export { ringFree, ringPublish, ringPut, ringSetPending, ringWrite, ringWriteBurst } from "./vmbus/write";
 
 /** As contextAttach; the instance forgets what it knew of an earlier context. */
 export function attach(ptr: usize): i32 {

@@ -10,8 +10,9 @@ import {
 } from "../layout/ring.ts";
 import { RING_EMPTY, RING_FULL } from "../layout/status.ts";
 import { copy } from "../memory/copy.ts";
-import { ringConsume, ringNext, ringRead, ringReadBurst, ringRelease } from "../vmbus/read.ts";
-import { copyIn, copyOut, dataPtr, pageEntry, ringAt } from "../vmbus/ring.ts";
+import { copyIn, copyOut, dataPtr, pageEntry, ringAt } from "../vmbus/data.ts";
+import { ringConsume, ringNext, ringRelease } from "../vmbus/iterate.ts";
+import { ringRead, ringReadBurst } from "../vmbus/read.ts";
 import { ringPublish, ringPut, ringWrite } from "../vmbus/write.ts";
 
 /** How a packet is read: straight into the buffer, in place and copied once, or through the private copy. */

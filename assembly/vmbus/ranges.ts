@@ -21,7 +21,7 @@ import {
 	TAG_READER,
 } from "../layout/ring.ts";
 import { BAD_ARGUMENT, RING_BAD_RANGES } from "../layout/status.ts";
-import { isOpen, recordOf, ringRefusal, ringShut } from "./ring.ts";
+import { isOpen, recordOf, ringRefusal, ringShut } from "./data.ts";
 
 /** Bad ranges: the packet is refused (clamp), or the ring closes (strict). */
 function badRanges(record: usize): i32 {
