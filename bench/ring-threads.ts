@@ -8,13 +8,17 @@ import { benchRing, type RingLoops } from "./ring-cases.ts";
 
 export type ThreadVariant = "engine" | "calls" | "ringbuf";
 
+const WARM_UP = 5;
+
 interface Job {
 	readonly variant: ThreadVariant;
 	readonly side: "produce" | "consume";
 	readonly bytes: number;
 	readonly count: number;
 	readonly burst: number;
-	/** Two counters: sides that are ready, then a 1 that starts them. */
+	/** Rounds of `count` messages; many short ones, so that a time slice lost spoils one and not the median. */
+	readonly rounds: number;
+	/** One counter: how often a side was ready for a round. */
 	readonly gate: SharedArrayBuffer;
 	readonly handle?: EngineHandle;
 	readonly ring?: number;
@@ -22,11 +26,11 @@ interface Job {
 	readonly storage?: SharedArrayBuffer;
 }
 
-/** Tells that this side is ready, and waits for the other. */
-function meet(gate: SharedArrayBuffer): void {
+/** Tells that this side is ready for a round, and waits for the other. */
+function meet(gate: SharedArrayBuffer, round: number): void {
 	const words = new Int32Array(gate);
 	Atomics.add(words, 0, 1);
-	while (Atomics.load(words, 0) < 2);
+	while (Atomics.load(words, 0) < 2 * (round + 1));
 }
 
 async function engineSide(job: Job): Promise<() => number> {
@@ -106,13 +110,18 @@ function ringbufSide({ storage, side, bytes, count }: Job): () => number {
 
 async function work(job: Job): Promise<void> {
 	const run = job.variant === "ringbuf" ? ringbufSide(job) : await engineSide(job);
-	meet(job.gate);
-	const from = process.hrtime.bigint();
-	const wrong = run();
-	parentPort?.postMessage({ wrong, ns: Number(process.hrtime.bigint() - from) });
+	const ns: number[] = [];
+	let wrong = 0;
+	for (let round = 0; round < job.rounds; round++) {
+		meet(job.gate, round);
+		const from = process.hrtime.bigint();
+		wrong += run();
+		ns.push(Number(process.hrtime.bigint() - from) / job.count);
+	}
+	parentPort?.postMessage({ wrong, ns });
 }
 
-function inWorker(job: Job): Promise<number> {
+function inWorker(job: Job): Promise<number[]> {
 	return new Promise((resolve, reject) => {
 		const url = new URL(
 			import.meta.url.endsWith(".ts") ? "../build/bench/ring-threads.js" : import.meta.url,
@@ -120,35 +129,37 @@ function inWorker(job: Job): Promise<number> {
 		);
 		const worker = new Worker(url, { workerData: job });
 		worker.once("error", reject);
-		worker.once("message", ({ wrong, ns }: { wrong: number; ns: number }) =>
-			wrong === 0
-				? resolve(ns / job.count)
-				: reject(new Error(`${wrong} wrong messages (${job.variant}, ${job.side})`)),
+		worker.once("message", ({ wrong, ns }: { wrong: number; ns: number[] }) =>
+			wrong === 0 ? resolve(ns) : reject(new Error(`${wrong} wrong messages (${job.variant}, ${job.side})`)),
 		);
 	});
 }
 
-/** One run over a new ring. @returns ns a message, as the slower side saw it */
+/** `rounds` rounds over a new ring, after some that only warm up. @returns ns a message of each round, as the slower side saw it */
 export async function twoWorkers(
 	variant: ThreadVariant,
 	ringBytes: number,
 	bytes: number,
 	count: number,
 	burst: number,
-): Promise<number> {
-	const gate = new SharedArrayBuffer(8);
-	const common = { variant, bytes, count, burst, gate };
+	rounds: number,
+): Promise<number[]> {
+	const common = { variant, bytes, count, burst, rounds: rounds + WARM_UP, gate: new SharedArrayBuffer(4) };
 	if (variant === "ringbuf") {
 		const storage = RingBuffer.getStorageForCapacity(ringBytes, Uint8Array);
 		const sides = (["produce", "consume"] as const).map((side) => inWorker({ ...common, side, storage }));
-		return Math.max(...(await Promise.all(sides)));
+		return slower(await Promise.all(sides));
 	}
 	const { engine, writer, reader, buffers } = await benchRing(ringBytes, false, "ring-bench.threads");
 	const sides = [
 		inWorker({ ...common, side: "produce", handle: engine.handle(), ring: writer, buffer: buffers[0] + 64 }),
 		inWorker({ ...common, side: "consume", handle: engine.handle(), ring: reader, buffer: buffers[1] + 1040 }),
 	];
-	return Math.max(...(await Promise.all(sides)));
+	return slower(await Promise.all(sides));
+}
+
+function slower([a, b]: number[][]): number[] {
+	return (a as number[]).map((ns, i) => Math.max(ns, b?.[i] as number)).slice(WARM_UP);
 }
 
 if (!isMainThread && (workerData as Job | null)?.gate !== undefined) await work(workerData as Job);

@@ -112,9 +112,9 @@ export async function twoThreads(ringBytes: number, rounds: number): Promise<Rin
 		const samples = new Map<string, number[]>();
 		for (let round = 0; round < rounds; round++) {
 			for (const [name, variant, burst] of THREAD_VARIANTS) {
-				const count = bytes === 64 ? (burst === 1 ? 500_000 : 2_000_000) : variant === "ringbuf" ? 50_000 : 200_000;
-				const ns = await twoWorkers(variant, ringBytes, bytes, count, burst);
-				samples.set(name, [...(samples.get(name) ?? []), ns]);
+				const count = 16 * (bytes === 64 ? 1000 : 100);
+				const found = await twoWorkers(variant, ringBytes, bytes, count, burst, 60);
+				samples.set(name, [...(samples.get(name) ?? []), ...found]);
 			}
 		}
 		for (const [name, found] of samples)

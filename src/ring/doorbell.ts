@@ -27,7 +27,14 @@ export class Doorbell {
 	/** As wait, for threads that may not block. */
 	async waitAsync(seen: number, timeoutMs = Number.POSITIVE_INFINITY): Promise<boolean> {
 		const { value } = (Atomics as unknown as AtomicsWithWaitAsync).waitAsync(this.#word, 0, seen, timeoutMs);
-		return (await value) !== "timed-out";
+		if (typeof value === "string") return value !== "timed-out";
+		// Node ends a worker that has nothing to do but such a wait
+		const alive = setInterval(() => {}, 2 ** 30);
+		try {
+			return (await value) !== "timed-out";
+		} finally {
+			clearInterval(alive);
+		}
 	}
 }
 
