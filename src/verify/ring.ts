@@ -11,12 +11,14 @@ import { divergedAt, same, stem, type VerifyResult } from "./result.ts";
 
 /** Where the ring's first page lies in the replay's RAM. */
 const RING_GPA = 0x10000;
-const MAX_READ_BYTES = 2 ** 20;
+/** Room for any packet: no read buffer need be larger. */
+const MAX_READ_BYTES = 2 ** 19;
 const PAGE_BYTES = 4096;
 /** Linux's errno of a refused call. */
 const EAGAIN = -11;
 const ENOBUFS = -105;
 const EIO = -5;
+const EINVAL = -22;
 
 interface Header {
 	readonly pages: number;
@@ -45,7 +47,7 @@ function readHeader(path: string, lines: readonly string[]): { header: Header; f
 	};
 	const header = {
 		pages: key("pages").decimal(1, "pages", 1, layout.RING_MAX_PAGES),
-		maxPacketBytes: key("max_pkt_size").decimal(1, "max_pkt_size", 16, 2 ** 20),
+		maxPacketBytes: key("max_pkt_size").decimal(1, "max_pkt_size", 16, 2 ** 31),
 		ops: found.has("ops") ? key("ops").decimal(1, "ops", 0, 2 ** 31) : null,
 	};
 	return { header, first: end + 1 };
@@ -58,7 +60,7 @@ async function engineFor(header: Header, build: Build): Promise<Engine> {
 		swiotlb: null,
 		ram: [{ gpa: 0, bytes }],
 		coco: false,
-		spareBytes: 65536 + header.pages * 64 + 2 * MAX_READ_BYTES + header.maxPacketBytes,
+		spareBytes: 2 ** 18 + header.pages * 64 + MAX_READ_BYTES + Math.min(header.maxPacketBytes, layout.PACKET_MAX_BYTES),
 	});
 }
 
@@ -177,11 +179,11 @@ class RingReplay {
 	}
 
 	#read(f: Fields): number {
-		const bufferBytes = f.decimal(1, "buflen", 1, MAX_READ_BYTES);
+		const bufferBytes = Math.min(f.decimal(1, "buflen", 0, 2 ** 31), MAX_READ_BYTES);
 		const raw = f.decimal(2, "raw", 0, 1);
 		this.#sign(f, 3, "=");
 		const expectedRc = f.decimal(4, "rc", -4096, 0);
-		const expectedBytes = f.decimal(5, "actual", 0, 2 ** 20);
+		const expectedBytes = f.decimal(5, "actual", 0, 2 ** 31);
 		const expectedId = `0x${f.hex64(6, "rid").toString(16)}`;
 		const expectedCrc = this.#hex(f, 7, "crc", 8);
 		const got = this.#asLinux(() => this.#exports.ringRead(this.#reader, raw, this.#buffer, bufferBytes));
@@ -196,7 +198,8 @@ class RingReplay {
 				this.#engine.instance.data.getUint16(at + 4, true) * 8 -
 				(raw ? 0 : this.#engine.instance.data.getUint16(at + 2, true) * 8);
 			id = this.#packetId();
-		} else if (got !== status.RING_EMPTY) {
+		} else if (got === status.BAD_SIZE) rc = EINVAL;
+		else if (got !== status.RING_EMPTY) {
 			bytes = this.#count("read", got);
 			id = this.#packetId();
 			crc = this.#crc(this.#buffer, bytes).toString(16).padStart(8, "0");
@@ -214,9 +217,9 @@ class RingReplay {
 	}
 
 	#iterate(f: Fields): number {
-		const max = f.decimal(1, "max", 0, 2 ** 24);
+		const max = f.decimal(1, "max", 0, 2 ** 31);
 		this.#sign(f, 2, "=");
-		const expected = f.decimal(3, "n", 0, 2 ** 24);
+		const expected = f.decimal(3, "n", 0, 2 ** 31);
 		const expectedHash = this.#hex(f, 4, "hash", 8);
 		const { exports } = this.#engine.instance;
 		const record = exports.ringPtr(this.#reader);
