@@ -258,6 +258,7 @@ export class Engine {
 		for (const [i, { ptr }] of regions.entries())
 			orThrow(instance.exports.regionMove(i, ptr), () => `restore(region ${i} at ${ptr})`);
 		orThrow(instance.exports.poolsMoved(), () => "restore(pools)");
+		orThrow(instance.exports.ringsMoved(), () => "restore(rings)");
 		return new Engine(instance, contextPtr, regions, snapshot.listOffset, snapshot.forceBounce);
 	}
 }

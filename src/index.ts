@@ -3,6 +3,20 @@ export { formatBytes, parseBytes } from "./bytes.ts";
 export { Device, type DeviceCounters, type DeviceOptions, type Segment } from "./dma/device.ts";
 export { Engine, type EngineHandle, type Snapshot } from "./engine.ts";
 export { PageState, Ram, RangeState, type Region } from "./memory/ram.ts";
+export { Doorbell } from "./ring/doorbell.ts";
+export {
+	type GpaRange,
+	multiPageRange,
+	type Packet,
+	PacketType,
+	type Piece,
+	pageArray,
+	pageBuffers,
+	type TransferRange,
+} from "./ring/packet.ts";
+export { RingPair, type RingPairHandle, type RingPairOptions } from "./ring/pair.ts";
+export type { RingReader } from "./ring/reader.ts";
+export type { RingWriter, SendOptions } from "./ring/writer.ts";
 export type { EngineOptions } from "./setup.ts";
 export { DmaError, type StatusName, statusName } from "./status.ts";
 export { type AreaState, Pool, type PoolFailures } from "./swiotlb/pool.ts";

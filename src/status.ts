@@ -19,6 +19,21 @@ const TEXTS = {
 	OVERLAP: "it overlaps another region or pool, or comes before one",
 	POOL_PAGES: "the range belongs to a bounce pool",
 	BAD_CONTEXT: "there is no context of this version and build at that address",
+	BAD_RING: "there is no open ring of that number at this end",
+	RING_FULL: "the ring has no room for the packet",
+	RING_EMPTY: "the ring holds no packet",
+	RING_TOO_SMALL: "the packet is longer than the buffer",
+	RING_TOO_LARGE: "the ring could not hold the packet even when empty",
+	RING_CLOSED: "the ring is closed",
+	RING_RESCINDED: "the host took the channel away",
+	REQUESTOR_FULL: "every request id is live",
+	BAD_REQUEST: "the transaction id is not live: never issued, or completed before",
+	RING_BAD_INDEX: "the peer's ring index is beyond the data or no multiple of 8",
+	RING_BAD_AVAILABLE: "the ring holds fewer bytes than a packet header",
+	RING_BAD_LENGTH: "a packet's length or payload offset is invalid",
+	RING_BAD_TYPE: "a packet's type is unknown",
+	RING_BAD_FLAGS: "a packet has unknown flags",
+	RING_BAD_RANGES: "a packet's ranges are empty or do not fit into it",
 } satisfies Record<Exclude<keyof typeof codes, "OK">, string>;
 
 /** Why a call was refused, as a name that programs may compare. */

@@ -10,7 +10,9 @@ export type Build =
 	| "bench"
 	| "bench.bare"
 	| "bench.threads"
-	| "bench.reference";
+	| "bench.reference"
+	| "ring-bench"
+	| "ring-bench.threads";
 
 /** The exports of assembly/index.ts, where they are documented. Every result below 0 is a status. */
 export interface EngineExports {
@@ -52,6 +54,47 @@ export interface EngineExports {
 	swiotlbMap(device: number, gpa: number, bytes: number, dir: number, cpu: number): number;
 	swiotlbTblMap(device: number, gpa: number, bytes: number, allocAlignMask: number, dir: number, cpu: number): number;
 	swiotlbTblUnmap(device: number, tlb: number, bytes: number, dir: number, attrs: number): number;
+	ringAttach(gpas: number, count: number, flags: number, maxPacketBytes: number, requests: number): number;
+	ringDetach(ring: number): number;
+	ringClose(ring: number, rescinded: number): number;
+	ringsMoved(): number;
+	ringPtr(ring: number): number;
+	ringPacket(ring: number): number;
+	ringPut(ring: number, kind: number, idLow: number, idHigh: number, ptr: number, bytes: number): number;
+	ringPublish(ring: number): number;
+	ringWrite(ring: number, kind: number, idLow: number, idHigh: number, ptr: number, bytes: number): number;
+	ringWriteBurst(ring: number, list: number, count: number): number;
+	ringPutGather(ring: number, kind: number, idLow: number, idHigh: number, list: number, count: number): number;
+	ringPutRanges(
+		ring: number,
+		kind: number,
+		idLow: number,
+		idHigh: number,
+		third: number,
+		ranges: number,
+		rangesBytes: number,
+		count: number,
+		ptr: number,
+		bytes: number,
+	): number;
+	ringReserve(ring: number, bytes: number): number;
+	ringCommit(ring: number, kind: number, idLow: number, idHigh: number, bytes: number): number;
+	ringSetPending(ring: number, bytes: number): number;
+	ringFree(ring: number): number;
+	ringNext(ring: number, inPlace: number): number;
+	ringAdvance(ring: number): number;
+	ringResume(ring: number): number;
+	ringRelease(ring: number): number;
+	ringConsume(ring: number): number;
+	ringRead(ring: number, raw: number, to: number, bufferBytes: number): number;
+	ringReadBurst(ring: number, to: number, bufferBytes: number, max: number): number;
+	ringMask(ring: number, mask: number): number;
+	ringEndRead(ring: number): number;
+	ringAvailable(ring: number): number;
+	ringRanges(ring: number): number;
+	ringNextRange(ring: number): number;
+	ringComplete(ring: number, idLow: number, idHigh: number): number;
+	requestorOf(ring: number): number;
 	replayRun(
 		device: number,
 		events: number,

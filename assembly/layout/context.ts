@@ -37,6 +37,8 @@ export const CTX_NDEVICES: usize = 60;
 export const CTX_MAX_DEVICES: usize = 64;
 /** COCO_THREADS and COCO_REFERENCE of the build that made the context. */
 export const CTX_BUILD: usize = 68;
+/** Offset of the ring attached last, 0 without any; each record names the one before. */
+export const CTX_RINGS: usize = 72;
 export const CONTEXT_HEADER_BYTES: u32 = 128;
 
 /** A stretch of RAM: u64 gpa, u64 bytes, u32 ptr relative to the context base, u32 number of its first page. */

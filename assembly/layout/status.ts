@@ -40,3 +40,34 @@ export const OVERLAP: i32 = -16;
 export const POOL_PAGES: i32 = -17;
 /** The memory at the context base is no context of this version. */
 export const BAD_CONTEXT: i32 = -18;
+
+/** No open ring of that number and end. */
+export const BAD_RING: i32 = -32;
+/** No room for the packet now: flow control. */
+export const RING_FULL: i32 = -33;
+/** No packet now: flow control. */
+export const RING_EMPTY: i32 = -34;
+/** The packet is longer than the caller's, or the ring's private, buffer; it stays in the ring. */
+export const RING_TOO_SMALL: i32 = -35;
+/** A packet that an empty ring could not hold (strict; Linux calls it full). */
+export const RING_TOO_LARGE: i32 = -36;
+/** The ring was closed by its owner. */
+export const RING_CLOSED: i32 = -37;
+/** The host took the channel away. */
+export const RING_RESCINDED: i32 = -38;
+/** Every request id is live: the packet's bytes lie in the ring, behind the write index. */
+export const REQUESTOR_FULL: i32 = -39;
+/** A transaction id that is not live: never issued, or completed before. */
+export const BAD_REQUEST: i32 = -40;
+/** Corruption: the peer's index is beyond the data, or no multiple of 8. */
+export const RING_BAD_INDEX: i32 = -41;
+/** Corruption: 1 to 15 bytes between the indices. */
+export const RING_BAD_AVAILABLE: i32 = -42;
+/** Corruption: a packet's length or payload offset. */
+export const RING_BAD_LENGTH: i32 = -43;
+/** Corruption: an unknown packet type. */
+export const RING_BAD_TYPE: i32 = -44;
+/** Corruption: an unknown packet flag. */
+export const RING_BAD_FLAGS: i32 = -45;
+/** Corruption: ranges that do not fit into their packet, or are empty. */
+export const RING_BAD_RANGES: i32 = -46;

@@ -4,6 +4,7 @@ import type { Build } from "../wasm.ts";
 import { isOps, verifyOps } from "./ops.ts";
 import { isRecorded, verifyRecorded } from "./recorded.ts";
 import type { VerifyResult } from "./result.ts";
+import { isRing, verifyRing } from "./ring.ts";
 
 /**
  * Replays a recording of real code and stops at the first answer that differs.
@@ -14,5 +15,6 @@ export async function verifyFile(path: string, build: Build = "engine"): Promise
 	const text = readText(path);
 	if (isOps(text)) return verifyOps(path, text, build);
 	if (isRecorded(text)) return verifyRecorded(path, text, build);
-	throw new InputError(`${path}:1: unknown format: expected a swiotlb-recorded or swiotlb-ops recording`);
+	if (isRing(text)) return verifyRing(path, text, build);
+	throw new InputError(`${path}:1: unknown format: expected a swiotlb-recorded, swiotlb-ops or ring recording`);
 }

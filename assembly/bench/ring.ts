@@ -1,0 +1,188 @@
+/** Ring loops that run inside WASM, and the bare copies that they are compared with. Each answers a checksum or a count of mistakes. */
+
+import { ringPacket } from "../index.ts";
+import {
+	PACKET_HEADER_BYTES,
+	PACKET_IN_BAND,
+	PACKET_TRAILER_BYTES,
+	RING_DATA_BYTES,
+	TAG_READER,
+} from "../layout/ring.ts";
+import { RING_EMPTY, RING_FULL } from "../layout/status.ts";
+import { copy } from "../memory/copy.ts";
+import { copyIn, copyOut, dataPtr, pageEntry, ringAt } from "../vmbus/data.ts";
+import { ringConsume, ringNext, ringRelease } from "../vmbus/iterate.ts";
+import { ringRead, ringReadBurst } from "../vmbus/read.ts";
+import { ringPublish, ringPut, ringWrite } from "../vmbus/write.ts";
+
+/** How a packet is read: straight into the buffer, in place and copied once, or through the private copy. */
+const READ: i32 = 0;
+const IN_PLACE: i32 = 1;
+
+/** Writes a message's number as a whole vector: a narrow store before a wide load would stall what is measured. */
+function mark(from: usize, value: u32): void {
+	v128.store(from, i32x4.splat(value));
+}
+
+/** Takes the packet that is next into `to`. @returns its payload bytes or a status */
+function take(reader: u32, to: usize, bytes: u32, how: i32): i32 {
+	if (how === READ) return ringRead(reader, 0, to, bytes) >> 1;
+	const got = ringNext(reader, how === IN_PLACE ? 1 : 0);
+	if (got >= 0) copy(to, ringPacket(reader) + PACKET_HEADER_BYTES, u32(got));
+	return got;
+}
+
+/** Writes and reads `count` packets one by one. how: READ, IN_PLACE, or 2 for the private copy. @returns mistakes */
+export function pingPong(writer: u32, reader: u32, from: usize, to: usize, bytes: u32, count: u32, how: i32): u32 {
+	let wrong: u32 = 0;
+	if (how === READ) {
+		for (let i: u32 = 0; i < count; i++) {
+			mark(from, i);
+			if (ringWrite(writer, PACKET_IN_BAND, i, 0, from, bytes) < 0) wrong++;
+			if (ringRead(reader, 0, to, bytes) >> 1 < i32(bytes) || load<u32>(to) !== i) wrong++;
+		}
+		return wrong;
+	}
+	for (let i: u32 = 0; i < count; i++) {
+		mark(from, i);
+		if (ringWrite(writer, PACKET_IN_BAND, i, 0, from, bytes) < 0) wrong++;
+		if (take(reader, to, bytes, how) < i32(bytes) || load<u32>(to) !== i) wrong++;
+		if (how !== READ) {
+			ringConsume(reader);
+		}
+	}
+	return wrong;
+}
+
+/** Writes `batch` packets, each published, then reads them all and publishes once. @returns mistakes */
+export function batches(
+	writer: u32,
+	reader: u32,
+	from: usize,
+	to: usize,
+	bytes: u32,
+	count: u32,
+	how: i32,
+	batch: u32,
+): u32 {
+	let wrong: u32 = 0;
+	for (let i: u32 = 0; i < count; i += batch) {
+		for (let k: u32 = 0; k < batch; k++) {
+			mark(from, i + k);
+			if (ringWrite(writer, PACKET_IN_BAND, i + k, 0, from, bytes) < 0) wrong++;
+		}
+		for (let k: u32 = 0; k < batch; k++) {
+			if (take(reader, to, bytes, how) < i32(bytes) || load<u32>(to) !== i + k) wrong++;
+		}
+		if (how !== READ) {
+			ringConsume(reader);
+		}
+	}
+	return wrong;
+}
+
+/** Puts `batch` packets and publishes once, then reads them as one burst. @returns mistakes */
+export function bursts(writer: u32, reader: u32, from: usize, to: usize, bytes: u32, count: u32, batch: u32): u32 {
+	let wrong: u32 = 0;
+	const each = PACKET_HEADER_BYTES + ((bytes + 7) & ~7);
+	for (let i: u32 = 0; i < count; i += batch) {
+		for (let k: u32 = 0; k < batch; k++) {
+			mark(from, i + k);
+			if (ringPut(writer, PACKET_IN_BAND, i + k, 0, from, bytes) < 0) wrong++;
+		}
+		ringPublish(writer);
+		if (ringReadBurst(reader, to, each * batch, batch) >> 1 !== i32(batch)) wrong++;
+		if (load<u32>(to + each * (batch - 1) + PACKET_HEADER_BYTES) !== i + batch - 1) wrong++;
+	}
+	return wrong;
+}
+
+/**
+ * Bare copies at the offsets that the ring would use: in, and out once (copies 2) or through `middle` (copies 3).
+ * @returns mistakes
+ */
+export function bareCopies(
+	reader: u32,
+	from: usize,
+	to: usize,
+	middle: usize,
+	bytes: u32,
+	count: u32,
+	copies: u32,
+): u32 {
+	const record = ringAt(reader, TAG_READER);
+	const dataBytes = load<u32>(record, RING_DATA_BYTES);
+	const data = ringDataPtr(record);
+	const total = PACKET_HEADER_BYTES + ((bytes + 7) & ~7) + PACKET_TRAILER_BYTES;
+	let wrong: u32 = 0;
+	let at: u32 = 0;
+	for (let i: u32 = 0; i < count; i++) {
+		mark(from, i);
+		const payload = at + PACKET_HEADER_BYTES;
+		if (payload + bytes <= dataBytes) {
+			memory.copy(data + payload, from, bytes);
+			if (copies === 3) {
+				memory.copy(middle, data + payload, bytes);
+				memory.copy(to, middle, bytes);
+			} else memory.copy(to, data + payload, bytes);
+		} else {
+			copyIn(record, payload, from, bytes);
+			copyOut(record, payload, copies === 3 ? middle : to, bytes);
+			if (copies === 3) memory.copy(to, middle, bytes);
+		}
+		if (load<u32>(to) !== i) wrong++;
+		at += total;
+		if (at >= dataBytes) at -= dataBytes;
+	}
+	return wrong;
+}
+
+function ringDataPtr(record: usize): usize {
+	return dataPtr(record, pageEntry(record, 0), 0);
+}
+
+/** Writes `count` packets, published every `burst`, and waits where the ring is full. The first word counts up. @returns mistakes */
+export function produce(writer: u32, from: usize, bytes: u32, count: u32, burst: u32): u32 {
+	let wrong: u32 = 0;
+	let open: u32 = 0;
+	for (let i: u32 = 0; i < count; i++) {
+		mark(from, i);
+		let status = ringPut(writer, PACKET_IN_BAND, i, 0, from, bytes);
+		while (status === RING_FULL) {
+			// what is put must be seen before waiting for room
+			ringPublish(writer);
+			open = 0;
+			status = ringPut(writer, PACKET_IN_BAND, i, 0, from, bytes);
+		}
+		if (status < 0) wrong++;
+		if (++open === burst) {
+			ringPublish(writer);
+			open = 0;
+		}
+	}
+	ringPublish(writer);
+	return wrong;
+}
+
+/** Reads `count` packets into `to` and publishes every `burst`, or when there is none. @returns mistakes in their order */
+export function consume(reader: u32, to: usize, bytes: u32, count: u32, burst: u32): u32 {
+	let wrong: u32 = 0;
+	let open: u32 = 0;
+	for (let i: u32 = 0; i < count; i++) {
+		let got = ringNext(reader, 1);
+		while (got === RING_EMPTY) {
+			ringRelease(reader);
+			open = 0;
+			got = ringNext(reader, 1);
+		}
+		if (got < i32(bytes)) wrong++;
+		copy(to, ringPacket(reader) + PACKET_HEADER_BYTES, bytes);
+		if (load<u32>(to) !== i) wrong++;
+		if (++open === burst) {
+			ringConsume(reader);
+			open = 0;
+		}
+	}
+	ringConsume(reader);
+	return wrong;
+}

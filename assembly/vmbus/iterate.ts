@@ -1,0 +1,154 @@
+/** The consumer, packet by packet: take the next, stop, go on, publish; and when to be woken. */
+
+import {
+	HEADER_INTERRUPT_MASK,
+	HEADER_WRITE_INDEX,
+	INLINE_COPY_BYTES,
+	PACKET_HEADER_BYTES,
+	PACKET_ID,
+	PACKET_TRAILER_BYTES,
+	RING_AT,
+	RING_CONSUMED,
+	RING_CREDIT,
+	RING_DATA_BYTES,
+	RING_HEADER,
+	RING_HELD,
+	RING_INDEX_MASK,
+	RING_MAX_PACKET,
+	RING_PACKET_HEAD,
+	RING_PACKET_ID,
+	RING_PACKET_PTR,
+	RING_RANGES_LEFT,
+	RING_REMOTE,
+	RING_RUN_END,
+	RING_STOPPED,
+	TAG_READER,
+} from "../layout/ring.ts";
+import { RING_EMPTY, RING_TOO_SMALL } from "../layout/status.ts";
+import { copy } from "../memory/copy.ts";
+import { bufferPtr, copyOut, herePtr, isOpen, ownWord, recordOf, ringRefusal } from "./data.ts";
+import { advance, bytesBefore, freshAvailable, look, release } from "./look.ts";
+
+/**
+ * Consumes the packet in hand, if there is one, and takes the next. Nothing is published: ringRelease does that.
+ * @param inPlace 0: the packet is copied to the private buffer, lengths patched in the copy, and stays as it was read.
+ *   1: it stays in the ring unless it wraps or crosses into a page elsewhere; the peer can still change its payload
+ * @returns payload bytes, 0 or more (the rest is in the record: RING_PACKET_*), or RING_EMPTY, RING_TOO_SMALL (strict: longer
+ *   than the private buffer), BAD_RING or why the ring is closed; strict: a corruption status
+ */
+export function ringNext(ring: u32, inPlace: i32): i32 {
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
+	if ((load<u32>(record, RING_HELD) | load<u32>(record, RING_STOPPED)) !== 0) {
+		if (load<u32>(record, RING_HELD) !== 0) advance(record, load<u32>(record, RING_HELD));
+		if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
+	}
+	// look in short, for a packet that stays in place with nothing wrong
+	if (!COCO_THREADS && inPlace !== 0 && load<u32>(record, RING_INDEX_MASK) === 0) {
+		const at = load<u32>(record, RING_AT);
+		const dataBytes = load<u32>(record, RING_DATA_BYTES);
+		const write = load<u32>(record + load<u32>(record, RING_HEADER), HEADER_WRITE_INDEX);
+		const consumed = write === load<u32>(record, RING_REMOTE) ? load<u32>(record, RING_CONSUMED) : 0;
+		if (write < dataBytes && consumed < dataBytes) {
+			const limit = min<u32>(bytesBefore(write, at, dataBytes), load<u32>(record, RING_MAX_PACKET));
+			const packet = herePtr(record, at);
+			const head = load<u64>(packet);
+			const bytes = (u32(head >> 32) & 0xffff) << 3;
+			const offset = (u32(head) >>> 16) << 3;
+			const holds = bytes <= limit && offset >= PACKET_HEADER_BYTES && offset <= bytes;
+			if (holds && at + bytes < load<u32>(record, RING_RUN_END)) {
+				store<u64>(record, u64(write) | (u64(consumed) << 32), RING_REMOTE);
+				inHand(record, packet, head, bytes);
+				return i32(bytes - offset);
+			}
+		}
+	}
+	const bytes = look(record);
+	if (bytes < 0) return bytes;
+	const at = load<u32>(record, RING_AT);
+	const linear = at + u32(bytes) <= load<u32>(record, RING_RUN_END);
+	let packet = bufferPtr(record, at);
+	if (linear && inPlace !== 0) packet = herePtr(record, at);
+	else {
+		if (u32(bytes) > load<u32>(record, RING_MAX_PACKET)) return RING_TOO_SMALL;
+		if (!linear) copyOut(record, at, packet, u32(bytes));
+		else if (u32(bytes) > INLINE_COPY_BYTES) memory.copy(packet, herePtr(record, at), u32(bytes));
+		else copy(packet, herePtr(record, at), u32(bytes));
+		store<u64>(packet, load<u64>(record, RING_PACKET_HEAD));
+	}
+	inHand(record, packet, load<u64>(record, RING_PACKET_HEAD), u32(bytes));
+	return bytes - i32((u32(load<u64>(record, RING_PACKET_HEAD)) >>> 16) << 3);
+}
+
+/** Keeps what a packet is. head: its first 8 bytes, checked */
+function inHand(record: usize, packet: usize, head: u64, bytes: u32): void {
+	store<u64>(record, head, RING_PACKET_HEAD);
+	store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
+	store<u32>(record, u32(packet - record), RING_PACKET_PTR);
+	store<u32>(record, 0, RING_RANGES_LEFT);
+	store<u32>(record, bytes + PACKET_TRAILER_BYTES, RING_HELD);
+}
+
+/** Consumes the packet in hand without looking at the next. @returns 0 or a status */
+export function ringAdvance(ring: u32): i32 {
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
+	const held = load<u32>(record, RING_HELD);
+	if (held !== 0) advance(record, held);
+	return 0;
+}
+
+/** Lets a reader that stopped on a broken peer go on, as Linux would. @returns 0 or a status */
+export function ringResume(ring: u32): i32 {
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
+	store<u32>(record, 0, RING_STOPPED);
+	store<u32>(record, 0, RING_CONSUMED);
+	return 0;
+}
+
+/** release (above) by number. */
+export function ringRelease(ring: u32): i32 {
+	return isOpen(ring, TAG_READER) ? release(recordOf(ring)) : ringRefusal(ring);
+}
+
+/** Consumes the packet in hand and publishes the read index: ringAdvance and ringRelease in one call. @returns as ringRelease */
+export function ringConsume(ring: u32): i32 {
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
+	const held = load<u32>(record, RING_HELD);
+	if (held !== 0) advance(record, held);
+	return release(record);
+}
+
+/** Sets the interrupt mask: 1 while this end reads anyway. Linux 6.12 drivers/hv/ring_buffer.c, hv_begin_read. @returns 0 or a status */
+export function ringMask(ring: u32, mask: u32): i32 {
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
+	ownWord(record, HEADER_INTERRUPT_MASK, mask);
+	return 0;
+}
+
+/**
+ * Clears the mask, then looks again: without that look a wake-up could be lost. Linux 6.12 drivers/hv/ring_buffer.c, hv_end_read.
+ * Differs from Linux: 1 to 15 bytes, or a reader that stopped, answer 0, where Linux would reschedule for ever.
+ * @returns bytes to read, 0 when the ring may sleep, or a status
+ */
+export function ringEndRead(ring: u32): i32 {
+	const status = ringMask(ring, 0);
+	return status < 0 ? status : ringAvailable(ring);
+}
+
+/** Bytes that this end may read now, trailers included; 0 for less than a header or a stopped reader. @returns bytes or a status */
+export function ringAvailable(ring: u32): i32 {
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	const record = recordOf(ring);
+	if (load<u32>(record, RING_STOPPED) !== 0) return 0;
+	const held = load<u32>(record, RING_HELD);
+	const dataBytes = load<u32>(record, RING_DATA_BYTES);
+	let at = load<u32>(record, RING_AT) + held;
+	if (at >= dataBytes) at -= dataBytes;
+	const available = freshAvailable(record, at, dataBytes);
+	if (COCO_THREADS && held !== 0) store<u32>(record, 0, RING_CREDIT);
+	return i32(available) >= 0 && available < PACKET_HEADER_BYTES ? 0 : i32(available);
+}
