@@ -1,5 +1,6 @@
 /** What a run of benchmarks answers: plain data. */
 import type { Environment } from "../src/report/environment.ts";
+import type { RingReport } from "./ring-report.ts";
 import type { Measured, Target } from "./suite.ts";
 
 export interface Judged {
@@ -37,6 +38,7 @@ export interface BenchReport {
 	readonly timerResolutionNs: number;
 	readonly options: { readonly suites: readonly string[]; readonly rounds: number; readonly msPerRound: number };
 	readonly suites: readonly SuiteResult[];
+	readonly ring?: RingReport;
 	/** Whether every target was met. */
 	readonly pass: boolean;
 }

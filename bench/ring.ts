@@ -1,10 +1,5 @@
-/**
- * Rings against what people would use instead. `node build/bench/ring.js [--quick] [--json FILE]`.
- * Every variant runs in its own process, several times in turn; what is printed is the median, and ratios of one run.
- */
+/** Suite ring: VMBus rings against what people would use instead. Every variant runs in its own process, in turn. */
 import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
-import { cpus, loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
 import * as layout from "../assembly/layout/ring.ts";
 import { DataViewRing, ringbuf } from "./ring-baselines.ts";
@@ -18,9 +13,9 @@ import {
 	type Samples,
 	wasmCases,
 } from "./ring-cases.ts";
+import { PAYLOAD_BYTES, type RingReport, type RingResult, targets } from "./ring-report.ts";
 import { type ThreadVariant, twoWorkers } from "./ring-threads.ts";
 
-export const PAYLOAD_BYTES = [16, 64, 256, 1024, 4096, 16384];
 export const RING_BYTES = [65536, 262144, 1048576];
 
 /** Variants that one process each measures, and the cases that they answer. */
@@ -78,15 +73,6 @@ function inProcess(variant: string, ringBytes: number, bytes: number): Samples {
 	return JSON.parse(child.stdout) as Samples;
 }
 
-/** A measured case. `samples` are ns a message. */
-export interface RingResult {
-	readonly name: string;
-	readonly ringBytes: number;
-	readonly bytes: number;
-	readonly ns: number;
-	readonly samples: readonly number[];
-}
-
 /** One thread: every variant at every size, `rounds` processes each, in turn. */
 export function oneThread(rings: readonly number[], sizes: readonly number[], rounds: number): RingResult[] {
 	const results: RingResult[] = [];
@@ -123,100 +109,22 @@ export async function twoThreads(ringBytes: number, rounds: number): Promise<Rin
 	return results;
 }
 
-/** A target of the project: what is compared, the ratio or figure found, and the most (or least) it may be. */
-export interface Target {
-	readonly what: string;
-	readonly found: number;
-	readonly limit: number;
-	readonly met: boolean;
-}
-
-/** The targets that the results answer. Ratios of one process are medians of paired samples. */
-export function targets(results: readonly RingResult[]): Target[] {
-	const find = (name: string, bytes: number, ringBytes = 262144) =>
-		results.find((r) => r.name === name && r.bytes === bytes && r.ringBytes === ringBytes);
-	const list: Target[] = [];
-	const most = (what: string, found: number | undefined, limit: number) => {
-		if (found !== undefined) list.push({ what, found, limit, met: found <= limit });
-	};
-	const least = (what: string, found: number | undefined, limit: number) => {
-		if (found !== undefined) list.push({ what, found, limit, met: found >= limit });
-	};
-	const paired = (a: string, b: string, bytes: number, combine: (a: number, b: number) => number) => {
-		const [x, y] = [find(a, bytes), find(b, bytes)];
-		if (x === undefined || y === undefined) return undefined;
-		return median(x.samples.map((value, i) => combine(value, y.samples[i] as number)));
-	};
-	const ratio = (a: number, b: number) => a / b;
-	most("64 B written and read in WASM (ns)", find("ping-pong, read", 64)?.ns, 20);
-	most("1 KiB written and read in WASM (ns)", find("ping-pong, read", 1024)?.ns, 45);
-	most("4 KiB in place / 2 bare copies", paired("ping-pong, in place", "bare 2 copies", 4096, ratio), 1.3);
-	most("4 KiB copy-out / 3 bare copies", paired("ping-pong, copy-out", "bare 3 copies", 4096, ratio), 1.3);
-	for (const bytes of PAYLOAD_BYTES) {
-		const found = paired("ping-pong, read, scattered", "ping-pong, read", bytes, ratio);
-		most(`scattered / contiguous, ${bytes} B`, found, 1.3);
-	}
-	for (const bytes of [64, 1024, 4096]) {
-		const found = paired("calls from TypeScript", "the same in WASM", bytes, (a, b) => a - b);
-		most(`TypeScript above WASM, ${bytes} B (ns)`, found, 12);
-	}
-	for (const bytes of [64, 4096]) {
-		const base = find("two workers: ringbuf.js, one by one", bytes)?.ns;
-		const burst = find("two workers: engine, bursts of 16", bytes)?.ns;
-		const single = find("two workers: engine, one by one", bytes)?.ns;
-		if (base === undefined || burst === undefined || single === undefined) continue;
-		least(`two workers, bursts of 16: times ringbuf.js, ${bytes} B`, base / burst, 8);
-		least(`two workers, one by one: times ringbuf.js, ${bytes} B`, base / single, 1);
-	}
-	return list;
-}
-
-function size(bytes: number): string {
-	return bytes >= 1048576 ? `${bytes / 1048576} MiB` : bytes >= 1024 ? `${bytes / 1024} KiB` : `${bytes} B`;
-}
-
-function table(results: readonly RingResult[], ringBytes: number): string {
-	const here = results.filter((result) => result.ringBytes === ringBytes);
-	const names = [...new Set(here.map(({ name }) => name))];
-	const sizes = [...new Set(here.map(({ bytes }) => bytes))];
-	const lines = [
-		`ring of ${size(ringBytes)}, ns a message`.padEnd(46) + sizes.map((bytes) => size(bytes).padStart(9)).join(""),
-	];
-	for (const name of names) {
-		const cells = sizes.map((bytes) => here.find((r) => r.name === name && r.bytes === bytes)?.ns.toFixed(1) ?? "-");
-		lines.push(name.padEnd(46) + cells.map((cell) => cell.padStart(9)).join(""));
-	}
-	return lines.join("\n");
-}
-
-async function main(args: readonly string[]): Promise<void> {
-	const variant = args.indexOf("--variant");
-	if (variant >= 0) {
-		const [name, ringBytes, bytes] = args.slice(variant + 1);
-		const samples = await VARIANTS[name as string]?.(Number(ringBytes), Number(bytes));
-		process.stdout.write(JSON.stringify(samples));
-		return;
-	}
-	const quick = args.includes("--quick");
-	console.log(`${cpus()[0]?.model}, ${cpus().length} CPUs, load ${loadavg()[0]?.toFixed(2)}, Node ${process.version}`);
+/**
+ * Runs suite ring: every variant in its own process, `rounds` times in turn.
+ * @param quick one ring size and three payloads
+ * @throws Error when variants disagree or a process breaks
+ */
+export async function runRing(rounds: number, quick: boolean, progress: (what: string) => void): Promise<RingReport> {
+	progress("ring: do all variants move the same bytes?");
 	await agree();
-	console.log("all variants move the same bytes\n");
-	const rings = quick ? [262144] : RING_BYTES;
-	const results = [
-		...oneThread(rings, quick ? [64, 1024, 4096] : PAYLOAD_BYTES, quick ? 1 : 3),
-		...(await twoThreads(262144, quick ? 3 : 7)),
-	];
-	for (const ringBytes of rings) console.log(`${table(results, ringBytes)}\n`);
-	for (const { what, found, limit, met } of targets(results))
-		console.log(`${met ? "met   " : "MISSED"} ${what.padEnd(56)} ${found.toFixed(2).padStart(8)}  target ${limit}`);
-	console.log(
-		"\nringbuf.js is called once a message, as its users call it; the engine's loops run inside WASM, its calls from TypeScript.",
-	);
-	const json = args.indexOf("--json");
-	if (json >= 0) {
-		const facts = { cpu: cpus()[0]?.model, node: process.version, date: new Date().toISOString() };
-		writeFileSync(args[json + 1] as string, JSON.stringify({ ...facts, results, targets: targets(results) }));
-	}
+	progress("ring: one thread");
+	const one = oneThread(quick ? [262144] : RING_BYTES, quick ? [64, 1024, 4096] : PAYLOAD_BYTES, rounds);
+	progress("ring: two workers");
+	const results = [...one, ...(await twoThreads(262144, rounds))];
+	return { results, targets: targets(results) };
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));
+const [, script, flag, name, ringBytes, bytes] = process.argv;
+if (script === fileURLToPath(import.meta.url) && flag === "--variant") {
+	process.stdout.write(JSON.stringify(await VARIANTS[name as string]?.(Number(ringBytes), Number(bytes))));
+}

@@ -151,15 +151,25 @@ function timerResolutionNs(): number {
 	return best;
 }
 
+/** Suite ring, or undefined without ringbuf.js unless it is asked for. @throws RangeError that says what is missing */
+async function loadRing(wanted: boolean): Promise<typeof import("./ring.ts").runRing | undefined> {
+	try {
+		return (await import("./ring.ts")).runRing;
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw error;
+		if (!wanted) return undefined;
+		throw new RangeError("suite ring compares with ringbuf.js, which only a clone installs: npm install ringbuf.js");
+	}
+}
+
 /**
  * Runs suites (all when none are named): first every case in every variant, which must agree to the byte, then the timing.
  * @throws RangeError for an unknown suite; Error when variants disagree
  */
 export async function runSuites(names: readonly string[], options: BenchOptions = {}): Promise<BenchReport> {
+	const known = [...suites.map((suite) => suite.name), "ring"];
 	for (const name of names) {
-		if (!suites.some((suite) => suite.name === name)) {
-			throw new RangeError(`unknown suite "${name}": expected ${suites.map((suite) => suite.name).join(", ")}`);
-		}
+		if (!known.includes(name)) throw new RangeError(`unknown suite "${name}": expected ${known.join(", ")}`);
 	}
 	const chosen = suites.filter((suite) => names.length === 0 || names.includes(suite.name));
 	const { rounds = 3, msPerRound = 60, progress = () => {} } = options;
@@ -168,14 +178,19 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
 	const measuredOn = environment();
 	const results: SuiteResult[] = [];
 	for (const suite of chosen) results.push(await runSuite(suite, rounds, msPerRound, progress));
+	const runRing = names.length === 0 || names.includes("ring") ? await loadRing(names.includes("ring")) : undefined;
+	const ring = await runRing?.(rounds, msPerRound < 10, progress);
 	return {
 		command: "bench",
 		environment: measuredOn,
 		engineHashes: Object.fromEntries(hashes),
 		timerResolutionNs: timerResolutionNs(),
-		options: { suites: chosen.map(({ name }) => name), rounds, msPerRound },
+		options: { suites: known.filter((name) => names.length === 0 || names.includes(name)), rounds, msPerRound },
 		suites: results,
-		pass: results.every(({ cases }) => cases.every(({ targets }) => targets.every(({ pass }) => pass))),
+		...(ring === undefined ? {} : { ring }),
+		pass:
+			results.every(({ cases }) => cases.every(({ targets }) => targets.every(({ pass }) => pass))) &&
+			(ring?.targets.every(({ met }) => met) ?? true),
 	};
 }
 
@@ -189,6 +204,7 @@ Suites (default: all):
   copy    copy kernels by size, cache-hot and walking
   map     bounced and direct mappings with their copies; two workers
   calls   the cost of calling from TypeScript
+  ring    VMBus rings: one thread and two workers, against plain TypeScript, ringbuf.js and bare copies
 
 Options:
   --json FILE|-   write the results as JSON; "-": JSON alone on standard output

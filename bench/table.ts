@@ -2,6 +2,7 @@
 import { formatBytes } from "../src/bytes.ts";
 import { describeEnvironment } from "../src/report/environment.ts";
 import type { BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";
+import { formatRing } from "./ring-report.ts";
 import { measuredValue } from "./suite.ts";
 
 /** A number with three digits that count. */
@@ -72,10 +73,14 @@ function formatSuite({ suite, about, cases, summary }: SuiteResult, color: boole
 export function formatReport(report: BenchReport, color: boolean): string {
 	const { options, engineHashes } = report;
 	const builds = Object.entries(engineHashes).map(([build, hash]) => `${build} ${hash}`);
-	const judged = report.suites.flatMap(({ cases }) => cases.flatMap(({ targets }) => targets));
-	const met = judged.filter(({ pass }) => pass).length;
+	const judged = [
+		...report.suites.flatMap(({ cases }) => cases.flatMap(({ targets }) => targets.map(({ pass }) => pass))),
+		...(report.ring?.targets.map((target) => target.met) ?? []),
+	];
+	const met = judged.filter((pass) => pass).length;
 	return [
 		...report.suites.map((suite) => formatSuite(suite, color)),
+		...(report.ring === undefined ? [] : [formatRing(report.ring)]),
 		`${met} of ${judged.length} targets met. Medians of ${options.rounds} rounds of ${options.msPerRound} ms; read ratios, not digits.`,
 		`${describeEnvironment(report.environment)}; ${builds.join(", ")}; timer resolution ${report.timerResolutionNs} ns`,
 		"",
