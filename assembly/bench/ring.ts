@@ -11,7 +11,7 @@ import {
 import { RING_EMPTY, RING_FULL } from "../layout/status.ts";
 import { copy } from "../memory/copy.ts";
 import { copyIn, copyOut, dataPtr, pageEntry, ringAt } from "../vmbus/data.ts";
-import { ringConsume, ringNext, ringRelease } from "../vmbus/iterate.ts";
+import { ringConsume, ringNext } from "../vmbus/iterate.ts";
 import { ringRead, ringReadBurst } from "../vmbus/read.ts";
 import { ringPublish, ringPut, ringWrite } from "../vmbus/write.ts";
 
@@ -164,25 +164,17 @@ export function produce(writer: u32, from: usize, bytes: u32, count: u32, burst:
 	return wrong;
 }
 
-/** Reads `count` packets into `to` and publishes every `burst`, or when there is none. @returns mistakes in their order */
+/** Reads `count` packets into `to`, in bursts of up to `burst`. @returns mistakes in their order */
 export function consume(reader: u32, to: usize, bytes: u32, count: u32, burst: u32): u32 {
 	let wrong: u32 = 0;
-	let open: u32 = 0;
-	for (let i: u32 = 0; i < count; i++) {
-		let got = ringNext(reader, 1);
-		while (got === RING_EMPTY) {
-			ringRelease(reader);
-			open = 0;
-			got = ringNext(reader, 1);
-		}
-		if (got < i32(bytes)) wrong++;
-		copy(to, ringPacket(reader) + PACKET_HEADER_BYTES, bytes);
-		if (load<u32>(to) !== i) wrong++;
-		if (++open === burst) {
-			ringConsume(reader);
-			open = 0;
+	const each = PACKET_HEADER_BYTES + ((bytes + 7) & ~7);
+	for (let i: u32 = 0; i < count; ) {
+		const got = ringReadBurst(reader, to, each * burst, burst);
+		if (got === RING_EMPTY) continue;
+		if (got < 0) return count;
+		for (let k: u32 = 0; k < u32(got) >> 1; k++) {
+			if (load<u32>(to + each * k + PACKET_HEADER_BYTES) !== i++) wrong++;
 		}
 	}
-	ringConsume(reader);
 	return wrong;
 }

@@ -11,7 +11,6 @@ import {
 	RING_CONSUMED,
 	RING_CREDIT,
 	RING_DATA_BYTES,
-	RING_HEADER,
 	RING_HELD,
 	RING_INDEX_MASK,
 	RING_MAX_PACKET,
@@ -26,7 +25,7 @@ import {
 } from "../layout/ring.ts";
 import { RING_EMPTY, RING_TOO_SMALL } from "../layout/status.ts";
 import { copy } from "../memory/copy.ts";
-import { bufferPtr, copyOut, herePtr, isOpen, ownWord, recordOf, ringRefusal } from "./data.ts";
+import { bufferPtr, copyOut, herePtr, isOpen, ownWord, peerWord, recordOf, ringRefusal } from "./data.ts";
 import { advance, bytesBefore, freshAvailable, look, release } from "./look.ts";
 
 /**
@@ -39,54 +38,58 @@ import { advance, bytesBefore, freshAvailable, look, release } from "./look.ts";
 export function ringNext(ring: u32, inPlace: i32): i32 {
 	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
 	const record = recordOf(ring);
-	if ((load<u32>(record, RING_HELD) | load<u32>(record, RING_STOPPED)) !== 0) {
-		if (load<u32>(record, RING_HELD) !== 0) advance(record, load<u32>(record, RING_HELD));
-		if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
-	}
-	// look in short, for a packet that stays in place with nothing wrong
-	if (!COCO_THREADS && inPlace !== 0 && load<u32>(record, RING_INDEX_MASK) === 0) {
-		const at = load<u32>(record, RING_AT);
+	const held = load<u32>(record, RING_HELD);
+	const end = load<u32>(record, RING_RUN_END);
+	let at = load<u32>(record, RING_AT) + held;
+	let packet: usize = 0;
+	let bytes: u32 = 0;
+	// advance and look in short, for a packet that stays in place with nothing wrong; nothing is stored before that is certain
+	if (inPlace !== 0 && at < end && (load<u32>(record, RING_INDEX_MASK) | load<u32>(record, RING_STOPPED)) === 0) {
 		const dataBytes = load<u32>(record, RING_DATA_BYTES);
-		const write = load<u32>(record + load<u32>(record, RING_HEADER), HEADER_WRITE_INDEX);
-		const consumed = write === load<u32>(record, RING_REMOTE) ? load<u32>(record, RING_CONSUMED) : 0;
+		const remote = load<u32>(record, RING_REMOTE);
+		const write = COCO_THREADS ? remote : peerWord(record, HEADER_WRITE_INDEX);
+		const consumed = write === remote ? load<u32>(record, RING_CONSUMED) + held : 0;
 		if (write < dataBytes && consumed < dataBytes) {
-			const limit = min<u32>(bytesBefore(write, at, dataBytes), load<u32>(record, RING_MAX_PACKET));
-			const packet = herePtr(record, at);
-			const head = load<u64>(packet);
-			const bytes = (u32(head >> 32) & 0xffff) << 3;
+			const credit = load<u32>(record, RING_CREDIT);
+			const left: u32 = credit > held ? credit - held : 0;
+			const available = COCO_THREADS ? left : bytesBefore(write, at, dataBytes);
+			const head = load<u64>(herePtr(record, at));
+			bytes = (u32(head >> 32) & 0xffff) << 3;
 			const offset = (u32(head) >>> 16) << 3;
-			const holds = bytes <= limit && offset >= PACKET_HEADER_BYTES && offset <= bytes;
-			if (holds && at + bytes < load<u32>(record, RING_RUN_END)) {
+			const limit = min<u32>(available, load<u32>(record, RING_MAX_PACKET));
+			if (bytes <= limit && offset >= PACKET_HEADER_BYTES && offset <= bytes && at + bytes < end) {
+				packet = herePtr(record, at);
+				store<u64>(record, head, RING_PACKET_HEAD);
+				store<u32>(record, at, RING_AT);
+				// RING_REMOTE and, next to it, RING_CONSUMED
 				store<u64>(record, u64(write) | (u64(consumed) << 32), RING_REMOTE);
-				inHand(record, packet, head, bytes);
-				return i32(bytes - offset);
+				if (COCO_THREADS) store<u32>(record, left, RING_CREDIT);
 			}
 		}
 	}
-	const bytes = look(record);
-	if (bytes < 0) return bytes;
-	const at = load<u32>(record, RING_AT);
-	const linear = at + u32(bytes) <= load<u32>(record, RING_RUN_END);
-	let packet = bufferPtr(record, at);
-	if (linear && inPlace !== 0) packet = herePtr(record, at);
-	else {
-		if (u32(bytes) > load<u32>(record, RING_MAX_PACKET)) return RING_TOO_SMALL;
-		if (!linear) copyOut(record, at, packet, u32(bytes));
-		else if (u32(bytes) > INLINE_COPY_BYTES) memory.copy(packet, herePtr(record, at), u32(bytes));
-		else copy(packet, herePtr(record, at), u32(bytes));
-		store<u64>(packet, load<u64>(record, RING_PACKET_HEAD));
+	if (packet === 0) {
+		if (held !== 0) advance(record, held);
+		if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
+		const found = look(record);
+		if (found < 0) return found;
+		bytes = u32(found);
+		at = load<u32>(record, RING_AT);
+		const linear = at + bytes <= load<u32>(record, RING_RUN_END);
+		if (linear && inPlace !== 0) packet = herePtr(record, at);
+		else {
+			if (bytes > load<u32>(record, RING_MAX_PACKET)) return RING_TOO_SMALL;
+			packet = bufferPtr(record, at);
+			if (!linear) copyOut(record, at, packet, bytes);
+			else if (bytes > INLINE_COPY_BYTES) memory.copy(packet, herePtr(record, at), bytes);
+			else copy(packet, herePtr(record, at), bytes);
+			store<u64>(packet, load<u64>(record, RING_PACKET_HEAD));
+		}
 	}
-	inHand(record, packet, load<u64>(record, RING_PACKET_HEAD), u32(bytes));
-	return bytes - i32((u32(load<u64>(record, RING_PACKET_HEAD)) >>> 16) << 3);
-}
-
-/** Keeps what a packet is. head: its first 8 bytes, checked */
-function inHand(record: usize, packet: usize, head: u64, bytes: u32): void {
-	store<u64>(record, head, RING_PACKET_HEAD);
 	store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
 	store<u32>(record, u32(packet - record), RING_PACKET_PTR);
 	store<u32>(record, 0, RING_RANGES_LEFT);
 	store<u32>(record, bytes + PACKET_TRAILER_BYTES, RING_HELD);
+	return i32(bytes) - i32((u32(load<u64>(record, RING_PACKET_HEAD)) >>> 16) << 3);
 }
 
 /** Consumes the packet in hand without looking at the next. @returns 0 or a status */

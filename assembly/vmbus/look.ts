@@ -172,6 +172,8 @@ export function advance(record: usize, bytes: u32): void {
 export function release(record: usize): i32 {
 	const at = load<u32>(record, RING_AT);
 	const before = load<u32>(record, RING_PUBLISHED);
+	// nothing to say: a store would only take the header's line away from the writer
+	if (at === before) return 0;
 	store<u32>(record, at, RING_PUBLISHED);
 	// the fence of this store: an index published after pending_send_sz was read could lose the writer's wake-up
 	ownWord(record, HEADER_READ_INDEX, at);
