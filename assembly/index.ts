@@ -37,6 +37,7 @@ export { replayRun } from "./replay/run";
 export { allowBlocking } from "./swiotlb/lock";
 export { poolResetHiwater, poolsMoved } from "./swiotlb/pool";
 export { ringCommit, ringPutGather, ringPutRanges, ringReserve } from "./vmbus/build";
+export { ringWriteBurst } from "./vmbus/burst";
 export {
 	ringAdvance,
 	ringAvailable,
@@ -50,7 +51,7 @@ export {
 export { ringNextRange, ringRanges } from "./vmbus/ranges";
 export { ringRead, ringReadBurst } from "./vmbus/read";
 export { requestorOf, ringAttach, ringClose, ringComplete, ringDetach, ringsMoved } from "./vmbus/ring";
-export { ringFree, ringPublish, ringPut, ringSetPending, ringWrite, ringWriteBurst } from "./vmbus/write";
+export { ringFree, ringPublish, ringPut, ringSetPending, ringWrite } from "./vmbus/write";
 
 /** As contextAttach; the instance forgets what it knew of an earlier context. */
 export function attach(ptr: usize): i32 {

@@ -2,6 +2,11 @@
 
 import { ringPacket } from "../index.ts";
 import {
+	BURST_BYTES,
+	BURST_ID,
+	BURST_KIND,
+	BURST_LENGTH,
+	BURST_PTR,
 	PACKET_HEADER_BYTES,
 	PACKET_IN_BAND,
 	PACKET_TRAILER_BYTES,
@@ -10,6 +15,7 @@ import {
 } from "../layout/ring.ts";
 import { RING_EMPTY, RING_FULL } from "../layout/status.ts";
 import { copy } from "../memory/copy.ts";
+import { ringWriteBurst } from "../vmbus/burst.ts";
 import { copyIn, copyOut, dataPtr, pageEntry, ringAt } from "../vmbus/data.ts";
 import { ringConsume, ringNext } from "../vmbus/iterate.ts";
 import { ringRead, ringReadBurst } from "../vmbus/read.ts";
@@ -143,6 +149,7 @@ function ringDataPtr(record: usize): usize {
 
 /** Writes `count` packets, published every `burst`, and waits where the ring is full. The first word counts up. @returns mistakes */
 export function produce(writer: u32, from: usize, bytes: u32, count: u32, burst: u32): u32 {
+	if (burst > 1) return produceBursts(writer, from, bytes, count, burst);
 	let wrong: u32 = 0;
 	let open: u32 = 0;
 	for (let i: u32 = 0; i < count; i++) {
@@ -162,6 +169,30 @@ export function produce(writer: u32, from: usize, bytes: u32, count: u32, burst:
 	}
 	ringPublish(writer);
 	return wrong;
+}
+
+/** produce with lists: `burst` payloads from `from` on, the list behind them. */
+function produceBursts(writer: u32, from: usize, bytes: u32, count: u32, burst: u32): u32 {
+	const each = (bytes + 7) & ~7;
+	const list = from + burst * each;
+	for (let k: u32 = 0; k < burst; k++) {
+		store<u32>(list + k * BURST_BYTES, PACKET_IN_BAND, BURST_KIND);
+		store<u32>(list + k * BURST_BYTES, u32(from + k * each), BURST_PTR);
+		store<u32>(list + k * BURST_BYTES, bytes, BURST_LENGTH);
+	}
+	for (let i: u32 = 0; i < count; ) {
+		const n = min(burst, count - i);
+		for (let k: u32 = 0; k < n; k++) {
+			mark(from + k * each, i);
+			store<u64>(list + k * BURST_BYTES, i++, BURST_ID);
+		}
+		for (let done: u32 = 0; done < n; ) {
+			const answer = ringWriteBurst(writer, list + done * BURST_BYTES, n - done);
+			if (answer >= 0) done += u32(answer) >> 1;
+			else if (answer !== RING_FULL) return count;
+		}
+	}
+	return 0;
 }
 
 /** Reads `count` packets into `to`, in bursts of up to `burst`. @returns mistakes in their order */

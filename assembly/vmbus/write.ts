@@ -1,11 +1,6 @@
 /** The producer: in-band packets and completions, one by one or in bursts, and waiting for room. */
 
 import {
-	BURST_BYTES,
-	BURST_ID,
-	BURST_KIND,
-	BURST_LENGTH,
-	BURST_PTR,
 	HEADER_INTERRUPT_MASK,
 	HEADER_PENDING_SEND,
 	HEADER_READ_INDEX,
@@ -109,26 +104,6 @@ function publishOrReclaim(record: usize, kind: u32): i32 {
 		if (requestor !== 0) requestEnd(record + requestor, load<u64>(record, RING_PACKET_ID));
 	}
 	return signal;
-}
-
-/**
- * Writes up to `count` packets of a list (layout/ring.ts, BURST_*) and publishes once.
- * @returns 2 * packets written + 1 to signal the peer; or, when the first is refused, its status
- */
-export function ringWriteBurst(ring: u32, list: usize, count: u32): i32 {
-	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
-	const record = recordOf(ring);
-	let written: u32 = 0;
-	let status: i32 = OK;
-	for (; written < count; written++) {
-		const entry = list + written * BURST_BYTES;
-		const id = load<u64>(entry, BURST_ID);
-		status = put(record, load<u32>(entry, BURST_KIND), id, load<u32>(entry, BURST_PTR), load<u32>(entry, BURST_LENGTH));
-		if (status !== OK) break;
-	}
-	if (written === 0) return status;
-	const signal = publish(record);
-	return signal < 0 ? signal : i32(written << 1) | signal;
 }
 
 /**
