@@ -28,6 +28,41 @@ function layList(ring: TestRing, list: number, packets: readonly { kind: number;
 }
 
 describe("a burst", () => {
+	it("leaves the packet out that would fill the last quadword", async () => {
+		const ring = await testRing({ pages: 2 });
+		const list = ring.engine.scratch(17 * layout.BURST_BYTES);
+		const write = (...sizes: number[]) => {
+			const packets = sizes.map((bytes) => ({ kind: layout.PACKET_IN_BAND, bytes }));
+			return ring.exports.ringWriteBurst(ring.writer, layList(ring, list, packets), sizes.length);
+		};
+		write(...Array(16).fill(216));
+		for (let i = 0; i < 8; i++) ring.exports.ringRead(ring.reader, 0, ring.buffer + 131072, 65536);
+		// 256 bytes up to the end, 7 times 240 from the front on: an 8th would end where the reader is
+		expect(write(232, ...Array(8).fill(216))).toBe(8 * 2);
+	});
+
+	it("goes on at the front when a packet ends where the data ends", async () => {
+		const ring = await testRing({ pages: 2 });
+		const list = ring.engine.scratch(17 * layout.BURST_BYTES);
+		const write = (...sizes: number[]) =>
+			ring.exports.ringWriteBurst(
+				ring.writer,
+				layList(
+					ring,
+					list,
+					sizes.map((bytes) => ({ kind: layout.PACKET_IN_BAND, bytes })),
+				),
+				sizes.length,
+			);
+		write(...Array(16).fill(216));
+		for (let i = 0; i < 16; i++) ring.exports.ringRead(ring.reader, 0, ring.buffer + 131072, 65536);
+		expect(write(232, 24)).toBe(2 * 2 + 1);
+		expect(ring.peek(layout.HEADER_WRITE_INDEX)).toBe(48);
+		for (const bytes of [232, 24]) {
+			expect(ring.exports.ringRead(ring.reader, 0, ring.buffer + 131072, 65536)).toBe(bytes * 2);
+		}
+	});
+
 	it("writes byte for byte what single puts and one publication write, refusals and ids included", async () => {
 		const shape = fc.record({
 			pages: fc.integer({ min: 2, max: 5 }),
