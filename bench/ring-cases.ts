@@ -129,8 +129,8 @@ export type Samples = Record<string, number[]>;
 
 /** In-WASM loops, scattered against contiguous, against bare copies at the same offsets. */
 export async function wasmCases(ringBytes: number, bytes: number): Promise<Samples> {
-	const ring = await benchRing(ringBytes, false, "ring-bench");
-	const scattered = await benchRing(ringBytes, true, "ring-bench");
+	const ring = await benchRing(ringBytes, false, "bench");
+	const scattered = await benchRing(ringBytes, true, "bench");
 	const batch = batchOf(ringBytes, bytes);
 	const pingPong = (r: BenchRing, how: number) => (count: number, s: number) => {
 		const { from, to } = placed(r, s);
@@ -172,7 +172,7 @@ export async function wasmCases(ringBytes: number, bytes: number): Promise<Sampl
 
 /** TypeScript drives the engine, one call a message and end; the in-WASM loop beside it. */
 export async function callCases(ringBytes: number, bytes: number): Promise<Samples> {
-	const ring = await benchRing(ringBytes, false, "ring-bench");
+	const ring = await benchRing(ringBytes, false, "bench");
 	const { ringWrite, ringRead } = ring.loops;
 	const { writer, reader } = ring;
 	const calls = (count: number, s: number) => {

@@ -150,7 +150,7 @@ export async function twoWorkers(
 		const sides = (["produce", "consume"] as const).map((side) => inWorker({ ...common, side, storage }));
 		return slower(await Promise.all(sides));
 	}
-	const { engine, writer, reader, buffers } = await benchRing(ringBytes, false, "ring-bench.threads");
+	const { engine, writer, reader, buffers } = await benchRing(ringBytes, false, "bench.threads");
 	const sides = [
 		inWorker({ ...common, side: "produce", handle: engine.handle(), ring: writer, buffer: buffers[0] + 64 }),
 		inWorker({ ...common, side: "consume", handle: engine.handle(), ring: reader, buffer: buffers[1] + 1040 }),

@@ -38,7 +38,7 @@ export const THREAD_VARIANTS: readonly (readonly [name: string, variant: ThreadV
 /** Checks that every variant moves the same bytes, before anything is timed. @throws Error that names the variant */
 export async function agree(): Promise<void> {
 	const ringBytes = 65536;
-	const ring = await benchRing(ringBytes, false, "ring-bench");
+	const ring = await benchRing(ringBytes, false, "bench");
 	const plain = new DataViewRing(new ArrayBuffer(4096 + ringBytes), 0, ringBytes);
 	const queue = ringbuf(ringBytes);
 	const { loops, engine, writer, reader, buffers } = ring;

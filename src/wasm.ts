@@ -10,9 +10,7 @@ export type Build =
 	| "bench"
 	| "bench.bare"
 	| "bench.threads"
-	| "bench.reference"
-	| "ring-bench"
-	| "ring-bench.threads";
+	| "bench.reference";
 
 /** The exports of assembly/index.ts, where they are documented. Every result below 0 is a status. */
 export interface EngineExports {

@@ -44,6 +44,12 @@ describe("the README", () => {
 		}
 	});
 
+	it("shows of the ring example what it prints", () => {
+		const text = readFileSync(`${ROOT}docs/rings.md`, "utf8");
+		const output = /```js\n[\s\S]*?```\s+```\n([\s\S]*?)```/.exec(text)?.[1];
+		expect(execFileSync(process.execPath, [`${ROOT}examples/rings.js`], { encoding: "utf8" })).toBe(output);
+	});
+
 	it("links to files that exist", () => {
 		const files = [README, ...readdirSync(`${ROOT}docs`).map((name) => readFileSync(`${ROOT}docs/${name}`, "utf8"))];
 		for (const [i, text] of files.entries()) {
