@@ -7,6 +7,7 @@ import { Fields, InputError } from "../input.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { Attr, type Direction } from "../types.ts";
 import type { Build } from "../wasm.ts";
+import { readKeyedHeader } from "./header.ts";
 import { Diverged, divergedAt, same, stem, type VerifyResult } from "./result.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
@@ -34,18 +35,7 @@ export function isOps(text: string): boolean {
 }
 
 function readHeader(path: string, lines: readonly string[]): { header: Header; first: number } {
-	const end = lines.indexOf("--");
-	if (end < 0) throw new InputError(`${path}: expected a line "--" after the header`);
-	const found = new Map<string, Fields>();
-	for (let i = 1; i < end; i++) {
-		const fields = new Fields(path, i + 1, lines[i] as string);
-		found.set(fields.text(0, "key"), fields);
-	}
-	const key = (name: string): Fields => {
-		const fields = found.get(name);
-		if (fields === undefined) throw new InputError(`${path}: header: expected a line "${name} ..."`);
-		return fields;
-	};
+	const { key, first } = readKeyedHeader(path, lines);
 	const header = {
 		ramBytes: key("ram_size").address(1, "ram_size"),
 		poolStart: key("pool_start").address(1, "pool_start"),
@@ -69,7 +59,7 @@ function readHeader(path: string, lines: readonly string[]): { header: Header; f
 	const boundary = header.segBoundaryMask;
 	if ((boundary & (boundary + 1n)) !== 0n)
 		throw key("seg_boundary_mask").error("seg_boundary_mask", "a mask of the form 2^k - 1");
-	return { header, first: end + 1 };
+	return { header, first };
 }
 
 async function engineFor(header: Header, build: Build): Promise<{ engine: Engine; device: Device; pool: Pool }> {

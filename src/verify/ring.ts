@@ -1,4 +1,5 @@
 /** `vmbus ring golden v1`: Linux 6.12's ring_buffer.c, op by op, with both indices, the signals and every byte of the ring. */
+
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import * as layout from "../../assembly/layout/ring.ts";
@@ -7,6 +8,7 @@ import { Engine } from "../engine.ts";
 import { Fields, InputError } from "../input.ts";
 import { statusName } from "../status.ts";
 import type { Build, EngineExports } from "../wasm.ts";
+import { readKeyedHeader } from "./header.ts";
 import { divergedAt, same, stem, type VerifyResult } from "./result.ts";
 
 /** Where the ring's first page lies in the replay's RAM. */
@@ -33,24 +35,13 @@ export function isRing(text: string): boolean {
 }
 
 function readHeader(path: string, lines: readonly string[]): { header: Header; first: number } {
-	const end = lines.indexOf("--");
-	if (end < 0) throw new InputError(`${path}: expected a line "--" after the header`);
-	const found = new Map<string, Fields>();
-	for (let i = 1; i < end; i++) {
-		const fields = new Fields(path, i + 1, lines[i] as string);
-		found.set(fields.text(0, "key"), fields);
-	}
-	const key = (name: string): Fields => {
-		const fields = found.get(name);
-		if (fields === undefined) throw new InputError(`${path}: header: expected a line "${name} ..."`);
-		return fields;
-	};
+	const { key, has, first } = readKeyedHeader(path, lines);
 	const header = {
 		pages: key("pages").decimal(1, "pages", 1, layout.RING_MAX_PAGES),
 		maxPacketBytes: key("max_pkt_size").decimal(1, "max_pkt_size", 16, 2 ** 31),
-		ops: found.has("ops") ? key("ops").decimal(1, "ops", 0, 2 ** 31) : null,
+		ops: has("ops") ? key("ops").decimal(1, "ops", 0, 2 ** 31) : null,
 	};
-	return { header, first: end + 1 };
+	return { header, first };
 }
 
 async function engineFor(header: Header, build: Build): Promise<Engine> {
