@@ -101,8 +101,9 @@ export function takeSlots(
 		markUsed(segmentOf(pool, slot), slot & 127, n);
 		const record = recordAt(pool, head);
 		store<u64>(record, orig | (u64(load<u32>(device, DEVICE_NUMBER)) << OWNER_SHIFT), RECORD_ORIG);
-		store<u32>(record, mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir), RECORD_MAPPED);
-		store<u32>(record, u32(allocBytes) | (pad << ALLOCATED_PAD_SHIFT), RECORD_ALLOCATED);
+		// RECORD_MAPPED and, next to it, RECORD_ALLOCATED
+		const mapped = mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir);
+		store<u64>(record, u64(mapped) | ((allocBytes | (u64(pad) << ALLOCATED_PAD_SHIFT)) << 32), RECORD_MAPPED);
 	}
 	const next = u32(found) + n;
 	store<u32>(area, next >= areaSlots ? 0 : next, AREA_INDEX);
