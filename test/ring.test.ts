@@ -46,7 +46,7 @@ describe("attaching a ring", () => {
 		const header = engine.ram.read(RING_GPA, 4096);
 		expect(hex(header.subarray(0, 16))).toBe("00".repeat(16));
 		expect(hex(header.subarray(64, 68))).toBe("01000000");
-		expect(hex(header.subarray(4088))).toBe("aa".repeat(8));
+		expect(hex(header.subarray(layout.HEADER_GUEST_INTERRUPTS))).toBe("aa".repeat(8));
 	});
 
 	it("accepts a ring of one page, which is always full and always empty", async () => {

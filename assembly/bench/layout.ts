@@ -8,8 +8,6 @@ export const BENCH_SEED: usize = 4;
 export const BENCH_DIGEST: usize = 8;
 /** u64 answers of the operations in flight, -1 for one that failed. */
 export const BENCH_RING: usize = 64;
-/** Most operations in flight. */
-export const BENCH_MAX_DEPTH: u32 = 64;
 export const BENCH_BYTES: u32 = 1024;
 
 /** Copy kernels. */

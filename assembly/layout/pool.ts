@@ -59,7 +59,6 @@ export const OWNER_SHIFT: u64 = 52;
 export const MAX_OWNERS: u32 = 4096;
 /** u32, what an unmap has to repeat: bytes mapped (19 bits), offset in the slot (11), direction (2); 0: no mapping starts here. */
 export const RECORD_MAPPED: usize = 8;
-export const MAPPED_BYTES_MASK: u32 = 0x7ffff;
 export const MAPPED_OFFSET_SHIFT: u32 = 19;
 export const MAPPED_DIR_SHIFT: u32 = 30;
 /** u32, what is freed: bytes allocated (19 bits), slots of padding in front (7). */

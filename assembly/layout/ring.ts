@@ -22,7 +22,6 @@ export const FEATURE_PENDING_SEND: u32 = 1;
 export const HEADER_GUEST_INTERRUPTS: usize = 4088;
 
 /** Packet: u16 type, u16 payload offset / 8, u16 length / 8 without trailer, u16 flags, u64 transaction id. */
-export const PACKET_HEAD: usize = 0;
 export const PACKET_ID: usize = 8;
 export const PACKET_HEADER_BYTES: u32 = 16;
 /** Behind a packet: u32 0, u32 ring offset where it starts. */

@@ -20,6 +20,7 @@ import {
 	tablesBytes,
 } from "../layout/context.ts";
 import { DEVICE_BYTES } from "../layout/device.ts";
+import { MAX_OWNERS } from "../layout/pool.ts";
 import { BAD_ARGUMENT, BAD_CONTEXT, CONTEXT_FULL, OK } from "../layout/status.ts";
 
 /** ptr of the context that this instance works on; all other engine state lies behind it. */
@@ -42,7 +43,7 @@ function buildTag(): u32 {
  */
 export function contextInit(ptr: usize, bytes: u32, maxRegions: u32, maxPools: u32, maxDevices: u32): i32 {
 	if ((ptr & (CONTEXT_ALIGN - 1)) !== 0) return BAD_ARGUMENT;
-	if (maxRegions - 1 >= 65536 || maxPools > 4096 || maxDevices > 4096) return BAD_ARGUMENT;
+	if (maxRegions - 1 >= 65536 || maxPools > 4096 || maxDevices > MAX_OWNERS) return BAD_ARGUMENT;
 	const tables = tablesBytes(maxRegions, maxPools, maxDevices);
 	if (bytes < tables) return CONTEXT_FULL;
 	memory.fill(ptr, 0, tables);

@@ -6,6 +6,7 @@ import {
 	REQUESTOR_FREE,
 	REQUESTOR_HEADER_BYTES,
 	REQUESTOR_LIVE,
+	REQUESTOR_LOCK,
 	REQUESTOR_SLOTS,
 } from "../layout/ring.ts";
 import { BAD_REQUEST, OK } from "../layout/status.ts";
@@ -38,7 +39,7 @@ export function requestorInit(requestor: usize, slots: u32): void {
 
 /** Takes an id for the sender's `value`. @returns the id, 1 .. slots, or 0 when all are live */
 export function requestTake(requestor: usize, value: u64): u32 {
-	lockArea(requestor);
+	lockArea(requestor + REQUESTOR_LOCK);
 	const slot = load<u32>(requestor, REQUESTOR_FREE);
 	const free = slot < load<u32>(requestor, REQUESTOR_SLOTS);
 	if (free) {
@@ -49,7 +50,7 @@ export function requestTake(requestor: usize, value: u64): u32 {
 		store<u32>(live, load<u32>(live) | (1 << (slot & 31)));
 		store<u32>(requestor, load<u32>(requestor, REQUESTOR_LIVE) + 1, REQUESTOR_LIVE);
 	}
-	unlockArea(requestor);
+	unlockArea(requestor + REQUESTOR_LOCK);
 	return free ? slot + 1 : 0;
 }
 
@@ -57,7 +58,7 @@ export function requestTake(requestor: usize, value: u64): u32 {
 export function requestEnd(requestor: usize, id: u64): i32 {
 	const slot = id - 1;
 	if (slot >= u64(load<u32>(requestor, REQUESTOR_SLOTS))) return BAD_REQUEST;
-	lockArea(requestor);
+	lockArea(requestor + REQUESTOR_LOCK);
 	const live = livePtr(requestor, u32(slot));
 	const bit: u32 = 1 << (u32(slot) & 31);
 	const isLive = (load<u32>(live) & bit) !== 0;
@@ -69,6 +70,6 @@ export function requestEnd(requestor: usize, id: u64): i32 {
 		store<u32>(requestor, u32(slot), REQUESTOR_FREE);
 		store<u32>(requestor, load<u32>(requestor, REQUESTOR_LIVE) - 1, REQUESTOR_LIVE);
 	}
-	unlockArea(requestor);
+	unlockArea(requestor + REQUESTOR_LOCK);
 	return isLive ? OK : BAD_REQUEST;
 }

@@ -135,7 +135,7 @@ export class Device {
 		return dma as DmaAddr;
 	}
 
-	/** As map, but never throws and does not allocate: a result below 0 is a status (statusName tells which). */
+	/** As map, but never throws and creates no object: a result below 0 is a status (statusName tells which). */
 	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0): DmaAddr | number {
 		return this.#exports.mapSingle(this.index, gpa, whole(bytes), whole(dir), cpu);
 	}
