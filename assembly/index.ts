@@ -1,5 +1,5 @@
 /**
- * The ABI: every export of the engine, and nothing else. Addresses are f64 (whole numbers below 2^52), sizes, flags and
+ * The ABI of the DMA engine: every export, and nothing else; that of the rings is rings.ts. Addresses are f64 (whole numbers below 2^52), sizes, flags and
  * numbers i32; a result below 0 is a status (layout/status.ts). An instance works on one context: contextInit or
  * contextAttach comes first, then the regions, then ramSeal, then pools and devices.
  */
@@ -7,7 +7,6 @@ import { deviceAt, deviceMaxMappingBytes, poolOf } from "./dma/device.ts";
 import { bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
 import { DEVICE_MIN_ALIGN_MASK, FROM_DEVICE } from "./layout/device.ts";
 import { POOL_NSLABS } from "./layout/pool.ts";
-import { RING_PACKET_PTR } from "./layout/ring.ts";
 import {
 	BAD_ARGUMENT,
 	BAD_DEVICE,
@@ -26,7 +25,6 @@ import { rangePtr, regionAdd, regionsChanged } from "./memory/regions.ts";
 import { bounceUnmap, poolHolds } from "./swiotlb/bounce.ts";
 import { headOf } from "./swiotlb/mapping.ts";
 import { poolAdd, poolAt, poolListCount, poolLongestFreeRun, rangeConvert } from "./swiotlb/pool.ts";
-import { ringRecord } from "./vmbus/ring.ts";
 
 export { deviceAdd, deviceResetCounters, deviceSet, deviceSet64 } from "./dma/device";
 export { dmaMapSg, dmaUnmapSg } from "./dma/scatter";
@@ -36,22 +34,6 @@ export { regionMove } from "./memory/regions";
 export { replayRun } from "./replay/run";
 export { allowBlocking } from "./swiotlb/lock";
 export { poolResetHiwater, poolsMoved } from "./swiotlb/pool";
-export { ringCommit, ringPutGather, ringPutRanges, ringReserve } from "./vmbus/build";
-export { ringWriteBurst } from "./vmbus/burst";
-export {
-	ringAdvance,
-	ringAvailable,
-	ringConsume,
-	ringEndRead,
-	ringMask,
-	ringNext,
-	ringRelease,
-	ringResume,
-} from "./vmbus/iterate";
-export { ringNextRange, ringRanges } from "./vmbus/ranges";
-export { ringRead, ringReadBurst } from "./vmbus/read";
-export { requestorOf, ringAttach, ringClose, ringComplete, ringDetach, ringsMoved } from "./vmbus/ring";
-export { ringFree, ringPublish, ringPut, ringSetPending, ringWrite } from "./vmbus/write";
 
 /** As contextAttach; the instance forgets what it knew of an earlier context. */
 export function attach(ptr: usize): i32 {
@@ -133,17 +115,6 @@ export function poolSlotList(index: i32, slot: u32): i32 {
 export function poolFreeRun(index: i32): i32 {
 	const pool = poolAt(index);
 	return pool === 0 ? BAD_POOL : poolLongestFreeRun(pool);
-}
-
-/** ptr of a ring's record (layout/ring.ts), open or closed, or 0. */
-export function ringPtr(ring: u32): usize {
-	return ringRecord(ring);
-}
-
-/** ptr of the packet that a reader has in hand, or 0. */
-export function ringPacket(ring: u32): usize {
-	const record = ringRecord(ring);
-	return record === 0 ? 0 : record + load<u32>(record, RING_PACKET_PTR);
 }
 
 /** deviceMaxMappingBytes (dma/device.ts). highest: last gpa of RAM */

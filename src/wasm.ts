@@ -12,7 +12,7 @@ export type Build =
 	| "bench.threads"
 	| "bench.reference";
 
-/** The exports of assembly/index.ts, where they are documented. Every result below 0 is a status. */
+/** The exports of assembly/index.ts and assembly/rings.ts, where they are documented. Every result below 0 is a status. */
 export interface EngineExports {
 	contextInit(ptr: number, bytes: number, maxRegions: number, maxPools: number, maxDevices: number): number;
 	attach(ptr: number): number;
@@ -109,6 +109,8 @@ export interface EngineModule {
 	readonly build: string;
 	readonly hash: string;
 	readonly module: WebAssembly.Module;
+	/** The rings of a release build, a module over the same context; null where the build holds them itself. */
+	readonly rings: WebAssembly.Module | null;
 }
 
 const WASM_PAGE_BYTES = 65536;
@@ -123,11 +125,12 @@ async function readBytes(url: URL): Promise<Uint8Array> {
 	return readFile(url);
 }
 
-async function compile(build: string, bytes: Uint8Array): Promise<EngineModule> {
+async function compile(build: string, bytes: Uint8Array, ringBytes: Uint8Array | null): Promise<EngineModule> {
 	const source = new Uint8Array(bytes);
 	const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", source));
 	const hash = Array.from(digest.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join("");
-	return { build, hash, module: await WebAssembly.compile(source) };
+	const rings = ringBytes === null ? null : await WebAssembly.compile(new Uint8Array(ringBytes));
+	return { build, hash, module: await WebAssembly.compile(source), rings };
 }
 
 /** Loads one of this package's builds, once. */
@@ -136,7 +139,9 @@ export function loadModule(build: Build): Promise<EngineModule> {
 	if (loading === undefined) {
 		// this file runs as src/wasm.ts under the tests and as build/src/wasm.js when built
 		const folder = new URL(import.meta.url.endsWith(".ts") ? "../build/" : "../", import.meta.url);
-		loading = readBytes(new URL(`${build}.wasm`, folder)).then((bytes) => compile(build, bytes));
+		const read = (name: string) => readBytes(new URL(`${name}.wasm`, folder));
+		const rings = build.startsWith("engine") ? read(build.replace("engine", "rings")) : null;
+		loading = Promise.all([read(build), rings]).then(([bytes, ringBytes]) => compile(build, bytes, ringBytes));
 		modules.set(build, loading);
 	}
 	return loading;
@@ -167,9 +172,15 @@ export class Instance {
 	}
 
 	static async create(engine: EngineModule, memory: WebAssembly.Memory): Promise<Instance> {
-		const { instance } = await instantiateWithLoader(engine.module, { env: { memory } });
 		// the loader's own exports are wrappers that cost several times a call
-		return new Instance(engine, memory, instance.exports as unknown as EngineExports);
+		const raw = async (module: WebAssembly.Module) => {
+			const { instance } = await instantiateWithLoader(module, { env: { memory } });
+			return instance.exports as unknown as EngineExports & { ringsAttach(ptr: number): number };
+		};
+		const own = await raw(engine.module);
+		const rings = engine.rings === null ? own : await raw(engine.rings);
+		const attach = (ptr: number) => Math.min(own.attach(ptr), rings.ringsAttach(ptr));
+		return new Instance(engine, memory, { ...own, ...rings, attach });
 	}
 
 	#refresh(): void {

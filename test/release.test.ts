@@ -50,7 +50,7 @@ function name(bytes: Uint8Array, at: number): [string, number] {
 	return [Buffer.from(bytes.subarray(from, from + length)).toString(), from + length];
 }
 
-describe.each(["engine", "engine.threads"])("the release binary %s", (build) => {
+describe.each(["engine", "engine.threads", "rings", "rings.threads"])("the release binary %s", (build) => {
 	const bytes = read(build);
 	const all = sections(bytes);
 	const ids = all.map(({ id }) => id);
@@ -72,25 +72,29 @@ describe.each(["engine", "engine.threads"])("the release binary %s", (build) => 
 		expect([module, field]).toEqual(["env", "memory"]);
 		expect(imports[kind]).toBe(2);
 		// limits: bit 0 a maximum, bit 1 shared
-		expect(imports[kind + 1]).toBe(build === "engine.threads" ? 3 : 0);
+		expect(imports[kind + 1]).toBe(build.endsWith(".threads") ? 3 : 0);
 	});
 
 	it("is under 32 KiB", () => {
 		expect(bytes.length).toBeLessThan(32 * 1024);
 	});
 
-	it("exports functions only, the same in both", () => {
+	it("exports functions only, the same with and without threads", () => {
 		const exports = WebAssembly.Module.exports(new WebAssembly.Module(new Uint8Array(bytes)));
 		const functions = exports.filter(({ kind }) => kind === "function").map((each) => each.name);
 		expect(exports.filter(({ kind }) => kind === "memory" || kind === "table")).toEqual([]);
-		const other = new WebAssembly.Module(new Uint8Array(read("engine")));
+		const other = new WebAssembly.Module(new Uint8Array(read(build.replace(".threads", ""))));
 		expect(functions).toEqual(
 			WebAssembly.Module.exports(other)
 				.filter(({ kind }) => kind === "function")
 				.map((each) => each.name),
 		);
-		expect(functions).toContain("mapSingle");
+		expect(functions).toContain(build.startsWith("rings") ? "ringWrite" : "mapSingle");
 	});
+});
+
+describe.each(["engine", "engine.threads"])("the release binary %s", (build) => {
+	const bytes = read(build);
 
 	it("has no trace of the kernel's list algorithm: its state has no room for lists, and nothing of it is in the names", async () => {
 		expect(bytes.includes("list")).toBe(false);

@@ -1,6 +1,5 @@
 /** Ring loops that run inside WASM, and the bare copies that they are compared with. Each answers a checksum or a count of mistakes. */
 
-import { ringPacket } from "../index.ts";
 import {
 	BURST_BYTES,
 	BURST_ID,
@@ -15,6 +14,7 @@ import {
 } from "../layout/ring.ts";
 import { RING_EMPTY, RING_FULL } from "../layout/status.ts";
 import { copy } from "../memory/copy.ts";
+import { ringPacket } from "../rings.ts";
 import { ringWriteBurst } from "../vmbus/burst.ts";
 import { copyIn, copyOut, dataPtr, pageEntry, ringAt } from "../vmbus/data.ts";
 import { ringConsume, ringNext } from "../vmbus/iterate.ts";
