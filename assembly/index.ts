@@ -3,9 +3,10 @@
  * numbers i32; a result below 0 is a status (layout/status.ts). An instance works on one context: contextInit or
  * contextAttach comes first, then the regions, then ramSeal, then pools and devices.
  */
-import { deviceAt, deviceMaxMappingBytes, poolOf } from "./dma/device.ts";
-import { bounceSlots, dmaMap, dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/map.ts";
-import { DEVICE_MIN_ALIGN_MASK, FROM_DEVICE } from "./layout/device.ts";
+import { deviceAt, deviceMaxMappingBytes, poolHolding } from "./dma/device.ts";
+import { bareSlots, bounceSlots, dmaMap } from "./dma/map.ts";
+import { dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/unmap.ts";
+import { BIDIRECTIONAL, DEVICE_MIN_ALIGN_MASK, FROM_DEVICE } from "./layout/device.ts";
 import { POOL_NSLABS } from "./layout/pool.ts";
 import {
 	BAD_ARGUMENT,
@@ -21,24 +22,36 @@ import { ramFill, ramRead, ramWrite } from "./memory/access.ts";
 import { addressOf } from "./memory/address.ts";
 import { contextAttach, takeBlock } from "./memory/context.ts";
 import { pageState, rangeState, rangeUsable } from "./memory/pages.ts";
+import { quiesceAttach } from "./memory/quiesce.ts";
 import { rangePtr, regionAdd, regionsChanged } from "./memory/regions.ts";
-import { bounceUnmap, poolHolds } from "./swiotlb/bounce.ts";
+import { bounceUnmap } from "./swiotlb/bounce.ts";
 import { headOf } from "./swiotlb/mapping.ts";
+import { poolGrow, poolTransient } from "./swiotlb/mem.ts";
 import { poolAdd, poolAt, poolListCount, poolLongestFreeRun, rangeConvert } from "./swiotlb/pool.ts";
 
-export { deviceAdd, deviceResetCounters, deviceSet, deviceSet64 } from "./dma/device";
+export {
+	deviceAdd,
+	deviceBounced,
+	deviceResetCounters,
+	deviceSet,
+	deviceSet64,
+	deviceSetPrivatePool,
+} from "./dma/device";
 export { dmaMapSg, dmaUnmapSg } from "./dma/scatter";
 export { contextInit, contextUsedBytes, ramPages } from "./memory/context";
+export { allowBlocking } from "./memory/lock";
 export { pagesInState, ramSeal } from "./memory/pages";
 export { regionMove } from "./memory/regions";
 export { replayRun } from "./replay/run";
-export { allowBlocking } from "./swiotlb/lock";
-export { poolResetHiwater, poolsMoved } from "./swiotlb/pool";
+export { poolDisable, poolResetHiwater, poolsMoved } from "./swiotlb/pool";
+export { retiredTake } from "./swiotlb/transient";
 
 /** As contextAttach; the instance forgets what it knew of an earlier context. */
 export function attach(ptr: usize): i32 {
 	regionsChanged();
-	return contextAttach(ptr);
+	const status = contextAttach(ptr);
+	if (status === OK) quiesceAttach();
+	return status;
 }
 
 /** Takes a zeroed block of the context for lists and plans. @returns its offset from the context base, or CONTEXT_FULL as 0 */
@@ -90,8 +103,18 @@ export function ramPtr(gpa: f64, bytes: f64): f64 {
 }
 
 /** poolAdd (swiotlb/pool.ts). */
-export function poolCreate(start: f64, nslabs: u32, nareas: u32): i32 {
-	return poolAdd(addressOf(start), nslabs, nareas);
+export function poolCreate(start: f64, nslabs: u32, nareas: u32, state: i32, flags: u32): i32 {
+	return poolAdd(addressOf(start), nslabs, nareas, state, flags);
+}
+
+/** poolGrow (swiotlb/mem.ts). */
+export function poolCreateNext(first: i32, start: f64, nslabs: u32, nareas: u32): i32 {
+	return poolGrow(first, addressOf(start), nslabs, nareas);
+}
+
+/** poolTransient (swiotlb/mem.ts). */
+export function poolCreateTransient(first: i32, start: f64, nslabs: u32): i32 {
+	return poolTransient(first, addressOf(start), nslabs);
 }
 
 /** ptr of a pool's record (layout/pool.ts), or 0. */
@@ -123,8 +146,8 @@ export function deviceMaxMapping(device: i32, highest: f64): i32 {
 }
 
 /** dmaMap (dma/map.ts). */
-export function mapSingle(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32): f64 {
-	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu, false));
+export function mapSingle(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32, attrs: u32): f64 {
+	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu, attrs));
 }
 
 /** dmaUnmap (dma/map.ts). */
@@ -142,19 +165,30 @@ export function syncForCpu(device: i32, dma: f64, bytes: i32, dir: i32): i32 {
 	return dmaSyncForCpu(device, addressOf(dma), bytes, dir);
 }
 
-/** Maps through the pool whatever the decision would be: swiotlb_map. Results as mapSingle, the address encoded. */
-export function swiotlbMap(device: i32, gpa: f64, bytes: i32, dir: i32, cpu: u32): f64 {
-	return f64(dmaMap(device, addressOf(gpa), bytes, dir, cpu, true));
-}
-
 /** Linux's swiotlb_tbl_map_single: slots and copy in, no mask check, no encoding. @returns the bounce address or a status */
-export function swiotlbTblMap(device: i32, gpa: f64, bytes: i32, allocAlignMask: u32, dir: i32, cpu: u32): f64 {
+export function swiotlbTblMap(
+	device: i32,
+	gpa: f64,
+	bytes: i32,
+	allocAlignMask: u32,
+	dir: i32,
+	cpu: u32,
+	attrs: u32,
+): f64 {
 	const record = deviceAt(device);
 	if (record === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
 	const usable = rangeUsable(addressOf(gpa), bytes);
-	return usable === OK ? f64(bounceSlots(record, addressOf(gpa), bytes, allocAlignMask, dir, cpu)) : usable;
+	if (usable !== OK) return usable;
+	return f64(bounceSlots(record, addressOf(gpa), bytes, allocAlignMask, dir, cpu, attrs));
+}
+
+/** Linux's swiotlb_alloc: slots without an original, nothing copied; ended by swiotlbTblUnmap. @returns the bounce address or a status */
+export function swiotlbAlloc(device: i32, bytes: i32, allocAlignMask: u32, cpu: u32): f64 {
+	const record = deviceAt(device);
+	if (record === 0) return BAD_DEVICE;
+	return bytes <= 0 ? BAD_SIZE : f64(bareSlots(record, 0, bytes, allocAlignMask, BIDIRECTIONAL, cpu, 0));
 }
 
 /** Linux's swiotlb_tbl_unmap_single: size and direction are taken as given. @returns bytes copied back or a status */
@@ -163,9 +197,9 @@ export function swiotlbTblUnmap(device: i32, tlb: f64, bytes: i32, dir: i32, att
 	if (record === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
-	const pool = poolOf(record);
 	const gpa = addressOf(tlb);
-	if (pool === 0 || !poolHolds(pool, gpa)) return NOT_MAPPED;
+	const pool = poolHolding(record, gpa);
+	if (pool === 0) return NOT_MAPPED;
 	const head = headOf(pool, gpa);
 	if (head < 0) return NOT_MAPPED;
 	return bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));

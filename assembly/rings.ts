@@ -4,6 +4,7 @@
  */
 import { RING_PACKET_PTR } from "./layout/ring.ts";
 import { contextAttach } from "./memory/context.ts";
+import { allowBlocking } from "./memory/lock.ts";
 import { regionsChanged } from "./memory/regions.ts";
 import { ringRecord } from "./vmbus/ring.ts";
 
@@ -23,6 +24,11 @@ export { ringNextRange, ringRanges } from "./vmbus/ranges";
 export { ringRead, ringReadBurst } from "./vmbus/read";
 export { requestorOf, ringAttach, ringClose, ringComplete, ringDetach, ringsMoved } from "./vmbus/ring";
 export { ringFree, ringPublish, ringPut, ringSetPending, ringWrite } from "./vmbus/write";
+
+/** allowBlocking (memory/lock.ts) for the rings' locks. */
+export function ringsAllowBlocking(allowed: bool): void {
+	allowBlocking(allowed);
+}
 
 /** As attach of index.ts. */
 export function ringsAttach(ptr: usize): i32 {

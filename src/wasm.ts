@@ -12,7 +12,7 @@ export type Build =
 	| "bench.threads"
 	| "bench.reference";
 
-/** The exports of assembly/index.ts and assembly/rings.ts, where they are documented. Every result below 0 is a status. */
+/** The exports of assembly/index.ts and assembly/rings.ts, where they are documented. A number left out is 0. Every result below 0 is a status. */
 export interface EngineExports {
 	contextInit(ptr: number, bytes: number, maxRegions: number, maxPools: number, maxDevices: number): number;
 	attach(ptr: number): number;
@@ -31,7 +31,11 @@ export interface EngineExports {
 	ramFillWith(gpa: number, bytes: number, value: number): number;
 	ramPtr(gpa: number, bytes: number): number;
 	pagesInState(state: number): number;
-	poolCreate(start: number, nslabs: number, nareas: number): number;
+	poolCreate(start: number, nslabs: number, nareas: number, state?: number, flags?: number): number;
+	poolCreateNext(first: number, start: number, nslabs: number, nareas: number): number;
+	poolCreateTransient(first: number, start: number, nslabs: number): number;
+	retiredTake(): number;
+	poolDisable(index: number): number;
 	poolPtr(index: number): number;
 	poolsMoved(): number;
 	poolSlotList(index: number, slot: number): number;
@@ -41,16 +45,26 @@ export interface EngineExports {
 	deviceSet(device: number, pool: number, flags: number, minAlignMask: number): number;
 	deviceSet64(device: number, field: number, low: number, high: number): number;
 	devicePtr(index: number): number;
+	deviceSetPrivatePool(device: number, pool: number): number;
+	deviceBounced(device: number): number;
 	deviceMaxMapping(device: number, highest: number): number;
 	deviceResetCounters(device: number): number;
-	mapSingle(device: number, gpa: number, bytes: number, dir: number, cpu: number): number;
+	mapSingle(device: number, gpa: number, bytes: number, dir: number, cpu: number, attrs?: number): number;
 	unmapSingle(device: number, dma: number, bytes: number, dir: number, attrs: number): number;
 	syncForDevice(device: number, dma: number, bytes: number, dir: number): number;
 	syncForCpu(device: number, dma: number, bytes: number, dir: number): number;
-	dmaMapSg(device: number, list: number, count: number, dir: number, cpu: number): number;
+	dmaMapSg(device: number, list: number, count: number, dir: number, cpu: number, attrs?: number): number;
 	dmaUnmapSg(device: number, list: number, count: number, dir: number, attrs: number): number;
-	swiotlbMap(device: number, gpa: number, bytes: number, dir: number, cpu: number): number;
-	swiotlbTblMap(device: number, gpa: number, bytes: number, allocAlignMask: number, dir: number, cpu: number): number;
+	swiotlbAlloc(device: number, bytes: number, allocAlignMask: number, cpu: number): number;
+	swiotlbTblMap(
+		device: number,
+		gpa: number,
+		bytes: number,
+		allocAlignMask: number,
+		dir: number,
+		cpu: number,
+		attrs?: number,
+	): number;
 	swiotlbTblUnmap(device: number, tlb: number, bytes: number, dir: number, attrs: number): number;
 	ringAttach(gpas: number, count: number, flags: number, maxPacketBytes: number, requests: number): number;
 	ringDetach(ring: number): number;
@@ -102,6 +116,12 @@ export interface EngineExports {
 		store: number,
 		work: number,
 	): number;
+}
+
+/** What a rings module needs besides. */
+interface RingsSetUp {
+	ringsAttach(ptr: number): number;
+	ringsAllowBlocking(allowed: number): void;
 }
 
 /** A compiled engine and the first 16 hex digits of its SHA-256. */
@@ -175,12 +195,17 @@ export class Instance {
 		// the loader's own exports are wrappers that cost several times a call
 		const raw = async (module: WebAssembly.Module) => {
 			const { instance } = await instantiateWithLoader(module, { env: { memory } });
-			return instance.exports as unknown as EngineExports & { ringsAttach(ptr: number): number };
+			return instance.exports as unknown as EngineExports & RingsSetUp;
 		};
 		const own = await raw(engine.module);
-		const rings = engine.rings === null ? own : await raw(engine.rings);
+		if (engine.rings === null) return new Instance(engine, memory, own);
+		const rings = await raw(engine.rings);
 		const attach = (ptr: number) => Math.min(own.attach(ptr), rings.ringsAttach(ptr));
-		return new Instance(engine, memory, { ...own, ...rings, attach });
+		const allowBlocking = (allowed: number) => {
+			own.allowBlocking(allowed);
+			rings.ringsAllowBlocking(allowed);
+		};
+		return new Instance(engine, memory, { ...own, ...rings, attach, allowBlocking });
 	}
 
 	#refresh(): void {

@@ -529,7 +529,7 @@ describe("hostile numbers", () => {
 					exports.unmapSingle(a, b, c, d, 0),
 					exports.syncForCpu(a, b, c, d),
 					exports.syncForDevice(a, b, c, d),
-					exports.swiotlbMap(a, b, c, d, 0),
+					exports.swiotlbAlloc(a, c, d, 0),
 					exports.swiotlbTblMap(a, b, c, d, 0, 0),
 					exports.swiotlbTblUnmap(a, b, c, d, 0),
 					exports.poolSlotList(a, b),

@@ -1,7 +1,8 @@
 /** Loops over map and unmap, and the copies that they made, replayed bare. */
 
 import { deviceAt, gpaOf, poolOf } from "../dma/device.ts";
-import { dmaMap, dmaUnmap } from "../dma/map.ts";
+import { dmaMap } from "../dma/map.ts";
+import { dmaUnmap } from "../dma/unmap.ts";
 import { FROM_DEVICE } from "../layout/device.ts";
 import { addressOf } from "../memory/address.ts";
 import { rangePtr } from "../memory/regions.ts";
@@ -52,7 +53,7 @@ export function mapRun(
 			}
 		}
 		const gpa = original(first, count, step, window);
-		const dma = dmaMap(device, gpa, bytes, dir, cpu, false);
+		const dma = dmaMap(device, gpa, bytes, dir, cpu, 0);
 		refused += u32(dma < 0);
 		store<i64>(at, dma, BENCH_RING);
 		if (dir === FROM_DEVICE) store<u64>(slots + usize(dma), count);

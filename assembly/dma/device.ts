@@ -1,29 +1,42 @@
 /** Device records: what a policy compiled to plain fields. */
 
-import { CTX_DEVICES, CTX_MAX_DEVICES, CTX_NDEVICES, MAX_GPA } from "../layout/context.ts";
+import { CTX_DEVICES, CTX_MAX_DEVICES, CTX_NDEVICES, CTX_NPOOLS, CTX_TRANSIENTS, MAX_GPA } from "../layout/context.ts";
 import {
+	COUNTER_BOUNCED_MAPS,
+	COUNTER_BYTES_IN,
+	COUNTER_CACHE_BYTES,
+	COUNTER_CACHE_OPS,
+	COUNTER_DIRECT_BASE,
+	COUNTER_DIRECT_MAPS,
 	COUNTER_SHARD_SHIFT,
 	COUNTER_SHARDS,
 	DEVICE_BUS_LIMIT,
 	DEVICE_BYTES,
+	DEVICE_CHECKS_STATE,
 	DEVICE_COUNTERS,
 	DEVICE_DMA_MASK,
 	DEVICE_FLAGS,
+	DEVICE_FLAGS_MASK,
 	DEVICE_FORCE_BOUNCE,
 	DEVICE_MIN_ALIGN_MASK,
-	DEVICE_NON_COHERENT,
+	DEVICE_NEEDS_SHARED,
 	DEVICE_NUMBER,
 	DEVICE_POOL,
 	DEVICE_POOL_RECORD,
 	DEVICE_PRIVATE_BITS,
 	DEVICE_PRIVATE_CLEAR,
+	DEVICE_PRIVATE_POOL,
 	DEVICE_SEG_BOUNDARY,
 	DEVICE_SHARED_BITS,
 	DEVICE_SHARED_CLEAR,
+	DEVICE_SPECIAL_POOLS,
 } from "../layout/device.ts";
-import { IO_TLB_MAX_MAPPING, IO_TLB_SIZE } from "../layout/pool.ts";
+import { IO_TLB_MAX_MAPPING, IO_TLB_SIZE, POOL_FLAGS, POOL_MEM, POOL_NEXT, POOL_SPECIAL } from "../layout/pool.ts";
 import { BAD_ARGUMENT, BAD_DEVICE, BAD_POOL, CONTEXT_FULL, OK } from "../layout/status.ts";
 import { context } from "../memory/context.ts";
+import { poolHolds } from "../swiotlb/bounce.ts";
+import { mappingsOwnedBy } from "../swiotlb/mapping.ts";
+import { otherPoolHolding } from "../swiotlb/mem.ts";
 import { poolAt } from "../swiotlb/pool.ts";
 
 /** ptr of device number `index`, or 0. */
@@ -56,12 +69,26 @@ export function deviceAdd(pool: i32, flags: u32, minAlignMask: u32): i32 {
 export function deviceSet(index: i32, pool: i32, flags: u32, minAlignMask: u32): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
-	if ((flags & ~(DEVICE_FORCE_BOUNCE | DEVICE_NON_COHERENT)) !== 0) return BAD_ARGUMENT;
-	if (pool !== -1 && poolAt(pool) === 0) return BAD_POOL;
+	if ((flags & ~DEVICE_FLAGS_MASK) !== 0) return BAD_ARGUMENT;
+	const record: usize = pool === -1 ? 0 : poolAt(pool);
+	if (pool !== -1 && record === 0) return BAD_POOL;
 	store<i32>(device, pool, DEVICE_POOL);
-	store<u32>(device, pool === -1 ? 0 : u32(poolAt(pool) - context()), DEVICE_POOL_RECORD);
-	store<u32>(device, flags, DEVICE_FLAGS);
+	store<u32>(device, record === 0 ? 0 : u32(record - context()), DEVICE_POOL_RECORD);
+	store<u32>(device, 0, DEVICE_PRIVATE_POOL);
+	const special = record !== 0 && (load<u32>(record, POOL_FLAGS) & POOL_SPECIAL) !== 0;
+	store<u32>(device, flags | (special ? DEVICE_SPECIAL_POOLS : 0), DEVICE_FLAGS);
 	store<u32>(device, minAlignMask, DEVICE_MIN_ALIGN_MASK);
+	return OK;
+}
+
+/** Gives a device a second pool, for buffers on private pages. deviceSet takes it away. @returns OK, BAD_DEVICE or BAD_POOL */
+export function deviceSetPrivatePool(index: i32, pool: i32): i32 {
+	const device = deviceAt(index);
+	if (device === 0) return BAD_DEVICE;
+	const record = poolAt(pool);
+	if (record === 0 || load<u32>(record, POOL_MEM) !== 0) return BAD_POOL;
+	store<u32>(device, u32(record - context()), DEVICE_PRIVATE_POOL);
+	store<u32>(device, load<u32>(device, DEVICE_FLAGS) | DEVICE_SPECIAL_POOLS, DEVICE_FLAGS);
 	return OK;
 }
 
@@ -90,6 +117,22 @@ export function deviceSet64(index: i32, field: u32, low: u32, high: u32): i32 {
 export function poolOf(device: usize): usize {
 	const offset = load<u32>(device, DEVICE_POOL_RECORD);
 	return offset === 0 ? 0 : context() + offset;
+}
+
+/** The pool that serves a buffer: a device may have one of its own for those on private pages. 0: none */
+export function poolFor(device: usize, isPrivate: bool): usize {
+	if (isPrivate) {
+		const offset = load<u32>(device, DEVICE_PRIVATE_POOL);
+		if (offset !== 0) return context() + offset;
+	}
+	return poolOf(device);
+}
+
+/** The pool that holds a gpa and may serve the device, or 0. */
+export function poolHolding(device: usize, gpa: u64): usize {
+	const pool = poolOf(device);
+	if (pool !== 0 && poolHolds(pool, gpa)) return pool;
+	return (load<u32>(device, DEVICE_FLAGS) & DEVICE_SPECIAL_POOLS) === 0 ? 0 : otherPoolHolding(device, pool, gpa);
 }
 
 /** Whether every byte of [dma, dma + bytes) is within the mask and the bus limit. Linux 6.12 include/linux/dma-direct.h, dma_capable. */
@@ -129,18 +172,26 @@ export function deviceMaxMappingBytes(index: i32, highest: u64): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	const forced = (load<u32>(device, DEVICE_FLAGS) & DEVICE_FORCE_BOUNCE) !== 0;
-	const reaches = reachesAll(device, privateDma(device, highest)) && reachesAll(device, sharedDma(device, highest));
+	const checked = DEVICE_CHECKS_STATE | DEVICE_NEEDS_SHARED;
+	const trusted = (load<u32>(device, DEVICE_FLAGS) & checked) !== checked;
+	const reaches =
+		trusted && reachesAll(device, privateDma(device, highest)) && reachesAll(device, sharedDma(device, highest));
 	if (load<i32>(device, DEVICE_POOL) < 0 || (!forced && reaches)) return i32.MAX_VALUE;
 	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
 	const lost = (u64(alignMask) + (IO_TLB_SIZE - 1)) & ~u64(IO_TLB_SIZE - 1);
 	return lost >= IO_TLB_MAX_MAPPING ? 0 : i32(IO_TLB_MAX_MAPPING - u32(lost));
 }
 
-/** Sets a device's counters to 0. @returns OK or BAD_DEVICE */
+/** Sets a device's counters to 0; what is live stays known. @returns OK or BAD_DEVICE */
 export function deviceResetCounters(index: i32): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
-	memory.fill(device + DEVICE_COUNTERS, 0, COUNTER_SHARDS << COUNTER_SHARD_SHIFT);
+	for (let shard: u32 = 0; shard < COUNTER_SHARDS; shard++) {
+		const counters = device + DEVICE_COUNTERS + (shard << COUNTER_SHARD_SHIFT);
+		store<u32>(counters, load<u32>(counters, COUNTER_DIRECT_MAPS), COUNTER_DIRECT_BASE);
+		store<u64>(counters, 0, COUNTER_BOUNCED_MAPS);
+		memory.fill(counters + COUNTER_BYTES_IN, 0, COUNTER_DIRECT_BASE - COUNTER_BYTES_IN);
+	}
 	return OK;
 }
 
@@ -154,6 +205,27 @@ export function countersOf(device: usize, number: u32): usize {
 export function countMaps(counter: usize, maps: i32): void {
 	if (COCO_THREADS) atomic.add<u32>(counter, maps);
 	else store<u32>(counter, load<u32>(counter) + maps);
+}
+
+/** Counts a cache maintenance operation over `bytes` bytes. number: as countersOf */
+export function countCache(device: usize, number: u32, bytes: u32): void {
+	countMaps(countersOf(device, number) + COUNTER_CACHE_OPS, 1);
+	countBytes(countersOf(device, number) + COUNTER_CACHE_BYTES, bytes);
+}
+
+/**
+ * Slots that the device's mappings hold now, in every pool: a walk over all records, for set-up.
+ * @returns mappings, or BAD_DEVICE; the reference build keeps no owners and answers BAD_ARGUMENT
+ */
+export function deviceBounced(index: i32): i32 {
+	if (COCO_REFERENCE) return BAD_ARGUMENT;
+	if (deviceAt(index) === 0) return BAD_DEVICE;
+	let held: i32 = 0;
+	const pools = load<u32>(context(), CTX_NPOOLS);
+	for (let i: u32 = 0; i < pools; i++) held += mappingsOwnedBy(poolAt(i), index);
+	for (let at = load<u32>(context(), CTX_TRANSIENTS); at !== 0; at = load<u32>(context() + at, POOL_NEXT))
+		held += mappingsOwnedBy(context() + at, index);
+	return held;
 }
 
 /** Adds to a 64-bit counter. */

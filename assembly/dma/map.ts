@@ -1,125 +1,240 @@
-/** Direct, bounce or refuse: Linux 6.12 kernel/dma/direct.h and direct.c over one device record. */
+/** Direct, bounce or refuse: Linux's kernel/dma/direct.h and direct.c over one device record. */
 
-import { RANGE_MIXED, RANGE_PRIVATE } from "../layout/context.ts";
+import { MAX_GPA, RANGE_MIXED, RANGE_PRIVATE } from "../layout/context.ts";
 import {
+	ATTR_FORCE_BOUNCE,
 	COUNTER_BEYOND_MASK,
 	COUNTER_BOUNCED_MAPS,
-	COUNTER_BYTES_BACK,
 	COUNTER_BYTES_IN,
 	COUNTER_DIRECT_MAPS,
+	DEVICE_CHECKS_STATE,
+	DEVICE_ENCODES_AS_LINUX,
 	DEVICE_FLAGS,
 	DEVICE_FORCE_BOUNCE,
-	DEVICE_MIN_ALIGN_MASK,
+	DEVICE_NEEDS_SHARED,
 	DEVICE_NON_COHERENT,
-	DEVICE_POOL,
+	DEVICE_SPECIAL_POOLS,
+	DMA_ATTR_CC_SHARED,
+	DMA_ATTR_MMIO,
+	DMA_ATTR_REQUIRE_COHERENT,
+	DMA_ATTR_SKIP_CPU_SYNC,
 	FROM_DEVICE,
 	TO_DEVICE,
 } from "../layout/device.ts";
-import { IO_TLB_SIZE } from "../layout/pool.ts";
+import { IO_TLB_SIZE, POOL_ENCRYPTED, POOL_FLAGS } from "../layout/pool.ts";
 import {
 	BAD_DEVICE,
 	BAD_DIRECTION,
 	BAD_SIZE,
 	BEYOND_MASK,
+	BOUNCE_REFUSED,
 	MIXED_PAGES,
 	NO_POOL,
-	OK,
 	OUTSIDE_RAM,
+	POOL_STATE,
 } from "../layout/status.ts";
 import { copyFromRam } from "../memory/copy.ts";
 import { rangeState } from "../memory/pages.ts";
-import { rangeInRam } from "../memory/regions.ts";
-import {
-	areaOf,
-	bounceSyncForCpu,
-	bounceSyncForDevice,
-	bounceUnmap,
-	noteFailure,
-	poolHolds,
-	slotPtr,
-	tlbAt,
-} from "../swiotlb/bounce.ts";
-import { headMappedAs } from "../swiotlb/mapping.ts";
-import { giveSlots, takeSlots } from "../swiotlb/slots.ts";
+import { enter, leave } from "../memory/quiesce.ts";
+import { noteFailure, slotPtr, tlbAt } from "../swiotlb/bounce.ts";
+import { giveAny } from "../swiotlb/give.ts";
+import { takeAny, tookFrom } from "../swiotlb/mem.ts";
+import { takeSlots } from "../swiotlb/slots.ts";
 import {
 	countBytes,
+	countCache,
 	countersOf,
 	countMaps,
 	deviceAt,
 	dmaCapable,
-	gpaOf,
+	poolFor,
+	poolHolding,
 	poolOf,
 	privateDma,
 	sharedDma,
 } from "./device.ts";
 
 /**
- * Maps [gpa, gpa + bytes) for a device. Linux 6.12 kernel/dma/direct.h, dma_direct_map_page.
+ * Maps [gpa, gpa + bytes) for a device. Linux 6.12 kernel/dma/direct.h, dma_direct_map_page; for a device that checks
+ * states, dma_direct_map_phys as merged for 7.3.
  * @param bytes 1 .. 2^31 - 1
  * @param dir BIDIRECTIONAL, TO_DEVICE or FROM_DEVICE
  * @param cpu chooses the pool's area
- * @param forced bounce whatever the decision would be: Linux's swiotlb_map
+ * @param attrs DMA_ATTR_SKIP_CPU_SYNC (no cache maintenance), DMA_ATTR_MMIO, DMA_ATTR_REQUIRE_COHERENT, DMA_ATTR_CC_SHARED;
+ *   ATTR_FORCE_BOUNCE; ATTR_TRANSIENT
  * @returns the DMA address, or OUTSIDE_RAM, BAD_SIZE, BAD_DIRECTION, MIXED_PAGES, BLOCKED_PAGES, BEYOND_MASK, POOL_FULL,
- *   OVER_MAX_MAPPING, NO_POOL or BAD_DEVICE
+ *   OVER_MAX_MAPPING, NO_POOL, BOUNCE_REFUSED, POOL_STATE, NEEDS_TRANSIENT, UNUSABLE_POOL or BAD_DEVICE
  */
-export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, forced: bool): i64 {
+export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, attrs: u32): i64 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
+	const flags = load<u32>(device, DEVICE_FLAGS);
+	enter();
+	let dma =
+		((flags & DEVICE_CHECKS_STATE) | (attrs & DMA_ATTR_MMIO)) === 0
+			? decide(device, flags, gpa, bytes, dir, attrs)
+			: decideByState(device, flags, gpa, bytes, dir, attrs);
+	if (dma >= 0) {
+		countMaps(countersOf(device, cpu) + COUNTER_DIRECT_MAPS, 1);
+	} else if (dma <= BOUNCE_PRIVATE) dma = bounce(device, flags, dma === BOUNCE_PRIVATE, gpa, bytes, dir, cpu, attrs);
+	leave();
+	if ((flags & DEVICE_NON_COHERENT) !== 0) maintain(device, dma, bytes, cpu, attrs);
+	return dma;
+}
+
+/** Counts the cache maintenance of a map that succeeded. */
+function maintain(device: usize, dma: i64, bytes: u32, cpu: u32, attrs: u32): void {
+	if (dma >= 0 && (attrs & (DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_MMIO)) === 0) countCache(device, cpu, bytes);
+}
+
+/** Decisions beside an address and a status: bounce a buffer on private pages, or another one. */
+const BOUNCE_PRIVATE: i64 = -1000;
+const BOUNCE_OTHER: i64 = -1001;
+
+/** The decision of Linux 6.12. @returns an address, a status, BOUNCE_PRIVATE or BOUNCE_OTHER */
+function decide(device: usize, flags: u32, gpa: u64, bytes: i32, dir: i32, attrs: u32): i64 {
 	const state = rangeState(gpa, bytes);
 	if (state < 0) return state;
-	const flags = load<u32>(device, DEVICE_FLAGS);
-	if (!forced && (flags & DEVICE_FORCE_BOUNCE) === 0) {
-		const dma = state === RANGE_PRIVATE ? privateDma(device, gpa) : sharedDma(device, gpa);
-		const capable = dmaCapable(device, dma, bytes);
-		if (capable && ((flags & DEVICE_NON_COHERENT) === 0 || !kmallocBounces(bytes, dir))) {
-			if (state === RANGE_MIXED) return MIXED_PAGES;
-			countMaps(countersOf(device, cpu) + COUNTER_DIRECT_MAPS, 1);
-			return dma;
-		}
-		if (!capable && load<i32>(device, DEVICE_POOL) < 0) return BEYOND_MASK;
+	const isPrivate = state === RANGE_PRIVATE;
+	const bounced = isPrivate ? BOUNCE_PRIVATE : BOUNCE_OTHER;
+	if (((flags & DEVICE_FORCE_BOUNCE) | (attrs & ATTR_FORCE_BOUNCE)) !== 0) return bounced;
+	const asLinux = (flags & DEVICE_ENCODES_AS_LINUX) !== 0;
+	const dma = isPrivate || asLinux ? privateDma(device, gpa) : sharedDma(device, gpa);
+	if (!dmaCapable(device, dma, bytes)) return poolFor(device, isPrivate) === 0 ? BEYOND_MASK : bounced;
+	if ((flags & DEVICE_NON_COHERENT) !== 0 && kmallocBounces(bytes, dir)) return bounced;
+	return state === RANGE_MIXED && !asLinux ? MIXED_PAGES : dma;
+}
+
+/** The decision after Linux's 7.3 merge: who may reach what counts beside how far the device reaches. And that of any MMIO. */
+function decideByState(device: usize, flags: u32, gpa: u64, bytes: i32, dir: i32, attrs: u32): i64 {
+	const needsShared = (flags & DEVICE_NEEDS_SHARED) !== 0;
+	const forced = ((flags & DEVICE_FORCE_BOUNCE) | (attrs & ATTR_FORCE_BOUNCE)) !== 0;
+	if ((attrs & DMA_ATTR_MMIO) !== 0) {
+		if (gpa + bytes > u64(MAX_GPA)) return OUTSIDE_RAM;
+		const checks = (flags & DEVICE_CHECKS_STATE) !== 0;
+		if (checks && forced) return BOUNCE_REFUSED;
+		// 6.12 maps a resource at its plain address
+		let dma = gpa;
+		if (checks)
+			dma = needsShared || (attrs & DMA_ATTR_CC_SHARED) !== 0 ? sharedDma(device, gpa) : privateDma(device, gpa);
+		return dmaCapable(device, dma, bytes) ? dma : BEYOND_MASK;
 	}
-	return bounce(device, gpa, bytes, dir, cpu);
+	const state = rangeState(gpa, bytes);
+	if (state < 0) return state;
+	const ccShared = (attrs & DMA_ATTR_CC_SHARED) !== 0;
+	const bounced =
+		(attrs & DMA_ATTR_REQUIRE_COHERENT) !== 0 ? i64(BOUNCE_REFUSED) : ccShared ? BOUNCE_OTHER : BOUNCE_PRIVATE;
+	if (forced) return bounced;
+	const dma = ccShared ? sharedDma(device, gpa) : privateDma(device, gpa);
+	if (!dmaCapable(device, dma, bytes)) return poolFor(device, !ccShared) === 0 ? BEYOND_MASK : bounced;
+	if (needsShared && !ccShared) return bounced;
+	return (flags & DEVICE_NON_COHERENT) !== 0 && kmallocBounces(bytes, dir) ? bounced : dma;
 }
 
 /**
- * Maps through the device's pool. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_map: the bytes are copied into the slots
- * first and the slots' address is checked after, so a refused map leaves them in the freed slots.
+ * Maps through one of the device's pools. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_map: the bytes are copied into the
+ * slots first and the slots' address is checked after, so a refused map leaves them in the freed slots.
+ * @param isPrivate whether the buffer lies on private pages: a device may have a pool of its own for them
  */
-function bounce(device: usize, gpa: u64, bytes: u32, dir: i32, cpu: u32): i64 {
-	const pool = poolOf(device);
-	if (pool === 0) return NO_POOL;
-	const slot = takeSlots(pool, device, gpa, bytes, 0, dir, cpu);
-	if (slot < 0) return noteFailure(pool, device, gpa, bytes, 0, slot);
+function bounce(device: usize, flags: u32, isPrivate: bool, gpa: u64, bytes: u32, dir: i32, cpu: u32, attrs: u32): i64 {
+	let pool = poolOf(device);
+	let slot: i32;
+	if ((flags & (DEVICE_SPECIAL_POOLS | DEVICE_CHECKS_STATE)) === 0) {
+		if (pool === 0) return NO_POOL;
+		slot = takeSlots(pool, device, gpa, bytes, 0, dir, cpu);
+	} else {
+		slot = takeChosen(device, flags, isPrivate, gpa, bytes, 0, dir, cpu, attrs);
+		pool = tookFrom();
+	}
+	if (slot < 0) return refused(pool, device, gpa, bytes, 0, slot);
 	const tlb = tlbAt(pool, device, slot, gpa);
 	// before the copy: in the threads build each count waits until all stores are out
 	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, 1);
 	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
 	copyFromRam(slotPtr(pool, tlb), gpa, bytes);
-	const dma = sharedDma(device, tlb);
+	const dma = (load<u32>(pool, POOL_FLAGS) & POOL_ENCRYPTED) !== 0 ? privateDma(device, tlb) : sharedDma(device, tlb);
 	if (dmaCapable(device, dma, bytes)) return dma;
-	giveSlots(pool, slot, u32(tlb) & (IO_TLB_SIZE - 1));
+	return takeBack(pool, device, slot, tlb, cpu);
+}
+
+/** Frees the slots of a map that is refused after its copy. @returns BEYOND_MASK */
+function takeBack(pool: usize, device: usize, slot: u32, tlb: u64, cpu: u32): i32 {
+	giveAny(pool, slot, u32(tlb) & (IO_TLB_SIZE - 1));
 	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, -1);
 	countMaps(countersOf(device, cpu) + COUNTER_BEYOND_MASK, 1);
 	return BEYOND_MASK;
 }
 
 /**
+ * Takes slots for a device whose pool is special or not its only one, or that asks for the pool's state.
+ * @returns the slot in the pool that tookFrom tells; NO_POOL or POOL_STATE; or the status of that pool
+ */
+function takeChosen(
+	device: usize,
+	flags: u32,
+	isPrivate: bool,
+	gpa: u64,
+	bytes: u32,
+	allocAlignMask: u32,
+	dir: i32,
+	cpu: u32,
+	attrs: u32,
+): i32 {
+	const pool = poolFor(device, isPrivate);
+	if (pool === 0) return NO_POOL;
+	if ((flags & DEVICE_CHECKS_STATE) !== 0) {
+		const shared = (load<u32>(pool, POOL_FLAGS) & POOL_ENCRYPTED) === 0;
+		if (shared !== ((flags & DEVICE_NEEDS_SHARED) !== 0)) return POOL_STATE;
+	}
+	return takeAny(pool, device, gpa, bytes, allocAlignMask, dir, cpu, attrs);
+}
+
+/** Keeps why a pool had no slots. @returns the status */
+function refused(pool: usize, device: usize, gpa: u64, bytes: u32, allocAlignMask: u32, status: i32): i64 {
+	if (status === NO_POOL || status === POOL_STATE) return status;
+	return noteFailure(pool, device, gpa, bytes, allocAlignMask, status);
+}
+
+/**
  * Takes slots of the device's pool and copies in: Linux's swiotlb_tbl_map_single. The caller has checked that the range
  * is usable RAM.
  * @param allocAlignMask low bits of the bounce address that must be 0
+ * @param attrs 0 or ATTR_TRANSIENT
  * @returns the bounce address or a status
  */
-export function bounceSlots(device: usize, gpa: u64, bytes: u32, allocAlignMask: u32, dir: i32, cpu: u32): i64 {
-	const pool = poolOf(device);
-	if (pool === 0) return NO_POOL;
-	const slot = takeSlots(pool, device, gpa, bytes, allocAlignMask, dir, cpu);
-	if (slot < 0) return noteFailure(pool, device, gpa, bytes, allocAlignMask, slot);
-	const tlb = tlbAt(pool, device, slot, gpa);
+export function bounceSlots(
+	device: usize,
+	gpa: u64,
+	bytes: u32,
+	allocAlignMask: u32,
+	dir: i32,
+	cpu: u32,
+	attrs: u32,
+): i64 {
+	const tlb = bareSlots(device, gpa, bytes, allocAlignMask, dir, cpu, attrs);
+	if (tlb < 0) return tlb;
 	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
-	copyFromRam(slotPtr(pool, tlb), gpa, bytes);
+	copyFromRam(slotPtr(poolHolding(device, tlb), tlb), gpa, bytes);
 	return tlb;
+}
+
+/**
+ * Takes slots of the device's pool without a copy: Linux's swiotlb_alloc with orig 0. Parameters and results as bounceSlots.
+ */
+export function bareSlots(
+	device: usize,
+	gpa: u64,
+	bytes: u32,
+	allocAlignMask: u32,
+	dir: i32,
+	cpu: u32,
+	attrs: u32,
+): i64 {
+	const slot = takeChosen(device, load<u32>(device, DEVICE_FLAGS), false, gpa, bytes, allocAlignMask, dir, cpu, attrs);
+	if (slot < 0) return refused(tookFrom(), device, gpa, bytes, allocAlignMask, slot);
+	return tlbAt(tookFrom(), device, slot, gpa);
 }
 
 /**
@@ -130,72 +245,4 @@ export function bounceSlots(device: usize, gpa: u64, bytes: u32, allocAlignMask:
 function kmallocBounces(bytes: i32, dir: i32): bool {
 	if (dir === TO_DEVICE) return false;
 	return bytes <= 32 || (bytes > 64 && bytes <= 96);
-}
-
-/** The pool that holds a gpa and serves the device, or 0. */
-function poolFor(device: usize, gpa: u64): usize {
-	const pool = poolOf(device);
-	if (pool === 0) return 0;
-	return poolHolds(pool, gpa) ? pool : 0;
-}
-
-/**
- * Ends a mapping. Linux 6.12 kernel/dma/direct.h, dma_direct_unmap_page.
- * A direct mapping leaves no record, in Linux or here: only its range is checked.
- * @param attrs 0 or DMA_ATTR_SKIP_CPU_SYNC (no copy back)
- * @returns bytes copied back, or BAD_DEVICE, BAD_DIRECTION, BAD_SIZE, OUTSIDE_RAM, NOT_MAPPED, MISMATCH or BLOCKED_PAGES
- */
-export function dmaUnmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32): i32 {
-	const device = deviceAt(index);
-	if (device === 0) return BAD_DEVICE;
-	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
-	if (bytes <= 0) return BAD_SIZE;
-	const gpa = gpaOf(device, dma);
-	const pool = poolFor(device, gpa);
-	if (pool === 0) return rangeInRam(gpa, bytes) === OK ? 0 : OUTSIDE_RAM;
-	const head = headMappedAs(pool, gpa, bytes, dir, index);
-	if (head < 0) return head;
-	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-	if (dir === TO_DEVICE) return giveSlots(pool, head, u32(gpa) & alignMask & (IO_TLB_SIZE - 1));
-	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, alignMask);
-	if (copied > 0) countBytes(countersOf(device, areaOf(pool, gpa)) + COUNTER_BYTES_BACK, copied);
-	return copied;
-}
-
-/**
- * Gives part of a mapping to the device: copies original to slots for TO_DEVICE and BIDIRECTIONAL; a direct mapping needs nothing.
- * Linux 6.12 kernel/dma/direct.h, dma_direct_sync_single_for_device.
- * @returns bytes copied, or a status as dmaUnmap
- */
-export function dmaSyncForDevice(index: i32, dma: u64, bytes: i32, dir: i32): i32 {
-	return sync(index, dma, bytes, dir, true);
-}
-
-/**
- * Gives part of a mapping to the CPU: copies slots to original for FROM_DEVICE and BIDIRECTIONAL.
- * Linux 6.12 kernel/dma/direct.h, dma_direct_sync_single_for_cpu.
- * @returns bytes copied, or a status as dmaUnmap
- */
-export function dmaSyncForCpu(index: i32, dma: u64, bytes: i32, dir: i32): i32 {
-	return sync(index, dma, bytes, dir, false);
-}
-
-function sync(index: i32, dma: u64, bytes: i32, dir: i32, forDevice: bool): i32 {
-	const device = deviceAt(index);
-	if (device === 0) return BAD_DEVICE;
-	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
-	if (bytes <= 0) return BAD_SIZE;
-	const gpa = gpaOf(device, dma);
-	const pool = poolFor(device, gpa);
-	if (pool === 0) return rangeInRam(gpa, bytes) === OK ? 0 : OUTSIDE_RAM;
-	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-	const counters = countersOf(device, areaOf(pool, gpa));
-	if (forDevice) {
-		const copied = bounceSyncForDevice(pool, gpa, bytes, dir, alignMask);
-		if (copied > 0) countBytes(counters + COUNTER_BYTES_IN, copied);
-		return copied;
-	}
-	const copied = bounceSyncForCpu(pool, gpa, bytes, dir, alignMask);
-	if (copied > 0) countBytes(counters + COUNTER_BYTES_BACK, copied);
-	return copied;
 }

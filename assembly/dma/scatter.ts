@@ -2,7 +2,8 @@
 import { DMA_ATTR_SKIP_CPU_SYNC, SG_BYTES, SG_DMA, SG_GPA, SG_LENGTH } from "../layout/device.ts";
 import { OK } from "../layout/status.ts";
 import { addressOf } from "../memory/address.ts";
-import { dmaMap, dmaUnmap } from "./map.ts";
+import { dmaMap } from "./map.ts";
+import { dmaUnmap } from "./unmap.ts";
 
 /**
  * Maps each entry of a list; the DMA addresses are written to the entries. All or nothing: when one fails, the ones
@@ -10,10 +11,10 @@ import { dmaMap, dmaUnmap } from "./map.ts";
  * @param list ptr of `count` entries (layout/device.ts, SG_*)
  * @returns OK, or the status of the entry that failed
  */
-export function dmaMapSg(index: i32, list: usize, count: u32, dir: i32, cpu: u32): i32 {
+export function dmaMapSg(index: i32, list: usize, count: u32, dir: i32, cpu: u32, attrs: u32): i32 {
 	for (let i: u32 = 0; i < count; i++) {
 		const entry = list + i * SG_BYTES;
-		const dma = dmaMap(index, addressOf(load<f64>(entry, SG_GPA)), load<i32>(entry, SG_LENGTH), dir, cpu, false);
+		const dma = dmaMap(index, addressOf(load<f64>(entry, SG_GPA)), load<i32>(entry, SG_LENGTH), dir, cpu, attrs);
 		if (dma < 0) {
 			dmaUnmapSg(index, list, i, dir, DMA_ATTR_SKIP_CPU_SYNC);
 			return i32(dma);

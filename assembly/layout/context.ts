@@ -3,7 +3,7 @@
  * All links inside it are byte offsets from its base, so a context may be copied to another base and go on.
  *
  *   0        header (CONTEXT_HEADER_BYTES)
- *   ...      region table, pool table (u32 offsets), device table
+ *   ...      region table, pool table (u32 offsets), device table, active counts
  *   ...      page bitmaps (private, blocked) and page states, once RAM is sealed
  *   ...      pools, scatter-gather scratch and replay plans, in the order in which they are added
  */
@@ -11,7 +11,7 @@ import { DEVICE_BYTES } from "./device.ts";
 
 export const CONTEXT_MAGIC: u32 = 0x4f434f43;
 /** Raised whenever a record of layout/ changes. */
-export const CONTEXT_VERSION: u32 = 1;
+export const CONTEXT_VERSION: u32 = 2;
 /** The base of a context and each block in it are multiples of this. */
 export const CONTEXT_ALIGN: u32 = 64;
 
@@ -39,7 +39,23 @@ export const CTX_MAX_DEVICES: usize = 64;
 export const CTX_BUILD: usize = 68;
 /** Offset of the ring attached last, 0 without any; each record names the one before. */
 export const CTX_RINGS: usize = 72;
+/** Instances that attached: each takes the next line of active counts. */
+export const CTX_ATTACHED: usize = 76;
+/** Where the active counts lie: i32 a line, the calls under way that rely on page states (threads builds). */
+export const CTX_ACTIVE: usize = 80;
+/** Guards the lists of transient pools. */
+export const CTX_TRANSIENT_LOCK: usize = 84;
+/** Offsets of the transient pools that are over but not collected yet, and of records for new ones; 0: none. */
+export const CTX_RETIRED: usize = 88;
+export const CTX_SPARE_TRANSIENT: usize = 92;
+/** Offset of the newest transient pool. */
+export const CTX_TRANSIENTS: usize = 96;
+/** One conversion of pages at a time. */
+export const CTX_CONVERSION_LOCK: usize = 100;
 export const CONTEXT_HEADER_BYTES: u32 = 128;
+
+export const ACTIVE_SHIFT: u32 = 6;
+export const ACTIVE_LINES: u32 = 16;
 
 /** A stretch of RAM: u64 gpa, u64 bytes, u32 ptr relative to the context base, u32 number of its first page. */
 export const REGION_GPA: usize = 0;
@@ -81,7 +97,8 @@ export function tablesBytes(maxRegions: u32, maxPools: u32, maxDevices: u32): u3
 		CONTEXT_HEADER_BYTES +
 		alignBlock(maxRegions * REGION_BYTES) +
 		alignBlock(maxPools * 4) +
-		alignBlock(maxDevices * DEVICE_BYTES)
+		alignBlock(maxDevices * DEVICE_BYTES) +
+		(ACTIVE_LINES << ACTIVE_SHIFT)
 	);
 }
 

@@ -1,4 +1,4 @@
-/** A device's decision record: what Linux 6.12 dma-direct asks of a `struct device`, as plain fields. */
+/** A device's decision record: what Linux's dma-direct (6.12, and after the 7.3 merge) asks of a `struct device`, as plain fields. */
 
 /** Highest DMA address that the device can emit, inclusive. */
 export const DEVICE_DMA_MASK: usize = 0;
@@ -21,6 +21,8 @@ export const DEVICE_POOL: usize = 64;
 export const DEVICE_POOL_RECORD: usize = 68;
 /** The device's own number: the owner of its mappings. */
 export const DEVICE_NUMBER: usize = 72;
+/** Offset of the pool that serves buffers on private pages, or 0: the same pool. */
+export const DEVICE_PRIVATE_POOL: usize = 76;
 /**
  * Counters since creation or reset, in shards of a cache line: a count is the sum over them. An area's number chooses the
  * shard in the threads build, so that workers on different areas do not share a line.
@@ -32,13 +34,30 @@ export const COUNTER_DIRECT_MAPS: usize = 0;
 export const COUNTER_BOUNCED_MAPS: usize = 4;
 /** Maps refused because a pool address was beyond the mask: the slots had been filled already, as in Linux. */
 export const COUNTER_BEYOND_MASK: usize = 8;
+/** Direct mappings that have ended. This and COUNTER_DIRECT_MAPS survive a reset: their difference is what is live. */
+export const COUNTER_DIRECT_UNMAPS: usize = 12;
 export const COUNTER_BYTES_IN: usize = 16;
 export const COUNTER_BYTES_BACK: usize = 24;
+/** Cache maintenance that a non-coherent device costs: operations, and bytes that they cover. */
+export const COUNTER_CACHE_OPS: usize = 32;
+export const COUNTER_CACHE_BYTES: usize = 40;
+/** COUNTER_DIRECT_MAPS at the last reset. */
+export const COUNTER_DIRECT_BASE: usize = 48;
 export const DEVICE_BYTES: u32 = 384;
 
 /** DEVICE_FLAGS. */
 export const DEVICE_FORCE_BOUNCE: u32 = 1;
 export const DEVICE_NON_COHERENT: u32 = 2;
+/** Direct addresses take the form that Linux gives them: private, or shared with DMA_ATTR_CC_SHARED. Else that of the pages. */
+export const DEVICE_ENCODES_AS_LINUX: u32 = 4;
+/** The device reaches shared memory only: Linux's force_dma_unencrypted. */
+export const DEVICE_NEEDS_SHARED: u32 = 8;
+/** The rules after Linux's 7.3 merge: dma_capable asks for the memory's state, swiotlb for the pool's. */
+export const DEVICE_CHECKS_STATE: u32 = 16;
+/** Set by the engine: its pool is POOL_SPECIAL, or not its only one. */
+export const DEVICE_SPECIAL_POOLS: u32 = 0x80000000;
+/** What a caller may set. */
+export const DEVICE_FLAGS_MASK: u32 = 31;
 
 /** Directions, as Linux numbers them (include/linux/dma-direction.h). */
 export const BIDIRECTIONAL = 0;
@@ -47,6 +66,13 @@ export const FROM_DEVICE = 2;
 
 /** Attributes, as Linux numbers them (include/linux/dma-mapping.h). */
 export const DMA_ATTR_SKIP_CPU_SYNC = 32;
+export const DMA_ATTR_MMIO = 1024;
+export const DMA_ATTR_REQUIRE_COHERENT = 4096;
+export const DMA_ATTR_CC_SHARED = 8192;
+/** Not Linux's: bounce whatever the decision would be, which is its swiotlb_map. */
+export const ATTR_FORCE_BOUNCE = 0x40000000;
+/** Not Linux's: take the slots of the device's newest transient pool. */
+export const ATTR_TRANSIENT = 0x20000000;
 
 /** One scatter-gather entry: f64 gpa, f64 dma (written by map), u32 bytes. */
 export const SG_GPA: usize = 0;

@@ -23,6 +23,8 @@ export const POOL_NAREAS: usize = 24;
 export const POOL_AREA_NSLABS: usize = 28;
 /** log2 of the slots of an area, or 31 with a single area. */
 export const POOL_AREA_SHIFT: usize = 32;
+/** POOL_ENCRYPTED .. */
+export const POOL_FLAGS: usize = 36;
 /** Where the parts behind the areas lie, relative to this record. */
 export const POOL_SEGMENTS: usize = 40;
 export const POOL_SUMMARY: usize = 44;
@@ -38,7 +40,30 @@ export const POOL_FAILED_LARGE: usize = 68;
 export const POOL_FAILED_SLOTS: usize = 72;
 export const POOL_FAILED_USED: usize = 76;
 export const POOL_FAILED_RUN: usize = 80;
+/** Offset from the context base of the next pool of its allocator, or of its device's transient pools; 0: the last. */
+export const POOL_NEXT: usize = 88;
+/** Offset from the context base of the first pool of its allocator (Linux's `struct io_tlb_mem`) if that may grow, else 0. */
+export const POOL_MEM: usize = 92;
+/** In an allocator's first pool, if it may grow: offset of the newest pool, slots used and transient slots in all of them. */
+export const MEM_NEWEST: usize = 96;
+export const MEM_USED: usize = 100;
+export const MEM_TRANSIENT: usize = 104;
+/** And most slots used at once in all of them. */
+export const MEM_HIWATER: usize = 108;
 export const POOL_HEADER_BYTES: u32 = 128;
+
+/** POOL_FLAGS. The pool's addresses take the private form (Linux after the 7.3 merge: not io_tlb_mem.cc_shared). */
+export const POOL_ENCRYPTED = 1;
+/** Slots are zeroed when they are given back. */
+export const POOL_ZERO_ON_FREE = 2;
+/** More pools may be added to its allocator, and transient ones be made (CONFIG_SWIOTLB_DYNAMIC). */
+export const POOL_GROWS = 4;
+/** Holds one mapping, and goes with it. */
+export const POOL_TRANSIENT = 8;
+/** Belongs to an allocator that grows. */
+export const POOL_COUNTED = 16;
+/** Pools whose slots are not simply taken and given back. */
+export const POOL_SPECIAL: u32 = 30;
 
 export const AREA_LOCK: usize = 0;
 export const AREA_USED: usize = 4;

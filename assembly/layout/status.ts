@@ -40,6 +40,14 @@ export const OVERLAP: i32 = -16;
 export const POOL_PAGES: i32 = -17;
 /** The memory at the context base is no context of this version. */
 export const BAD_CONTEXT: i32 = -18;
+/** The mapping must bounce, and its attributes (MMIO, REQUIRE_COHERENT) forbid it. */
+export const BOUNCE_REFUSED: i32 = -19;
+/** The pool is shared and the device is trusted with private memory, or the reverse. */
+export const POOL_STATE: i32 = -20;
+/** No pool of the allocator has room; a transient pool may serve (CONFIG_SWIOTLB_DYNAMIC). */
+export const NEEDS_TRANSIENT: i32 = -21;
+/** The memory of a transient pool does not fit the request's alignment or boundary. */
+export const UNUSABLE_POOL: i32 = -22;
 
 /** No open ring of that number and end. */
 export const BAD_RING: i32 = -32;

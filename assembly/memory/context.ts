@@ -1,9 +1,12 @@
 import {
+	ACTIVE_LINES,
+	ACTIVE_SHIFT,
 	alignBlock,
 	CONTEXT_ALIGN,
 	CONTEXT_HEADER_BYTES,
 	CONTEXT_MAGIC,
 	CONTEXT_VERSION,
+	CTX_ACTIVE,
 	CTX_BUILD,
 	CTX_BYTES,
 	CTX_DEVICES,
@@ -61,6 +64,8 @@ export function contextInit(ptr: usize, bytes: u32, maxRegions: u32, maxPools: u
 	next += alignBlock(maxPools * 4);
 	store<u32>(ptr, next, CTX_DEVICES);
 	next += alignBlock(maxDevices * DEVICE_BYTES);
+	store<u32>(ptr, next, CTX_ACTIVE);
+	next += ACTIVE_LINES << ACTIVE_SHIFT;
 	store<u32>(ptr, next, CTX_NEXT);
 	base = ptr;
 	return OK;

@@ -1,5 +1,6 @@
 import {
 	CTX_BLOCKED,
+	CTX_CONVERSION_LOCK,
 	CTX_NPAGES,
 	CTX_PRIVATE,
 	CTX_STATES,
@@ -16,6 +17,8 @@ import {
 } from "../layout/context.ts";
 import { BAD_ARGUMENT, BLOCKED_PAGES, CONTEXT_FULL, OK, OUTSIDE_RAM } from "../layout/status.ts";
 import { context, ramPages, takeBlock } from "./context.ts";
+import { lock, unlock } from "./lock.ts";
+import { quiesce } from "./quiesce.ts";
 import { rangeInRam, regionOf, regionPage, regionRemaining, regionsChanged, regionsNumberPages } from "./regions.ts";
 
 /**
@@ -171,7 +174,8 @@ export function pageState(gpa: u64): i32 {
 }
 
 /**
- * Gives every page of a range a state. A leaked page stays leaked.
+ * Gives every page of a range a state. A leaked page stays leaked. Calls that are under way in other workers end first;
+ * those that come meanwhile find the pages in transition.
  * @param gpa multiple of 4096
  * @param bytes multiple of 4096, above 0
  * @returns OK, BAD_ARGUMENT, OUTSIDE_RAM, or BLOCKED_PAGES when a page is leaked; then nothing has changed
@@ -179,9 +183,27 @@ export function pageState(gpa: u64): i32 {
 export function rangeSetState(gpa: u64, bytes: u64, state: i32): i32 {
 	if (((gpa | bytes) & (PAGE_SIZE - 1)) !== 0 || bytes === 0 || u32(state) > u32(PAGE_LEAKED)) return BAD_ARGUMENT;
 	if (rangeInRam(gpa, bytes) !== OK) return OUTSIDE_RAM;
-	for (let at = gpa; at < gpa + bytes; at += PAGE_SIZE) {
-		if (pageState(at) === PAGE_LEAKED) return BLOCKED_PAGES;
+	lock(context() + CTX_CONVERSION_LOCK);
+	const status = rangeLeaked(gpa, bytes) ? BLOCKED_PAGES : OK;
+	if (status === OK) {
+		if (COCO_THREADS) {
+			setRange(gpa, bytes, PAGE_IN_TRANSITION);
+			quiesce();
+		}
+		setRange(gpa, bytes, state);
 	}
+	unlock(context() + CTX_CONVERSION_LOCK);
+	return status;
+}
+
+function rangeLeaked(gpa: u64, bytes: u64): bool {
+	for (let at = gpa; at < gpa + bytes; at += PAGE_SIZE) {
+		if (pageState(at) === PAGE_LEAKED) return true;
+	}
+	return false;
+}
+
+function setRange(gpa: u64, bytes: u64, state: i32): void {
 	while (bytes > 0) {
 		const region = regionOf(gpa);
 		const here = min<u64>(regionRemaining(region, gpa), bytes);
@@ -189,7 +211,6 @@ export function rangeSetState(gpa: u64, bytes: u64, state: i32): i32 {
 		gpa += here;
 		bytes -= here;
 	}
-	return OK;
 }
 
 /** Pages of RAM in a state. */

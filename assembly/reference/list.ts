@@ -33,7 +33,7 @@ function count(pool: usize, slot: u32): u32 {
 export function listInit(pool: usize): void {
 	const n = load<u32>(pool, POOL_NSLABS);
 	for (let slot: u32 = 0; slot < n; slot++) {
-		store<u16>(slotAt(pool, slot), u16(IO_TLB_SEGSIZE - (slot & (IO_TLB_SEGSIZE - 1))), LIST_COUNT);
+		store<u16>(slotAt(pool, slot), u16(min(IO_TLB_SEGSIZE - (slot & (IO_TLB_SEGSIZE - 1)), n - slot)), LIST_COUNT);
 		store<u64>(slotAt(pool, slot), INVALID, LIST_ORIG);
 	}
 }
@@ -88,14 +88,26 @@ export function listClaim(pool: usize, slot: u32, n: u32, pad: u32, orig: u64, a
 	}
 }
 
+/** Slots of padding in front of a mapping. */
+export function listPad(pool: usize, head: u32): u32 {
+	return load<u16>(slotAt(pool, head), LIST_PAD);
+}
+
+/** Slots of the mapping at `head`, padding too; 0 when none starts there. */
+export function listSlots(pool: usize, head: u32, offset: u32): u32 {
+	if (!listMapped(pool, head)) return 0;
+	const slot = head - listPad(pool, head);
+	return (load<u32>(slotAt(pool, slot), LIST_ALLOC_SIZE) + offset + IO_TLB_SIZE - 1) >> IO_TLB_SHIFT;
+}
+
 /** Marks a mapping's slots free and lengthens the runs to their left. @returns how many, 0 when none starts at `head` */
 export function listRelease(pool: usize, head: u32, offset: u32): u32 {
-	if (!listMapped(pool, head)) return 0;
-	const pad: u32 = load<u16>(slotAt(pool, head), LIST_PAD);
-	const slot = head - pad;
-	const n = (load<u32>(slotAt(pool, slot), LIST_ALLOC_SIZE) + offset + IO_TLB_SIZE - 1) >> IO_TLB_SHIFT;
+	const n = listSlots(pool, head, offset);
+	if (n === 0) return 0;
+	const slot = head - listPad(pool, head);
 	const end = slot + n;
-	let run = (end & (IO_TLB_SEGSIZE - 1)) !== 0 ? count(pool, end) : 0;
+	const inside = (end & (IO_TLB_SEGSIZE - 1)) !== 0 && end < load<u32>(pool, POOL_NSLABS);
+	let run = inside ? count(pool, end) : 0;
 	for (let i = end; i > slot; i--) {
 		const at = slotAt(pool, i - 1);
 		store<u16>(at, u16(++run), LIST_COUNT);

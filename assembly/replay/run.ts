@@ -1,8 +1,9 @@
 /** Runs a compiled workload (layout/replay.ts) through a device. */
 
 import { deviceAt, gpaOf } from "../dma/device.ts";
-import { dmaMap, dmaUnmap } from "../dma/map.ts";
+import { dmaMap } from "../dma/map.ts";
 import { dmaMapSg, dmaUnmapSg } from "../dma/scatter.ts";
+import { dmaUnmap } from "../dma/unmap.ts";
 import {
 	DMA_ATTR_SKIP_CPU_SYNC,
 	FROM_DEVICE,
@@ -74,7 +75,7 @@ export function replayRun(
 
 function mapOne(device: i32, entry: usize, cpu: u32): i32 {
 	const gpa = addressOf(load<f64>(entry, SG_GPA));
-	const dma = dmaMap(device, gpa, load<i32>(entry, SG_LENGTH), load<i32>(entry, ENTRY_DIR), cpu, false);
+	const dma = dmaMap(device, gpa, load<i32>(entry, SG_LENGTH), load<i32>(entry, ENTRY_DIR), cpu, 0);
 	if (dma < 0) return i32(dma);
 	store<f64>(entry, f64(dma), SG_DMA);
 	return OK;
@@ -104,7 +105,7 @@ function mapRequest(device: i32, request: usize, first: usize): i32 {
 			return status;
 		}
 	}
-	const status = dmaMapSg(device, list, data, dir, cpu);
+	const status = dmaMapSg(device, list, data, dir, cpu, 0);
 	if (status !== OK) {
 		unmapSingles(device, first, before, DMA_ATTR_SKIP_CPU_SYNC);
 		return status;

@@ -5,9 +5,9 @@ import { IO_TLB_SHIFT, IO_TLB_SIZE, POOL_AREA_SHIFT, POOL_DELTA, POOL_END, POOL_
 import { OK } from "../layout/status.ts";
 import { copyFromRam, copyToRam } from "../memory/copy.ts";
 import { rangeUsable } from "../memory/pages.ts";
+import { giveAny } from "./give.ts";
 import { mappingOf, originOf, remainingOf } from "./mapping.ts";
 import { poolFailed } from "./pool.ts";
-import { giveSlots } from "./slots.ts";
 
 /** ptr of a gpa of the pool. */
 export function slotPtr(pool: usize, tlb: u64): usize {
@@ -33,10 +33,15 @@ export function tlbAt(pool: usize, device: usize, slot: u32, orig: u64): u64 {
 
 /** Keeps why takeSlots refused a request. @returns the status it answered */
 export function noteFailure(pool: usize, device: usize, orig: u64, bytes: u32, allocAlignMask: u32, status: i32): i32 {
+	poolFailed(pool, status, slotsWanted(device, orig, bytes, allocAlignMask));
+	return status;
+}
+
+/** Slots that a request takes, padding too. */
+export function slotsWanted(device: usize, orig: u64, bytes: u32, allocAlignMask: u32): u32 {
 	const offset = u32(orig) & load<u32>(device, DEVICE_MIN_ALIGN_MASK) & (allocAlignMask | (IO_TLB_SIZE - 1));
 	const allocBytes = (u64(bytes) + offset + allocAlignMask) & ~u64(allocAlignMask);
-	poolFailed(pool, status, u32((allocBytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT));
-	return status;
+	return u32((allocBytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT);
 }
 
 /**
@@ -90,6 +95,6 @@ export function bounceUnmap(
 		copied = bounceCopy(pool, head, tlb, bytes, minAlignMask, true);
 		if (copied < 0) return copied;
 	}
-	const given = giveSlots(pool, head, u32(tlb) & minAlignMask & (IO_TLB_SIZE - 1));
+	const given = giveAny(pool, head, u32(tlb) & minAlignMask & (IO_TLB_SIZE - 1));
 	return given === OK ? copied : given;
 }

@@ -10,6 +10,7 @@ import {
 	MAPPED_DIR_SHIFT,
 	MAPPED_OFFSET_SHIFT,
 	OWNER_SHIFT,
+	POOL_NSLABS,
 	POOL_RECORDS,
 	POOL_SEGMENTS,
 	POOL_START,
@@ -91,6 +92,18 @@ export function headOf(pool: usize, tlb: u64): i32 {
 	const record = recordAt(pool, slot);
 	const live = load<u32>(record, RECORD_MAPPED) !== 0 && offsetOf(record) === (u32(tlb) & (IO_TLB_SIZE - 1));
 	return live ? i32(slot) : NOT_MAPPED;
+}
+
+/** Live mappings of one owner in a pool. */
+export function mappingsOwnedBy(pool: usize, owner: u32): i32 {
+	let owned: i32 = 0;
+	const slots = load<u32>(pool, POOL_NSLABS);
+	for (let slot: u32 = 0; slot < slots; slot++) {
+		const record = recordAt(pool, slot);
+		const live = load<u32>(record, RECORD_MAPPED) !== 0;
+		owned += i32(live && u32(load<u64>(record, RECORD_ORIG) >> OWNER_SHIFT) === owner);
+	}
+	return owned;
 }
 
 /** What RECORD_MAPPED holds. */

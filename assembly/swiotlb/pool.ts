@@ -1,32 +1,31 @@
 /** Pools: making them out of guest RAM, and what can be asked about them. */
 
-import { alignBlock, CTX_MAX_POOLS, CTX_NPOOLS, CTX_POOLS, PAGE_SHARED, PAGE_SIZE } from "../layout/context.ts";
+import { CTX_MAX_POOLS, CTX_NPOOLS, CTX_POOLS, PAGE_HIDDEN, PAGE_SIZE } from "../layout/context.ts";
 import {
-	AREA_SHIFT,
+	AREA_LOCK,
+	AREA_USED,
 	IO_TLB_SEGSIZE,
 	IO_TLB_SHIFT,
+	MEM_HIWATER,
+	MEM_NEWEST,
 	POOL_AREA_NSLABS,
-	POOL_AREA_SHIFT,
 	POOL_DELTA,
+	POOL_ENCRYPTED,
 	POOL_END,
 	POOL_FAILED_FULL,
 	POOL_FAILED_LARGE,
 	POOL_FAILED_RUN,
 	POOL_FAILED_SLOTS,
 	POOL_FAILED_USED,
-	POOL_HEADER_BYTES,
-	POOL_LIST,
+	POOL_GROWS,
+	POOL_MEM,
 	POOL_NAREAS,
-	POOL_NSLABS,
-	POOL_RECORDS,
-	POOL_SEGMENTS,
 	POOL_START,
 	POOL_SUMMARY,
+	POOL_ZERO_ON_FREE,
 	poolBytes,
-	RECORD_SHIFT,
 	SEGMENT_FREE,
 	SEGMENT_FREE_HIGH,
-	SEGMENT_SHIFT,
 } from "../layout/pool.ts";
 import {
 	BAD_ARGUMENT,
@@ -39,13 +38,15 @@ import {
 	POOL_PAGES,
 } from "../layout/status.ts";
 import { context, ramPages, takeBlock } from "../memory/context.ts";
+import { lock, unlock } from "../memory/lock.ts";
 import { rangeSetState, rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
-import { listCount, listInit } from "../reference/list.ts";
-import { lockArea, unlockArea } from "./lock.ts";
+import { listCount } from "../reference/list.ts";
+import { poolLay } from "./lay.ts";
 import { segmentOf } from "./mapping.ts";
 import { freeUpwards, longestRun, startsHigh, startsLow } from "./segment.ts";
 import { areaAt, poolUsed, resetHiwater } from "./slots.ts";
+import { transientAt, transientsMoved } from "./transient.ts";
 
 /** ptr of pool number `index`, or 0. */
 export function poolAt(index: i32): usize {
@@ -60,18 +61,22 @@ export function poolOverlaps(gpa: u64, bytes: u64): bool {
 		const pool = poolAt(i);
 		if (gpa < load<u64>(pool, POOL_END) && gpa + bytes > load<u64>(pool, POOL_START)) return true;
 	}
-	return false;
+	return transientAt(gpa, bytes) !== 0;
 }
 
 /**
- * Makes a pool of RAM: its pages become shared and zero. This is the only time that they are zeroed, as in Linux
+ * Makes a pool of RAM: its pages take a state and become zero. This is the only time that they are zeroed, as in Linux
  * (6.12 kernel/dma/swiotlb.c, swiotlb_init_io_tlb_pool).
  * @param start page-aligned gpa; the pool lies in one region
  * @param nslabs slots: a multiple of 128 per area
  * @param nareas a power of two; with more than one, the slots of an area are a power of two as well
+ * @param state PAGE_SHARED, PAGE_PRIVATE or PAGE_HIDDEN
+ * @param flags POOL_ENCRYPTED, POOL_ZERO_ON_FREE, POOL_GROWS
  * @returns the pool's number, or BAD_ARGUMENT, OUTSIDE_RAM, OVERLAP, BLOCKED_PAGES or CONTEXT_FULL
  */
-export function poolAdd(start: u64, nslabs: u32, nareas: u32): i32 {
+export function poolAdd(start: u64, nslabs: u32, nareas: u32, state: i32, flags: u32): i32 {
+	if (u32(state) > u32(PAGE_HIDDEN) || (flags & ~(POOL_ENCRYPTED | POOL_ZERO_ON_FREE | POOL_GROWS)) !== 0)
+		return BAD_ARGUMENT;
 	if (ramPages() === 0 || (start & (PAGE_SIZE - 1)) !== 0 || nslabs === 0 || nslabs > 1 << 20) return BAD_ARGUMENT;
 	if (nareas === 0 || (nareas & (nareas - 1)) !== 0 || nareas > nslabs >> 7) return BAD_ARGUMENT;
 	const areaSlots = nslabs / nareas;
@@ -88,30 +93,13 @@ export function poolAdd(start: u64, nslabs: u32, nareas: u32): i32 {
 
 	const header = takeBlock(poolBytes(nslabs, nareas, COCO_REFERENCE !== 0));
 	if (header === 0) return CONTEXT_FULL;
-	const segments = POOL_HEADER_BYTES + alignBlock(nareas << AREA_SHIFT);
-	const summary = segments + alignBlock((nslabs >> 7) << SEGMENT_SHIFT);
-	const records = summary + alignBlock((nslabs >> 7) + 16);
 	const pool = context() + header;
-	store<u64>(pool, start, POOL_START);
-	store<u64>(pool, start + bytes, POOL_END);
-	store<u32>(pool, u32(ptr - pool), POOL_DELTA);
-	store<u32>(pool, nslabs, POOL_NSLABS);
-	store<u32>(pool, nareas, POOL_NAREAS);
-	store<u32>(pool, areaSlots, POOL_AREA_NSLABS);
-	store<u32>(pool, nareas > 1 ? ctz(areaSlots) : 31, POOL_AREA_SHIFT);
-	store<u32>(pool, segments, POOL_SEGMENTS);
-	store<u32>(pool, summary, POOL_SUMMARY);
-	store<u32>(pool, records, POOL_RECORDS);
-	for (let i: u32 = 0; i < nslabs >> 7; i++) {
-		store<u64>(pool + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE);
-		store<u64>(pool + segments + (i << SEGMENT_SHIFT), u64.MAX_VALUE, SEGMENT_FREE_HIGH);
+	poolLay(pool, start, ptr, nslabs, nareas, flags);
+	if ((flags & POOL_GROWS) !== 0) {
+		store<u32>(pool, header, POOL_MEM);
+		store<u32>(pool, header, MEM_NEWEST);
 	}
-	memory.fill(pool + summary, u8(IO_TLB_SEGSIZE), nslabs >> 7);
-	if (COCO_REFERENCE) {
-		store<u32>(pool, records + alignBlock(nslabs << RECORD_SHIFT), POOL_LIST);
-		listInit(pool);
-	}
-	rangeSetState(start, bytes, PAGE_SHARED);
+	rangeSetState(start, bytes, state);
 	memory.fill(ptr, 0, usize(bytes));
 	store<u32>(context() + load<u32>(context(), CTX_POOLS) + (number << 2), header);
 	store<u32>(context(), number + 1, CTX_NPOOLS);
@@ -127,7 +115,7 @@ export function poolsMoved(): i32 {
 		if (ptr === NO_PTR) return OUTSIDE_RAM;
 		store<u32>(pool, u32(ptr - pool), POOL_DELTA);
 	}
-	return OK;
+	return transientsMoved();
 }
 
 /** Slot's `list` as Linux keeps it: 0 when used, else the free slots from it to the end of its run or segment. */
@@ -143,9 +131,9 @@ export function poolLongestFreeRun(pool: usize): u32 {
 	let best: u32 = 0;
 	for (let i: u32 = 0; i < nareas; i++) {
 		const area = areaAt(pool, i);
-		lockArea(area);
+		lock(area + AREA_LOCK);
 		best = COCO_REFERENCE ? listLongest(pool, i, best) : areaLongest(pool, i, best);
-		unlockArea(area);
+		unlock(area + AREA_LOCK);
 	}
 	return best;
 }
@@ -178,6 +166,15 @@ function listLongest(pool: usize, areaNumber: u32, best: u32): u32 {
 	return best;
 }
 
+/** Takes every slot out of use: a pool whose pages could not be decrypted (Linux after the 7.3 merge). @returns OK or BAD_POOL */
+export function poolDisable(index: i32): i32 {
+	const pool = poolAt(index);
+	if (pool === 0) return BAD_POOL;
+	const nareas = load<u32>(pool, POOL_NAREAS);
+	for (let i: u32 = 0; i < nareas; i++) store<u32>(areaAt(pool, i), load<u32>(pool, POOL_AREA_NSLABS), AREA_USED);
+	return OK;
+}
+
 /** Keeps why a map failed. status: POOL_FULL or OVER_MAX_MAPPING; slots: how many it wanted */
 export function poolFailed(pool: usize, status: i32, slots: u32): void {
 	const counter = pool + (status === OVER_MAX_MAPPING ? POOL_FAILED_LARGE : POOL_FAILED_FULL);
@@ -193,6 +190,7 @@ export function poolResetHiwater(index: i32): i32 {
 	const pool = poolAt(index);
 	if (pool === 0) return BAD_POOL;
 	resetHiwater(pool);
+	store<u32>(pool, 0, MEM_HIWATER);
 	return OK;
 }
 

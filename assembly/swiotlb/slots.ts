@@ -6,6 +6,7 @@ import {
 	ALLOCATED_PAD_SHIFT,
 	AREA_ALLOWANCE,
 	AREA_INDEX,
+	AREA_LOCK,
 	AREA_SHIFT,
 	AREA_USED,
 	IO_TLB_SEGSIZE,
@@ -23,8 +24,8 @@ import {
 	RECORD_ORIG,
 } from "../layout/pool.ts";
 import { NOT_MAPPED, OK, OVER_MAX_MAPPING, POOL_FULL } from "../layout/status.ts";
+import { lock, unlock } from "../memory/lock.ts";
 import { listClaim, listRelease, listSearchArea } from "../reference/list.ts";
-import { lockArea, unlockArea } from "./lock.ts";
 import { mappedWord, recordAt, segmentOf } from "./mapping.ts";
 import { NONE, probeArea, searchArea } from "./search.ts";
 import { isFree, isUsed, markFree, markUsed } from "./segment.ts";
@@ -37,6 +38,9 @@ export function areaAt(pool: usize, index: u32): usize {
 	return pool + POOL_HEADER_BYTES + (index << AREA_SHIFT);
 }
 
+/** In takeSlots' cpu: look at no area but that CPU's. */
+export const ONE_AREA: u32 = 0x80000000;
+
 /**
  * Takes slots for a mapping, in the area of `cpu` or the next one that has room.
  * Linux 6.12 kernel/dma/swiotlb.c, swiotlb_find_slots and swiotlb_tbl_map_single (without CONFIG_SWIOTLB_DYNAMIC).
@@ -44,6 +48,7 @@ export function areaAt(pool: usize, index: u32): usize {
  * @param orig original address, below 2^52
  * @param bytes 1 .. 2^31 - 1
  * @param allocAlignMask low bits of the bounce address that must be 0; 0 = none
+ * @param cpu may hold ONE_AREA
  * @returns the slot of the bounce address, or OVER_MAX_MAPPING or POOL_FULL
  */
 export function takeSlots(
@@ -73,7 +78,7 @@ export function takeSlots(
 	let areaNumber = cpu & areaMask;
 	let area = areaAt(pool, areaNumber);
 	let areaBase = areaNumber * areaSlots;
-	lockArea(area);
+	lock(area + AREA_LOCK);
 	let found = COCO_REFERENCE
 		? NONE
 		: probeArea(pool, area, areaBase, areaSlots, orig, n, alignMask, origMask, boundaryMask);
@@ -84,12 +89,12 @@ export function takeSlots(
 			else found = searchArea(pool, area, areaBase, areaSlots, orig, n, alignMask, origMask, boundaryMask);
 			if (found !== NONE) break;
 		}
-		unlockArea(area);
-		if (looked++ === areaMask) return POOL_FULL;
+		unlock(area + AREA_LOCK);
+		if (looked++ === areaMask || (cpu & ONE_AREA) !== 0) return POOL_FULL;
 		areaNumber = (areaNumber + 1) & areaMask;
 		area = areaAt(pool, areaNumber);
 		areaBase = areaNumber * areaSlots;
-		lockArea(area);
+		lock(area + AREA_LOCK);
 	}
 
 	const slot = areaBase + u32(found);
@@ -110,7 +115,7 @@ export function takeSlots(
 	const used = load<u32>(area, AREA_USED) + n;
 	const within = used <= load<u32>(area, AREA_ALLOWANCE);
 	store<u32>(area, used, AREA_USED);
-	unlockArea(area);
+	unlock(area + AREA_LOCK);
 	if (!within) raiseHiwater(pool);
 	return head;
 }
@@ -123,13 +128,13 @@ export function takeSlots(
  */
 export function giveSlots(pool: usize, head: u32, offset: u32): i32 {
 	const area = areaAt(pool, head >> load<u32>(pool, POOL_AREA_SHIFT));
-	lockArea(area);
+	lock(area + AREA_LOCK);
 	let n: u32;
 	if (COCO_REFERENCE) n = listRelease(pool, head, offset);
 	else n = release(pool, head);
 	if (DEBUG) assert(n <= load<u32>(area, AREA_USED)); // what is given back was taken
 	store<u32>(area, load<u32>(area, AREA_USED) - n, AREA_USED);
-	unlockArea(area);
+	unlock(area + AREA_LOCK);
 	return n === 0 ? NOT_MAPPED : OK;
 }
 
@@ -156,7 +161,7 @@ export function poolUsed(pool: usize): u32 {
 
 function lockAreas(pool: usize): void {
 	const nareas = load<u32>(pool, POOL_NAREAS);
-	for (let i: u32 = 0; i < nareas; i++) lockArea(areaAt(pool, i));
+	for (let i: u32 = 0; i < nareas; i++) lock(areaAt(pool, i) + AREA_LOCK);
 }
 
 /**
@@ -174,7 +179,7 @@ function raiseHiwater(pool: usize): void {
 	for (let i: u32 = 0; i < nareas; i++) {
 		const area = areaAt(pool, i);
 		store<u32>(area, load<u32>(area, AREA_USED) + spare, AREA_ALLOWANCE);
-		unlockArea(area);
+		unlock(area + AREA_LOCK);
 	}
 }
 
@@ -185,6 +190,6 @@ export function resetHiwater(pool: usize): void {
 	const nareas = load<u32>(pool, POOL_NAREAS);
 	for (let i: u32 = 0; i < nareas; i++) {
 		store<u32>(areaAt(pool, i), 0, AREA_ALLOWANCE);
-		unlockArea(areaAt(pool, i));
+		unlock(areaAt(pool, i) + AREA_LOCK);
 	}
 }

@@ -10,7 +10,7 @@ import {
 	REQUESTOR_SLOTS,
 } from "../layout/ring.ts";
 import { BAD_REQUEST, OK } from "../layout/status.ts";
-import { lockArea, unlockArea } from "../swiotlb/lock.ts";
+import { lock, unlock } from "../memory/lock.ts";
 
 /** ptr of slot number `slot`: the sender's value while its id is live, the next free slot else. */
 function slotPtr(requestor: usize, slot: u32): usize {
@@ -39,7 +39,7 @@ export function requestorInit(requestor: usize, slots: u32): void {
 
 /** Takes an id for the sender's `value`. @returns the id, 1 .. slots, or 0 when all are live */
 export function requestTake(requestor: usize, value: u64): u32 {
-	lockArea(requestor + REQUESTOR_LOCK);
+	lock(requestor + REQUESTOR_LOCK);
 	const slot = load<u32>(requestor, REQUESTOR_FREE);
 	const free = slot < load<u32>(requestor, REQUESTOR_SLOTS);
 	if (free) {
@@ -50,7 +50,7 @@ export function requestTake(requestor: usize, value: u64): u32 {
 		store<u32>(live, load<u32>(live) | (1 << (slot & 31)));
 		store<u32>(requestor, load<u32>(requestor, REQUESTOR_LIVE) + 1, REQUESTOR_LIVE);
 	}
-	unlockArea(requestor + REQUESTOR_LOCK);
+	unlock(requestor + REQUESTOR_LOCK);
 	return free ? slot + 1 : 0;
 }
 
@@ -58,7 +58,7 @@ export function requestTake(requestor: usize, value: u64): u32 {
 export function requestEnd(requestor: usize, id: u64): i32 {
 	const slot = id - 1;
 	if (slot >= u64(load<u32>(requestor, REQUESTOR_SLOTS))) return BAD_REQUEST;
-	lockArea(requestor + REQUESTOR_LOCK);
+	lock(requestor + REQUESTOR_LOCK);
 	const live = livePtr(requestor, u32(slot));
 	const bit: u32 = 1 << (u32(slot) & 31);
 	const isLive = (load<u32>(live) & bit) !== 0;
@@ -70,6 +70,6 @@ export function requestEnd(requestor: usize, id: u64): i32 {
 		store<u32>(requestor, u32(slot), REQUESTOR_FREE);
 		store<u32>(requestor, load<u32>(requestor, REQUESTOR_LIVE) - 1, REQUESTOR_LIVE);
 	}
-	unlockArea(requestor + REQUESTOR_LOCK);
+	unlock(requestor + REQUESTOR_LOCK);
 	return isLive ? OK : BAD_REQUEST;
 }

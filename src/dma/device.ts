@@ -222,7 +222,8 @@ export class Device {
 		const counters = { directMaps: 0, bouncedMaps: 0, beyondMask: 0, bytesIn: 0, bytesBack: 0 };
 		for (let shard = 0; shard < layout.COUNTER_SHARDS; shard++) {
 			const at = ptr + (shard << layout.COUNTER_SHARD_SHIFT);
-			counters.directMaps += this.#instance.u32(at + layout.COUNTER_DIRECT_MAPS);
+			counters.directMaps +=
+				this.#instance.u32(at + layout.COUNTER_DIRECT_MAPS) - this.#instance.u32(at + layout.COUNTER_DIRECT_BASE);
 			counters.bouncedMaps += this.#instance.u32(at + layout.COUNTER_BOUNCED_MAPS);
 			counters.beyondMask += this.#instance.u32(at + layout.COUNTER_BEYOND_MASK);
 			counters.bytesIn += this.#instance.u64(at + layout.COUNTER_BYTES_IN);

@@ -1,6 +1,7 @@
 /** `swiotlb-ops` v1: Linux 6.12's allocator, op by op, with every answer and byte. */
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
+import { ATTR_FORCE_BOUNCE } from "../../assembly/layout/device.ts";
 import type { Device } from "../dma/device.ts";
 import { Engine } from "../engine.ts";
 import { Fields, InputError } from "../input.ts";
@@ -128,7 +129,7 @@ class OpsReplay {
 		const tlb =
 			op === "m"
 				? exports.swiotlbTblMap(index, orig, bytes, allocAlignMask, dir, cpu)
-				: exports.swiotlbMap(index, orig, bytes, dir, cpu);
+				: exports.mapSingle(index, orig, bytes, dir, cpu, ATTR_FORCE_BOUNCE);
 		same(f.line, `tlb of map ${id}`, address(expected), address(tlb));
 		this.#used(f, 8);
 		if (tlb < 0) this.compared.failedMaps++;

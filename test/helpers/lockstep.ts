@@ -1,4 +1,5 @@
 /** Runs the engine, the reference build and the plain model side by side and compares every answer. */
+import { ATTR_FORCE_BOUNCE } from "../../assembly/layout/device.ts";
 import type { Build } from "../../src/wasm.ts";
 import { type DevicePlan, type GuestPlan, RawGuest } from "./guest.ts";
 import { type HardCases, SlotModel } from "./model.ts";
@@ -93,7 +94,7 @@ export class Lockstep {
 		const allocAlignMask = through ? 0 : random.pick(load.allocAlignMasks);
 		const ask = (guest: RawGuest) =>
 			through
-				? guest.x.swiotlbMap(index, orig, bytes, dir, cpu)
+				? guest.x.mapSingle(index, orig, bytes, dir, cpu, ATTR_FORCE_BOUNCE)
 				: guest.x.swiotlbTblMap(index, orig, bytes, allocAlignMask, dir, cpu);
 		const tlb = ask(this.engine);
 		const call = () =>
