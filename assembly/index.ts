@@ -24,7 +24,7 @@ import { contextAttach, takeBlock } from "./memory/context.ts";
 import { pageState, rangeState, rangeUsable } from "./memory/pages.ts";
 import { quiesceAttach } from "./memory/quiesce.ts";
 import { rangePtr, regionAdd, regionsChanged } from "./memory/regions.ts";
-import { bounceUnmap } from "./swiotlb/bounce.ts";
+import { bounceUnmap, slotsWanted } from "./swiotlb/bounce.ts";
 import { headOf } from "./swiotlb/mapping.ts";
 import { poolGrow, poolTransient } from "./swiotlb/mem.ts";
 import { poolAdd, poolAt, poolListCount, poolLongestFreeRun, rangeConvert } from "./swiotlb/pool.ts";
@@ -125,6 +125,13 @@ export function poolPtr(index: i32): usize {
 /** ptr of a device's record (layout/device.ts), or 0. */
 export function devicePtr(index: i32): usize {
 	return deviceAt(index);
+}
+
+/** slotsWanted (swiotlb/bounce.ts): slots that a bounce of this buffer takes, or BAD_DEVICE or BAD_SIZE. */
+export function swiotlbSlots(device: i32, gpa: f64, bytes: i32, allocAlignMask: u32): i32 {
+	const record = deviceAt(device);
+	if (record === 0) return BAD_DEVICE;
+	return bytes <= 0 ? BAD_SIZE : slotsWanted(record, addressOf(gpa), bytes, allocAlignMask);
 }
 
 /** A slot's `list` (swiotlb/pool.ts), or BAD_POOL or BAD_ARGUMENT. */

@@ -16,7 +16,7 @@ import {
 	planOf,
 } from "./setup.ts";
 import { hex, orThrow } from "./status.ts";
-import { Pool } from "./swiotlb/pool.ts";
+import { Pool, type PoolOptions, poolFlags } from "./swiotlb/pool.ts";
 import type { PoolSize } from "./swiotlb/sizing.ts";
 import { type Build, createMemory, type EngineModule, Instance, loadModule } from "./wasm.ts";
 
@@ -141,23 +141,48 @@ export class Engine {
 	}
 
 	/**
-	 * Makes a pool out of RAM: its pages become shared and zero.
+	 * Makes a pool out of RAM: its pages take their state and become zero.
 	 * @param size slots and areas, as poolSize computes them
 	 * @param start its gpa; default: the top of the memory below 4 GiB, or of all RAM if there is no room
 	 * @throws DmaError BAD_ARGUMENT, OUTSIDE_RAM, OVERLAP, BLOCKED_PAGES, CONTEXT_FULL; RangeError when it fits nowhere
 	 */
-	addPool(size: PoolSize, start?: number): Pool {
+	addPool(size: PoolSize, start?: number, options: PoolOptions = {}): Pool {
 		const bytes = size.slabs * IO_TLB_SIZE;
 		const at = start ?? placePool(this.ram.regions, this.#pools, bytes);
 		// the engine takes u32: what is none must not wrap to one
 		const sane = size.slabs === size.slabs >>> 0 && size.areas === size.areas >>> 0;
 		const index = orThrow(
-			sane ? this.#instance.exports.poolCreate(at, size.slabs, size.areas) : BAD_ARGUMENT,
+			sane
+				? this.#instance.exports.poolCreate(
+						at,
+						size.slabs,
+						size.areas,
+						options.state ?? PageState.Shared,
+						poolFlags(options),
+					)
+				: BAD_ARGUMENT,
 			() => `addPool(${size.slabs} slabs, ${size.areas} areas, gpa ${hex(at)})`,
 		);
+		return this.#adopt(index);
+	}
+
+	#adopt(index: number): Pool {
 		const pool = new Pool(this.#instance, index);
 		this.#pools.push(pool);
 		return pool;
+	}
+
+	/**
+	 * Adds a pool to the allocator of one that grows, like it in all but size: the next search looks there first.
+	 * @throws DmaError as addPool, BAD_POOL when `first` does not grow
+	 */
+	growPool(first: Pool, size: PoolSize, start: number): Pool {
+		return this.#adopt(
+			orThrow(
+				this.#instance.exports.poolCreateNext(first.index, start, size.slabs, size.areas),
+				() => `growPool(${size.slabs} slabs, ${size.areas} areas, gpa ${hex(start)})`,
+			),
+		);
 	}
 
 	/** Adds a device. @throws RangeError that names the option; DmaError CONTEXT_FULL */

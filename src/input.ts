@@ -65,6 +65,11 @@ export class Fields {
 		return text;
 	}
 
+	/** The fields from `index` on, joined by a space. */
+	rest(index: number): string {
+		return this.#fields.slice(index).join(" ");
+	}
+
 	/** A decimal whole number in [min, max]. */
 	decimal(index: number, name: string, min: number, max: number): number {
 		const text = this.text(index, name);

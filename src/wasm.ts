@@ -55,6 +55,7 @@ export interface EngineExports {
 	syncForCpu(device: number, dma: number, bytes: number, dir: number): number;
 	dmaMapSg(device: number, list: number, count: number, dir: number, cpu: number, attrs?: number): number;
 	dmaUnmapSg(device: number, list: number, count: number, dir: number, attrs: number): number;
+	swiotlbSlots(device: number, gpa: number, bytes: number, allocAlignMask: number): number;
 	swiotlbAlloc(device: number, bytes: number, allocAlignMask: number, cpu: number): number;
 	swiotlbTblMap(
 		device: number,

@@ -73,6 +73,8 @@ export const DMA_ATTR_CC_SHARED = 8192;
 export const ATTR_FORCE_BOUNCE = 0x40000000;
 /** Not Linux's: take the slots of the device's newest transient pool. */
 export const ATTR_TRANSIENT = 0x20000000;
+/** Not Linux's: take slots of the device's pool alone, where its allocator has more. For replays of searches that raced. */
+export const ATTR_OWN_POOL = 0x10000000;
 
 /** One scatter-gather entry: f64 gpa, f64 dma (written by map), u32 bytes. */
 export const SG_GPA: usize = 0;

@@ -3,7 +3,7 @@
  * record holds what belongs to all of them; others answer for themselves.
  */
 import { PAGE_SIZE } from "../layout/context.ts";
-import { ATTR_TRANSIENT, DEVICE_PRIVATE_POOL } from "../layout/device.ts";
+import { ATTR_OWN_POOL, ATTR_TRANSIENT, DEVICE_PRIVATE_POOL } from "../layout/device.ts";
 import {
 	IO_TLB_SEGSIZE,
 	IO_TLB_SHIFT,
@@ -85,7 +85,7 @@ export function tookFrom(): usize {
 
 /**
  * Takes slots of a pool, or of the allocator that grows from it: in its common pools, or with ATTR_TRANSIENT in the newest
- * transient one, which goes at once when it is of no use. Parameters as takeSlots.
+ * transient one, which goes at once when it is of no use; with ATTR_OWN_POOL in this pool alone. Parameters as takeSlots.
  * @returns the slot in the pool that tookFrom tells, or OVER_MAX_MAPPING, POOL_FULL, NEEDS_TRANSIENT or UNUSABLE_POOL
  */
 export function takeAny(
@@ -99,12 +99,13 @@ export function takeAny(
 	attrs: u32,
 ): i32 {
 	from = first;
-	if (load<u32>(first, POOL_MEM) === 0) return takeSlots(first, device, orig, bytes, allocAlignMask, dir, cpu);
-	const slot =
-		(attrs & ATTR_TRANSIENT) === 0
-			? takeFromCommon(first, device, orig, bytes, allocAlignMask, dir, cpu)
-			: takeFromTransient(device, orig, bytes, allocAlignMask, dir);
-	if (slot >= 0) countTaken(first, slotsWanted(device, orig, bytes, allocAlignMask));
+	const mem = load<u32>(first, POOL_MEM);
+	let slot: i32;
+	if ((attrs & ATTR_TRANSIENT) !== 0) slot = takeFromTransient(device, orig, bytes, allocAlignMask, dir);
+	else if (mem === 0 || (attrs & ATTR_OWN_POOL) !== 0)
+		slot = takeSlots(first, device, orig, bytes, allocAlignMask, dir, cpu);
+	else slot = takeFromCommon(first, device, orig, bytes, allocAlignMask, dir, cpu);
+	if (slot >= 0 && mem !== 0) countTaken(context() + mem, slotsWanted(device, orig, bytes, allocAlignMask));
 	return slot;
 }
 

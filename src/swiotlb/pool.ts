@@ -1,4 +1,5 @@
 import * as layout from "../../assembly/layout/pool.ts";
+import { PageState } from "../memory/ram.ts";
 import { type Gpa, gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 
@@ -8,6 +9,30 @@ export interface AreaState {
 	readonly index: number;
 	/** Slots in use. */
 	readonly used: number;
+}
+
+/** What a pool is besides its size. */
+export interface PoolOptions {
+	/** What the host may do with its pages: PageState.Shared (default), Private or Hidden. */
+	readonly state?: PageState;
+	/**
+	 * Whether its addresses take the private form, and the kernel knows it as not shared (after the 7.3 merge:
+	 * io_tlb_mem.cc_shared is false). Default: when its pages are private.
+	 */
+	readonly encrypted?: boolean;
+	/** Zero slots when they are given back: Linux leaves the bytes. Default false. */
+	readonly zeroOnFree?: boolean;
+	/** Whether its allocator may grow (CONFIG_SWIOTLB_DYNAMIC). Default false. */
+	readonly grows?: boolean;
+}
+
+/** POOL_FLAGS of the options. */
+export function poolFlags({ state, encrypted, zeroOnFree, grows }: PoolOptions): number {
+	return (
+		((encrypted ?? state === PageState.Private) ? layout.POOL_ENCRYPTED : 0) |
+		(zeroOnFree ? layout.POOL_ZERO_ON_FREE : 0) |
+		(grows ? layout.POOL_GROWS : 0)
+	);
 }
 
 /** Maps that the pool refused, and the facts of the last one. */
@@ -48,6 +73,11 @@ export class Pool {
 
 	#field(offset: number): number {
 		return this.#instance.u32(this.#ptr + offset);
+	}
+
+	/** POOL_FLAGS. */
+	get flags(): number {
+		return this.#field(layout.POOL_FLAGS);
 	}
 
 	/** Slots in use: debugfs io_tlb_used. */

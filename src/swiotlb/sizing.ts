@@ -94,3 +94,22 @@ export function poolSize(options: SizingOptions = {}): PoolSize {
 	areas = Math.min(areas, slabs / IO_TLB_SEGSIZE);
 	return { slabs, areas };
 }
+
+/** Most slots that an allocator grows by at once: MAX_PAGE_ORDER pages, 4 MiB. */
+const MAX_GROWTH_SLABS = 2048;
+/** Fewer are not worth having: 1 MiB. */
+const IO_TLB_MIN_SLABS = 512;
+
+/**
+ * The sizes that growth tries one after the other, as memory runs out: the default pool's, at most 4 MiB, then halves down
+ * to 1 MiB. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_dyn_alloc, swiotlb_alloc_pool and limit_nareas.
+ * @param slabs, areas of the default pool
+ */
+export function growthSizes(slabs: number, areas: number): PoolSize[] {
+	const sizes: PoolSize[] = [];
+	for (let n = Math.min(slabs, MAX_GROWTH_SLABS); ; ) {
+		sizes.push({ slabs: n, areas: Math.min(areas, Math.max(1, Math.floor(n / IO_TLB_SEGSIZE))) });
+		if (n <= IO_TLB_MIN_SLABS) return sizes;
+		n = roundUp(n / 2, IO_TLB_SEGSIZE);
+	}
+}

@@ -5,17 +5,10 @@ import { Fields, InputError } from "../input.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import type { Direction } from "../types.ts";
 import type { Build } from "../wasm.ts";
+import { readKernelHeader, stretchesOf } from "./kernel.ts";
 import { Diverged, divergedAt, same, stem, type VerifyResult } from "./result.ts";
-import { TouchedStretches } from "./stretches.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
-
-interface Header {
-	readonly poolStart: number;
-	readonly slabs: number;
-	readonly areas: number;
-	readonly devices: ReadonlyMap<string, { readonly minAlignMask: number; readonly segBoundaryMask: bigint }>;
-}
 
 /** What the lines after the last op say; undefined where a file does not. */
 interface Footer {
@@ -30,41 +23,6 @@ export function isRecorded(text: string): boolean {
 		/^# .*\bpool_start=0x/.test(text.slice(0, 65536).split("\n", 1)[0] as string) &&
 		!text.slice(0, 4096).includes("swiotlb_dynamic=y")
 	);
-}
-
-function headerValue(path: string, line: string, name: string, pattern: string): string {
-	const match = new RegExp(`\\b${name}=(${pattern})`).exec(line);
-	if (match === null) throw new InputError(`${path}:1: header: expected ${name}=`);
-	return match[1] as string;
-}
-
-function readHeader(path: string, line: string): Header {
-	const poolStart = Number(headerValue(path, line, "pool_start", "0x[0-9a-f]+"));
-	const slabs = Number(headerValue(path, line, "nslabs", "\\d+"));
-	const areas = Number(headerValue(path, line, "nareas", "\\d+"));
-	if (!(slabs > 0 && slabs <= 2 ** 20 && slabs % 128 === 0))
-		throw new InputError(`${path}:1: nslabs: expected a multiple of 128 up to 1048576`);
-	if (poolStart % 4096 !== 0 || poolStart + slabs * 2048 > 2 ** 52)
-		throw new InputError(`${path}:1: pool_start: expected a page-aligned address of a pool that ends below 2^52`);
-	if (!Number.isInteger(Math.log2(areas)) || areas > slabs / 128)
-		throw new InputError(`${path}:1: nareas: expected a power of two up to nslabs / 128`);
-	const devices = new Map<string, { minAlignMask: number; segBoundaryMask: bigint }>();
-	const list = /devices: (.*)$/.exec(line)?.[1] ?? "";
-	for (const entry of list.split(";")) {
-		const match = /^\s*(\S+) min_align_mask=(0x[0-9a-f]{1,8}) seg_boundary=(0x[0-9a-f]{1,16})\s*$/.exec(entry);
-		if (match === null)
-			throw new InputError(
-				`${path}:1: devices: expected "<dev> min_align_mask=0x… seg_boundary=0x…", found "${entry.trim()}"`,
-			);
-		const boundary = BigInt(match[3] as string);
-		if ((boundary & (boundary + 1n)) !== 0n)
-			throw new InputError(`${path}:1: seg_boundary: expected a mask of the form 2^k - 1, found "${match[3]}"`);
-		devices.set(match[1] as string, {
-			minAlignMask: Number(match[2]),
-			segBoundaryMask: boundary === MAX_U64 ? 0n : boundary,
-		});
-	}
-	return { poolStart, slabs, areas, devices };
 }
 
 function readFooter(footer: Footer, line: string): void {
@@ -172,25 +130,10 @@ class RecordedReplay {
 	}
 }
 
-/** The stretches that the recording's originals touch, and its pool. */
-function stretchesOf(path: string, lines: readonly string[], header: Header): { gpa: number; bytes: number }[] {
-	const touched = new TouchedStretches();
-	touched.add(header.poolStart, header.slabs * 2048);
-	for (const [i, line] of lines.entries()) {
-		if (!line.startsWith("map ")) continue;
-		const f = new Fields(path, i + 1, line);
-		const orig = f.address(4, "orig_addr");
-		const bytes = f.decimal(5, "size", 1, 2 ** 31 - 1);
-		if (orig + bytes > 2 ** 52) throw f.error("orig_addr", "a range below 2^52", f.text(4, "orig_addr"));
-		touched.add(orig, bytes);
-	}
-	return touched.stretches(path);
-}
-
 /** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
 export async function verifyRecorded(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
 	const lines = text.split("\n");
-	const header = readHeader(path, lines[0] as string);
+	const header = readKernelHeader(path, lines[0] as string);
 	const engine = await Engine.create({
 		build,
 		swiotlb: null,

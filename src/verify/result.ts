@@ -3,7 +3,7 @@ import { DmaError } from "../status.ts";
 /** What verifying one recording found. */
 export interface VerifyResult {
 	readonly file: string;
-	/** `swiotlb-recorded`, `swiotlb-ops` or `ring`. */
+	/** `swiotlb-recorded`, `swiotlb-dynamic`, `swiotlb-ops` or `ring`. */
 	readonly format: string;
 	readonly identical: boolean;
 	/** The line that people read, file name first. */

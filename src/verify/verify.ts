@@ -1,6 +1,7 @@
 /** Finds out what a recording is and replays it. */
 import { InputError, readText } from "../input.ts";
 import type { Build } from "../wasm.ts";
+import { isDynamic, verifyDynamic } from "./dynamic.ts";
 import { isOps, verifyOps } from "./ops.ts";
 import { isRecorded, verifyRecorded } from "./recorded.ts";
 import type { VerifyResult } from "./result.ts";
@@ -14,7 +15,10 @@ import { isRing, verifyRing } from "./ring.ts";
 export async function verifyFile(path: string, build: Build = "engine"): Promise<VerifyResult> {
 	const text = readText(path);
 	if (isOps(text)) return verifyOps(path, text, build);
+	if (isDynamic(text)) return verifyDynamic(path, text, build);
 	if (isRecorded(text)) return verifyRecorded(path, text, build);
 	if (isRing(text)) return verifyRing(path, text, build);
-	throw new InputError(`${path}:1: unknown format: expected a swiotlb-recorded, swiotlb-ops or ring recording`);
+	throw new InputError(
+		`${path}:1: unknown format: expected a swiotlb-recorded, swiotlb-dynamic, swiotlb-ops or ring recording`,
+	);
 }
