@@ -2,7 +2,8 @@ import * as layout from "../assembly/layout/context.ts";
 import { DEVICE_POOL } from "../assembly/layout/device.ts";
 import { IO_TLB_SIZE } from "../assembly/layout/pool.ts";
 import { BAD_ARGUMENT } from "../assembly/layout/status.ts";
-import { addDevice, Device, type DeviceOptions } from "./dma/device.ts";
+import { Device } from "./dma/device.ts";
+import { addDevice, type DeviceOptions } from "./dma/options.ts";
 import { PageState, Ram, type Region } from "./memory/ram.ts";
 import { placePool } from "./memory/stretches.ts";
 import {

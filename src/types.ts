@@ -21,8 +21,17 @@ export const Direction = {
 } as const;
 export type Direction = (typeof Direction)[keyof typeof Direction];
 
-/** Attributes of unmap; numbered as in Linux. */
-export const Attr = { SkipCpuSync: device.DMA_ATTR_SKIP_CPU_SYNC } as const;
+/** Attributes of map and unmap; numbered as in Linux (CcShared: after the 7.3 merge). */
+export const Attr = {
+	/** No copy back, no cache maintenance. A map copies in all the same. */
+	SkipCpuSync: device.DMA_ATTR_SKIP_CPU_SYNC,
+	/** The address is a device's, not RAM. */
+	Mmio: device.DMA_ATTR_MMIO,
+	/** Never bounce. */
+	RequireCoherent: device.DMA_ATTR_REQUIRE_COHERENT,
+	/** The memory is shared already. */
+	CcShared: device.DMA_ATTR_CC_SHARED,
+} as const;
 
 /** Linux's name of a direction. */
 export function directionName(dir: number): string {

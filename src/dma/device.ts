@@ -3,30 +3,7 @@ import { DmaError, hex, orThrow } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
-
-/** What a device is to the DMA layer. 64-bit masks are bigints: this is set-up, not the data path. */
-export interface DeviceOptions {
-	/** Highest DMA address that it can emit, inclusive. Default 2^64 - 1. */
-	readonly dmaMask?: bigint;
-	/** Highest DMA address that its bus carries, inclusive. Default 0: no limit. */
-	readonly busLimit?: bigint;
-	/** 2^k - 1 that no bounce mapping crosses. Default 0: unset. */
-	readonly segBoundaryMask?: bigint;
-	/** Low bits of the original address that the bounce address keeps (dma_set_min_align_mask). Default 0. */
-	readonly minAlignMask?: number;
-	/** Whether DMA is cache-coherent. Default true. If not, small FROM_DEVICE and BIDIRECTIONAL buffers bounce, as on arm64. */
-	readonly coherent?: boolean;
-	/** Bounce every mapping: an untrusted device of a confidential guest. Default: whether the engine has swiotlb "force". */
-	readonly forceBounce?: boolean;
-	/** The pool that serves it. Default: the engine's first pool, if it has one; null: none. */
-	readonly pool?: Pool | null;
-	/** Bits (below 2^52) ORed into, and cleared from, a private page's address to make its DMA address. Default 0n. */
-	readonly privateBits?: bigint;
-	readonly privateClear?: bigint;
-	/** The same for shared pages and bounce slots. Default 0n. */
-	readonly sharedBits?: bigint;
-	readonly sharedClear?: bigint;
-}
+import { type DeviceOptions, setDevice } from "./options.ts";
 
 /** What a device did since its creation or the last reset. */
 export interface DeviceCounters {
@@ -37,57 +14,21 @@ export interface DeviceCounters {
 	/** Bytes copied into slots by maps and syncs, and back out of them by unmaps and syncs. */
 	readonly bytesIn: number;
 	readonly bytesBack: number;
+	/** Cache maintenance that a non-coherent device made necessary, and the bytes that it covered. */
+	readonly cacheOps: number;
+	readonly cacheBytes: number;
+}
+
+/** What a device holds now. */
+export interface DeviceHolds {
+	readonly directMappings: number;
+	readonly bouncedMappings: number;
 }
 
 /** One segment of a scatter-gather list. */
 export interface Segment {
 	readonly gpa: Gpa | number;
 	readonly bytes: number;
-}
-
-const MAX_U64 = 2n ** 64n - 1n;
-const MAX_ADDRESS = 2n ** 52n - 1n;
-
-const FIELDS = [
-	["dmaMask", layout.DEVICE_DMA_MASK],
-	["busLimit", layout.DEVICE_BUS_LIMIT],
-	["segBoundaryMask", layout.DEVICE_SEG_BOUNDARY],
-	["privateBits", layout.DEVICE_PRIVATE_BITS],
-	["privateClear", layout.DEVICE_PRIVATE_CLEAR],
-	["sharedBits", layout.DEVICE_SHARED_BITS],
-	["sharedClear", layout.DEVICE_SHARED_CLEAR],
-] as const;
-
-/**
- * Adds a device record. Nothing is added when an option is outside its range.
- * @returns its number
- * @throws RangeError that names the option; DmaError CONTEXT_FULL
- */
-export function addDevice(instance: Instance, options: DeviceOptions, pool: Pool | null): number {
-	const minAlignMask = options.minAlignMask ?? 0;
-	if (!Number.isInteger(minAlignMask) || minAlignMask < 0 || minAlignMask >= 2 ** 32) {
-		throw new RangeError(`device: minAlignMask must be a whole number from 0 to 2^32 - 1, not ${minAlignMask}`);
-	}
-	for (const [name] of FIELDS) {
-		const value = options[name] ?? 0n;
-		if (value < 0n || value > MAX_U64) throw new RangeError(`device: ${name} must be from 0 to 2^64 - 1, not ${value}`);
-		if (name.endsWith("Bits") && value > MAX_ADDRESS)
-			throw new RangeError(`device: ${name} must be below 2^52, as all addresses, not 0x${value.toString(16)}`);
-	}
-	const boundary = options.segBoundaryMask ?? 0n;
-	if ((boundary & (boundary + 1n)) !== 0n) {
-		throw new RangeError(`device: segBoundaryMask must be of the form 2^k - 1, not 0x${boundary.toString(16)}`);
-	}
-	const flags =
-		(options.forceBounce ? layout.DEVICE_FORCE_BOUNCE : 0) |
-		(options.coherent === false ? layout.DEVICE_NON_COHERENT : 0);
-	const index = orThrow(instance.exports.deviceAdd(pool?.index ?? -1, flags, minAlignMask), () => "addDevice()");
-	for (const [name, field] of FIELDS) {
-		const value = options[name];
-		if (value === undefined) continue;
-		instance.exports.deviceSet64(index, field, Number(value & 0xffffffffn), Number(value >> 32n));
-	}
-	return index;
 }
 
 /**
@@ -105,7 +46,7 @@ export class Device {
 	readonly #list: number;
 	readonly #listEntries: number;
 	readonly index: number;
-	readonly pool: Pool | null;
+	#pool: Pool | null;
 
 	/** Made by Engine. list: ptr of room for `listEntries` scatter-gather entries */
 	constructor(instance: Instance, index: number, pool: Pool | null, list: number, listEntries: number) {
@@ -114,12 +55,29 @@ export class Device {
 		this.#list = list;
 		this.#listEntries = listEntries;
 		this.index = index;
-		this.pool = pool;
+		this.#pool = pool;
+	}
+
+	/** The pool that serves it. */
+	get pool(): Pool | null {
+		return this.#pool;
+	}
+
+	/**
+	 * Gives the device all of its options anew: what it is trusted with, and which pool serves it, may change. What it has
+	 * mapped stays mapped, under the old rules.
+	 * @param options what is left out gets its default; pool: none
+	 * @throws RangeError that names the option; DmaError BAD_POOL
+	 */
+	configure(options: DeviceOptions): void {
+		const pool = options.pool ?? null;
+		setDevice(this.#instance, this.index, options, pool);
+		this.#pool = pool;
 	}
 
 	#refused(call: string, address: number, bytes: number, dir: number, status: number): DmaError {
 		const text = `${call}(${hex(address)}, ${bytes} bytes, ${directionName(dir)}) on device ${this.index}`;
-		const pool = this.pool !== null && call.startsWith("map") ? this.pool.describe() : "";
+		const pool = this.#pool !== null && call.startsWith("map") ? this.#pool.describe() : "";
 		return new DmaError(text, status, pool);
 	}
 
@@ -127,17 +85,18 @@ export class Device {
 	 * Maps a buffer and answers the address for the device: Linux 6.12 dma_map_single through dma-direct.
 	 * @param bytes 1 .. 2^31 - 1
 	 * @param cpu chooses the pool's area
+	 * @param attrs Attr.SkipCpuSync, Mmio, RequireCoherent, CcShared
 	 * @throws DmaError with the status that tryMap answers
 	 */
-	map(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0): DmaAddr {
-		const dma = this.tryMap(gpa, bytes, dir, cpu);
+	map(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
+		const dma = this.tryMap(gpa, bytes, dir, cpu, attrs);
 		if (dma < 0) throw this.#refused("map", gpa, bytes, dir, dma);
 		return dma as DmaAddr;
 	}
 
 	/** As map, but never throws and creates no object: a result below 0 is a status (statusName tells which). */
-	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0): DmaAddr | number {
-		return this.#exports.mapSingle(this.index, gpa, whole(bytes), whole(dir), cpu);
+	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr | number {
+		return this.#exports.mapSingle(this.index, gpa, whole(bytes), whole(dir), cpu, attrs);
 	}
 
 	/**
@@ -180,17 +139,17 @@ export class Device {
 	 * @returns one address a segment
 	 * @throws DmaError with the status of the segment that failed; RangeError for a list that is empty or too long
 	 */
-	mapSg(segments: readonly Segment[], dir: Direction, cpu = 0): DmaAddr[] {
+	mapSg(segments: readonly Segment[], dir: Direction, cpu = 0, attrs = 0): DmaAddr[] {
 		const { data } = this.#instance;
 		this.#fillList(segments.length, (entry, i) => {
 			const { gpa, bytes } = segments[i] as Segment;
 			data.setFloat64(entry + layout.SG_GPA, gpa, true);
 			data.setInt32(entry + layout.SG_LENGTH, whole(bytes), true);
 		});
-		const status = this.#exports.dmaMapSg(this.index, this.#list, segments.length, whole(dir), cpu);
+		const status = this.#exports.dmaMapSg(this.index, this.#list, segments.length, whole(dir), cpu, attrs);
 		if (status < 0) {
 			const call = `mapSg(${segments.length} segments, ${directionName(dir)}) on device ${this.index}`;
-			throw new DmaError(call, status, this.pool?.describe() ?? "");
+			throw new DmaError(call, status, this.#pool?.describe() ?? "");
 		}
 		return segments.map((_, i) => data.getFloat64(this.#list + i * layout.SG_BYTES + layout.SG_DMA, true) as DmaAddr);
 	}
@@ -219,7 +178,15 @@ export class Device {
 
 	get counters(): DeviceCounters {
 		const ptr = (this.#exports.devicePtr(this.index) >>> 0) + layout.DEVICE_COUNTERS;
-		const counters = { directMaps: 0, bouncedMaps: 0, beyondMask: 0, bytesIn: 0, bytesBack: 0 };
+		const counters = {
+			directMaps: 0,
+			bouncedMaps: 0,
+			beyondMask: 0,
+			bytesIn: 0,
+			bytesBack: 0,
+			cacheOps: 0,
+			cacheBytes: 0,
+		};
 		for (let shard = 0; shard < layout.COUNTER_SHARDS; shard++) {
 			const at = ptr + (shard << layout.COUNTER_SHARD_SHIFT);
 			counters.directMaps +=
@@ -228,8 +195,23 @@ export class Device {
 			counters.beyondMask += this.#instance.u32(at + layout.COUNTER_BEYOND_MASK);
 			counters.bytesIn += this.#instance.u64(at + layout.COUNTER_BYTES_IN);
 			counters.bytesBack += this.#instance.u64(at + layout.COUNTER_BYTES_BACK);
+			counters.cacheOps += this.#instance.u32(at + layout.COUNTER_CACHE_OPS);
+			counters.cacheBytes += this.#instance.u64(at + layout.COUNTER_CACHE_BYTES);
 		}
 		return counters;
+	}
+
+	/** Mappings that have not ended. A walk over all pools: for set-up. */
+	holds(): DeviceHolds {
+		const ptr = (this.#exports.devicePtr(this.index) >>> 0) + layout.DEVICE_COUNTERS;
+		let directMappings = 0;
+		for (let shard = 0; shard < layout.COUNTER_SHARDS; shard++) {
+			const at = ptr + (shard << layout.COUNTER_SHARD_SHIFT);
+			directMappings +=
+				this.#instance.u32(at + layout.COUNTER_DIRECT_MAPS) - this.#instance.u32(at + layout.COUNTER_DIRECT_UNMAPS);
+		}
+		const bouncedMappings = orThrow(this.#exports.deviceBounced(this.index), () => `holds() of device ${this.index}`);
+		return { directMappings, bouncedMappings };
 	}
 
 	resetCounters(): void {

@@ -1,5 +1,5 @@
 /** Device presets: what Linux 6.12's drivers tell the DMA and block layers. */
-import type { DeviceOptions } from "../dma/device.ts";
+import type { DeviceOptions } from "../dma/options.ts";
 
 export interface DevicePreset {
 	readonly name: string;

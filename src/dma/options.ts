@@ -1,0 +1,107 @@
+/** A device's options and its decision record. */
+import * as layout from "../../assembly/layout/device.ts";
+import { orThrow } from "../status.ts";
+import type { Pool } from "../swiotlb/pool.ts";
+import type { Instance } from "../wasm.ts";
+
+/** What a device is to the DMA layer. 64-bit masks are bigints: this is set-up, not the data path. */
+export interface DeviceOptions {
+	/** Highest DMA address that it can emit, inclusive. Default 2^64 - 1. */
+	readonly dmaMask?: bigint;
+	/** Highest DMA address that its bus carries, inclusive. Default 0: no limit. */
+	readonly busLimit?: bigint;
+	/** 2^k - 1 that no bounce mapping crosses. Default 0: unset. */
+	readonly segBoundaryMask?: bigint;
+	/** Low bits of the original address that the bounce address keeps (dma_set_min_align_mask). Default 0. */
+	readonly minAlignMask?: number;
+	/** Whether DMA is cache-coherent. Default true. If not, small FROM_DEVICE and BIDIRECTIONAL buffers bounce, as on arm64. */
+	readonly coherent?: boolean;
+	/** Bounce every mapping: an untrusted device of a confidential guest. Default: whether the engine has swiotlb "force". */
+	readonly forceBounce?: boolean;
+	/** The pool that serves it. Default: the engine's first pool, if it has one; null: none. */
+	readonly pool?: Pool | null;
+	/** A pool of its own for buffers on private pages; it may not grow. Default: none. */
+	readonly privatePool?: Pool | null;
+	/**
+	 * Whether direct addresses take the form that Linux gives them: private, or shared with Attr.CcShared. Default false:
+	 * that of the pages, which no kernel looks at.
+	 */
+	readonly encodesAsLinux?: boolean;
+	/** Whether it reaches shared memory only: Linux's force_dma_unencrypted. Default false. */
+	readonly needsShared?: boolean;
+	/** Whether the rules after Linux's 7.3 merge decide, which ask for the memory's and the pool's state. Default false: 6.12's. */
+	readonly checksState?: boolean;
+	/** Bits (below 2^52) ORed into, and cleared from, a private page's address to make its DMA address. Default 0n. */
+	readonly privateBits?: bigint;
+	readonly privateClear?: bigint;
+	/** The same for shared pages and bounce slots. Default 0n. */
+	readonly sharedBits?: bigint;
+	readonly sharedClear?: bigint;
+}
+
+const MAX_U64 = 2n ** 64n - 1n;
+const MAX_ADDRESS = 2n ** 52n - 1n;
+
+/** Options of 64 bits, where they stand and what they are unless given. */
+const FIELDS = [
+	["dmaMask", layout.DEVICE_DMA_MASK, MAX_U64],
+	["busLimit", layout.DEVICE_BUS_LIMIT, 0n],
+	["segBoundaryMask", layout.DEVICE_SEG_BOUNDARY, 0n],
+	["privateBits", layout.DEVICE_PRIVATE_BITS, 0n],
+	["privateClear", layout.DEVICE_PRIVATE_CLEAR, 0n],
+	["sharedBits", layout.DEVICE_SHARED_BITS, 0n],
+	["sharedClear", layout.DEVICE_SHARED_CLEAR, 0n],
+] as const;
+
+/** @throws RangeError that names the option */
+function checkOptions(options: DeviceOptions): void {
+	const minAlignMask = options.minAlignMask ?? 0;
+	if (!Number.isInteger(minAlignMask) || minAlignMask < 0 || minAlignMask >= 2 ** 32) {
+		throw new RangeError(`device: minAlignMask must be a whole number from 0 to 2^32 - 1, not ${minAlignMask}`);
+	}
+	for (const [name] of FIELDS) {
+		const value = options[name] ?? 0n;
+		if (value < 0n || value > MAX_U64) throw new RangeError(`device: ${name} must be from 0 to 2^64 - 1, not ${value}`);
+		if (name.endsWith("Bits") && value > MAX_ADDRESS)
+			throw new RangeError(`device: ${name} must be below 2^52, as all addresses, not 0x${value.toString(16)}`);
+	}
+	const boundary = options.segBoundaryMask ?? 0n;
+	if ((boundary & (boundary + 1n)) !== 0n) {
+		throw new RangeError(`device: segBoundaryMask must be of the form 2^k - 1, not 0x${boundary.toString(16)}`);
+	}
+}
+
+function flagsOf(options: DeviceOptions): number {
+	return (
+		(options.forceBounce ? layout.DEVICE_FORCE_BOUNCE : 0) |
+		(options.coherent === false ? layout.DEVICE_NON_COHERENT : 0) |
+		(options.encodesAsLinux ? layout.DEVICE_ENCODES_AS_LINUX : 0) |
+		(options.needsShared ? layout.DEVICE_NEEDS_SHARED : 0) |
+		(options.checksState ? layout.DEVICE_CHECKS_STATE : 0)
+	);
+}
+
+/**
+ * Adds a device record. Nothing is added when an option is outside its range.
+ * @returns its number
+ * @throws RangeError that names the option; DmaError CONTEXT_FULL, BAD_POOL for a private pool that grows
+ */
+export function addDevice(instance: Instance, options: DeviceOptions, pool: Pool | null): number {
+	checkOptions(options);
+	const index = orThrow(instance.exports.deviceAdd(pool?.index ?? -1, 0, 0), () => "addDevice()");
+	setDevice(instance, index, options, pool);
+	return index;
+}
+
+/** Gives a device all of its options anew. @throws as addDevice; then nothing, or only its pools, have changed */
+export function setDevice(instance: Instance, index: number, options: DeviceOptions, pool: Pool | null): void {
+	checkOptions(options);
+	const { exports } = instance;
+	const call = () => `device ${index}`;
+	orThrow(exports.deviceSet(index, pool?.index ?? -1, flagsOf(options), options.minAlignMask ?? 0), call);
+	for (const [name, field, fallback] of FIELDS) {
+		const value = options[name] ?? fallback;
+		exports.deviceSet64(index, field, Number(value & 0xffffffffn), Number(value >> 32n));
+	}
+	if (options.privatePool) orThrow(exports.deviceSetPrivatePool(index, options.privatePool.index), call);
+}
