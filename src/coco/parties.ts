@@ -1,0 +1,240 @@
+/** Who touches RAM: guest, paravisor, host and devices, each through its own view of it. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import { BAD_SIZE } from "../../assembly/layout/status.ts";
+import { PageState } from "../memory/ram.ts";
+import { DmaError, hex } from "../status.ts";
+import { CIPHER_BLOCK_BYTES, CipherUnavailable } from "./ciphertext.ts";
+import type { PageConverter } from "./convert.ts";
+import { decodeAddress } from "./platform.ts";
+import { AccessFault, type AccessResult, type PartyName, ViolationLog, type ViolationName } from "./violations.ts";
+
+/** RAM as one party sees it. For a device, addresses are DMA addresses; for the others, guest physical ones. */
+export interface PartyView {
+	readonly who: PartyName;
+	/**
+	 * What the party gets of [address, address + bytes): not always what the guest wrote there.
+	 * @param bytes 1 .. 2^31 - 1
+	 * @throws AccessFault when the read does not happen; CipherUnavailable; DmaError BAD_SIZE
+	 */
+	read(address: number, bytes: number): Uint8Array;
+	/**
+	 * Writes in ascending order up to the first page that the party cannot write.
+	 * @throws AccessFault there; DmaError BAD_SIZE
+	 */
+	write(address: number, data: Uint8Array): void;
+}
+
+/** A device's view. T may change as the device's trust does. */
+export interface DeviceView extends PartyView {
+	/** The T bit of its transactions: 0 as any device, 1 as a trusted one in state RUN. */
+	t: 0 | 1;
+}
+
+export interface DeviceViewOptions {
+	/** Default 0. */
+	readonly t?: 0 | 1;
+	/**
+	 * Whether DMA addresses carry the platform's bit. false: they are plain and the page's state alone decides, as with
+	 * AMD SEV-TIO without a vIOMMU. Default true.
+	 */
+	readonly encoded?: boolean;
+}
+
+type Access = "read" | "write";
+/** Null: the access is served with the page's bytes. */
+type Verdict = { readonly what: ViolationName; readonly result: AccessResult } | null;
+/** Decides over pages in a state. Pages in transition and leaked ones are nobody's and do not come here. */
+type Judge = (state: PageState, access: Access) => Verdict;
+
+interface Accessor {
+	readonly who: PartyName;
+	readonly judge: Judge;
+	/** What is to be added to a gpa to have the address as the party was given it. */
+	readonly addressOffset: number;
+}
+
+const NOBODYS = new Map<PageState, ViolationName>([
+	[PageState.InTransition, "in-transition-page"],
+	[PageState.Leaked, "leaked-page"],
+]);
+
+/** All parties of one guest, and what they did that they had no right to. */
+export class Parties {
+	readonly #converter: PageConverter;
+	readonly violations: ViolationLog;
+	readonly guest: PartyView;
+	/** VTL2, which reaches all of the guest's memory. */
+	readonly paravisor: PartyView;
+	readonly host: PartyView;
+
+	/** @param options keepViolations: how many of the latest violations the log keeps. Default 1024 */
+	constructor(converter: PageConverter, options: { readonly keepViolations?: number } = {}) {
+		this.#converter = converter;
+		this.violations = new ViolationLog(options.keepViolations ?? 1024);
+		this.guest = this.#view("guest", () => null);
+		this.paravisor = this.#view("paravisor", () => null);
+		this.host = this.#view("host", (state, access) => {
+			if (state === PageState.Private) return this.#withoutKey("private-page", access);
+			return state === PageState.Hidden ? unmapped(access) : null;
+		});
+	}
+
+	#view(who: PartyName, judge: Judge): PartyView {
+		const accessor = { who, judge, addressOffset: 0 };
+		return {
+			who,
+			read: (gpa, bytes) => this.#read(accessor, gpa, bytes),
+			write: (gpa, data) => this.#write(accessor, gpa, data),
+		};
+	}
+
+	/** The view of a device. Each call makes one; what they do is recorded under the device's number. */
+	device(index: number, options: DeviceViewOptions = {}): DeviceView {
+		const { encoded = true, t = 0 } = options;
+		const who = `device ${index}` as const;
+		const decode = (dma: number) =>
+			encoded ? decodeAddress(this.#converter.platform, dma) : { gpa: dma, form: null as "private" | "shared" | null };
+		const accessor = (gpa: number, dma: number, form: "private" | "shared" | null): Accessor => ({
+			who,
+			addressOffset: dma - gpa,
+			judge: (state, access) => this.#judgeDevice(view.t, form, state, access),
+		});
+		const view: DeviceView = {
+			who,
+			t,
+			read: (dma, bytes) => {
+				const { gpa, form } = decode(dma);
+				return this.#read(accessor(gpa, dma, form), gpa, bytes);
+			},
+			write: (dma, data) => {
+				const { gpa, form } = decode(dma);
+				this.#write(accessor(gpa, dma, form), gpa, data);
+			},
+		};
+		return view;
+	}
+
+	#judgeDevice(t: 0 | 1, form: "private" | "shared" | null, state: PageState, access: Access): Verdict {
+		if (state === PageState.Hidden) return unmapped(access);
+		if (state === PageState.Private) {
+			if (t === 0) return this.#withoutKey("private-page", access);
+			return form === "shared" ? this.#withoutKey("wrong-encoding", access) : null;
+		}
+		if (form !== "private") return null;
+		// only where the host's bytes are ciphertext does the key make something of plain ones
+		const garbled = access === "read" && this.#converter.platform.hostRead === "ciphertext";
+		return { what: "wrong-encoding", result: garbled ? "garbage" : refusal(access) };
+	}
+
+	/** What the platform does with an access to a private page that comes without the guest's key. */
+	#withoutKey(what: ViolationName, access: Access): Verdict {
+		const { hostRead, hostWrite } = this.#converter.platform;
+		const result = access === "read" ? hostRead : hostWrite;
+		return result === "plain" ? null : { what, result };
+	}
+
+	#read(by: Accessor, gpa: number, bytes: number): Uint8Array {
+		checkSize(by.who, "read", gpa, bytes);
+		const { ram } = this.#converter.engine;
+		const out = new Uint8Array(bytes);
+		let at = 0;
+		while (at < bytes) {
+			const run = this.#run(by, "read", gpa + at, bytes - at);
+			const result = run.verdict?.result ?? null;
+			if (result === null) {
+				if (run.state === PageState.Private) this.#checkLine(by, "read", run.gpa, run.bytes);
+				out.set(ram.read(run.gpa, run.bytes), at);
+			} else if (result === "ciphertext") out.set(this.#throughKey("encrypt", run.gpa, run.bytes), at);
+			else if (result === "garbage") out.set(this.#throughKey("decrypt", run.gpa, run.bytes), at);
+			at += run.bytes;
+		}
+		return out;
+	}
+
+	#write(by: Accessor, gpa: number, data: Uint8Array): void {
+		checkSize(by.who, "write", gpa, data.length);
+		const { engine, poison } = this.#converter;
+		let at = 0;
+		while (at < data.length) {
+			const run = this.#run(by, "write", gpa + at, data.length - at);
+			if (run.verdict === null) {
+				if (run.state === PageState.Private) this.#checkLine(by, "write", run.gpa, run.bytes);
+				engine.ram.write(run.gpa, data.subarray(at, at + run.bytes));
+				poison.remove(run.gpa, run.bytes);
+			} else poison.add(run.gpa, run.bytes);
+			at += run.bytes;
+		}
+	}
+
+	/**
+	 * The first part of a range whose pages are in one state, judged. A violation is recorded.
+	 * @throws AccessFault when the access does not happen there
+	 */
+	#run(by: Accessor, access: Access, gpa: number, bytes: number) {
+		const { exports } = this.#converter.engine.instance;
+		const state = exports.ramPageState(gpa);
+		let length = Math.min(bytes, PAGE_SIZE - (gpa % PAGE_SIZE));
+		if (state < 0) throw this.#fault(by, access, { what: "outside-ram", result: refusal(access) }, gpa, bytes);
+		while (length < bytes && exports.ramPageState(gpa + length) === state) length = Math.min(bytes, length + PAGE_SIZE);
+		const blocked = NOBODYS.get(state as PageState);
+		const verdict: Verdict =
+			blocked === undefined ? by.judge(state as PageState, access) : { what: blocked, result: refusal(access) };
+		if (verdict?.result === "fault" || verdict?.result === "refused")
+			throw this.#fault(by, access, verdict, gpa, length);
+		if (verdict !== null) this.#record(by, access, verdict, gpa, length);
+		return { gpa, bytes: length, state: state as PageState, verdict };
+	}
+
+	/** @throws AccessFault when a holder of the key reads, or has to read for a part of a line, what somebody else wrote */
+	#checkLine(by: Accessor, access: Access, gpa: number, bytes: number): void {
+		const { poison } = this.#converter;
+		const line = access === "read" ? poison.firstIn(gpa, bytes) : poison.firstPartlyIn(gpa, bytes);
+		if (line < 0) return;
+		const first = Math.max(line, gpa);
+		throw this.#fault(by, access, { what: "corrupted-line", result: refusal(access) }, first, gpa + bytes - first);
+	}
+
+	#record(by: Accessor, access: Access, verdict: NonNullable<Verdict>, gpa: number, bytes: number) {
+		const violation = { who: by.who, access, ...verdict, gpa, bytes, address: gpa + by.addressOffset };
+		this.violations.record(violation);
+		return violation;
+	}
+
+	#fault(by: Accessor, access: Access, verdict: NonNullable<Verdict>, gpa: number, bytes: number): AccessFault {
+		const violation = this.#record(by, access, verdict, gpa, bytes);
+		return new AccessFault(violation, BARRIERS[verdict.what] ?? this.#converter.platform.hostBarrier);
+	}
+
+	/** RAM's bytes encrypted, or decrypted, by whole blocks. */
+	#throughKey(how: "encrypt" | "decrypt", gpa: number, bytes: number): Uint8Array {
+		const { cipher, engine } = this.#converter;
+		if (how === "encrypt" && !cipher.isAes) throw new CipherUnavailable("this guest was made without it");
+		const start = gpa - (gpa % CIPHER_BLOCK_BYTES);
+		const end = Math.ceil((gpa + bytes) / CIPHER_BLOCK_BYTES) * CIPHER_BLOCK_BYTES;
+		return cipher[how](start, engine.ram.read(start, end - start)).subarray(gpa - start, gpa - start + bytes);
+	}
+}
+
+/** What stops an access where it is not the platform's guard of private pages. */
+const BARRIERS: Partial<Record<ViolationName, string>> = {
+	"hidden-page": "not mapped by the host",
+	"wrong-encoding": "the address has the form of the other kind of page",
+	"corrupted-line": "machine check",
+	"in-transition-page": "not present",
+	"leaked-page": "not present",
+	"outside-ram": "no memory",
+};
+
+/** A hidden page, for who uses the host's mapping. */
+function unmapped(access: Access): Verdict {
+	return { what: "hidden-page", result: refusal(access) };
+}
+
+function refusal(access: Access): "fault" | "refused" {
+	return access === "read" ? "fault" : "refused";
+}
+
+function checkSize(who: PartyName, access: Access, address: number, bytes: number): void {
+	if (!Number.isInteger(bytes) || bytes < 1 || bytes >= 2 ** 31)
+		throw new DmaError(`${access}(${hex(address)}, ${bytes} bytes) by ${who}`, BAD_SIZE);
+}

@@ -1,0 +1,232 @@
+/**
+ * Confidential-computing platforms as data: which address bit tells private from shared, what the host gets of a private
+ * page, and how pages change between the two. Nothing here or elsewhere asks for a platform's name: another platform, or
+ * another width of addresses, is another record, such as `{ ...PLATFORMS.tdx, encryptionBit: 51 }`.
+ */
+
+export type PlatformName = "snp" | "snp-vtom" | "tdx" | "cca" | "pkvm" | "none";
+
+/**
+ * A step of a page conversion that can fail by itself.
+ * unmap: the pages' page-table entries become not present. rescind: the guest takes back its acceptance. attribute: the
+ * encryption attribute changes in the guest's page tables. host: the host or hypervisor changes its side. accept: the
+ * guest accepts the page as private. map: the entries become present again.
+ */
+export type ConversionStep = "unmap" | "rescind" | "attribute" | "host" | "accept" | "map";
+
+/** What a conversion leaves in a page: another key's view of the same bytes, zeros, or the bytes as they were. */
+export type ConvertedContents = "scrambled" | "zeroed" | "kept";
+
+/** One step, and the call or instruction that does it on this platform. */
+export interface StepOfPlatform {
+	readonly step: ConversionStep;
+	readonly by: string;
+}
+
+export interface Platform {
+	readonly name: string;
+	readonly title: string;
+	/** Number of the address bit that tells private from shared, or null: both encodings are equal. */
+	readonly encryptionBit: number | null;
+	/** What a page is whose address has the bit set. */
+	readonly bitMeans: "private" | "shared" | null;
+	/** Whether the guest reports CC_ATTR_GUEST_MEM_ENCRYPT (arm64: since the Linux 7.3 merge). */
+	readonly memEncrypt: boolean;
+	/** What the host reads from a private page, and what its write there does. */
+	readonly hostRead: "ciphertext" | "zeros" | "fault" | "plain";
+	readonly hostWrite: "refused" | "corruption" | "plain";
+	/** What stands between the host and a private page. */
+	readonly hostBarrier: string;
+	/** Whether a paravisor can hold decrypted pages that the host does not map. */
+	readonly hiddenPages: boolean;
+	/**
+	 * What a CPU access takes that meets a present page in transition, and whether the guest's own handler can fix
+	 * load_unaligned_zeropad up then; null: such an access is served.
+	 */
+	readonly exception: { readonly name: string; readonly fixedUp: boolean } | null;
+	readonly conversion: {
+		readonly toShared: ConvertedContents;
+		readonly toPrivate: ConvertedContents;
+		/** In the order in which Linux does them, each for the whole range. */
+		readonly steps: {
+			readonly toShared: readonly StepOfPlatform[];
+			readonly toPrivate: readonly StepOfPlatform[];
+		};
+	};
+	/** Where these facts are from, and which of them are uncertain. */
+	readonly source: string;
+}
+
+const PTE_CHANGE = { step: "attribute", by: "page-table change and TLB flush" } as const;
+const SNP_PSC = { step: "host", by: "page state change request (GHCB)" } as const;
+const CLEAR_PRESENT = { step: "unmap", by: "present bit cleared in the page tables" } as const;
+const SET_PRESENT = { step: "map", by: "present bit set in the page tables" } as const;
+const VISIBILITY = { step: "host", by: "HvCallModifySparseGpaPageHostVisibility" } as const;
+const VTOM_STEPS = [CLEAR_PRESENT, PTE_CHANGE, VISIBILITY, SET_PRESENT] as const;
+const MAP_GPA = { step: "host", by: "TDG.VP.VMCALL<MapGPA>" } as const;
+const BREAK_ENTRIES = { step: "unmap", by: "entries made invalid, PROT_NS_SHARED changed with them" } as const;
+const MAKE_ENTRIES = { step: "map", by: "entries made valid" } as const;
+
+/** The six platforms. */
+export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
+	snp: {
+		name: "snp",
+		title: "AMD SEV-SNP",
+		encryptionBit: 51,
+		bitMeans: "private",
+		memEncrypt: true,
+		hostRead: "ciphertext",
+		hostWrite: "refused",
+		hostBarrier: "RMP check (#PF in the host)",
+		hiddenPages: true,
+		exception: { name: "#VC", fixedUp: true },
+		conversion: {
+			toShared: "scrambled",
+			toPrivate: "scrambled",
+			steps: {
+				toShared: [{ step: "rescind", by: "PVALIDATE, validation taken back" }, SNP_PSC, PTE_CHANGE],
+				toPrivate: [PTE_CHANGE, SNP_PSC, { step: "accept", by: "PVALIDATE, page validated" }],
+			},
+		},
+		source:
+			"Linux 6.12 arch/x86/mm/mem_encrypt_amd.c, amd_enc_status_change_prepare and _finish, and arch/x86/coco/sev/core.c, set_pages_state; AMD APM volume 2, 15.36. CPUID 0x8000001f tells the bit: 51 on EPYC 7003 and 9004, 47 on the first EPYC. Linux's guest ends itself when the host refuses a change; here the pages leak. Uncertain: a host that backs private memory separately may show other bytes after a conversion than this in-place model",
+	},
+	"snp-vtom": {
+		name: "snp-vtom",
+		title: "AMD SEV-SNP with vTOM, under a paravisor",
+		encryptionBit: 46,
+		bitMeans: "shared",
+		memEncrypt: true,
+		hostRead: "ciphertext",
+		hostWrite: "refused",
+		hostBarrier: "RMP check (#PF in the host)",
+		hiddenPages: true,
+		exception: { name: "#VC", fixedUp: false },
+		conversion: {
+			toShared: "scrambled",
+			toPrivate: "scrambled",
+			// the paravisor does PVALIDATE inside the visibility call
+			steps: { toShared: VTOM_STEPS, toPrivate: VTOM_STEPS },
+		},
+		source:
+			"Linux 6.12 arch/x86/hyperv/ivm.c, hv_vtom_clear_present and hv_vtom_set_host_visibility; Documentation/virt/hyperv/coco.rst; drivers/hv/connection.c zeroes pages since decryption changes their contents. The bit is the shared_gpa_boundary_bits of the isolation configuration, 46 on Azure (uncertain elsewhere)",
+	},
+	tdx: {
+		name: "tdx",
+		title: "Intel TDX",
+		encryptionBit: 47,
+		bitMeans: "shared",
+		memEncrypt: true,
+		hostRead: "zeros",
+		hostWrite: "corruption",
+		hostBarrier: "TD-owner bit; the guest's next read is a machine check",
+		hiddenPages: true,
+		exception: { name: "#VE", fixedUp: true },
+		conversion: {
+			toShared: "scrambled",
+			toPrivate: "zeroed",
+			steps: {
+				toShared: [PTE_CHANGE, MAP_GPA],
+				toPrivate: [MAP_GPA, { step: "accept", by: "TDG.MEM.PAGE.ACCEPT" }, PTE_CHANGE],
+			},
+		},
+		source:
+			"Linux 6.12 arch/x86/coco/tdx/tdx.c, tdx_enc_status_change_prepare and _finish; Intel TDX module base specification: memory integrity, TD-owner bit, TDG.MEM.PAGE.ACCEPT zeroes. Bit 47 with 48-bit guest addresses (GPAW 0), 51 with 52-bit ones. Uncertain: contents after private to shared, which the host may take from other memory",
+	},
+	cca: {
+		name: "cca",
+		title: "Arm CCA",
+		encryptionBit: 47,
+		bitMeans: "shared",
+		memEncrypt: true,
+		hostRead: "fault",
+		hostWrite: "refused",
+		hostBarrier: "granule protection fault in the host",
+		hiddenPages: true,
+		exception: { name: "synchronous external abort", fixedUp: false },
+		conversion: {
+			toShared: "zeroed",
+			toPrivate: "zeroed",
+			steps: {
+				toShared: [BREAK_ENTRIES, { step: "host", by: "RSI_IPA_STATE_SET to EMPTY" }, MAKE_ENTRIES],
+				toPrivate: [BREAK_ENTRIES, { step: "host", by: "RSI_IPA_STATE_SET to RAM" }, MAKE_ENTRIES],
+			},
+		},
+		source:
+			"Linux 6.14 arch/arm64/mm/pageattr.c, realm_set_memory_encrypted and _decrypted; Arm RMM specification 1.0, RIPAS. The top bit of the Realm's IPA width, here 48 bits. Uncertain: contents (the monitor wipes a granule that it gives back and the host may then map another page), and hidden pages under a paravisor",
+	},
+	pkvm: {
+		name: "pkvm",
+		title: "Protected KVM (arm64)",
+		encryptionBit: null,
+		bitMeans: null,
+		memEncrypt: false,
+		hostRead: "fault",
+		hostWrite: "refused",
+		hostBarrier: "stage 2 abort in the host",
+		hiddenPages: false,
+		exception: null,
+		conversion: {
+			toShared: "kept",
+			toPrivate: "kept",
+			steps: {
+				toShared: [{ step: "host", by: "MEM_SHARE hypercall, page by page" }],
+				toPrivate: [{ step: "host", by: "MEM_UNSHARE hypercall, page by page" }],
+			},
+		},
+		source:
+			"Linux 6.12 drivers/virt/coco/pkvm-guest/arm-pkvm-guest.c; both encodings equal and no CC_ATTR_MEM_ENCRYPT: Mostafa Saleh, linux-coco, May 2026",
+	},
+	none: {
+		name: "none",
+		title: "No confidential computing",
+		encryptionBit: null,
+		bitMeans: null,
+		memEncrypt: false,
+		hostRead: "plain",
+		hostWrite: "plain",
+		hostBarrier: "nothing",
+		hiddenPages: false,
+		exception: null,
+		conversion: { toShared: "kept", toPrivate: "kept", steps: { toShared: [], toPrivate: [] } },
+		source: "Linux 6.12 include/linux/set_memory.h: set_memory_encrypted and set_memory_decrypted do nothing",
+	},
+};
+
+/** The platform of that name. @throws RangeError that lists the names */
+export function platformNamed(name: string): Platform {
+	if (!Object.hasOwn(PLATFORMS, name)) {
+		throw new RangeError(`platform must be one of ${Object.keys(PLATFORMS).join(", ")}, not "${name}"`);
+	}
+	return PLATFORMS[name as PlatformName];
+}
+
+/** Bits that DMA addresses get and lose: fields of DeviceOptions (src/dma/device.ts). */
+export interface AddressEncoding {
+	readonly privateBits: bigint;
+	readonly privateClear: bigint;
+	readonly sharedBits: bigint;
+	readonly sharedClear: bigint;
+}
+
+/** How a platform's DMA addresses tell private from shared, as phys_to_dma and phys_to_dma_unencrypted do. */
+export function addressEncoding(platform: Platform): AddressEncoding {
+	const bit = platform.encryptionBit === null ? 0n : 1n << BigInt(platform.encryptionBit);
+	const setIfPrivate = platform.bitMeans === "private" ? bit : 0n;
+	const setIfShared = platform.bitMeans === "shared" ? bit : 0n;
+	return {
+		privateBits: setIfPrivate,
+		privateClear: setIfShared,
+		sharedBits: setIfShared,
+		sharedClear: setIfPrivate,
+	};
+}
+
+/** A DMA address taken apart. form: as which kind of page it addresses, null on a platform that encodes nothing */
+export function decodeAddress(platform: Platform, dma: number): { gpa: number; form: "private" | "shared" | null } {
+	if (platform.encryptionBit === null || platform.bitMeans === null) return { gpa: dma, form: null };
+	const bit = 2 ** platform.encryptionBit;
+	const set = Math.floor(dma / bit) % 2 === 1;
+	const clearMeans = platform.bitMeans === "private" ? "shared" : "private";
+	return { gpa: set ? dma - bit : dma, form: set ? platform.bitMeans : clearMeans };
+}
