@@ -22,7 +22,7 @@ import { ramFill, ramRead, ramWrite } from "./memory/access.ts";
 import { addressOf } from "./memory/address.ts";
 import { contextAttach, takeBlock } from "./memory/context.ts";
 import { pageState, rangeState, rangeUsable } from "./memory/pages.ts";
-import { quiesceAttach } from "./memory/quiesce.ts";
+import { enter, leave, quiesceAttach } from "./memory/quiesce.ts";
 import { rangePtr, regionAdd, regionsChanged } from "./memory/regions.ts";
 import { bounceUnmap, slotsWanted } from "./swiotlb/bounce.ts";
 import { headOf } from "./swiotlb/mapping.ts";
@@ -186,9 +186,11 @@ export function swiotlbTblMap(
 	if (record === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
+	enter();
 	const usable = rangeUsable(addressOf(gpa), bytes);
-	if (usable !== OK) return usable;
-	return f64(bounceSlots(record, addressOf(gpa), bytes, allocAlignMask, dir, cpu, attrs));
+	const tlb = usable === OK ? bounceSlots(record, addressOf(gpa), bytes, allocAlignMask, dir, cpu, attrs) : usable;
+	leave();
+	return f64(tlb);
 }
 
 /** Linux's swiotlb_alloc: slots without an original, nothing copied; ended by swiotlbTblUnmap. @returns the bounce address or a status */
@@ -209,5 +211,8 @@ export function swiotlbTblUnmap(device: i32, tlb: f64, bytes: i32, dir: i32, att
 	if (pool === 0) return NOT_MAPPED;
 	const head = headOf(pool, gpa);
 	if (head < 0) return NOT_MAPPED;
-	return bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));
+	enter();
+	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));
+	leave();
+	return copied;
 }

@@ -112,7 +112,7 @@ function decideByState(device: usize, flags: u32, gpa: u64, bytes: i32, dir: i32
 	const needsShared = (flags & DEVICE_NEEDS_SHARED) !== 0;
 	const forced = ((flags & DEVICE_FORCE_BOUNCE) | (attrs & ATTR_FORCE_BOUNCE)) !== 0;
 	if ((attrs & DMA_ATTR_MMIO) !== 0) {
-		if (gpa + bytes > u64(MAX_GPA)) return OUTSIDE_RAM;
+		if (gpa > u64(MAX_GPA) - bytes) return OUTSIDE_RAM;
 		const checks = (flags & DEVICE_CHECKS_STATE) !== 0;
 		if (checks && forced) return BOUNCE_REFUSED;
 		// 6.12 maps a resource at its plain address

@@ -16,7 +16,7 @@ export function dmaMapSg(index: i32, list: usize, count: u32, dir: i32, cpu: u32
 		const entry = list + i * SG_BYTES;
 		const dma = dmaMap(index, addressOf(load<f64>(entry, SG_GPA)), load<i32>(entry, SG_LENGTH), dir, cpu, attrs);
 		if (dma < 0) {
-			dmaUnmapSg(index, list, i, dir, DMA_ATTR_SKIP_CPU_SYNC);
+			dmaUnmapSg(index, list, i, dir, attrs | DMA_ATTR_SKIP_CPU_SYNC);
 			return i32(dma);
 		}
 		store<f64>(entry, f64(dma), SG_DMA);

@@ -34,8 +34,10 @@ export function dmaUnmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32)
 	if (device === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
-	// MMIO leaves nothing to end
-	if ((attrs & DMA_ATTR_MMIO) !== 0) return 0;
+	if ((attrs & DMA_ATTR_MMIO) !== 0) {
+		countMaps(countersOf(device, 0) + COUNTER_DIRECT_UNMAPS, 1);
+		return 0;
+	}
 	const gpa = gpaOf(device, dma);
 	const pool = poolHolding(device, gpa);
 	const flags = load<u32>(device, DEVICE_FLAGS);

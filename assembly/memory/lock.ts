@@ -5,6 +5,9 @@ const CONTENDED: i32 = 2;
 /** Looks at a contended lock before sleeping; the pause between two looks doubles from 1 up to 2^7 loads. */
 const LOOKS: i32 = 40;
 
+/** Longest sleep on a word whose change nobody tells (ns). */
+const YIELD_NS: i64 = 50_000;
+
 /** Whether this thread may block: never on a browser's main thread. Per instance on purpose. */
 let mayBlock: bool = false;
 
@@ -39,6 +42,12 @@ function lockContended(at: usize): void {
 		if (mayBlock) atomic.wait<i32>(at, CONTENDED, 1_000_000);
 		else pause(at, 128);
 	}
+}
+
+/** Lets others run while the word at `at` is `value`. look: how many looks came before */
+export function yieldTo(at: usize, value: i32, look: i32): void {
+	if (look >= LOOKS && mayBlock) atomic.wait<i32>(at, value, YIELD_NS);
+	else pause(at, 1 << min(look, 7));
 }
 
 /** WebAssembly has no pause instruction: atomic loads of a line that stays shared are the nearest to it. */

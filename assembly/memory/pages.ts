@@ -161,6 +161,7 @@ function setBits(bits: usize, page: u32, n: u32, on: bool): void {
 	}
 }
 
+/** What pages are comes before whether they are blocked: who finds them unblocked reads the new state. */
 function setPages(page: u32, n: u32, state: i32): void {
 	setBits(bitmap(CTX_PRIVATE), page, n, state === PAGE_PRIVATE);
 	setBits(bitmap(CTX_BLOCKED), page, n, state === PAGE_IN_TRANSITION || state === PAGE_LEAKED);
@@ -187,7 +188,7 @@ export function rangeSetState(gpa: u64, bytes: u64, state: i32): i32 {
 	const status = rangeLeaked(gpa, bytes) ? BLOCKED_PAGES : OK;
 	if (status === OK) {
 		if (COCO_THREADS) {
-			setRange(gpa, bytes, PAGE_IN_TRANSITION);
+			blockRange(gpa, bytes);
 			quiesce();
 		}
 		setRange(gpa, bytes, state);
@@ -201,6 +202,17 @@ function rangeLeaked(gpa: u64, bytes: u64): bool {
 		if (pageState(at) === PAGE_LEAKED) return true;
 	}
 	return false;
+}
+
+/** Blocks a range and leaves what its pages are: a call under way may have found it unblocked, and asks for that next. */
+function blockRange(gpa: u64, bytes: u64): void {
+	while (bytes > 0) {
+		const region = regionOf(gpa);
+		const here = min<u64>(regionRemaining(region, gpa), bytes);
+		setBits(bitmap(CTX_BLOCKED), regionPage(region, gpa), u32(here >> PAGE_SHIFT), true);
+		gpa += here;
+		bytes -= here;
+	}
 }
 
 function setRange(gpa: u64, bytes: u64, state: i32): void {

@@ -5,6 +5,7 @@
  */
 import { ACTIVE_LINES, ACTIVE_SHIFT, CTX_ACTIVE, CTX_ATTACHED } from "../layout/context.ts";
 import { context } from "./context.ts";
+import { yieldTo } from "./lock.ts";
 
 /** Offset of this instance's count from the first: instances on a line of their own do not slow each other. */
 let line: usize = 0;
@@ -36,7 +37,12 @@ export function leave(): void {
 export function quiesce(): void {
 	if (COCO_THREADS) {
 		for (let i: u32 = 0; i < ACTIVE_LINES; i++) {
-			while (atomic.load<i32>(counts() + (i << ACTIVE_SHIFT)) !== 0) {}
+			const count = counts() + (i << ACTIVE_SHIFT);
+			for (let look = 0; ; look++) {
+				const calls = atomic.load<i32>(count);
+				if (calls === 0) break;
+				yieldTo(count, calls, look);
+			}
 		}
 	}
 }

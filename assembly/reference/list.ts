@@ -38,6 +38,12 @@ export function listInit(pool: usize): void {
 	}
 }
 
+/** Every slot used, by nobody. */
+export function listUseUp(pool: usize): void {
+	const n = load<u32>(pool, POOL_NSLABS);
+	for (let slot: u32 = 0; slot < n; slot++) store<u16>(slotAt(pool, slot), 0, LIST_COUNT);
+}
+
 /** Parameters and result as searchArea (swiotlb/search.ts): the walk over candidates, one by one. */
 export function listSearchArea(
 	pool: usize,

@@ -34,7 +34,7 @@ import { pageState, rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
 import { poolHolds, slotsWanted } from "./bounce.ts";
 import { poolAdd, poolAt, poolOverlaps } from "./pool.ts";
-import { ONE_AREA, takeSlots } from "./slots.ts";
+import { ONE_AREA, poolUsed, takeSlots } from "./slots.ts";
 import { transientAdd, transientAt, transientNewest, transientRetire } from "./transient.ts";
 
 /**
@@ -101,7 +101,7 @@ export function takeAny(
 	from = first;
 	const mem = load<u32>(first, POOL_MEM);
 	let slot: i32;
-	if ((attrs & ATTR_TRANSIENT) !== 0) slot = takeFromTransient(device, orig, bytes, allocAlignMask, dir);
+	if ((attrs & ATTR_TRANSIENT) !== 0) slot = takeFromTransient(mem, device, orig, bytes, allocAlignMask, dir);
 	else if (mem === 0 || (attrs & ATTR_OWN_POOL) !== 0)
 		slot = takeSlots(first, device, orig, bytes, allocAlignMask, dir, cpu);
 	else slot = takeFromCommon(first, device, orig, bytes, allocAlignMask, dir, cpu);
@@ -109,9 +109,10 @@ export function takeAny(
 	return slot;
 }
 
-function takeFromTransient(device: usize, orig: u64, bytes: u32, allocAlignMask: u32, dir: i32): i32 {
+function takeFromTransient(mem: u32, device: usize, orig: u64, bytes: u32, allocAlignMask: u32, dir: i32): i32 {
 	const pool = transientNewest();
-	if (pool === 0) return NEEDS_TRANSIENT;
+	// one that serves a mapping, or another allocator, is not this one's
+	if (pool === 0 || poolUsed(pool) !== 0 || load<u32>(pool, POOL_MEM) !== mem) return NEEDS_TRANSIENT;
 	const slot = takeSlots(pool, device, orig, bytes, allocAlignMask, dir, 0);
 	if (slot < 0) {
 		transientRetire(pool);

@@ -20,12 +20,14 @@ import {
 	POOL_GROWS,
 	POOL_MEM,
 	POOL_NAREAS,
+	POOL_SEGMENTS,
 	POOL_START,
 	POOL_SUMMARY,
 	POOL_ZERO_ON_FREE,
 	poolBytes,
 	SEGMENT_FREE,
 	SEGMENT_FREE_HIGH,
+	SEGMENT_SHIFT,
 } from "../layout/pool.ts";
 import {
 	BAD_ARGUMENT,
@@ -41,7 +43,7 @@ import { context, ramPages, takeBlock } from "../memory/context.ts";
 import { lock, unlock } from "../memory/lock.ts";
 import { rangeSetState, rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
-import { listCount } from "../reference/list.ts";
+import { listCount, listUseUp } from "../reference/list.ts";
 import { poolLay } from "./lay.ts";
 import { segmentOf } from "./mapping.ts";
 import { freeUpwards, longestRun, startsHigh, startsLow } from "./segment.ts";
@@ -166,12 +168,26 @@ function listLongest(pool: usize, areaNumber: u32, best: u32): u32 {
 	return best;
 }
 
-/** Takes every slot out of use: a pool whose pages could not be decrypted (Linux after the 7.3 merge). @returns OK or BAD_POOL */
+/** Marks every slot of a pool that nobody uses as used, for ever: no search finds any. */
+function useUp(pool: usize): void {
+	const nareas = load<u32>(pool, POOL_NAREAS);
+	const areaSlots = load<u32>(pool, POOL_AREA_NSLABS);
+	for (let i: u32 = 0; i < nareas; i++) store<u32>(areaAt(pool, i), areaSlots, AREA_USED);
+	const segments = (areaSlots * nareas) >> 7;
+	memory.fill(pool + load<u32>(pool, POOL_SEGMENTS), 0, segments << SEGMENT_SHIFT);
+	memory.fill(pool + load<u32>(pool, POOL_SUMMARY), 0, segments);
+	if (COCO_REFERENCE) listUseUp(pool);
+}
+
+/**
+ * Takes every slot out of use: a pool whose pages could not be decrypted (Linux after the 7.3 merge).
+ * @returns OK, BAD_POOL, or BAD_ARGUMENT for a pool that holds mappings; then nothing has changed
+ */
 export function poolDisable(index: i32): i32 {
 	const pool = poolAt(index);
 	if (pool === 0) return BAD_POOL;
-	const nareas = load<u32>(pool, POOL_NAREAS);
-	for (let i: u32 = 0; i < nareas; i++) store<u32>(areaAt(pool, i), load<u32>(pool, POOL_AREA_NSLABS), AREA_USED);
+	if (poolUsed(pool) !== 0) return BAD_ARGUMENT;
+	useUp(pool);
 	return OK;
 }
 
