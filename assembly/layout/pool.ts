@@ -62,6 +62,8 @@ export const POOL_GROWS = 4;
 export const POOL_TRANSIENT = 8;
 /** Belongs to an allocator that grows. */
 export const POOL_COUNTED = 16;
+/** Its pages could not be decrypted: no slot of it is ever free (Linux after the 7.3 merge). */
+export const POOL_DISABLED = 32;
 /** Pools whose slots are not simply taken and given back. */
 export const POOL_SPECIAL: u32 = 30;
 

@@ -10,6 +10,7 @@ import {
 	MEM_NEWEST,
 	POOL_AREA_NSLABS,
 	POOL_DELTA,
+	POOL_DISABLED,
 	POOL_ENCRYPTED,
 	POOL_END,
 	POOL_FAILED_FULL,
@@ -73,12 +74,13 @@ export function poolOverlaps(gpa: u64, bytes: u64): bool {
  * @param nslabs slots: a multiple of 128 per area
  * @param nareas a power of two; with more than one, the slots of an area are a power of two as well
  * @param state PAGE_SHARED, PAGE_PRIVATE or PAGE_HIDDEN
- * @param flags POOL_ENCRYPTED, POOL_ZERO_ON_FREE, POOL_GROWS
+ * @param flags POOL_ENCRYPTED, POOL_ZERO_ON_FREE, POOL_GROWS, POOL_DISABLED (the pages stay as they are)
  * @returns the pool's number, or BAD_ARGUMENT, OUTSIDE_RAM, OVERLAP, BLOCKED_PAGES or CONTEXT_FULL
  */
 export function poolAdd(start: u64, nslabs: u32, nareas: u32, state: i32, flags: u32): i32 {
-	if (u32(state) > u32(PAGE_HIDDEN) || (flags & ~(POOL_ENCRYPTED | POOL_ZERO_ON_FREE | POOL_GROWS)) !== 0)
-		return BAD_ARGUMENT;
+	const allowed = POOL_ENCRYPTED | POOL_ZERO_ON_FREE | POOL_GROWS | POOL_DISABLED;
+	if (u32(state) > u32(PAGE_HIDDEN) || (flags & ~allowed) !== 0) return BAD_ARGUMENT;
+	const disabled = (flags & POOL_DISABLED) !== 0;
 	if (ramPages() === 0 || (start & (PAGE_SIZE - 1)) !== 0 || nslabs === 0 || nslabs > 1 << 20) return BAD_ARGUMENT;
 	if (nareas === 0 || (nareas & (nareas - 1)) !== 0 || nareas > nslabs >> 7) return BAD_ARGUMENT;
 	const areaSlots = nslabs / nareas;
@@ -87,7 +89,7 @@ export function poolAdd(start: u64, nslabs: u32, nareas: u32, state: i32, flags:
 	const bytes = u64(nslabs) << IO_TLB_SHIFT;
 	const ptr = rangePtr(start, bytes);
 	if (ptr === NO_PTR) return OUTSIDE_RAM;
-	const usable = rangeUsable(start, bytes);
+	const usable = disabled ? OK : rangeUsable(start, bytes);
 	if (usable !== OK) return usable;
 	if (poolOverlaps(start, bytes)) return OVERLAP;
 	const number = load<u32>(context(), CTX_NPOOLS);
@@ -101,8 +103,11 @@ export function poolAdd(start: u64, nslabs: u32, nareas: u32, state: i32, flags:
 		store<u32>(pool, header, POOL_MEM);
 		store<u32>(pool, header, MEM_NEWEST);
 	}
-	rangeSetState(start, bytes, state);
-	memory.fill(ptr, 0, usize(bytes));
+	if (disabled) useUp(pool);
+	else {
+		rangeSetState(start, bytes, state);
+		memory.fill(ptr, 0, usize(bytes));
+	}
 	store<u32>(context() + load<u32>(context(), CTX_POOLS) + (number << 2), header);
 	store<u32>(context(), number + 1, CTX_NPOOLS);
 	return number;

@@ -15,6 +15,8 @@ const TEXTS = {
 	PROTOCOL_VIOLATION: "the interface broke the protocol",
 	EXTERNAL_WITHOUT_RING: "confidential external memory needs a confidential ring",
 	CONNECTION_NOT_CONFIDENTIAL: "the connection is not confidential, so no channel may claim to be",
+	NO_PRIVATE_MEMORY: "the platform has no memory that the host cannot read",
+	NO_HIDDEN_MEMORY: "only a bus pool under a paravisor lies on pages that the host does not map",
 	VERSION_TOO_OLD: "confidential channels need VMBus version 6.0",
 } as const;
 

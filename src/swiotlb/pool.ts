@@ -24,14 +24,17 @@ export interface PoolOptions {
 	readonly zeroOnFree?: boolean;
 	/** Whether its allocator may grow (CONFIG_SWIOTLB_DYNAMIC). Default false. */
 	readonly grows?: boolean;
+	/** Whether its pages could not be decrypted: then they stay as they are, and every slot counts as used. Default false. */
+	readonly disabled?: boolean;
 }
 
 /** POOL_FLAGS of the options. */
-export function poolFlags({ state, encrypted, zeroOnFree, grows }: PoolOptions): number {
+export function poolFlags({ state, encrypted, zeroOnFree, grows, disabled }: PoolOptions): number {
 	return (
 		((encrypted ?? state === PageState.Private) ? layout.POOL_ENCRYPTED : 0) |
 		(zeroOnFree ? layout.POOL_ZERO_ON_FREE : 0) |
-		(grows ? layout.POOL_GROWS : 0)
+		(grows ? layout.POOL_GROWS : 0) |
+		(disabled ? layout.POOL_DISABLED : 0)
 	);
 }
 
