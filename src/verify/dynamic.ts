@@ -182,8 +182,10 @@ class DynamicReplay {
 		if (made < 0) throw new Diverged(f.line, "transient pool", "made", answer(made));
 		const tlb = map(device, cpu, ATTR_TRANSIENT);
 		same(f.line, `tlb of map ${seq}`, failed ? answer(UNUSABLE_POOL) : `0x${expected.toString(16)}`, answer(tlb));
-		if (failed) this.compared.unusable++;
-		else this.compared.transientMaps++;
+		if (failed) {
+			same(f.line, `why map ${seq} failed`, named(f, 10, "why", /^\w+$/), "unusable");
+			this.compared.unusable++;
+		} else this.compared.transientMaps++;
 		this.#collect();
 	}
 
@@ -240,7 +242,8 @@ class DynamicReplay {
 	}
 
 	/** Compares a line of the footer. @returns whether it was one */
-	end(line: number, text: string, pools: Iterator<Pool>): boolean {
+	end(f: Fields, text: string, pools: Iterator<Pool>): boolean {
+		const { line } = f;
 		if (text.startsWith("# end:")) {
 			this.#noneEnded(line);
 			this.#counters(line, text, this.cpus > 1);
@@ -252,7 +255,7 @@ class DynamicReplay {
 		same(line, "pool of the list, newest first", start ?? "start=", done ? "none" : `0x${pool.start.toString(16)}`);
 		for (const [i, { used, index }] of (pool as Pool).areas().entries()) {
 			const area = new RegExp(`\\barea${i}\\.used=(\\d+) area${i}\\.index=(\\d+)`).exec(text);
-			if (area === null) throw new InputError(`area ${i}: expected area${i}.used= area${i}.index=`);
+			if (area === null) throw f.error(`area${i}`, `area${i}.used= area${i}.index=`);
 			same(line, `area ${i} used`, Number(area[1]), used);
 			same(line, `area ${i} index`, Number(area[2]), index);
 		}
@@ -304,9 +307,12 @@ export async function verifyDynamic(path: string, text: string, build: Build = "
 			if (!text.startsWith("#")) replay.run(new Fields(path, line, text));
 			else if (text.startsWith("# ")) {
 				pools ??= text.startsWith("# end") ? replay.growing.pools[Symbol.iterator]() : null;
-				if (pools !== null && replay.end(line, text, pools)) ends++;
+				if (pools !== null && replay.end(new Fields(path, line, text), text, pools)) ends++;
 			} else replay.comment(new Fields(path, line, text));
 		}
+		const left = ends > 1 ? pools?.next() : undefined;
+		if (left?.done === false)
+			throw new Diverged(lines.length, "pool of the list, newest first", "none", `0x${left.value.start.toString(16)}`);
 	} catch (error) {
 		return { ...common, ...divergedAt(path, line, error) };
 	}
