@@ -1,9 +1,11 @@
 #!/usr/bin/env node
+import { TrustError } from "../coco/trust-error.ts";
 import { InputError } from "../input.ts";
 import { packageVersion } from "../report/environment.ts";
 import { DmaError } from "../status.ts";
 import { benchCommand } from "./bench.ts";
 import { compareCommand } from "./compare.ts";
+import { explainCommand } from "./explain.ts";
 import { UsageError } from "./usage.ts";
 import { verifyCommand } from "./verify.ts";
 
@@ -13,6 +15,7 @@ A DMA engine for confidential-VM work: Linux's swiotlb and DMA-direct rules over
 
 Commands:
   compare TRACE...   bounce against direct DMA on a recorded workload
+  explain            one mapping of a confidential guest, step by step: who decides what, and who can read the bytes
   verify FILE...     replay recordings of the real kernel and compare every answer
   bench [SUITE...]   benchmarks against the kernel's algorithm, plain TypeScript and bare copies
 
@@ -21,6 +24,7 @@ coco-dma COMMAND --help tells more. --version prints the version.
 
 const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
 	["compare", compareCommand],
+	["explain", explainCommand],
 	["verify", verifyCommand],
 	["bench", benchCommand],
 ]);
@@ -31,7 +35,8 @@ function isExpected(error: unknown): error is Error {
 		error instanceof UsageError ||
 		error instanceof InputError ||
 		error instanceof RangeError ||
-		error instanceof DmaError
+		error instanceof DmaError ||
+		error instanceof TrustError
 	);
 }
 

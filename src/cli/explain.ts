@@ -1,0 +1,154 @@
+import { CipherUnavailable, loadCipher, type MemoryCipher } from "../coco/ciphertext.ts";
+import { directionNamed, type Explanation, explain } from "../coco/explain.ts";
+import { Guest } from "../coco/guest.ts";
+import { PLATFORMS } from "../coco/platform.ts";
+import type { GuestPoolOptions } from "../coco/pools.ts";
+import { KERNELS } from "../coco/rules.ts";
+import { PageState } from "../memory/ram.ts";
+import { environment } from "../report/environment.ts";
+import { explainText } from "../report/explain-text.ts";
+import { Attr } from "../types.ts";
+import { PRESETS, presetNamed } from "../workload/presets.ts";
+import { checkWritable, parseOptions, UsageError, writeJson } from "./usage.ts";
+
+const POOLS = ["default", "private", "restricted"] as const;
+
+export const EXPLAIN_HELP = `Usage: coco-dma explain --platform P [options]
+
+Explains one DMA mapping of a confidential guest: each predicate that the kernel asks, with its value; the pool and its
+slots; the address that the device is given; and who can read the bytes before, while and after they are mapped.
+
+Options:
+  --platform P       ${Object.keys(PLATFORMS).join(", ")}
+  --kernel K         whose rules: ${Object.keys(KERNELS).join(" (default), ")}
+  --device D         ${PRESETS.map(({ name }) => name).join(", ")}: masks and alignment (default: nvme)
+  --accepted         the device's evidence was accepted, and it runs (TDISP state RUN)
+  --offer            as --accepted, for the device of a VMBus channel with confidential ring and external memory
+  --gpa A            address of the buffer, 0x.... (default: a page of the guest's)
+  --bytes N          its size (default: 4096)
+  --dir DIR          TO_DEVICE (default), FROM_DEVICE, BIDIRECTIONAL
+  --shared           the buffer's pages were decrypted before, and the map says so (CC_SHARED)
+  --mask BITS        width of the device's DMA mask, such as 32
+  --non-coherent     the device's DMA is not cache-coherent
+  --pool KIND        default; private: accepted devices bounce there; restricted: the device has a restricted pool
+  --swiotlb OPT      the kernel's swiotlb= option, such as 32768,4 or force or noforce
+  --ram SIZE         RAM of the guest (default: 256M)
+  --json FILE|-      the explanation as JSON; "-": JSON alone on standard output
+  --help
+`;
+
+const TDISP_EVIDENCE = { interfaceReport: Uint8Array.of(1), measurements: Uint8Array.of(1), digest: "01" };
+
+function parseNumber(name: string, text: string | undefined, fallback: number, max: number): number {
+	if (text === undefined) return fallback;
+	const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
+	if (!(value <= max)) throw new UsageError(`--${name}: expected a whole number up to ${max}, not "${text}"`);
+	return value;
+}
+
+/** AES for the host's view; without it the view only says "ciphertext". */
+async function cipherIfAny(): Promise<MemoryCipher | undefined> {
+	try {
+		return await loadCipher();
+	} catch (error) {
+		if (error instanceof CipherUnavailable) return undefined;
+		throw error;
+	}
+}
+
+function parsePool(text = "default"): readonly GuestPoolOptions[] {
+	const kind = POOLS.find((candidate) => candidate === text);
+	if (kind === undefined) throw new UsageError(`--pool: expected ${POOLS.join(", ")}, not "${text}"`);
+	return kind === "default" ? [] : [{ kind, size: "4M" }];
+}
+
+/** Runs `coco-dma explain`. @returns the exit code */
+export async function explainCommand(args: readonly string[]): Promise<number> {
+	const { values, positionals } = parseOptions(args, {
+		platform: { type: "string" },
+		kernel: { type: "string" },
+		device: { type: "string" },
+		accepted: { type: "boolean" },
+		offer: { type: "boolean" },
+		gpa: { type: "string" },
+		bytes: { type: "string" },
+		dir: { type: "string" },
+		shared: { type: "boolean" },
+		mask: { type: "string" },
+		"non-coherent": { type: "boolean" },
+		pool: { type: "string" },
+		swiotlb: { type: "string" },
+		ram: { type: "string" },
+		json: { type: "string" },
+		help: { type: "boolean" },
+	});
+	if (values.help) {
+		process.stdout.write(EXPLAIN_HELP);
+		return 0;
+	}
+	if (positionals.length > 0) throw new UsageError(`unexpected argument "${positionals[0]}"`);
+	if (values.platform === undefined)
+		throw new UsageError(`--platform: expected one of ${Object.keys(PLATFORMS).join(", ")}`);
+	if (values.accepted && values.offer) throw new UsageError("--accepted and --offer exclude each other");
+	checkWritable(values.json);
+	const preset = presetNamed(values.device ?? "nvme");
+	const maskBits = parseNumber("mask", values.mask, 64, 64);
+	const bytes = parseNumber("bytes", values.bytes, 4096, 2 ** 31 - 1);
+	const dir = directionNamed(values.dir ?? "TO_DEVICE");
+	const cipher = await cipherIfAny();
+	const guest = await Guest.create({
+		platform: values.platform as keyof typeof PLATFORMS,
+		kernel: (values.kernel ?? "linux-6.12") as keyof typeof KERNELS,
+		ram: values.ram ?? "256M",
+		pools: parsePool(values.pool),
+		...(values.swiotlb === undefined ? {} : { swiotlb: values.swiotlb }),
+		...(cipher === undefined ? {} : { cipher }),
+	});
+	const restricted = guest.pools.find(({ kind }) => kind === "restricted");
+	const device = guest.addDevice({
+		...preset.dma,
+		name: preset.name,
+		dmaMask: 2n ** BigInt(maskBits) - 1n,
+		coherent: values["non-coherent"] !== true,
+		...(restricted === undefined ? {} : { pools: [restricted] }),
+		...(values.accepted
+			? { tdisp: { evidence: () => TDISP_EVIDENCE, policy: () => ({ accept: true as const }) } }
+			: {}),
+		...(values.offer
+			? {
+					offer: {
+						flags: { coRingBuffer: true, coExternalMemory: true },
+						connection: { confidential: true, version: 0x00060000 },
+					},
+				}
+			: {}),
+	});
+	if (device.trust !== null) {
+		device.trust.lock();
+		device.trust.collectEvidence();
+		device.trust.accept();
+		device.trust.start();
+	}
+	const pages = Math.max(1, Math.ceil(bytes / 4096));
+	const fallback = values.gpa === undefined ? guest.pages.alloc(pages) : 0;
+	if (fallback < 0) throw new UsageError(`--bytes: the guest has no ${bytes} adjacent bytes; give --gpa`);
+	const gpa = parseNumber("gpa", values.gpa, fallback, 2 ** 52 - 1);
+	if (values.shared) share(guest, gpa, bytes);
+	const explanation: Explanation = explain(guest, device, {
+		gpa,
+		bytes,
+		dir,
+		attrs: values.shared ? Attr.CcShared : 0,
+	});
+	if (values.json !== "-") process.stdout.write(`${explainText(guest, explanation)}\n`);
+	if (values.json !== undefined)
+		writeJson(values.json, { command: "explain", environment: environment(), ...explanation });
+	return 0;
+}
+
+/** Decrypts the pages of a buffer, as its driver would have done. */
+function share(guest: Guest, gpa: number, bytes: number): void {
+	const first = gpa - (gpa % 4096);
+	const length = Math.ceil((gpa + bytes - first) / 4096) * 4096;
+	if (guest.platform.hostRead !== "plain") guest.converter.convert(first, length, PageState.Shared);
+}

@@ -1,0 +1,156 @@
+/** A kernel's decision about one mapping, predicate by predicate. */
+import { RangeState } from "../memory/ram.ts";
+import { Attr, Direction } from "../types.ts";
+import type { GuestDevice } from "./device.ts";
+import type { Guest } from "./guest.ts";
+import { addressEncoding } from "./platform.ts";
+import type { GuestPool } from "./pools.ts";
+
+/** A mapping that somebody asks for. */
+export interface MapRequest {
+	readonly gpa: number;
+	/** 1 .. 2^31 - 1 */
+	readonly bytes: number;
+	readonly dir: Direction;
+	/** Default 0. */
+	readonly cpu?: number;
+	/** Attr.*. Default 0. */
+	readonly attrs?: number;
+}
+
+/** One predicate: what is asked, the answer, and from what it follows. */
+export interface PredicateStep {
+	readonly predicate: string;
+	readonly value: string;
+	readonly why: string;
+}
+
+/** What the predicates come to. */
+export interface Prediction {
+	readonly steps: readonly PredicateStep[];
+	readonly decision: "direct" | "bounce" | "refused";
+}
+
+const MAX_U64 = 2n ** 64n - 1n;
+
+/** Encodes a gpa as the kernel would for a device. */
+export function encodeGpa(guest: Guest, gpa: number, shared: boolean): bigint {
+	const { privateBits, privateClear, sharedBits, sharedClear } = addressEncoding(guest.platform);
+	const [bits, clear] = shared ? [sharedBits, sharedClear] : [privateBits, privateClear];
+	return (BigInt(gpa) & ~clear) | bits;
+}
+
+/** Why an accepted or not accepted device is what it is. */
+function acceptedWhy(device: GuestDevice, knows: boolean): string {
+	const { trust, offer } = device;
+	const from =
+		trust !== null
+			? `TDISP interface ${device.accepted ? "accepted, in RUN" : "not accepted in RUN"}`
+			: offer !== null
+				? `VMBus offer: external memory ${offer.externalMemory}`
+				: "no TDISP interface, no VMBus offer";
+	return knows || !device.accepted ? from : `${from}; this kernel does not ask`;
+}
+
+/** Linux 6.12 include/linux/dma-direct.h, dma_capable: the address part. */
+export function reachStep(
+	device: GuestDevice,
+	dma: bigint,
+	bytes: number,
+	name: string,
+): PredicateStep & { ok: boolean } {
+	const { dmaMask = MAX_U64, busLimit = 0n } = device.options;
+	const limit = busLimit !== 0n && busLimit < dmaMask ? busLimit : dmaMask;
+	const end = dma + BigInt(bytes) - 1n;
+	const ok = end <= limit;
+	const why = `end 0x${end.toString(16)} ${ok ? "<=" : ">"} ${limit === busLimit ? "bus limit" : "mask"} 0x${limit.toString(16)}`;
+	return { predicate: name, value: String(ok), why, ok };
+}
+
+/** Linux 6.12 include/linux/dma-map-ops.h, dma_kmalloc_needs_bounce, with 64-byte cache lines. */
+function kmallocStep(device: GuestDevice, { bytes, dir }: MapRequest): PredicateStep & { ok: boolean } {
+	const predicate = "dma_kmalloc_needs_bounce(dev, size, dir)";
+	if (device.options.coherent !== false) return { predicate, value: "false", why: "coherent device", ok: false };
+	if (dir === Direction.ToDevice) return { predicate, value: "false", why: "TO_DEVICE", ok: false };
+	const ok = bytes <= 32 || (bytes > 64 && bytes <= 96);
+	const why = `${bytes} bytes: the kmalloc bucket is ${ok ? "no" : "a"} multiple of the 64-byte cache line`;
+	return { predicate, value: String(ok), why, ok };
+}
+
+/**
+ * The predicates of the guest's kernel in the order in which it asks them, up to the one that decides.
+ * @throws DmaError for a range that is not usable RAM
+ */
+export function decisionSteps(guest: Guest, device: GuestDevice, request: MapRequest): Prediction {
+	const { gpa, bytes, attrs = 0 } = request;
+	const { kernel, platform } = guest;
+	const { forceBounce, forceBounceWhy, forceDmaUnencrypted } = device.predicates;
+	const steps: PredicateStep[] = [];
+	const say = (predicate: string, value: boolean | string, why: string) =>
+		steps.push({ predicate, value: String(value), why });
+	const ccShared = kernel.checksState && (attrs & Attr.CcShared) !== 0;
+	const requireCoherent = kernel.checksState && (attrs & Attr.RequireCoherent) !== 0;
+	const attribute = platform.memEncrypt
+		? "guest memory encryption"
+		: `${platform.name}: no memory-encryption attribute`;
+	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, kernel.knowsAcceptance));
+	say(
+		"force_dma_unencrypted(dev)",
+		forceDmaUnencrypted,
+		platform.memEncrypt && !forceDmaUnencrypted ? `${attribute}, device accepted` : attribute,
+	);
+	say("is_swiotlb_force_bounce(dev)", forceBounce, forceBounceWhy || "no force, no restricted pool");
+	if (forceBounce) {
+		if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
+		return { steps, decision: requireCoherent ? "refused" : "bounce" };
+	}
+	if (kernel.checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
+	const dma = encodeGpa(guest, gpa, ccShared);
+	const bit = platform.encryptionBit;
+	const form = bit === null ? "both forms are equal" : `${ccShared ? "shared" : "private"} form, bit ${bit}`;
+	say(ccShared ? "phys_to_dma_unencrypted(dev, phys)" : "phys_to_dma(dev, phys)", `0x${dma.toString(16)}`, form);
+	const reach = reachStep(device, dma, bytes, "dma_capable(dev, addr, size): reach");
+	steps.push(reach);
+	let capable = reach.ok;
+	if (kernel.checksState) {
+		const permitted = ccShared || !forceDmaUnencrypted;
+		say(
+			"dma_capable(dev, addr, size): state",
+			permitted,
+			permitted
+				? "CC_SHARED or not force_dma_unencrypted"
+				: "private memory, and the device reaches shared memory only",
+		);
+		capable &&= permitted;
+	}
+	const kmalloc = kmallocStep(device, request);
+	steps.push(kmalloc);
+	if (capable && !kmalloc.ok) return { steps, decision: "direct" };
+	const pool = poolFor(guest, device, request);
+	say("is_swiotlb_active(dev)", pool !== null, pool === null ? "the device has no pool" : `pool "${pool.name}"`);
+	if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
+	return { steps, decision: pool === null || requireCoherent ? "refused" : "bounce" };
+}
+
+/** The pool that would bounce the buffer: a device may have one of its own for private pages. */
+export function poolFor(guest: Guest, device: GuestDevice, { gpa, bytes, attrs = 0 }: MapRequest): GuestPool | null {
+	const isPrivate = guest.kernel.checksState
+		? (attrs & Attr.CcShared) === 0
+		: guest.engine.ram.rangeState(gpa, bytes) === RangeState.Private;
+	return (isPrivate ? device.privatePool : null) ?? device.pool;
+}
+
+/** The state check that swiotlb makes before it looks for slots, after the 7.3 merge; null: it makes none. */
+export function poolStateStep(
+	guest: Guest,
+	device: GuestDevice,
+	request: MapRequest,
+): (PredicateStep & { ok: boolean }) | null {
+	if (!guest.kernel.checksState) return null;
+	const pool = poolFor(guest, device, request);
+	if (pool === null) return null;
+	const { forceDmaUnencrypted } = device.predicates;
+	const ok = pool.ccShared === forceDmaUnencrypted;
+	const why = `pool "${pool.name}": cc_shared ${pool.ccShared}, force_dma_unencrypted ${forceDmaUnencrypted}`;
+	return { predicate: "pool.cc_shared == force_dma_unencrypted(dev)", value: String(ok), why, ok };
+}
