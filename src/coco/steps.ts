@@ -92,7 +92,9 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	const requireCoherent = kernel.checksState && (attrs & Attr.RequireCoherent) !== 0;
 	const attribute = platform.memEncrypt
 		? "guest memory encryption"
-		: `${platform.name}: no memory-encryption attribute`;
+		: forceDmaUnencrypted
+			? "its restricted pool is shared"
+			: `${platform.name}: no memory-encryption attribute`;
 	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, kernel.knowsAcceptance));
 	say(
 		"force_dma_unencrypted(dev)",
