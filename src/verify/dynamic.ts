@@ -8,6 +8,7 @@ import { Fields, InputError } from "../input.ts";
 import { statusName } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import type { Build } from "../wasm.ts";
+import { named, type PoolAdd, poolsOf, readPoolAdd } from "./dynamic-lines.ts";
 import { type KernelHeader, readKernelHeader, stretchesOf } from "./kernel.ts";
 import { Diverged, divergedAt, same, stem, type VerifyResult } from "./result.ts";
 
@@ -18,38 +19,6 @@ export function isDynamic(text: string): boolean {
 	return text.slice(0, 4096).includes("swiotlb_dynamic=y") && /^# .*\bpool_start=0x/.test(text.slice(0, 65536));
 }
 
-/** A `pool_add` line. */
-interface PoolAdd {
-	readonly start: number;
-	readonly slabs: number;
-	readonly areas: number;
-	readonly transient: boolean;
-}
-
-/** The value of `name=` at a field. @throws InputError */
-function named(f: Fields, index: number, name: string, pattern: RegExp): string {
-	const text = f.text(index, name);
-	const value = text.startsWith(`${name}=`) ? text.slice(name.length + 1) : "";
-	if (!pattern.test(value)) throw f.error(name, `${name}=…`, text);
-	return value;
-}
-
-function readPoolAdd(f: Fields): PoolAdd {
-	const add = {
-		start: Number(named(f, 2, "start", /^0x[0-9a-f]{1,13}$/)),
-		slabs: Number(named(f, 3, "nslabs", /^\d{1,7}$/)),
-		areas: Number(named(f, 4, "nareas", /^\d{1,4}$/)),
-		transient: named(f, 6, "transient", /^[01]$/) === "1",
-	};
-	if (add.start % 4096 !== 0 || add.start + add.slabs * 2048 > 2 ** 52)
-		throw f.error("start", "a page-aligned address of a pool that ends below 2^52");
-	const sizes = add.transient
-		? add.slabs >= 1 && add.slabs <= 128 && add.areas === 1
-		: add.slabs >= 128 && add.slabs <= 2 ** 20 && add.slabs % 128 === 0 && Number.isInteger(Math.log2(add.areas));
-	if (!sizes) throw f.error("nslabs", "1 to 128 slots in one area if transient, else whole areas of 128 and more");
-	return add;
-}
-
 class DynamicReplay {
 	readonly #engine: Engine;
 	readonly #header: KernelHeader;
@@ -57,7 +26,8 @@ class DynamicReplay {
 	readonly #growing: GrowingPools;
 	/** Devices that search one pool only, for maps that raced. */
 	readonly #racing = new Map<string, Device>();
-	readonly #cpus = new Set<number>();
+	/** Whether the recording has maps of one CPU only: others' work may stand between a search and its lines. */
+	readonly #oneCpu: boolean;
 	#race = -1;
 	/** A transient pool that was made, and waits for its map. */
 	#transient: PoolAdd | null = null;
@@ -76,19 +46,22 @@ class DynamicReplay {
 		races: 0,
 	};
 
-	constructor(engine: Engine, header: KernelHeader, growing: GrowingPools, devices: ReadonlyMap<string, Device>) {
+	constructor(
+		engine: Engine,
+		header: KernelHeader,
+		growing: GrowingPools,
+		devices: ReadonlyMap<string, Device>,
+		oneCpu: boolean,
+	) {
 		this.#engine = engine;
 		this.#header = header;
 		this.#growing = growing;
 		this.#devices = devices;
+		this.#oneCpu = oneCpu;
 	}
 
 	get growing(): GrowingPools {
 		return this.#growing;
-	}
-
-	get cpus(): number {
-		return this.#cpus.size;
 	}
 
 	comment(f: Fields): void {
@@ -96,7 +69,8 @@ class DynamicReplay {
 		if (kind === "#race") this.#race = f.decimal(1, "seq", 0, 2 ** 40);
 		else if (kind === "#dyn_start") this.#queued = false;
 		else if (kind === "#slow") {
-			same(f.line, "growth newly queued", named(f, 3, "queued", /^[01]$/), this.#queued ? "0" : "1");
+			const newly = named(f, 3, "queued", /^[01]$/);
+			if (this.#oneCpu) same(f.line, "growth newly queued", newly, this.#queued ? "0" : "1");
 			this.#queued = true;
 		}
 	}
@@ -110,7 +84,7 @@ class DynamicReplay {
 		else if (op === "pool_add") this.#poolAdd(f);
 		else if (op === "pool_del") this.#poolDel(f);
 		else if (op === "stat") {
-			this.#counters(f.line, f.rest(2));
+			if (this.#oneCpu) this.#counters(f.line, f.rest(2));
 			this.compared.stats++;
 		} else throw f.error("op", "map, unmap, pool_add, pool_del or stat", op);
 	}
@@ -152,7 +126,6 @@ class DynamicReplay {
 		const dir = f.decimal(7, "dir", 0, 2);
 		const failed = f.hex64(9, "tlb") === FULL;
 		const expected = failed ? -1 : f.address(9, "tlb");
-		this.#cpus.add(cpu);
 		this.compared.maps++;
 		const map = (on: Device, from: number, attrs: number) =>
 			exports.swiotlbTblMap(on.index, orig, bytes, allocAlignMask, dir, from, attrs);
@@ -246,7 +219,7 @@ class DynamicReplay {
 		const { line } = f;
 		if (text.startsWith("# end:")) {
 			this.#noneEnded(line);
-			this.#counters(line, text, this.cpus > 1);
+			this.#counters(line, text, !this.#oneCpu);
 			return true;
 		}
 		if (!text.startsWith("# end_pool ")) return false;
@@ -267,17 +240,6 @@ function answer(result: number): string {
 	return result < 0 ? statusName(result) : `0x${result.toString(16)}`;
 }
 
-/** The pools that a recording adds, and how many slots together. */
-function poolsOf(path: string, lines: readonly string[]): { start: number; bytes: number }[] {
-	const pools: { start: number; bytes: number }[] = [];
-	for (const [i, line] of lines.entries()) {
-		if (!line.startsWith("pool_add ")) continue;
-		const { start, slabs } = readPoolAdd(new Fields(path, i + 1, line));
-		pools.push({ start, bytes: Math.ceil(slabs / 2) * 4096 });
-	}
-	return pools;
-}
-
 /** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
 export async function verifyDynamic(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
 	const lines = text.split("\n");
@@ -295,7 +257,8 @@ export async function verifyDynamic(path: string, text: string, build: Build = "
 	});
 	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, header.poolStart, { grows: true });
 	const devices = new Map([...header.devices].map(([name, options]) => [name, engine.addDevice({ pool, ...options })]));
-	const replay = new DynamicReplay(engine, header, new GrowingPools(engine, pool), devices);
+	const cpus = new Set(lines.filter((line) => line.startsWith("map ")).map((line) => line.split(" ")[2]));
+	const replay = new DynamicReplay(engine, header, new GrowingPools(engine, pool), devices, cpus.size <= 1);
 	const common = { file: path, format: "swiotlb-dynamic", compared: replay.compared };
 	let line = 1;
 	let ends = 0;
