@@ -133,7 +133,7 @@ export class GuestDevice {
 	/** Compiles its decision record anew. */
 	#decide(): void {
 		const { kernel, platform } = this.#setting;
-		const { pools, matcher = firstFitting } = this.options;
+		const { pools, matcher = platform.hostRead === "plain" ? firstOf : firstFitting } = this.options;
 		const accepted = kernel.knowsAcceptance && this.accepted;
 		if (pools === undefined) {
 			this.#pool = this.#setting.defaultPool(accepted);
@@ -208,6 +208,11 @@ export class GuestDevice {
 	write(dma: DmaAddr | number, data: Uint8Array): void {
 		this.#view.write(dma, data);
 	}
+}
+
+/** Where nothing is private every pool fits. */
+function firstOf(_need: PoolNeed, pools: readonly GuestPool[]): GuestPool | null {
+	return pools[0] ?? null;
 }
 
 /** The first pool whose pages are what the buffer and the device's trust need. */

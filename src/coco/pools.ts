@@ -121,7 +121,9 @@ export function planPools(
 	for (const options of reserved) {
 		const { kind, name = kind, belowGpa = FOUR_GIB, zeroOnFree = false } = options;
 		const state = stateOf(platform, options);
-		const common = { kind, name, state, ccShared: state !== PageState.Private, zeroOnFree, grows: false };
+		// where nothing is private, nothing is told apart
+		const ccShared = platform.hostRead !== "plain" && state !== PageState.Private;
+		const common = { kind, name, state, ccShared, zeroOnFree, grows: false };
 		planned.push({ ...common, ...place(sizeOf(options), belowGpa) });
 	}
 	return planned;

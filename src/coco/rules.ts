@@ -84,8 +84,9 @@ export interface Predicates {
 export function predicatesOf(kernel: Kernel, platform: Platform, device: RuledDevice): Predicates {
 	const trusted = kernel.knowsAcceptance && device.accepted;
 	const restricted = device.pool?.restricted === true;
-	// a platform without the attribute: what its firmware says with a restricted pool is all that the kernel knows
-	const forceDmaUnencrypted = platform.memEncrypt ? !trusted : kernel.checksState && restricted;
+	// a platform without the attribute: what its firmware says with a device's pool is all that the kernel knows
+	const sharesPool = device.pool?.ccShared === true;
+	const forceDmaUnencrypted = platform.memEncrypt ? !trusted : kernel.checksState && sharesPool;
 	const everything = kernel.forcesBounce && platform.memEncrypt && !device.noforce;
 	const forceBounceWhy = restricted
 		? "restricted pool"

@@ -93,7 +93,7 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	const attribute = platform.memEncrypt
 		? "guest memory encryption"
 		: forceDmaUnencrypted
-			? "its restricted pool is shared"
+			? "its pool is shared"
 			: `${platform.name}: no memory-encryption attribute`;
 	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, kernel.knowsAcceptance));
 	say(
