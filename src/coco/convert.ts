@@ -43,7 +43,10 @@ export class PageConverter {
 	readonly cipher: MemoryCipher;
 	/** Lines that the host has corrupted. */
 	readonly poison = new PoisonedLines();
-	/** Called between two steps, `step` done, the range in transition. What it throws leaks the range and goes on to the caller. */
+	/**
+	 * Called before each step, `step` the one about to run, the range in transition: as many windows as the conversion has
+	 * steps. What it throws leaks the range and goes on to the caller.
+	 */
 	onTransition: ((gpa: number, bytes: number, step: ConversionStep) => void) | null = null;
 	readonly #keepPresent: boolean;
 	readonly #failures: { step: ConversionStep; countdown: number }[] = [];
@@ -114,9 +117,9 @@ export class PageConverter {
 		const steps = this.steps(from, to);
 		ram.convert(gpa, bytes, PageState.InTransition);
 		try {
-			for (const [i, { step }] of steps.entries()) {
+			for (const { step } of steps) {
+				this.onTransition?.(gpa, bytes, step);
 				if (this.#fails(step)) return this.#leak(gpa, bytes, step);
-				if (i + 1 < steps.length) this.onTransition?.(gpa, bytes, step);
 			}
 		} catch (error) {
 			ram.convert(gpa, bytes, PageState.Leaked);

@@ -18,7 +18,7 @@ export interface PartyView {
 	 */
 	read(address: number, bytes: number): Uint8Array;
 	/**
-	 * Writes in ascending order up to the first page that the party cannot write.
+	 * Writes in ascending order up to the first page, or corrupted line, that the party cannot write.
 	 * @throws AccessFault there; DmaError BAD_SIZE
 	 */
 	write(address: number, data: Uint8Array): void;
@@ -58,7 +58,11 @@ const NOBODYS = new Map<PageState, ViolationName>([
 	[PageState.Leaked, "leaked-page"],
 ]);
 
-/** All parties of one guest, and what they did that they had no right to. */
+/**
+ * All parties of one guest, and what they did that they had no right to. Only what goes through these views is judged:
+ * Ram.read and Ram.write and the engine's bounce copies are the guest's CPU without its integrity check, and miss the lines
+ * that a host has corrupted (TDX). A guest that is to notice reads through `guest`.
+ */
 export class Parties {
 	readonly #converter: PageConverter;
 	readonly violations: ViolationLog;
@@ -67,7 +71,10 @@ export class Parties {
 	readonly paravisor: PartyView;
 	readonly host: PartyView;
 
-	/** @param options keepViolations: how many of the latest violations the log keeps. Default 1024 */
+	/**
+	 * @param options keepViolations: how many of the latest violations the log keeps, from 0. Default 1024
+	 * @throws RangeError for another number
+	 */
 	constructor(converter: PageConverter, options: { readonly keepViolations?: number } = {}) {
 		this.#converter = converter;
 		this.violations = new ViolationLog(options.keepViolations ?? 1024);
@@ -135,14 +142,17 @@ export class Parties {
 
 	#read(by: Accessor, gpa: number, bytes: number): Uint8Array {
 		checkSize(by.who, "read", gpa, bytes);
-		const { ram } = this.#converter.engine;
+		const { engine, poison } = this.#converter;
+		const { ram } = engine;
 		const out = new Uint8Array(bytes);
 		let at = 0;
 		while (at < bytes) {
 			const run = this.#run(by, "read", gpa + at, bytes - at);
 			const result = run.verdict?.result ?? null;
 			if (result === null) {
-				if (run.state === PageState.Private) this.#checkLine(by, "read", run.gpa, run.bytes);
+				const line = run.state === PageState.Private ? poison.firstIn(run.gpa, run.bytes) : -1;
+				const skipped = Math.max(line - run.gpa, 0);
+				if (line >= 0) throw this.#corrupted(by, "read", run.gpa + skipped, run.bytes - skipped);
 				out.set(ram.read(run.gpa, run.bytes), at);
 			} else if (result === "ciphertext") out.set(this.#throughKey("encrypt", run.gpa, run.bytes), at);
 			else if (result === "garbage") out.set(this.#throughKey("decrypt", run.gpa, run.bytes), at);
@@ -158,9 +168,12 @@ export class Parties {
 		while (at < data.length) {
 			const run = this.#run(by, "write", gpa + at, data.length - at);
 			if (run.verdict === null) {
-				if (run.state === PageState.Private) this.#checkLine(by, "write", run.gpa, run.bytes);
-				engine.ram.write(run.gpa, data.subarray(at, at + run.bytes));
-				poison.remove(run.gpa, run.bytes);
+				const line = run.state === PageState.Private ? poison.firstPartlyIn(run.gpa, run.bytes) : -1;
+				const bytes = line < 0 ? run.bytes : Math.max(line - run.gpa, 0);
+				if (bytes > 0) engine.ram.write(run.gpa, data.subarray(at, at + bytes));
+				poison.remove(run.gpa, bytes);
+				// the rest of a line has to be read first
+				if (line >= 0) throw this.#corrupted(by, "write", run.gpa + bytes, run.bytes - bytes);
 			} else poison.add(run.gpa, run.bytes);
 			at += run.bytes;
 		}
@@ -185,13 +198,9 @@ export class Parties {
 		return { gpa, bytes: length, state: state as PageState, verdict };
 	}
 
-	/** @throws AccessFault when a holder of the key reads, or has to read for a part of a line, what somebody else wrote */
-	#checkLine(by: Accessor, access: Access, gpa: number, bytes: number): void {
-		const { poison } = this.#converter;
-		const line = access === "read" ? poison.firstIn(gpa, bytes) : poison.firstPartlyIn(gpa, bytes);
-		if (line < 0) return;
-		const first = Math.max(line, gpa);
-		throw this.#fault(by, access, { what: "corrupted-line", result: refusal(access) }, first, gpa + bytes - first);
+	/** A holder of the key meets what somebody else wrote. */
+	#corrupted(by: Accessor, access: Access, gpa: number, bytes: number): AccessFault {
+		return this.#fault(by, access, { what: "corrupted-line", result: refusal(access) }, gpa, bytes);
 	}
 
 	#record(by: Accessor, access: Access, verdict: NonNullable<Verdict>, gpa: number, bytes: number) {

@@ -3,7 +3,10 @@
 /** Bytes that a memory controller checks, and a processor caches, as one. */
 const LINE_BYTES = 64;
 
-/** Cache lines that somebody without the key has written: whoever reads one finds out. */
+/**
+ * Cache lines that somebody without the key has written: a party that reads one through Parties finds out. Ram.read, stray
+ * reads and the engine's bounce copies do not ask here; a guest that is to notice reads through Parties.guest.
+ */
 export class PoisonedLines {
 	readonly #lines = new Set<number>();
 

@@ -58,8 +58,10 @@ export class ViolationLog {
 	/** Called for each violation. */
 	onRecord: ((violation: Violation) => void) | null = null;
 
-	/** keep: how many of the latest stay in the list */
+	/** keep: how many of the latest stay in the list. @throws RangeError for less than 0 or no whole number */
 	constructor(keep: number) {
+		if (!Number.isSafeInteger(keep) || keep < 0)
+			throw new RangeError(`a log keeps a whole number of violations from 0, not ${keep}`);
 		this.#keep = keep;
 	}
 
