@@ -1,11 +1,20 @@
 /** coco-dma: a DMA engine for confidential-VM work. See README.md. */
 export { formatBytes, parseBytes } from "./bytes.ts";
 export { CipherUnavailable, loadCipher, type MemoryCipher } from "./coco/ciphertext.ts";
+export type {
+	CoherentAllocation,
+	CoherentBuffer,
+	CoherentFree,
+	CoherentRefusal,
+	CoherentRequest,
+	Hazard,
+	HazardName,
+} from "./coco/coherent-types.ts";
 export { type Conversion, PageConverter, type StrayRead } from "./coco/convert.ts";
 export { GuestDevice, type GuestDeviceOptions } from "./coco/device.ts";
 export { type Explanation, explain, exposes, type Readers, type Sight } from "./coco/explain.ts";
 export { GrowingPools, type Growth, type PoolMemory } from "./coco/growing.ts";
-export { Guest, type GuestHazard, type GuestOptions, type GuestTick } from "./coco/guest.ts";
+export { Guest, type GuestOptions, type GuestTick } from "./coco/guest.ts";
 export { type OfferConnection, type OfferFlags, type OfferTrust, offerFlags, trustOfOffer } from "./coco/offer.ts";
 export { type DeviceView, Parties, type PartyView } from "./coco/parties.ts";
 export {

@@ -4,11 +4,20 @@ import type { Device } from "../dma/device.ts";
 import type { DeviceOptions } from "../dma/options.ts";
 import { DmaError, hex } from "../status.ts";
 import { Attr, type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
+import type { CoherentMemory } from "./coherent.ts";
+import type {
+	CoherentAllocation,
+	CoherentBuffer,
+	CoherentDevice,
+	CoherentFree,
+	CoherentRequest,
+	SlotSource,
+} from "./coherent-types.ts";
 import { type OfferConnection, type OfferFlags, type OfferTrust, trustOfOffer } from "./offer.ts";
 import type { DeviceView } from "./parties.ts";
 import type { Platform } from "./platform.ts";
 import type { GuestPool, PoolNeed } from "./pools.ts";
-import { decisionOf, type Kernel, type Predicates, predicatesOf, type RuledDevice } from "./rules.ts";
+import { decisionOf, encodeGpa, type Kernel, type Predicates, predicatesOf, type RuledDevice } from "./rules.ts";
 import { DeviceTrust, type Evidence, type Verdict } from "./tdisp.ts";
 import { TrustError } from "./trust-error.ts";
 
@@ -40,7 +49,9 @@ export interface DeviceSetting {
 	/** The pool for a need, unless the device names pools of its own. */
 	defaultPool(accepted: boolean): GuestPool | null;
 	makeView(index: number, options: { encoded: boolean }): DeviceView;
-	coherentBuffers(device: GuestDevice): number;
+	readonly coherent: CoherentMemory;
+	/** Slots of the device's pool without an original (swiotlb_alloc), and their end. */
+	readonly slots: Omit<SlotSource, "ccShared">;
 }
 
 /** A device, as its driver, the guest's policy and the device itself use it. */
@@ -104,7 +115,7 @@ export class GuestDevice {
 		return {
 			mappings: directMappings,
 			bounceSlots: bouncedMappings,
-			coherentBuffers: this.#setting.coherentBuffers(this),
+			coherentBuffers: this.#setting.coherent.live(this.dma),
 		};
 	}
 
@@ -197,6 +208,41 @@ export class GuestDevice {
 			throw error;
 		}
 		return done;
+	}
+
+	/** What coherent allocation asks of the device, now. */
+	get #coherentDevice(): CoherentDevice {
+		const { platform, slots } = this.#setting;
+		const { coherentDmaMask, dmaMask = 2n ** 64n - 1n, busLimit = 0n, coherent = true } = this.options;
+		const mask = coherentDmaMask ?? dmaMask;
+		const limit = busLimit !== 0n && busLimit < mask ? busLimit : mask;
+		const pool = this.#pool;
+		return {
+			name: this.name,
+			index: this.dma.index,
+			needsShared: this.predicates.forceDmaUnencrypted,
+			coherent,
+			slots: pool?.restricted ? { ...slots, ccShared: pool.ccShared } : null,
+			encode: (gpa, shared) => Number(encodeGpa(platform, gpa, shared)),
+			fits: (dma, bytes) => BigInt(dma) + BigInt(bytes) - 1n <= limit,
+		};
+	}
+
+	/**
+	 * Allocates memory that the device and its driver use together (dma_alloc_coherent).
+	 * @param bytes 1 .. 2^31 - 1
+	 * @throws DmaError BAD_SIZE
+	 */
+	allocCoherent(bytes: number, request: CoherentRequest = {}): CoherentAllocation {
+		return this.#setting.coherent.alloc(this.#coherentDevice, bytes, request);
+	}
+
+	/** Gives a coherent buffer back. @throws PageError for what is no live buffer of the device's */
+	freeCoherent(
+		buffer: Pick<CoherentBuffer, "gpa" | "dma" | "bytes">,
+		request: Pick<CoherentRequest, "atomic"> = {},
+	): CoherentFree {
+		return this.#setting.coherent.free(this.#coherentDevice, buffer, request);
 	}
 
 	/** The device reads memory, through its own view. @param dma an address as it was given it @throws AccessFault */

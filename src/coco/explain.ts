@@ -9,15 +9,8 @@ import { stateName } from "./convert.ts";
 import type { GuestDevice } from "./device.ts";
 import type { Guest } from "./guest.ts";
 import { Parties, type PartyView } from "./parties.ts";
-import {
-	decisionSteps,
-	encodeGpa,
-	type MapRequest,
-	type PredicateStep,
-	poolFor,
-	poolStateStep,
-	reachStep,
-} from "./steps.ts";
+import { encodeGpa } from "./rules.ts";
+import { decisionSteps, type MapRequest, type PredicateStep, poolFor, poolStateStep, reachStep } from "./steps.ts";
 import { AccessFault, type AccessResult } from "./violations.ts";
 
 const BOUNCE_REACH = "dma_capable(dev, bounce address, size)";
@@ -141,7 +134,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 		if (tlb < 0) return { ...refused, decision: "refused", bounce: null };
 		const { predicate, value, why } = reachStep(
 			device,
-			encodeGpa(guest, tlb, pool?.ccShared === true),
+			encodeGpa(guest.platform, tlb, pool?.ccShared === true),
 			bytes,
 			BOUNCE_REACH,
 		);

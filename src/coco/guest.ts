@@ -6,8 +6,11 @@ import { PageAllocator } from "../memory/allocator.ts";
 import { FOUR_GIB, ramStretches } from "../memory/stretches.ts";
 import type { EngineOptions } from "../setup.ts";
 import { parseSwiotlbOption, poolSize } from "../swiotlb/sizing.ts";
+import { Attr, Direction } from "../types.ts";
 import { AtomicPools, atomicPoolBytes } from "./atomic.ts";
 import type { MemoryCipher } from "./ciphertext.ts";
+import { CoherentMemory } from "./coherent.ts";
+import type { Hazard } from "./coherent-types.ts";
 import { PageConverter } from "./convert.ts";
 import { GuestDevice, type GuestDeviceOptions } from "./device.ts";
 import { GrowingPools, type Growth } from "./growing.ts";
@@ -41,12 +44,6 @@ export interface GuestOptions
 	readonly seed?: number;
 	/** Called before any page is converted: the place for failAt. */
 	readonly onConverter?: (converter: PageConverter) => void;
-}
-
-/** What a kernel does that it may not do there, or what would go wrong on real hardware. */
-export interface GuestHazard {
-	readonly what: string;
-	readonly detail: string;
 }
 
 /** What a tick did, allocator by allocator. */
@@ -107,12 +104,14 @@ export class Guest {
 	/** The kernel's page allocator: what is not reserved, a pool's or in use. */
 	readonly pages: PageAllocator;
 	readonly atomic: AtomicPools | null;
+	/** Coherent buffers of all devices: GuestDevice.allocCoherent. */
+	readonly coherent: CoherentMemory;
 	readonly pools: readonly GuestPool[];
 	readonly #devices: GuestDevice[] = [];
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
 	/** Hazards in the order in which they were met. */
-	readonly hazards: GuestHazard[] = [];
+	readonly hazards: Hazard[] = [];
 	/** What Linux would have logged. */
 	readonly messages: string[] = [];
 
@@ -132,6 +131,14 @@ export class Guest {
 		const taken = plan.pools.map(({ start, bytes }) => ({ gpa: start, bytes }));
 		this.pages = new PageAllocator(engine.ram.regions, [...reserved, ...taken]);
 		this.atomic = options.atomicPools === false ? null : this.#makeAtomic();
+		this.coherent = new CoherentMemory({
+			ram: engine.ram,
+			allocator: this.pages,
+			converter: this.converter,
+			atomic: this.atomic,
+			kernel: plan.kernel.checksState ? "7.3" : "6.12",
+			onHazard: (hazard) => this.hazards.push(hazard),
+		});
 		this.pools = plan.pools.map((pool) => this.#makePool(pool));
 	}
 
@@ -167,7 +174,7 @@ export class Guest {
 		if (message !== null) this.messages.push(message);
 		if (!ok && message === null) {
 			const detail = `the ${plan.name} pool's pages could not be decrypted; ${this.kernel.name} uses them all the same`;
-			this.hazards.push({ what: "POOL_STATE_UNKNOWN", detail });
+			this.hazards.push({ what: "POOL_STATE_UNKNOWN", device: null, detail });
 		}
 		const { state, ccShared, zeroOnFree, kind, name } = plan;
 		const grows = plan.grows && ok;
@@ -204,6 +211,7 @@ export class Guest {
 		for (const pool of options.pools ?? [])
 			if (!this.pools.includes(pool)) throw new RangeError("device: a pool is not one of this guest's");
 		const dma: Device = this.engine.addDevice({ pool: null });
+		const { exports } = this.engine.instance;
 		const device = new GuestDevice(dma, options, {
 			kernel: this.kernel,
 			platform: this.platform,
@@ -211,7 +219,11 @@ export class Guest {
 			noforce: this.#noforce,
 			defaultPool: (accepted) => this.#defaultPool(accepted),
 			makeView: (index, { encoded }) => this.parties.device(index, { encoded }),
-			coherentBuffers: () => 0,
+			coherent: this.coherent,
+			slots: {
+				alloc: (bytes, mask) => exports.swiotlbAlloc(dma.index, bytes, mask, 0),
+				free: (tlb, bytes) => exports.swiotlbTblUnmap(dma.index, tlb, bytes, Direction.Bidirectional, Attr.SkipCpuSync),
+			},
 		});
 		this.#devices.push(device);
 		return device;

@@ -3,16 +3,11 @@ import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { PageAllocator } from "../memory/allocator.ts";
 import { PageState } from "../memory/ram.ts";
 import type { AtomicPools } from "./atomic.ts";
+import type { Hazard } from "./coherent-types.ts";
 import type { PageConverter } from "./convert.ts";
 import type { PoolMemory } from "./growing.ts";
 import type { PlannedPool } from "./pools.ts";
 import type { Kernel } from "./rules.ts";
-
-/** What a kernel does that it may not do where it does it, or leaves as it should not be left. */
-export interface PoolHazard {
-	readonly what: "SLEEPING_IN_ATOMIC";
-	readonly detail: string;
-}
 
 export interface PoolMemoryOptions {
 	readonly allocator: PageAllocator;
@@ -24,7 +19,7 @@ export interface PoolMemoryOptions {
 	readonly like: PlannedPool;
 	/** Linux's phys_limit: a default pool's allocator stays below 4 GiB. */
 	readonly belowGpa: number;
-	readonly onHazard: (hazard: PoolHazard) => void;
+	readonly onHazard: (hazard: Hazard) => void;
 	readonly onMessage: (message: string) => void;
 }
 
@@ -71,7 +66,7 @@ export class GuestPoolMemory implements PoolMemory {
 			return got.gpa;
 		}
 		if (this.#converts)
-			onHazard({ what: "SLEEPING_IN_ATOMIC", detail: "a transient pool's pages are decrypted in a map" });
+			onHazard({ what: "SLEEPING_IN_ATOMIC", device: null, detail: "a transient pool's pages are decrypted in a map" });
 		const gpa = this.#alloc(bytes, limit);
 		if (gpa >= 0) this.#fromAtomic.set(gpa, false);
 		return gpa;
@@ -89,7 +84,7 @@ export class GuestPoolMemory implements PoolMemory {
 		if (this.#converts) {
 			if (!kernel.freesInProcess) {
 				const detail = "a transient pool's pages are encrypted again in an RCU callback";
-				onHazard({ what: "SLEEPING_IN_ATOMIC", detail });
+				onHazard({ what: "SLEEPING_IN_ATOMIC", device: null, detail });
 			}
 			if (!converter.convert(gpa, pages * PAGE_SIZE, PageState.Private).ok) {
 				allocator.leak(gpa, pages);

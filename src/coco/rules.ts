@@ -98,6 +98,13 @@ export function predicatesOf(kernel: Kernel, platform: Platform, device: RuledDe
 	return { forceDmaUnencrypted, forceBounce: forceBounceWhy !== "", forceBounceWhy };
 }
 
+/** The DMA address that the kernel gives a gpa, in its shared or private form. */
+export function encodeGpa(platform: Platform, gpa: number, shared: boolean): bigint {
+	const { privateBits, privateClear, sharedBits, sharedClear } = addressEncoding(platform);
+	const [bits, clear] = shared ? [sharedBits, sharedClear] : [privateBits, privateClear];
+	return (BigInt(gpa) & ~clear) | bits;
+}
+
 /** The fields of the decision record. */
 export function decisionOf(kernel: Kernel, platform: Platform, device: RuledDevice): DeviceOptions {
 	const { forceBounce, forceDmaUnencrypted } = predicatesOf(kernel, platform, device);

@@ -3,8 +3,8 @@ import { RangeState } from "../memory/ram.ts";
 import { Attr, Direction } from "../types.ts";
 import type { GuestDevice } from "./device.ts";
 import type { Guest } from "./guest.ts";
-import { addressEncoding } from "./platform.ts";
 import type { GuestPool } from "./pools.ts";
+import { encodeGpa } from "./rules.ts";
 
 /** A mapping that somebody asks for. */
 export interface MapRequest {
@@ -32,13 +32,6 @@ export interface Prediction {
 }
 
 const MAX_U64 = 2n ** 64n - 1n;
-
-/** Encodes a gpa as the kernel would for a device. */
-export function encodeGpa(guest: Guest, gpa: number, shared: boolean): bigint {
-	const { privateBits, privateClear, sharedBits, sharedClear } = addressEncoding(guest.platform);
-	const [bits, clear] = shared ? [sharedBits, sharedClear] : [privateBits, privateClear];
-	return (BigInt(gpa) & ~clear) | bits;
-}
 
 /** Why an accepted or not accepted device is what it is. */
 function acceptedWhy(device: GuestDevice, knows: boolean): string {
@@ -107,7 +100,7 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 		return { steps, decision: requireCoherent ? "refused" : "bounce" };
 	}
 	if (kernel.checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
-	const dma = encodeGpa(guest, gpa, ccShared);
+	const dma = encodeGpa(platform, gpa, ccShared);
 	const bit = platform.encryptionBit;
 	const form = bit === null ? "both forms are equal" : `${ccShared ? "shared" : "private"} form, bit ${bit}`;
 	say(ccShared ? "phys_to_dma_unencrypted(dev, phys)" : "phys_to_dma(dev, phys)", `0x${dma.toString(16)}`, form);
