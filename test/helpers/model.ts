@@ -46,6 +46,17 @@ export function noCases(): HardCases {
 	};
 }
 
+/** What a request needs: slots, alignment of the first one, bits that its address keeps, offset of the mapping in it. */
+export function needsOf({ orig, bytes, allocAlignMask, minAlignMask }: MapRequest) {
+	const low = (orig % 2 ** 32) | 0;
+	const offset = low & minAlignMask & (allocAlignMask | (SLOT - 1));
+	const allocBytes = (bytes + offset + allocAlignMask) & ~allocAlignMask;
+	let align = allocAlignMask;
+	if (allocAlignMask === 0 && minAlignMask === 0 && allocBytes >= 4096) align = 4095;
+	align |= SLOT - 1;
+	return { n: Math.ceil(allocBytes / SLOT), align, keep: minAlignMask & ~align, offset };
+}
+
 interface Live {
 	readonly from: number;
 	readonly n: number;
@@ -87,39 +98,47 @@ export class SlotModel {
 
 	/** The bounce address, POOL_FULL or OVER_MAX_MAPPING. */
 	map(request: MapRequest): number {
-		const { orig, bytes, allocAlignMask, minAlignMask, cpu } = request;
-		const low = (orig % 2 ** 32) | 0;
-		const offset = low & minAlignMask & (allocAlignMask | (SLOT - 1));
-		const allocBytes = (bytes + offset + allocAlignMask) & ~allocAlignMask;
-		const n = Math.ceil(allocBytes / SLOT);
+		const { align, keep } = needsOf(request);
 		this.cases.maps++;
-		if (orig === 0) this.cases.orig0++;
-		if (n > SEGMENT) {
-			this.cases.failedMaps++;
-			return OVER_MAX_MAPPING;
-		}
-		let align = allocAlignMask;
-		if (allocAlignMask === 0 && minAlignMask === 0 && allocBytes >= 4096) align = 4095;
-		align |= SLOT - 1;
-		const keep = minAlignMask & ~align;
+		if (request.orig === 0) this.cases.orig0++;
 		if ((align & (align + 1)) !== 0 || ((align | keep) & ((align | keep) + 1)) !== 0) this.cases.oddMasks++;
-		const first = cpu & (this.#areas - 1);
 		for (let i = 0; i < this.#areas; i++) {
-			const area = (first + i) & (this.#areas - 1);
-			const at = this.#search(area, request, n, align, keep);
-			if (at < 0) continue;
-			if (i > 0) this.cases.fallbacks++;
-			if (allocAlignMask !== 0 && keep !== 0) this.cases.bothMasks++;
-			const pad = offset >> 11;
-			if (pad > 0) this.cases.padded++;
-			const slot = area * this.#areaSlots + at;
-			const tlb = this.#start + (slot + pad) * SLOT + (offset & (SLOT - 1));
-			this.#take(area, at, slot, n, tlb);
-			this.#check(request, slot, n, pad, tlb, align);
+			const tlb = this.mapIn(request.cpu + i, request);
+			if (tlb === POOL_FULL) continue;
+			if (tlb < 0) this.cases.failedMaps++;
+			else if (i > 0) this.cases.fallbacks++;
 			return tlb;
 		}
 		this.cases.failedMaps++;
 		return POOL_FULL;
+	}
+
+	/** As map, in the area of one CPU alone. */
+	mapIn(cpu: number, request: MapRequest): number {
+		const { n, align, keep, offset } = needsOf(request);
+		if (n > SEGMENT) return OVER_MAX_MAPPING;
+		const area = cpu & (this.#areas - 1);
+		const at = this.#search(area, request, n, align, keep);
+		if (at < 0) return POOL_FULL;
+		if (request.allocAlignMask !== 0 && keep !== 0) this.cases.bothMasks++;
+		const pad = offset >> 11;
+		if (pad > 0) this.cases.padded++;
+		const slot = area * this.#areaSlots + at;
+		const tlb = this.#start + (slot + pad) * SLOT + (offset & (SLOT - 1));
+		this.#take(area, at, slot, n, tlb);
+		this.#check(request, slot, n, pad, tlb, align);
+		return tlb;
+	}
+
+	/** Whether mapIn would find slots. */
+	hasRoomIn(cpu: number, request: MapRequest): boolean {
+		const { n, align, keep } = needsOf(request);
+		return n <= SEGMENT && this.#search(cpu & (this.#areas - 1), request, n, align, keep) >= 0;
+	}
+
+	/** Whether an address lies in the pool. */
+	holds(tlb: number): boolean {
+		return tlb >= this.#start && tlb < this.#start + this.owner.length * SLOT;
 	}
 
 	#search(area: number, request: MapRequest, n: number, align: number, keep: number): number {
