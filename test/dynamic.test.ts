@@ -35,7 +35,7 @@ describe("an allocator that grows", () => {
 					const smaller = SIZES.filter(({ areas }) => areas <= first.areas);
 					for (let i = 0, left = pools; i < 400; i++) {
 						lockstep.step(first.slabs * (pools - left + 1) * 0.9);
-						if (i === restoreAt) await lockstep.restore();
+						if (i === restoreAt || i === 399) await lockstep.restore();
 						if (left > 1 && random.oneIn(40)) {
 							lockstep.grow(random.pick(smaller));
 							left--;
