@@ -133,7 +133,8 @@ export class GuestDevice {
 	/** What the rules look at. */
 	get ruled(): RuledDevice {
 		const { forced, noforce } = this.#setting;
-		return { accepted: this.accepted, pool: this.#pool, privatePool: this.#privatePool, forced, noforce };
+		const { encoded = true } = this.options;
+		return { accepted: this.accepted, pool: this.#pool, privatePool: this.#privatePool, forced, noforce, encoded };
 	}
 
 	/** The kernel's predicates for it, now. */
@@ -223,7 +224,7 @@ export class GuestDevice {
 			needsShared: this.predicates.forceDmaUnencrypted,
 			coherent,
 			slots: pool?.restricted ? { ...slots, ccShared: pool.ccShared } : null,
-			encode: (gpa, shared) => Number(encodeGpa(platform, gpa, shared)),
+			encode: (gpa, shared) => Number(encodeGpa(platform, this.ruled, gpa, shared)),
 			fits: (dma, bytes) => BigInt(dma) + BigInt(bytes) - 1n <= limit,
 		};
 	}

@@ -1,9 +1,10 @@
 /** One mapping, explained: each predicate, what was done, and who can read the bytes before, during and after. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { DmaError, type StatusName, statusName } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
-import { Direction, directionName } from "../types.ts";
+import { Attr, Direction, directionName } from "../types.ts";
 import { CipherUnavailable } from "./ciphertext.ts";
 import { stateName } from "./convert.ts";
 import type { GuestDevice } from "./device.ts";
@@ -51,9 +52,20 @@ export interface Explanation {
 	readonly readers: readonly Readers[];
 }
 
-/** What a party gets of [address, address + bytes) beside what stands there. */
+/** What a party gets of [address, address + bytes) beside what stands there: a fault, if any page faults. */
 function sightOf(view: PartyView, parties: Parties, address: number | null, bytes: number): Sight {
 	if (address === null) return null;
+	let sight: Sight = "plain";
+	for (let at = address; at < address + bytes && sight !== "fault"; ) {
+		const length = Math.min(PAGE_SIZE - (at % PAGE_SIZE), address + bytes - at);
+		const here = sightOfPage(view, parties, at, length);
+		if (here !== "plain") sight = here;
+		at += length;
+	}
+	return sight;
+}
+
+function sightOfPage(view: PartyView, parties: Parties, address: number, bytes: number): Sight {
 	const before = parties.violations.total;
 	try {
 		view.read(address, bytes);
@@ -83,7 +95,7 @@ class Onlookers {
 		const { encoded = true } = this.#device.options;
 		const view = this.#parties.device(this.#device.dma.index, { encoded, t: this.#device.t });
 		const pages = new Set<string>();
-		for (let at = gpa - (gpa % 4096); at < gpa + bytes; at += 4096)
+		for (let at = gpa - (gpa % PAGE_SIZE); at < gpa + bytes; at += PAGE_SIZE)
 			pages.add(stateName(this.#guest.engine.ram.pageState(at)).toLowerCase());
 		const sight = (who: PartyView, address: number | null = gpa) => sightOf(who, this.#parties, address, bytes);
 		return {
@@ -100,10 +112,12 @@ class Onlookers {
 
 /**
  * Explains a mapping, and makes and ends it to be sure: what the predicates say is compared with what was done.
- * @throws DmaError for a range that is not usable RAM, a bad size or direction; Error when the engine decided otherwise
+ * @throws DmaError for a range that is not usable RAM, a bad size or direction; RangeError for Attr.Mmio; Error when the
+ *   engine decided otherwise
  */
 export function explain(guest: Guest, device: GuestDevice, request: MapRequest): Explanation {
 	const { gpa, bytes, dir, cpu = 0, attrs = 0 } = request;
+	if ((attrs & Attr.Mmio) !== 0) throw new RangeError("explain: MMIO is no RAM, and so nobody's to read");
 	// refuses what no kernel decides about
 	guest.engine.ram.rangeState(gpa, bytes);
 	if (directionName(dir) === String(dir)) throw new DmaError(`explain(${dir})`, -3);
@@ -134,7 +148,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 		if (tlb < 0) return { ...refused, decision: "refused", bounce: null };
 		const { predicate, value, why } = reachStep(
 			device,
-			encodeGpa(guest.platform, tlb, pool?.ccShared === true),
+			encodeGpa(guest.platform, device.ruled, tlb, pool?.ccShared === true),
 			bytes,
 			BOUNCE_REACH,
 		);
@@ -178,24 +192,41 @@ function tlbOf(guest: Guest, dma: number): number {
 	return bit !== null && dma >= 2 ** bit ? dma - 2 ** bit : dma;
 }
 
-/** Where a map that was refused after its copy left its bytes: the area whose search index moved tells. @returns tlb, or -1 */
+/**
+ * Where a map that was refused after its copy left its bytes: its slots end where that area's next search starts. A search
+ * that ended where it had begun moved nothing; then it is the first area that is asked and has such a run.
+ * @returns tlb_addr, or -1
+ */
 function residueOf(
 	guest: Guest,
 	pools: readonly Pool[],
 	indexes: readonly (readonly number[])[],
 	device: GuestDevice,
-	{ gpa, bytes }: MapRequest,
+	{ gpa, bytes, cpu = 0 }: MapRequest,
 ): number {
-	for (const [i, pool] of pools.entries()) {
-		for (const [area, { index }] of pool.areas().entries()) {
-			if (index === indexes[i]?.[area]) continue;
-			const slots = guest.engine.instance.exports.swiotlbSlots(device.dma.index, gpa, bytes, 0);
-			const end = index === 0 ? pool.areaSlabs : index;
-			const offset = gpa & (device.options.minAlignMask ?? 0) & (IO_TLB_SIZE - 1);
-			return pool.start + (area * pool.areaSlabs + end - slots) * IO_TLB_SIZE + offset;
-		}
-	}
-	return -1;
+	const slots = guest.engine.instance.exports.swiotlbSlots(device.dma.index, gpa, bytes, 0);
+	const places = pools.flatMap((pool, i) =>
+		pool.areas().map(({ index }, area) => ({
+			pool,
+			moved: index !== indexes[i]?.[area],
+			turn: (area - cpu) & (pool.areaCount - 1),
+			first: area * pool.areaSlabs + (index === 0 ? pool.areaSlabs : index) - slots,
+			areaStart: area * pool.areaSlabs,
+		})),
+	);
+	const { minAlignMask = 0, segBoundaryMask = 2n ** 64n - 1n } = device.options;
+	const fits = ({ pool, first, areaStart }: (typeof places)[number]) => {
+		const start = pool.start + first * IO_TLB_SIZE;
+		const aligned =
+			minAlignMask === 0
+				? bytes < PAGE_SIZE || start % PAGE_SIZE === 0
+				: gpa === 0 || ((start ^ gpa) & minAlignMask & -IO_TLB_SIZE) === 0;
+		const inside = (BigInt(start) & segBoundaryMask) + BigInt(slots * IO_TLB_SIZE) <= segBoundaryMask + 1n;
+		return first >= areaStart && aligned && inside && (pool.list()[first] as number) >= slots;
+	};
+	const place = places.find(({ moved }) => moved) ?? places.sort((a, b) => a.turn - b.turn).find(fits);
+	if (place === undefined) return -1;
+	return place.pool.start + place.first * IO_TLB_SIZE + (gpa & minAlignMask & (IO_TLB_SIZE - 1));
 }
 
 function placeOf(

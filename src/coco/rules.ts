@@ -69,6 +69,8 @@ export interface RuledDevice {
 	readonly forced: boolean;
 	/** swiotlb=noforce: a confidential guest does not bounce everything, at its own risk. */
 	readonly noforce: boolean;
+	/** Whether its addresses carry the platform's bit. */
+	readonly encoded: boolean;
 }
 
 /** The predicates of a kernel, for one device. */
@@ -98,8 +100,14 @@ export function predicatesOf(kernel: Kernel, platform: Platform, device: RuledDe
 	return { forceDmaUnencrypted, forceBounce: forceBounceWhy !== "", forceBounceWhy };
 }
 
-/** The DMA address that the kernel gives a gpa, in its shared or private form. */
-export function encodeGpa(platform: Platform, gpa: number, shared: boolean): bigint {
+/** The DMA address that the kernel gives a device for a gpa, in its shared or private form. */
+export function encodeGpa(
+	platform: Platform,
+	device: Pick<RuledDevice, "encoded">,
+	gpa: number,
+	shared: boolean,
+): bigint {
+	if (!device.encoded) return BigInt(gpa);
 	const { privateBits, privateClear, sharedBits, sharedClear } = addressEncoding(platform);
 	const [bits, clear] = shared ? [sharedBits, sharedClear] : [privateBits, privateClear];
 	return (BigInt(gpa) & ~clear) | bits;
@@ -109,7 +117,7 @@ export function encodeGpa(platform: Platform, gpa: number, shared: boolean): big
 export function decisionOf(kernel: Kernel, platform: Platform, device: RuledDevice): DeviceOptions {
 	const { forceBounce, forceDmaUnencrypted } = predicatesOf(kernel, platform, device);
 	return {
-		...addressEncoding(platform),
+		...(device.encoded ? addressEncoding(platform) : {}),
 		forceBounce,
 		needsShared: forceDmaUnencrypted,
 		checksState: kernel.checksState,

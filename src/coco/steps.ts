@@ -100,9 +100,10 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 		return { steps, decision: requireCoherent ? "refused" : "bounce" };
 	}
 	if (kernel.checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
-	const dma = encodeGpa(platform, gpa, ccShared);
+	const dma = encodeGpa(platform, device.ruled, gpa, ccShared);
 	const bit = platform.encryptionBit;
-	const form = bit === null ? "both forms are equal" : `${ccShared ? "shared" : "private"} form, bit ${bit}`;
+	const which = bit === null ? "both forms are equal" : `${ccShared ? "shared" : "private"} form, bit ${bit}`;
+	const form = device.ruled.encoded ? which : "plain: the host's table tells private from shared";
 	say(ccShared ? "phys_to_dma_unencrypted(dev, phys)" : "phys_to_dma(dev, phys)", `0x${dma.toString(16)}`, form);
 	const reach = reachStep(device, dma, bytes, "dma_capable(dev, addr, size): reach");
 	steps.push(reach);
