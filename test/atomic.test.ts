@@ -109,6 +109,16 @@ describe("the atomic pools", () => {
 		expect(pools.pools.map(({ freeBytes }) => freeBytes / PAGE)).toEqual([8, 7, 7]);
 	});
 
+	it("pass over a pool even if an older chunk of it would do, as gen_pool's first fit does not know the device", async () => {
+		const { pools, take } = await makePools();
+		const old = take(8);
+		pools.tick();
+		pools.free(old, 8 * PAGE);
+		const fits = (gpa: number) => gpa === old || gpa < 2 ** 32;
+		const got = pools.alloc(8 * PAGE, { device: "nvme0", fits, ccShared: true });
+		expect(got.ok && got.gpa < 2 ** 32).toBe(true);
+	});
+
 	it("say when they are exhausted, and on 7.3 when none is of the kind that is asked for; 6.12 does not look", async () => {
 		for (const kernel of ["6.12", "7.3"] as const) {
 			const { pools } = await makePools({ kernel });
@@ -141,6 +151,7 @@ describe("the atomic pools", () => {
 		pools.free(first, 8 * PAGE);
 		expect(pools.tick()).toBe(0);
 		expect([sizes(), allocator.usedPages]).toEqual([[32, 16, 8], 56]);
+		expect(take(8)).not.toBe(first);
 	});
 
 	it("grow by what there is, down to a page, and try again when there is nothing", async () => {

@@ -76,6 +76,25 @@ describe("coherent memory where nothing may sleep", () => {
 		}
 	});
 
+	it("is a lower zone's pool's when the device does not reach what its own pool has, and never a higher one's", async () => {
+		const ram = [64 * MIB, 2 ** 33].map((gpa) => ({ gpa, bytes: 64 * PAGE }));
+		const guest = await coherentGuest({ platform: "tdx", ram, atomicBytes: 8 * PAGE });
+		const bit = 2 ** 47;
+		expect(guest.take(guest.device({ mask: bit + 2 ** 33 - 1 }), PAGE, { atomic: true }).gpa).toBeLessThan(2 ** 32);
+		const low = await coherentGuest({ platform: "none", atomicBytes: 8 * PAGE });
+		const device = low.device({ needsShared: false, coherent: false, mask: 16 * MIB - 1 });
+		low.take(device, PAGE, { atomic: true });
+		expect(low.atomic?.pools.map(({ freeBytes }) => freeBytes / PAGE)).toEqual([8, 8, 7]);
+	});
+
+	it("is no hazard to give back as a cookie, which is neither remapped nor decrypted", async () => {
+		const guest = await coherentGuest({ platform: "tdx" });
+		const device = guest.device({ needsShared: false, coherent: false });
+		const cookie = guest.take(device, PAGE, { noKernelMapping: true, atomic: true });
+		guest.coherent.free(device, cookie, { atomic: true });
+		expect([cookie.source, guest.hazards.length]).toEqual(["cookie", 0]);
+	});
+
 	it("is encrypted again and unmapped all the same when it is freed there, and the hazard is told by name", async () => {
 		for (const [plan, texts] of [
 			[{}, ["encrypts pages again"]],
@@ -140,6 +159,42 @@ describe("coherent memory of a restricted pool", () => {
 				}
 			}
 		}
+	});
+
+	it("that is remapped is not decrypted twice by 6.12, but may sleep both ways", async () => {
+		const guest = await coherentGuest({ platform: "snp", kernel: "6.12" });
+		guest.converter.convert(0, 8 * PAGE, Shared);
+		const device = guest.device({ slots: slotsAt(0, 8 * PAGE), coherent: false });
+		guest.coherent.free(device, guest.take(device, PAGE, { atomic: true }), { atomic: true });
+		const details = guest.hazards.map(({ what, detail }) => `${what}: ${detail}`);
+		expect(details).toEqual([
+			"SLEEPING_IN_ATOMIC: remaps pool pages where it may not sleep",
+			"SLEEPING_IN_ATOMIC: unmaps remapped pages where it may not sleep",
+		]);
+	});
+
+	it("is encrypted on 6.12's free by what the device needs then", async () => {
+		const guest = await coherentGuest({ platform: "snp", kernel: "6.12" });
+		guest.converter.convert(0, 8 * PAGE, Shared);
+		const slots = slotsAt(0, 8 * PAGE);
+		const buffer = guest.take(guest.device({ slots }), PAGE);
+		guest.coherent.free(guest.device({ slots, needsShared: false }), buffer);
+		expect(guest.hazards.map(({ what }) => what)).toEqual(["PAGE_STATE", "TRUST_CHANGED"]);
+	});
+
+	it("is shared on pKVM without a hazard, though 6.12 does not know that its device needs that", async () => {
+		const guest = await coherentGuest({ platform: "pkvm", kernel: "6.12" });
+		guest.converter.convert(0, 8 * PAGE, Shared);
+		const device = guest.device({ slots: slotsAt(0, 8 * PAGE), needsShared: false });
+		guest.coherent.free(device, guest.take(device, PAGE));
+		expect(guest.hazards).toEqual([]);
+	});
+
+	it("is beyond a mask below the address bit", async () => {
+		const guest = await coherentGuest({ platform: "tdx" });
+		guest.converter.convert(0, 8 * PAGE, Shared);
+		const device = guest.device({ slots: slotsAt(0, 8 * PAGE), mask: 2 ** 40 - 1 });
+		expect(guest.coherent.alloc(device, PAGE)).toMatchObject({ status: "BEYOND_MASK" });
 	});
 
 	it("is never a shared pool's for a trusted device on 7.3, nor a private one's for another", async () => {

@@ -121,6 +121,13 @@ describe("coherent memory and addresses", () => {
 		}
 	});
 
+	it("is reached to its last byte", async () => {
+		const guest = await coherentGuest({ platform: "none" });
+		const got = guest.coherent.alloc(guest.device({ mask: 4 * MIB - PAGE - 1 }), 2 * PAGE);
+		expect(got).toMatchObject({ ok: false, status: "BEYOND_MASK" });
+		expect(guest.coherent.alloc(guest.device({ mask: 4 * MIB - 1 }), 2 * PAGE).ok).toBe(true);
+	});
+
 	it("says when there is no memory, at once and in a lower zone, and holds nothing then", async () => {
 		const guest = await coherentGuest({ platform: "snp", ram });
 		for (const nth of [1, 2, 3]) {
