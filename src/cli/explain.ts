@@ -39,10 +39,11 @@ Options:
 
 const TDISP_EVIDENCE = { interfaceReport: Uint8Array.of(1), measurements: Uint8Array.of(1), digest: "01" };
 
-function parseNumber(name: string, text: string | undefined, fallback: number, max: number): number {
+function parseNumber(name: string, text: string | undefined, fallback: number, min: number, max: number): number {
 	if (text === undefined) return fallback;
 	const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
-	if (!(value <= max)) throw new UsageError(`--${name}: expected a whole number up to ${max}, not "${text}"`);
+	if (!(value >= min && value <= max))
+		throw new UsageError(`--${name}: expected a whole number from ${min} to ${max}, not "${text}"`);
 	return value;
 }
 
@@ -92,8 +93,8 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 	if (values.accepted && values.offer) throw new UsageError("--accepted and --offer exclude each other");
 	checkWritable(values.json);
 	const preset = presetNamed(values.device ?? "nvme");
-	const maskBits = parseNumber("mask", values.mask, 64, 64);
-	const bytes = parseNumber("bytes", values.bytes, 4096, 2 ** 31 - 1);
+	const maskBits = parseNumber("mask", values.mask, 64, 1, 64);
+	const bytes = parseNumber("bytes", values.bytes, 4096, 1, 2 ** 31 - 1);
 	const dir = directionNamed(values.dir ?? "TO_DEVICE");
 	const cipher = await cipherIfAny();
 	const guest = await Guest.create({
@@ -132,7 +133,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 	const pages = Math.max(1, Math.ceil(bytes / 4096));
 	const fallback = values.gpa === undefined ? guest.pages.alloc(pages) : 0;
 	if (fallback < 0) throw new UsageError(`--bytes: the guest has no ${bytes} adjacent bytes; give --gpa`);
-	const gpa = parseNumber("gpa", values.gpa, fallback, 2 ** 52 - 1);
+	const gpa = parseNumber("gpa", values.gpa, fallback, 0, 2 ** 52 - 1);
 	if (values.shared) share(guest, gpa, bytes);
 	const explanation: Explanation = explain(guest, device, {
 		gpa,

@@ -56,7 +56,7 @@ export function reachStep(
 	const limit = busLimit !== 0n && busLimit < dmaMask ? busLimit : dmaMask;
 	const end = dma + BigInt(bytes) - 1n;
 	const ok = end <= limit;
-	const why = `end 0x${end.toString(16)} ${ok ? "<=" : ">"} ${limit === busLimit ? "bus limit" : "mask"} 0x${limit.toString(16)}`;
+	const why = `end 0x${end.toString(16)} ${ok ? "<=" : ">"} ${limit === dmaMask ? "mask" : "bus limit"} 0x${limit.toString(16)}`;
 	return { predicate: name, value: String(ok), why, ok };
 }
 
