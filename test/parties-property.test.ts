@@ -14,9 +14,16 @@ const STEPS = ["unmap", "rescind", "attribute", "host", "accept", "map"] as cons
 const { Shared, Private, Hidden, InTransition, Leaked } = PageState;
 const PAGE_GPAS = STRETCHES.flatMap(({ gpa, bytes }) => Array.from({ length: bytes / 4096 }, (_, i) => gpa + i * 4096));
 
-/** Addresses crowd around page boundaries, those of the hole and the end of RAM too. */
+/** Addresses crowd around page boundaries, those of the hole and the end of RAM too, and on cache lines. */
 const gpas = fc
-	.tuple(fc.constantFrom(...PAGE_GPAS, 0x8000, 0x14000), fc.oneof(fc.integer({ min: -70, max: 70 }), fc.nat(4095)))
+	.tuple(
+		fc.constantFrom(...PAGE_GPAS, 0x8000, 0x14000),
+		fc.oneof(
+			fc.integer({ min: -70, max: 70 }),
+			fc.nat(4095),
+			fc.nat(10).map((i) => i * 32),
+		),
+	)
 	.map(([page, offset]) => Math.max(page + offset, 0));
 const accesses: fc.Arbitrary<Access> = fc.record({
 	kind: fc.constantFrom("read", "write"),
@@ -25,7 +32,11 @@ const accesses: fc.Arbitrary<Access> = fc.record({
 	form: fc.constantFrom("private", "shared"),
 	encoded: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
 	gpa: gpas,
-	bytes: fc.oneof(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 9000 })),
+	bytes: fc.oneof(
+		fc.constantFrom(32, 64, 96, 128),
+		fc.integer({ min: 1, max: 200 }),
+		fc.integer({ min: 1, max: 9000 }),
+	),
 	fill: fc.nat(255),
 });
 const strays = fc.record({ stray: gpas, bytes: fc.integer({ min: 1, max: 8 }) });

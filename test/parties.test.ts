@@ -82,6 +82,14 @@ describe("the host", () => {
 		expect(garbage.filter((byte) => byte === 0).length).toBeLessThan(16);
 		expect(() => parties.host.write(0x1000, plain)).toThrow(/private-page: refused/);
 	});
+
+	it("corrupts a line only until its page is converted", async () => {
+		const { parties, converter } = await partiesOn(PLATFORMS.tdx);
+		parties.host.write(0x1000, plain);
+		converter.convert(0x1000, 0x1000, PageState.Shared);
+		converter.convert(0x1000, 0x1000, PageState.Private);
+		expect(parties.guest.read(0x1000, 64)).toEqual(new Uint8Array(64));
+	});
 });
 
 describe("the paravisor", () => {

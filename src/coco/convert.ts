@@ -115,6 +115,7 @@ export class PageConverter {
 		const { ram } = this.engine;
 		const from = this.#stateBefore(gpa, bytes, to);
 		const steps = this.steps(from, to);
+		// refuses what is not page-aligned and what pools own, and then changes nothing
 		ram.convert(gpa, bytes, PageState.InTransition);
 		try {
 			for (const { step } of steps) {
@@ -150,8 +151,6 @@ export class PageConverter {
 			if (state !== from)
 				throw refuse(MIXED_PAGES, `${stateName(from)} at gpa ${hex(gpa)}, ${stateName(state)} at ${hex(at)}`);
 		}
-		// changes nothing, and the engine's own checks speak: alignment, pools
-		ram.convert(gpa, bytes, from);
 		if (from === to && this.platform.conversion.steps.toShared.length > 0)
 			throw refuse(BAD_ARGUMENT, `the pages are ${stateName(from)} already`);
 		return from;
