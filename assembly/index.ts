@@ -43,7 +43,7 @@ export { allowBlocking } from "./memory/lock";
 export { pagesInState, ramSeal } from "./memory/pages";
 export { regionMove } from "./memory/regions";
 export { replayRun } from "./replay/run";
-export { poolDisable, poolResetHiwater, poolsMoved } from "./swiotlb/pool";
+export { poolResetHiwater, poolsMoved } from "./swiotlb/pool";
 export { retiredTake } from "./swiotlb/transient";
 
 /** As contextAttach; the instance forgets what it knew of an earlier context. */

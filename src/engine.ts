@@ -189,7 +189,10 @@ export class Engine {
 	/** Adds a device. @throws RangeError that names the option; DmaError CONTEXT_FULL */
 	addDevice(options: DeviceOptions = {}): Device {
 		const pool = options.pool === undefined ? (this.#pools[0] ?? null) : options.pool;
-		if (pool !== null && !this.#pools.includes(pool)) throw new RangeError("device: pool is not one of this engine's");
+		for (const each of [pool, options.privatePool ?? null]) {
+			if (each !== null && !this.#pools.includes(each))
+				throw new RangeError("device: pool is not one of this engine's");
+		}
 		const all = { forceBounce: this.#forceBounce, ...options };
 		const device = this.#existingDevice(addDevice(this.#instance, all, pool));
 		this.#devices.push(device);

@@ -35,7 +35,6 @@ export interface EngineExports {
 	poolCreateNext(first: number, start: number, nslabs: number, nareas: number): number;
 	poolCreateTransient(first: number, start: number, nslabs: number): number;
 	retiredTake(): number;
-	poolDisable(index: number): number;
 	poolPtr(index: number): number;
 	poolsMoved(): number;
 	poolSlotList(index: number, slot: number): number;

@@ -184,18 +184,6 @@ function useUp(pool: usize): void {
 	if (COCO_REFERENCE) listUseUp(pool);
 }
 
-/**
- * Takes every slot out of use: a pool whose pages could not be decrypted (Linux after the 7.3 merge).
- * @returns OK, BAD_POOL, or BAD_ARGUMENT for a pool that holds mappings; then nothing has changed
- */
-export function poolDisable(index: i32): i32 {
-	const pool = poolAt(index);
-	if (pool === 0) return BAD_POOL;
-	if (poolUsed(pool) !== 0) return BAD_ARGUMENT;
-	useUp(pool);
-	return OK;
-}
-
 /** Keeps why a map failed. status: POOL_FULL or OVER_MAX_MAPPING; slots: how many it wanted */
 export function poolFailed(pool: usize, status: i32, slots: u32): void {
 	const counter = pool + (status === OVER_MAX_MAPPING ? POOL_FAILED_LARGE : POOL_FAILED_FULL);

@@ -1,5 +1,6 @@
 /** A device's options and its decision record. */
 import * as layout from "../../assembly/layout/device.ts";
+import { POOL_COUNTED, POOL_GROWS } from "../../assembly/layout/pool.ts";
 import { orThrow } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import type { Instance } from "../wasm.ts";
@@ -69,6 +70,8 @@ function checkOptions(options: DeviceOptions): void {
 	if ((boundary & (boundary + 1n)) !== 0n) {
 		throw new RangeError(`device: segBoundaryMask must be of the form 2^k - 1, not 0x${boundary.toString(16)}`);
 	}
+	if (((options.privatePool?.flags ?? 0) & (POOL_GROWS | POOL_COUNTED)) !== 0)
+		throw new RangeError("device: privatePool must be a pool that does not grow");
 }
 
 function flagsOf(options: DeviceOptions): number {
@@ -84,7 +87,7 @@ function flagsOf(options: DeviceOptions): number {
 /**
  * Adds a device record. Nothing is added when an option is outside its range.
  * @returns its number
- * @throws RangeError that names the option; DmaError CONTEXT_FULL, BAD_POOL for a private pool that grows
+ * @throws RangeError that names the option; DmaError CONTEXT_FULL
  */
 export function addDevice(instance: Instance, options: DeviceOptions, pool: Pool | null): number {
 	checkOptions(options);
@@ -93,7 +96,7 @@ export function addDevice(instance: Instance, options: DeviceOptions, pool: Pool
 	return index;
 }
 
-/** Gives a device all of its options anew. @throws as addDevice; then nothing, or only its pools, have changed */
+/** Gives a device all of its options anew. @throws as addDevice; then nothing has changed */
 export function setDevice(instance: Instance, index: number, options: DeviceOptions, pool: Pool | null): void {
 	checkOptions(options);
 	const { exports } = instance;
