@@ -156,6 +156,7 @@ function formOf(spec: MessageSpec, values: Values): { bytes: number; fields: [st
 		const names = Object.keys(extension.fields);
 		if (names.some((name) => values[name] !== undefined) || isRequired(extension, values)) {
 			if (bytes !== shorter) throw invalid(spec, names[0] as string, "the fields before it as well", "this alone");
+			if (!isFlagged(extension, values)) throw invalid(spec, names[0] as string, "nothing without its flag", "this");
 			bytes = extension.bytes;
 			fields.push(...Object.entries(extension.fields));
 		}
@@ -164,8 +165,13 @@ function formOf(spec: MessageSpec, values: Values): { bytes: number; fields: [st
 	return { bytes, fields };
 }
 
-function isRequired({ flags, required }: Extension, values: Values): boolean {
-	return required === true && flags !== undefined && ((values[flags.field] as number) & flags.bits) !== 0;
+/** Whether the message's own flags allow the form. */
+function isFlagged({ flags }: Extension, values: Values): boolean {
+	return flags === undefined || ((values[flags.field] as number) & flags.bits) !== 0;
+}
+
+function isRequired(extension: Extension, values: Values): boolean {
+	return extension.required === true && isFlagged(extension, values);
 }
 
 /**
@@ -209,12 +215,11 @@ function hasExtension(
 			`${spec.wire}: ${payload.length} bytes, expected ${extension.bytes} with its flags`,
 		);
 	}
-	const { flags } = extension;
 	return (
 		payload.length >= extension.bytes &&
 		(rules.version ?? extension.minVersion) >= extension.minVersion &&
 		(extension.features === undefined || rules.features === undefined || (rules.features & extension.features) !== 0) &&
-		(flags === undefined || ((values[flags.field] as number) & flags.bits) !== 0)
+		isFlagged(extension, values)
 	);
 }
 
