@@ -14,16 +14,16 @@ const INVALID_CONNECTION_ID = "18";
 
 /** Whether the recorded host only did what a server may be asked to do: no injected faults, no hand-made messages. */
 export function hasCleanServer(lines: readonly string[]): boolean {
-	let known = new Set<string>();
+	let known: string[] = [];
 	let posted = "";
 	return lines.every((line) => {
 		const [from, verb, ...rest] = line.trim().split(" ");
-		if (from === "S" && verb === "server")
-			known = new Set(rest.slice(1).flatMap((one) => one.replace(/^.*=/, "").split(",")));
+		const ids = /^S server .*\bconn_ids=(\S+) msg_conn=(\S+)/.exec(line);
+		if (ids !== null) known = [...(ids[1] as string).split(","), ids[2] as string];
 		if (from === "S" && verb === "act") return MACHINE_ACT.test(rest.join(" "));
 		if (from === "G" && verb === "POST") posted = rest[0] ?? "";
 		if (from === "H" && verb === "RET")
-			return rest[0] === "0" || (rest[0] === INVALID_CONNECTION_ID && (known.size < 2 || !known.has(posted)));
+			return rest[0] === "0" || (rest[0] === INVALID_CONNECTION_ID && !known.includes(posted));
 		return verb !== "HVMSG" && verb !== "case";
 	});
 }
