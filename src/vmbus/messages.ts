@@ -291,13 +291,15 @@ type ExtensionFields<E> = E extends readonly [infer First, ...infer Rest]
 type Flat<T> = { [K in keyof T]: T[K] };
 
 /** The message of that name: `type`, and its fields as in the table; those of longer forms are optional. */
-export type MessageOf<N extends MessageName> = Flat<
-	{ type: (typeof MESSAGES)[N]["type"] } & Body<(typeof MESSAGES)[N]["fields"]> &
-		ExtensionFields<(typeof MESSAGES)[N]["extensions"]>
->;
+export type MessageOf<N extends MessageName> = N extends MessageName
+	? Flat<
+			{ type: (typeof MESSAGES)[N]["type"] } & Body<(typeof MESSAGES)[N]["fields"]> &
+				ExtensionFields<(typeof MESSAGES)[N]["extensions"]>
+		>
+	: never;
 
 /** A channel message: a union told apart by `type`. */
-export type Message = { [N in MessageName]: MessageOf<N> }[MessageName];
+export type Message = MessageOf<MessageName>;
 
 const BY_TYPE: readonly (MessageSpec | undefined)[] = Object.values<MessageSpec>(MESSAGES).reduce<MessageSpec[]>(
 	(list, spec) => {
