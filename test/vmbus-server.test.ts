@@ -301,11 +301,15 @@ describe("a channel of the server", () => {
 		expect(types(guest.connect())).toEqual([M.OfferChannel, M.AllOffersDelivered]);
 	});
 
-	it("does not offer a reserved channel to the next connection, and a reset of the VM ends it", () => {
+	it("does not offer a reserved channel to the next connection before it is closed, and a reset of the VM ends it", () => {
 		const guest = channelIn("Closed");
 		guest.eager = true;
 		guest.post(openReserved(1));
 		expect(types(guest.connect())).toEqual([M.AllOffersDelivered]);
+		expect(types(guest.post(closeReserved(1)))).toEqual([M.CloseReservedResponse]);
+		expect(types(guest.connect())).toEqual([M.OfferChannel, M.AllOffersDelivered]);
+		guest.post(openReserved(1));
+		guest.connect();
 		expect(guest.step(guest.server.reset()).actions.map(({ type }) => type)).toContain("resetDone");
 		expect(guest.state(1)).toBe("ClientReleased");
 		expect(guest.server.connection.name).toBe("Disconnected");

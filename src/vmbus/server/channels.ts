@@ -4,8 +4,8 @@ import { Feature, OfferFlag, Version } from "../versions.ts";
 import { checkDisconnected } from "./connection.ts";
 import { type Core, type ServerChannel, STATUS_UNSUCCESSFUL } from "./core.ts";
 import { releaseIds } from "./offers.ts";
-import { releaseChannel } from "./release.ts";
-import { isReleased, isRevoked, type OpenRequest, reservedBy, type Target } from "./types.ts";
+import { endReservation, releaseChannel } from "./release.ts";
+import { isReleased, isRevoked, type OpenRequest, type Reservation, reservationOf } from "./types.ts";
 
 /** target_vp of a channel that wants no interrupts. */
 export const NO_INTERRUPT_VP = 0xffffffff;
@@ -35,7 +35,7 @@ export function handleOpen(core: Core, message: MessageOf<"OpenChannel">): void 
 	else if (!isRevoked(channel)) core.reject("already-open", `OPENCHANNEL of relid ${message.relid}: ${state.name}`);
 }
 
-function openChannel(core: Core, channel: ServerChannel, request: OpenRequest, reserved: Target | null): void {
+function openChannel(core: Core, channel: ServerChannel, request: OpenRequest, reserved: Reservation | null): void {
 	const { info, offer, offerId } = channel;
 	if (info === null) throw new Error(`channel ${offerId} has no relid`);
 	channel.state = { name: "Opening", request, reserved };
@@ -80,12 +80,14 @@ export function completeOpen(core: Core, offerId: number, status: number): void 
 		return;
 	}
 	const { request, reserved } = state;
-	channel.state = status === 0 ? { name: "Open", request, reserved, modifying: null } : { name: "Closed" };
 	const { openId } = request;
 	const result = { type: MessageType.OpenChannelResult, relid: core.relidOf(channel), openId, status: status >>> 0 };
+	if (status === 0) channel.state = { name: "Open", request, reserved, modifying: null };
 	if (reserved === null) core.send(result);
-	else core.sendTo(reserved, result);
-	if (status !== 0 && reserved !== null && core.connected === null) releaseChannel(core, channel, false);
+	else core.sendTo(reserved.target, result);
+	if (status === 0) return;
+	if (reserved === null) channel.state = { name: "Closed" };
+	else endReservation(core, channel, reserved);
 }
 
 /** CLOSECHANNEL: never answered. */
@@ -98,7 +100,7 @@ export function handleClose(core: Core, relid: number): void {
 	else closeChannel(core, channel, state.request, null);
 }
 
-function closeChannel(core: Core, channel: ServerChannel, request: OpenRequest, reserved: Target | null): void {
+function closeChannel(core: Core, channel: ServerChannel, request: OpenRequest, reserved: Reservation | null): void {
 	channel.state = { name: "Closing", request, reserved };
 	core.act({ type: "close", offerId: channel.offerId });
 }
@@ -117,11 +119,12 @@ export function completeClose(core: Core, offerId: number): void {
 			openChannel(core, channel, state.next, null);
 			break;
 		case "Closing":
-			channel.state = { name: "Closed" };
-			if (state.reserved === null) break;
-			core.sendTo(state.reserved, { type: MessageType.CloseReservedResponse, relid: core.relidOf(channel) });
-			// without a connection no RELID_RELEASED will come
-			if (core.connected === null) releaseChannel(core, channel, false);
+			if (state.reserved === null) {
+				channel.state = { name: "Closed" };
+				break;
+			}
+			core.sendTo(state.reserved.target, { type: MessageType.CloseReservedResponse, relid: core.relidOf(channel) });
+			endReservation(core, channel, state.reserved);
 			break;
 		default:
 			core.reject("unexpected-completion", `close of channel ${offerId}: ${state.name}`);
@@ -144,7 +147,7 @@ export function handleOpenReserved(core: Core, message: MessageOf<"OpenReservedC
 	};
 	const { name } = channel.state;
 	if (sint > 15) core.reject("malformed", `OPEN_RESERVED_CHANNEL: SINT ${sint}`);
-	else if (name === "Closed") openChannel(core, channel, request, { vp: targetVp, sint });
+	else if (name === "Closed") openChannel(core, channel, request, { target: { vp: targetVp, sint }, orphaned: false });
 	else if (name === "Open" || name === "Opening")
 		core.reject("already-open", `OPEN_RESERVED_CHANNEL: relid ${relid}: ${name}`);
 	else core.reject("invalid-channel-state", `OPEN_RESERVED_CHANNEL of relid ${relid}: ${name}`);
@@ -159,7 +162,7 @@ export function handleCloseReserved(core: Core, message: MessageOf<"CloseReserve
 	if (sint > 15) core.reject("malformed", `CLOSE_RESERVED_CHANNEL: SINT ${sint}`);
 	else if (state.name !== "Open") core.reject("not-open", `CLOSE_RESERVED_CHANNEL of relid ${relid}: ${state.name}`);
 	else if (state.reserved === null) core.reject("channel-not-reserved", `CLOSE_RESERVED_CHANNEL of relid ${relid}`);
-	else closeChannel(core, channel, state.request, { vp: targetVp, sint });
+	else closeChannel(core, channel, state.request, { ...state.reserved, target: { vp: targetVp, sint } });
 }
 
 /** MODIFYCHANNEL: moves the interrupts; answered from 5.3 on. */
@@ -216,7 +219,7 @@ export function handleRelidReleased(core: Core, relid: number): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
 	const { name } = channel.state;
-	if (name === "Opening" || name === "Open" || name === "ClosingReopen" || reservedBy(channel) !== null) {
+	if (name === "Opening" || name === "Open" || name === "ClosingReopen" || reservationOf(channel) !== null) {
 		core.reject("invalid-channel-state", `RELID_RELEASED of relid ${relid}: ${name}`);
 		return;
 	}
@@ -242,7 +245,7 @@ export function revoke(core: Core, channel: ServerChannel): void {
 function revokeOne(core: Core, channel: ServerChannel): void {
 	const { state } = channel;
 	if (state.name === "Revoked") return;
-	if (isReleased(channel) || core.connected === null) {
+	if (isReleased(channel) || reservationOf(channel)?.orphaned === true) {
 		for (const gpadl of [...channel.gpadls.values()]) core.dropGpadl(channel, gpadl);
 		releaseIds(core, channel);
 		core.channels.delete(channel.offerId);

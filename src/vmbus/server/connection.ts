@@ -5,7 +5,7 @@ import type { Completion } from "./actions.ts";
 import type { Core } from "./core.ts";
 import { compareOffers, offerToGuest } from "./offers.ts";
 import { areChannelsReleased, releaseChannels } from "./release.ts";
-import { type ConnectionInfo, type ContactRequest, type NextStep, reservedBy } from "./types.ts";
+import { type ConnectionInfo, type ContactRequest, type NextStep, reservationOf } from "./types.ts";
 
 /** connection_state of VERSION_RESPONSE and MODIFY_CONNECTION_RESPONSE. */
 const FAILED_UNKNOWN = 2;
@@ -142,7 +142,7 @@ export function handleRequestOffers(core: Core, info: ConnectionInfo): void {
 	}
 	core.connection = { name: "Connected", info: { ...info, offersSent: true } };
 	const channels = [...core.channels.values()].filter(
-		(channel) => channel.state.name === "ClientReleased" && reservedBy(channel) === null,
+		(channel) => channel.state.name === "ClientReleased" && reservationOf(channel) === null,
 	);
 	channels.sort((a, b) => compareOffers(a.offer, b.offer));
 	for (const channel of channels) offerToGuest(core, channel);

@@ -103,6 +103,11 @@ export class Core {
 	dropGpadl(channel: ServerChannel, gpadl: Gpadl): void {
 		channel.gpadls.delete(gpadl.gpadl);
 		this.gpadlQuadwords -= gpadl.quadwords;
+		this.endAssembly(gpadl);
+	}
+
+	/** A GPADL's bodies have come or will not: its id says nothing any more, unless it is another one's. */
+	endAssembly(gpadl: Gpadl): void {
 		if (this.incomplete.get(gpadl.gpadl) === gpadl) this.incomplete.delete(gpadl.gpadl);
 	}
 }

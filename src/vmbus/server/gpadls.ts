@@ -3,7 +3,7 @@ import { type MessageOf, MessageType } from "../messages.ts";
 import type { Rejection } from "./actions.ts";
 import { checkDisconnected } from "./connection.ts";
 import { type Core, GPADL_FAILED, type ServerChannel } from "./core.ts";
-import { type Gpadl, type GpadlRange, isReleased, isRevoked, reservedBy } from "./types.ts";
+import { type Gpadl, type GpadlRange, isReleased, isRevoked, reservationOf } from "./types.ts";
 
 /** Page numbers are below this: guest physical addresses have 52 bits. */
 const PFN_LIMIT = 1n << 40n;
@@ -68,7 +68,7 @@ function refusalOf(
 	hasBodies: boolean,
 ): Rejection | null {
 	// a reserved channel outlives the connection that its ids are unique in
-	if (reservedBy(channel) !== null) return "channel-reserved";
+	if (reservationOf(channel) !== null) return "channel-reserved";
 	// bodies name no channel, so an id under way must be the only one
 	if (channel.gpadls.has(id) || (hasBodies && core.incomplete.has(id))) return "duplicate-gpadl";
 	return core.gpadlQuadwords + quadwords > core.config.maxGpadlPages ? "too-many-pages" : null;
@@ -95,7 +95,7 @@ function append(core: Core, channel: ServerChannel, gpadl: Gpadl, quadwords: rea
 		core.send({ type: MessageType.GpadlCreated, relid, gpadl: gpadl.gpadl, status: GPADL_FAILED });
 		return;
 	}
-	core.incomplete.delete(gpadl.gpadl);
+	core.endAssembly(gpadl);
 	gpadl.received = [];
 	gpadl.ranges = ranges;
 	if (isRevoked(channel)) {
@@ -144,7 +144,7 @@ export function handleGpadlTeardown(core: Core, relid: number, id: number): void
 	const text = `GPADL_TEARDOWN of GPADL 0x${id.toString(16)} on relid ${relid}`;
 	if (gpadl === undefined) core.reject("unknown-gpadl", text);
 	else if (gpadl.state !== "Accepted") core.reject("invalid-gpadl-state", `${text}: ${gpadl.state}`);
-	else if (reservedBy(channel) !== null) core.reject("channel-reserved", text);
+	else if (reservationOf(channel) !== null) core.reject("channel-reserved", text);
 	else if (isRevoked(channel)) {
 		core.dropGpadl(channel, gpadl);
 		core.send({ type: MessageType.GpadlTorndown, gpadl: id });

@@ -1,7 +1,7 @@
 /** Letting go of channels: what the guest releases, and what a connection leaves behind. */
 import type { Core, ServerChannel } from "./core.ts";
 import { releaseIds, sendOffer } from "./offers.ts";
-import { isRevoked, reservedBy } from "./types.ts";
+import { isRevoked, type Reservation, reservationOf } from "./types.ts";
 
 /**
  * Drops every reference that the guest holds to a channel, its GPADLs included; the device closes what is open.
@@ -51,14 +51,24 @@ export function releaseChannel(core: Core, channel: ServerChannel, reoffer: bool
 
 /** Releases all channels; those that are reserved stay with their owner unless the whole VM resets. */
 export function releaseChannels(core: Core, withReserved: boolean): void {
-	for (const channel of [...core.channels.values()])
-		if (withReserved || reservedBy(channel) === null) releaseChannel(core, channel, false);
+	for (const channel of [...core.channels.values()]) {
+		const { state } = channel;
+		if (!withReserved && "reserved" in state && state.reserved !== null)
+			channel.state = { ...state, reserved: { ...state.reserved, orphaned: true } };
+		else releaseChannel(core, channel, false);
+	}
+}
+
+/** A reserved channel was closed. One of an old connection is released: the next connection is offered it. */
+export function endReservation(core: Core, channel: ServerChannel, { orphaned }: Reservation): void {
+	channel.state = { name: "Closed" };
+	if (orphaned) releaseChannel(core, channel, false);
 }
 
 /** Whether no device uses the guest's memory any more, reserved channels aside unless asked for. */
 export function areChannelsReleased(core: Core, withReserved: boolean): boolean {
 	for (const channel of core.channels.values()) {
-		if (!withReserved && reservedBy(channel) !== null) continue;
+		if (!withReserved && reservationOf(channel) !== null) continue;
 		if (channel.state.name !== "ClientReleased" || channel.gpadls.size > 0) return false;
 	}
 	return true;

@@ -34,7 +34,8 @@ import {
 	type NextStep,
 	type Offer,
 	type OpenRequest,
-	reservedBy,
+	type Reservation,
+	reservationOf,
 	type Target,
 } from "./types.ts";
 
@@ -104,7 +105,7 @@ const request = record<OpenRequest>({
 	redirectInterrupt: flag,
 });
 const modifying = record<Modifying>({ pendingVp: nullable(u32) });
-const opened = { request, reserved: nullable(target) };
+const opened = { request, reserved: nullable(record<Reservation>({ target, orphaned: flag })) };
 const channelState = variants<ChannelState>({
 	ClientReleased: {},
 	Closed: {},
@@ -258,8 +259,8 @@ function addChannel(core: Core, saved: SavedChannel, path: string): void {
 		throw wrong(`${path}.offer.flags`, "flag 0x2 with flag 0x4");
 	if ((ids === null) !== isReleased(channel))
 		throw wrong(`${path}.info`, "ids if and only if the guest has the channel");
-	const isOffered = core.connected?.offersSent === true || reservedBy(channel) !== null;
-	if (ids !== null && !isOffered) throw wrong(`${path}.state.name`, "a released channel, for no offers were sent");
+	const isKnown = core.connected?.offersSent === true || reservationOf(channel)?.orphaned === true;
+	if (ids !== null && !isKnown) throw wrong(`${path}.state.name`, "a released channel, for no offers were sent");
 	if (ids !== null) {
 		if (core.byRelid.has(ids.relid)) throw wrong(`${path}.info.relid`, "a relid of its own");
 		if (ids.monitorId !== null && core.monitorIds.has(ids.monitorId))

@@ -62,15 +62,22 @@ export interface Modifying {
 	readonly pendingVp: number | null;
 }
 
-/** OpenVMM vmbus_server/src/channels.rs, ChannelState. `reserved`: the target that owns a reserved channel. */
+/** Whose a reserved channel is: it outlives the connection that opened it. */
+export interface Reservation {
+	readonly target: Target;
+	/** Whether that connection has ended: then no guest knows the channel's relid by an offer. */
+	readonly orphaned: boolean;
+}
+
+/** OpenVMM vmbus_server/src/channels.rs, ChannelState. */
 export type ChannelState =
 	| { readonly name: "ClientReleased" | "Closed" | "Revoked" | "Reoffered" }
 	| { readonly name: "ClosingClientRelease" | "OpeningClientRelease" }
-	| { readonly name: "Opening" | "Closing"; readonly request: OpenRequest; readonly reserved: Target | null }
+	| { readonly name: "Opening" | "Closing"; readonly request: OpenRequest; readonly reserved: Reservation | null }
 	| {
 			readonly name: "Open";
 			readonly request: OpenRequest;
-			readonly reserved: Target | null;
+			readonly reserved: Reservation | null;
 			readonly modifying: Modifying | null;
 	  }
 	| { readonly name: "ClosingReopen"; readonly request: OpenRequest; readonly next: OpenRequest };
@@ -147,7 +154,7 @@ export function isRevoked({ state: { name } }: Channel): boolean {
 	return name === "Revoked" || name === "Reoffered";
 }
 
-/** The target that owns the channel, when OPEN_RESERVED_CHANNEL opened it. */
-export function reservedBy({ state }: Channel): Target | null {
+/** Whose the channel is, when OPEN_RESERVED_CHANNEL opened it. */
+export function reservationOf({ state }: Channel): Reservation | null {
 	return "reserved" in state ? state.reserved : null;
 }
