@@ -6,6 +6,7 @@ import { benchCommand } from "./bench.ts";
 import { compareCommand } from "./compare.ts";
 import { UsageError } from "./usage.ts";
 import { verifyCommand } from "./verify.ts";
+import { vmbusCommand } from "./vmbus.ts";
 
 const HELP = `Usage: coco-dma COMMAND [arguments]
 
@@ -14,6 +15,7 @@ A DMA engine for confidential-VM work: Linux's swiotlb and DMA-direct rules over
 Commands:
   compare TRACE...   bounce against direct DMA on a recorded workload
   verify FILE...     replay recordings of the real kernel and compare every answer
+  vmbus decode HEX   VMBus messages and ring packets as a person reads them
   bench [SUITE...]   benchmarks against the kernel's algorithm, plain TypeScript and bare copies
 
 coco-dma COMMAND --help tells more. --version prints the version.
@@ -22,6 +24,7 @@ coco-dma COMMAND --help tells more. --version prints the version.
 const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
 	["compare", compareCommand],
 	["verify", verifyCommand],
+	["vmbus", vmbusCommand],
 	["bench", benchCommand],
 ]);
 

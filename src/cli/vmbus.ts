@@ -1,0 +1,137 @@
+import { existsSync } from "node:fs";
+import { readText } from "../input.ts";
+import type { DecodeRules } from "../vmbus/codec.ts";
+import { describeBytes, describeMessage, describeSlot } from "../vmbus/decode.ts";
+import { describePacket } from "../vmbus/decode-packet.ts";
+import type { Decoded } from "../vmbus/decoded.ts";
+import { type CapturedBytes, pcapng } from "../vmbus/pcapng.ts";
+import { isTranscript, parseHex, type Recorded, transcriptItems } from "../vmbus/transcript.ts";
+import { Version, versionName } from "../vmbus/versions.ts";
+import { checkWritable, parseOptions, UsageError, writeJson, writeOutput } from "./usage.ts";
+
+const HELP = `Usage: coco-dma vmbus decode HEX|FILE... [options]
+
+Prints VMBus bytes as a person reads them, one field a line: offset, size, name, value and what the value says.
+HEX: a channel message, a message slot of 256 bytes, or a ring packet from its descriptor on. FILE, plain or gzip: such
+hex, or a recorded transcript, of which every message and packet is decoded.
+Exit code: 0 when all could be decoded, 1 when some bytes are malformed, 2 when the hex or the file cannot be read.
+
+Options:
+  --version X.Y      the connection's version, such as 5.3: refuses messages that it does not have
+  --json             JSON alone on standard output
+  --pcapng FILE      also writes the bytes for Wireshark (with examples/vmbus.lua); a line of a transcript is 1 µs
+  --help
+`;
+
+/** A decoded piece and where it came from. */
+interface Item {
+	readonly source: string;
+	readonly line?: number;
+	/** How it went: "POST connection 4 hc". */
+	readonly way?: string;
+	readonly decoded: Decoded;
+	readonly captured: CapturedBytes;
+}
+
+const PATHS = { hc: "direct", ghcb: "ghcb", tdcall: "tdcall" } as const;
+const NS_PER_LINE = 1000n;
+
+function versionOption(text: string | undefined): DecodeRules {
+	if (text === undefined) return {};
+	const versions = Object.values(Version);
+	const version = versions.find((known) => versionName(known) === text);
+	if (version !== undefined) return { version };
+	throw new UsageError(`--version: expected ${versions.map(versionName).join(", ")}, not "${text}"`);
+}
+
+function recordedItem(source: string, recorded: Recorded, rules: DecodeRules): Item {
+	const { line, verb, from, bytes, connectionId, path, relid, isCut, vp = 0 } = recorded;
+	const timeNs = BigInt(line) * NS_PER_LINE;
+	const base = { from, bytes, timeNs, vp };
+	if (verb === "PKTOUT" || verb === "PKTIN") {
+		const captured: CapturedBytes = { ...base, kind: "packet", id: relid ?? 0 };
+		return { source, line, way: `${verb} relid ${relid}`, decoded: describePacket(bytes, isCut), captured };
+	}
+	if (verb === "HVMSG") {
+		const captured: CapturedBytes = { ...base, kind: "slot", synic: "hypervisor" };
+		return {
+			source,
+			line,
+			way: `${verb} vp ${vp}`,
+			decoded: describeSlot(bytes, { ...rules, direction: from }),
+			captured,
+		};
+	}
+	const decoded = describeMessage(bytes, { ...rules, direction: from });
+	if (path === undefined)
+		return {
+			source,
+			line,
+			way: `${verb} vp ${vp}`,
+			decoded,
+			captured: { ...base, kind: "message", synic: "hypervisor" },
+		};
+	const captured: CapturedBytes = { ...base, kind: "message", id: connectionId ?? 0, path: PATHS[path] };
+	return { source, line, way: `${verb} connection ${connectionId} by ${path}`, decoded, captured };
+}
+
+function hexItem(source: string, bytes: Uint8Array, rules: DecodeRules): Item {
+	const decoded = describeBytes(bytes, rules);
+	const timeNs = NS_PER_LINE;
+	return { source, decoded, captured: { kind: decoded.kind, from: decoded.from ?? "guest", bytes, timeNs } };
+}
+
+function itemsOf(argument: string, rules: DecodeRules): Item[] {
+	if (!existsSync(argument)) {
+		const name = argument.length > 40 ? `${argument.slice(0, 40)}...` : argument;
+		return [hexItem("HEX", parseHex(argument, { name: `${name}: no such file; as hex` }), rules)];
+	}
+	const text = readText(argument);
+	if (!isTranscript(text)) return [hexItem(argument, parseHex(text, { name: argument }), rules)];
+	return [...transcriptItems(argument, text)].map((recorded) => recordedItem(argument, recorded, rules));
+}
+
+function textOf({ source, line, way, decoded }: Item): string {
+	const lines = line === undefined ? [] : [`${source}:${line}: ${way}`];
+	lines.push(`${decoded.title}, ${decoded.bytes} bytes`);
+	for (const { offset, bytes, name, value, meaning } of decoded.fields) {
+		const text = `${String(offset).padStart(6)} ${String(bytes).padStart(5)}  ${name.padEnd(22)} ${value}`;
+		lines.push(meaning === "" ? text : `${text.padEnd(60)}  ${meaning}`);
+	}
+	if (decoded.error !== undefined) lines.push(`  malformed: ${decoded.error}`);
+	return `${lines.join("\n")}\n`;
+}
+
+async function decodeCommand(args: readonly string[]): Promise<number> {
+	const { values, positionals } = parseOptions(args, {
+		version: { type: "string" },
+		json: { type: "boolean" },
+		pcapng: { type: "string" },
+		help: { type: "boolean" },
+	});
+	if (values.help) {
+		process.stdout.write(HELP);
+		return 0;
+	}
+	if (positionals.length === 0) throw new UsageError("decode: expected HEX or a FILE");
+	checkWritable(values.pcapng);
+	const rules = versionOption(values.version);
+	const items = positionals.flatMap((argument) => itemsOf(argument, rules));
+	if (values.pcapng !== undefined) writeOutput(values.pcapng, pcapng(items.map(({ captured }) => captured)));
+	if (values.json) {
+		const shown = items.map(({ source, line, way, decoded }) => ({ source, line, way, ...decoded }));
+		writeJson("-", { command: "vmbus decode", items: shown });
+	} else process.stdout.write(items.map(textOf).join("\n"));
+	return items.some(({ decoded }) => decoded.error !== undefined) ? 1 : 0;
+}
+
+/** Runs `coco-dma vmbus`. @returns the exit code */
+export async function vmbusCommand(args: readonly string[]): Promise<number> {
+	const [name, ...rest] = args;
+	if (name === "decode") return decodeCommand(rest);
+	if (name === "--help") {
+		process.stdout.write(HELP);
+		return 0;
+	}
+	throw new UsageError(name === undefined ? "expected decode" : `unknown command "${name}": expected decode`);
+}
