@@ -19,7 +19,7 @@ Exit code: 0 when all could be decoded, 1 when some bytes are malformed, 2 when 
 Options:
   --version X.Y      the connection's version, such as 5.3: refuses messages that it does not have
   --json             JSON alone on standard output
-  --pcapng FILE      also writes the bytes for Wireshark (with examples/vmbus.lua); a line of a transcript is 1 µs
+  --pcapng FILE      also writes the bytes for Wireshark (with examples/vmbus.lua), 1 µs apart
   --help
 `;
 
@@ -30,11 +30,11 @@ interface Item {
 	/** How it went: "POST connection 4 hc". */
 	readonly way?: string;
 	readonly decoded: Decoded;
-	readonly captured: CapturedBytes;
+	readonly captured: Omit<CapturedBytes, "timeNs">;
 }
 
 const PATHS = { hc: "direct", ghcb: "ghcb", tdcall: "tdcall" } as const;
-const NS_PER_LINE = 1000n;
+const NS_APART = 1000n;
 
 function versionOption(text: string | undefined): DecodeRules {
 	if (text === undefined) return {};
@@ -46,14 +46,13 @@ function versionOption(text: string | undefined): DecodeRules {
 
 function recordedItem(source: string, recorded: Recorded, rules: DecodeRules): Item {
 	const { line, verb, from, bytes, connectionId, path, relid, isCut, vp = 0 } = recorded;
-	const timeNs = BigInt(line) * NS_PER_LINE;
-	const base = { from, bytes, timeNs, vp };
+	const base = { from, bytes, vp };
 	if (verb === "PKTOUT" || verb === "PKTIN") {
-		const captured: CapturedBytes = { ...base, kind: "packet", id: relid ?? 0 };
+		const captured = { ...base, kind: "packet" as const, id: relid ?? 0 };
 		return { source, line, way: `${verb} relid ${relid}`, decoded: describePacket(bytes, isCut), captured };
 	}
 	if (verb === "HVMSG") {
-		const captured: CapturedBytes = { ...base, kind: "slot", synic: "hypervisor" };
+		const captured = { ...base, kind: "slot" as const, synic: "hypervisor" as const };
 		return {
 			source,
 			line,
@@ -71,14 +70,13 @@ function recordedItem(source: string, recorded: Recorded, rules: DecodeRules): I
 			decoded,
 			captured: { ...base, kind: "message", synic: "hypervisor" },
 		};
-	const captured: CapturedBytes = { ...base, kind: "message", id: connectionId ?? 0, path: PATHS[path] };
+	const captured = { ...base, kind: "message" as const, id: connectionId ?? 0, path: PATHS[path] };
 	return { source, line, way: `${verb} connection ${connectionId} by ${path}`, decoded, captured };
 }
 
 function hexItem(source: string, bytes: Uint8Array, rules: DecodeRules): Item {
 	const decoded = describeBytes(bytes, rules);
-	const timeNs = NS_PER_LINE;
-	return { source, decoded, captured: { kind: decoded.kind, from: decoded.from ?? "guest", bytes, timeNs } };
+	return { source, decoded, captured: { kind: decoded.kind, from: decoded.from ?? "guest", bytes } };
 }
 
 function itemsOf(argument: string, rules: DecodeRules): Item[] {
@@ -117,7 +115,10 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 	checkWritable(values.pcapng);
 	const rules = versionOption(values.version);
 	const items = positionals.flatMap((argument) => itemsOf(argument, rules));
-	if (values.pcapng !== undefined) writeOutput(values.pcapng, pcapng(items.map(({ captured }) => captured)));
+	if (values.pcapng !== undefined) {
+		const events = items.map(({ captured }, i) => ({ ...captured, timeNs: BigInt(i) * NS_APART }));
+		writeOutput(values.pcapng, pcapng(events));
+	}
 	if (values.json) {
 		const shown = items.map(({ source, line, way, decoded }) => ({ source, line, way, ...decoded }));
 		writeJson("-", { command: "vmbus decode", items: shown });
