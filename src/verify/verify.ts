@@ -5,6 +5,7 @@ import { isOps, verifyOps } from "./ops.ts";
 import { isRecorded, verifyRecorded } from "./recorded.ts";
 import type { VerifyResult } from "./result.ts";
 import { isRing, verifyRing } from "./ring.ts";
+import { isVmbus, verifyVmbus } from "./vmbus.ts";
 
 /**
  * Replays a recording of real code and stops at the first answer that differs.
@@ -16,5 +17,8 @@ export async function verifyFile(path: string, build: Build = "engine"): Promise
 	if (isOps(text)) return verifyOps(path, text, build);
 	if (isRecorded(text)) return verifyRecorded(path, text, build);
 	if (isRing(text)) return verifyRing(path, text, build);
-	throw new InputError(`${path}:1: unknown format: expected a swiotlb-recorded, swiotlb-ops or ring recording`);
+	if (isVmbus(text)) return verifyVmbus(path, text, build);
+	throw new InputError(
+		`${path}:1: unknown format: expected a swiotlb-recorded, swiotlb-ops or ring recording, or a vmbus transcript`,
+	);
 }
