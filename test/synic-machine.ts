@@ -141,7 +141,7 @@ export async function testGuest(
 		for (let vp = 0; vp < vps; vp++) machine.givePages(vp, GIVEN_PAGES + vp * 8192, GIVEN_PAGES + vp * 8192 + 4096);
 	}
 	if (options.enabled === false) return test;
-	if (!guest.allocateInputPages() || !guest.allocate()) throw new Error("no pages");
+	if (guest.allocateInputPages() !== "ok" || guest.allocate() !== "ok") throw new Error("no pages");
 	for (let vp = 0; vp < vps; vp++) if (!guest.enable(vp)) throw new Error("not enabled");
 	return test;
 }

@@ -176,16 +176,45 @@ describe("the pages", () => {
 
 	it("that cannot be decrypted are leaked, and the others given back", async () => {
 		const test = await testGuest(platform("SNP without paravisor"), { vps: 2, enabled: false });
-		expect(test.guest.allocateInputPages()).toBe(true);
+		expect(test.guest.allocateInputPages()).toBe("ok");
 		test.pages.log.length = 0;
 		test.pages.fail.add("decrypt 4");
-		expect(test.guest.allocate()).toBe(false);
+		expect(test.guest.allocate()).toBe("conversion-failed");
 		expect(test.pages.log.filter((line) => !line.startsWith("alloc"))).toEqual([
 			"decrypt 102000",
 			"decrypt fails 103000",
 			"leak 103000",
 			"encrypt 102000",
 			"free 102000",
+		]);
+	});
+});
+
+describe("pages that the host names", () => {
+	it("are never the guest's private ones: what is there stays as it is", async () => {
+		const test = await testGuest(platform("SNP with paravisor"), { vps: 1, enabled: false });
+		const secretGpa = 0x200000;
+		test.engine.ram.fill(secretGpa, 8192, 0x5a);
+		test.machine.givePages(0, secretGpa, secretGpa + 4096);
+		expect(test.guest.allocateInputPages()).toBe("ok");
+		expect(test.guest.enable(0)).toBe(true);
+		test.onInterrupt(0);
+		expect([test.events, test.messages]).toEqual([[], []]);
+		expect(test.engine.ram.read(secretGpa, 8192).every((byte) => byte === 0x5a)).toBe(true);
+	});
+
+	it("run out, and the guest has none", async () => {
+		const test = await testGuest(platform("SNP without paravisor"), { vps: 2, enabled: false });
+		expect(test.guest.allocateInputPages()).toBe("ok");
+		test.pages.log.length = 0;
+		let left = 3;
+		const alloc = test.pages.alloc.bind(test.pages);
+		test.pages.alloc = (pages, purpose) => (left-- > 0 ? alloc(pages, purpose) : -1);
+		expect(test.guest.allocate()).toBe("no-memory");
+		expect(test.pages.log.filter((line) => line.startsWith("free"))).toEqual([
+			"free 102000",
+			"free 103000",
+			"free 104000",
 		]);
 	});
 });

@@ -21,6 +21,9 @@ export interface SynicPages {
 	leak(gpa: number, pages: number): void;
 }
 
+/** How taking pages ended. */
+export type PagesStatus = "ok" | "no-memory" | "conversion-failed";
+
 interface Page {
 	gpa: number;
 	shared: boolean;
@@ -50,23 +53,32 @@ export class GuestSynicPages {
 		this.vps = Array.from({ length: vps }, () => ({ input: none(), post: none(), message: none(), event: none() }));
 	}
 
-	/** The hypercall input pages, made once and kept. @returns false when a page is missing or could not be decrypted */
-	takeInputPages(): boolean {
-		return this.vps.every(({ input }) => this.#take([input], "hypercall input", sharesInputPages(this.#platform)));
+	/** The hypercall input pages, made once and kept. */
+	takeInputPages(): PagesStatus {
+		const shared = sharesInputPages(this.#platform);
+		return this.#each(({ input }) => this.#take([input], "hypercall input", shared));
 	}
 
-	/** The pages of the SynIC. @returns false when that failed; then all are given back, or leaked */
-	take(): boolean {
+	/** The pages of the SynIC; after a failure all are given back, or leaked. */
+	take(): PagesStatus {
 		const platform = this.#platform;
-		const isConfidential = this.#mode === "confidential";
-		const done = this.vps.every(({ post, message, event }) => {
-			const hasPost = hasPostPages(platform);
-			if (hasPost && !this.#take([post], "post message", !isConfidential && isHardwareIsolated(platform))) return false;
-			const own = MODES[this.#mode].ownPages !== null;
-			return !own || this.#take([message, event], "SynIC", sharesSynicPages(platform, this.#mode));
+		const sharesPost = this.#mode !== "confidential" && isHardwareIsolated(platform);
+		const status = this.#each(({ post, message, event }) => {
+			const taken = hasPostPages(platform) ? this.#take([post], "post message", sharesPost) : "ok";
+			if (taken !== "ok" || MODES[this.#mode].ownPages === null) return taken;
+			return this.#take([message, event], "SynIC", sharesSynicPages(platform, this.#mode));
 		});
-		if (!done) this.giveBack();
-		return done;
+		if (status !== "ok") this.giveBack();
+		return status;
+	}
+
+	/** Does something for each processor, up to the first failure. */
+	#each(take: (pages: ProcessorPages) => PagesStatus): PagesStatus {
+		for (const pages of this.vps) {
+			const status = take(pages);
+			if (status !== "ok") return status;
+		}
+		return "ok";
 	}
 
 	/** Gives back what take took, encrypted again; what cannot be encrypted is leaked. */
@@ -84,20 +96,20 @@ export class GuestSynicPages {
 	}
 
 	/** Takes pages, then shares them if need be, then zeroes them: a change of state leaves any bytes. */
-	#take(pages: readonly Page[], purpose: string, shared: boolean): boolean {
+	#take(pages: readonly Page[], purpose: string, shared: boolean): PagesStatus {
 		for (const page of pages) {
 			page.gpa = this.#pages.alloc(1, purpose);
-			if (page.gpa < 0) return false;
+			if (page.gpa < 0) return "no-memory";
 		}
 		for (const page of pages) {
 			if (shared && !this.#pages.decrypt(page.gpa, 1)) {
 				this.#leak(page);
-				return false;
+				return "conversion-failed";
 			}
 			page.shared = shared;
 		}
 		for (const { gpa } of pages) this.#memory.page(gpa)?.fill(0);
-		return true;
+		return "ok";
 	}
 
 	#leak(page: Page): void {

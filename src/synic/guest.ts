@@ -1,6 +1,6 @@
 /** The guest's use of its SynICs and hypercalls, by the tables in modes.ts. Linux 6.12 drivers/hv/hv.c and vmbus_drv.c */
 import type { Ram } from "../memory/ram.ts";
-import { GuestSynicPages, type SynicPages } from "./guest-pages.ts";
+import { GuestSynicPages, type PagesStatus, type SynicPages } from "./guest-pages.ts";
 import { CallCode, controlWord, encodePost, encodeSignal } from "./hypercall.ts";
 import type { Party } from "./interrupts.ts";
 import type { Hypercall } from "./machine.ts";
@@ -66,14 +66,18 @@ export interface ReceivedMessage {
 	readonly type: number;
 	/** At most 240 bytes, the guest's own. */
 	readonly payload: Uint8Array;
+	/** The whole slot, 256 bytes, copied with it. */
+	readonly slot: Uint8Array;
 	/** Whose page it was in. */
 	readonly source: Party;
 }
 
-interface Slot {
-	readonly synic: Party;
+/** The pages in use of one SynIC; gpa -1: none. */
+interface PagesInUse {
 	readonly messageGpa: number;
 	readonly eventGpa: number;
+	/** The host said where they are: the guest maps them shared, so that it cannot be made to write to private memory. */
+	readonly isGiven: boolean;
 }
 
 export class GuestSynic {
@@ -82,8 +86,9 @@ export class GuestSynic {
 	readonly #sint: number;
 	readonly #memory: SynicMemory;
 	readonly #pages: GuestSynicPages;
+	readonly #sharedMemory: SynicMemory;
 	/** The pages in use on each processor, by SynIC. */
-	readonly #inUse: Map<Party, Slot>[];
+	readonly #inUse: Map<Party, PagesInUse>[];
 
 	constructor(options: GuestSynicOptions) {
 		const { platform, confidential, vps, ram, pages } = options;
@@ -91,17 +96,18 @@ export class GuestSynic {
 		this.mode = modeOf(platform, confidential);
 		this.#sint = options.sint ?? VMBUS_SINT;
 		this.#memory = memoryOf(ram, "guest", platform.sharedGpaBoundary);
+		this.#sharedMemory = memoryOf(ram, "hypervisor", platform.sharedGpaBoundary);
 		this.#pages = new GuestSynicPages(pages, this.#memory, platform, this.mode, vps);
 		this.#inUse = Array.from({ length: vps }, () => new Map());
 	}
 
-	/** Makes the hypercall input pages, once, before the first call. @returns false without a page, or with one undecrypted */
-	allocateInputPages(): boolean {
+	/** Makes the hypercall input pages, once, before the first call. */
+	allocateInputPages(): PagesStatus {
 		return this.#pages.takeInputPages();
 	}
 
-	/** Makes the SynICs' pages for all processors. @returns false when that failed; what was taken is given back or leaked */
-	allocate(): boolean {
+	/** Makes the SynICs' pages for all processors. When that fails, what was taken is given back or leaked. */
+	allocate(): PagesStatus {
 		return this.#pages.take();
 	}
 
@@ -144,18 +150,17 @@ export class GuestSynic {
 		if (!enable) return this.#write(vp, synic, msr, (page === "none" ? value & ~PAGE_MASK : value) & ~ENABLED);
 		const own = this.#pages.vps[vp]?.[register === "SIMP" ? "message" : "event"].gpa ?? -1;
 		const named = page === "own" ? (value & ~PAGE_MASK) | BigInt(own) : value;
-		this.#use(vp, synic, register, Number(named & PAGE_MASK));
+		const key = register === "SIMP" ? "messageGpa" : "eventGpa";
+		const before = this.#inUse[vp]?.get(synic) ?? { messageGpa: -1, eventGpa: -1 };
+		const isGiven = page === "given";
+		this.#inUse[vp]?.set(synic, { ...before, isGiven, [key]: Number(named & PAGE_MASK) });
 		return this.#write(vp, synic, msr, named | ENABLED);
 	}
 
-	#use(vp: number, synic: Party, register: RegisterStep["register"], gpa: number): void {
-		const before = this.#inUse[vp]?.get(synic) ?? { synic, messageGpa: -1, eventGpa: -1 };
-		this.#inUse[vp]?.set(synic, { ...before, [register === "SIMP" ? "messageGpa" : "eventGpa"]: gpa });
-	}
-
 	#pageInUse(vp: number, synic: Party, kind: "messageGpa" | "eventGpa"): Uint8Array | null {
-		const gpa = this.#inUse[vp]?.get(synic)?.[kind] ?? -1;
-		const page = gpa < 0 ? null : this.#memory.page(gpa);
+		const inUse = this.#inUse[vp]?.get(synic);
+		if (inUse === undefined || inUse[kind] < 0) return null;
+		const page = (inUse.isGiven ? this.#sharedMemory : this.#memory).page(inUse[kind]);
 		return page?.subarray(this.#sint * SLOT_BYTES, (this.#sint + 1) * SLOT_BYTES) ?? null;
 	}
 
@@ -181,9 +186,10 @@ export class GuestSynic {
 			if (slot === null || type === 0) continue;
 			const copy = slot.slice();
 			const bytes = copy[SLOT_SIZE] as number;
+			const payload = copy.subarray(SLOT_PAYLOAD, SLOT_PAYLOAD + bytes);
 			try {
 				if (type !== TIMER_EXPIRED && bytes <= MAX_MESSAGE_BYTES)
-					onMessage({ type, payload: copy.subarray(SLOT_PAYLOAD, SLOT_PAYLOAD + bytes), source: synic });
+					onMessage({ type, payload, slot: copy, source: synic });
 			} finally {
 				this.#freeSlot(vp, synic, type);
 			}

@@ -5,7 +5,7 @@ import { HvStatus } from "./status.ts";
 import { MAX_MESSAGE_BYTES, type Synic, type SynicMessage } from "./synic.ts";
 
 /** Messages that may wait for a slot (OpenVMM's depth). */
-export const QUEUE_MESSAGES = 64;
+const QUEUE_MESSAGES = 64;
 
 /**
  * The SynIC through which a paravisor reaches its guest: its own, unless the guest left that SINT to the hypervisor's.

@@ -25,8 +25,6 @@ const NESTED_OFFSET = 0x1000;
 export const SINTS = 16;
 /** VMBus's source of a guest. */
 export const VMBUS_SINT = 2;
-/** VMBus's source of a guest in VTL2 whose control plane is redirected. */
-export const REDIRECT_SINT = 7;
 /** Linux's vector of it on x86-64. */
 export const VMBUS_VECTOR = 0xf3;
 
