@@ -277,6 +277,13 @@ describe("what reaches the guest", () => {
 		]);
 	});
 
+	it("does not interrupt through the paravisor while the hypervisor's SynIC is off", async () => {
+		const test = await testGuest(platform("SNP with paravisor"), { confidential: false });
+		test.machine.hypervisor.writeRegister(0, Msr.SCONTROL, 0n);
+		test.machine.signalGuest("hypervisor", 0, VMBUS_SINT, 5);
+		expect(test.interrupts).toEqual([]);
+	});
+
 	it("is lost when the paravisor's copy of the SINT has the wrong proxy bit", async () => {
 		const test = await testGuest(platform("SNP with paravisor"), { confidential: true });
 		const wrong = BigInt(0xf3 | SintBit.AutoEoi | SintBit.Proxy);

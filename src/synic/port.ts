@@ -57,7 +57,7 @@ export class MessagePort {
 			this.#flush();
 			if (this.#queue.length >= depth) return HvStatus.INSUFFICIENT_BUFFERS;
 			if (this.#queue.length === 0) {
-				const status = this.#deliver({ type, payload, sender }, false);
+				const status = this.#deliver({ type, payload, sender });
 				if (status !== HvStatus.OBJECT_IN_USE) return status;
 			}
 			this.#queue.push({ type, payload: payload.slice(), sender });
@@ -71,14 +71,15 @@ export class MessagePort {
 		this.#queue.length = 0;
 	}
 
-	#deliver(message: SynicMessage, more: boolean): HvStatus {
+	#deliver(message: SynicMessage): HvStatus {
 		const { route, vp, sint } = this.#options;
-		return route(vp, sint).deliver(vp, sint, message, more);
+		return route(vp, sint).deliver(vp, sint, message);
 	}
 
+	/** Sends what waits until a slot is taken; that sets the pending flag of the message in it. */
 	#flush(): void {
 		for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
-			if (this.#deliver(next, this.#queue.length > 1) !== HvStatus.SUCCESS) return;
+			if (this.#deliver(next) !== HvStatus.SUCCESS) return;
 			this.#queue.shift();
 		}
 	}

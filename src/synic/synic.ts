@@ -146,11 +146,10 @@ export class Synic {
 
 	/**
 	 * Puts a message into a SINT's slot, once, and raises the interrupt.
-	 * @param more whether the sender has another one: then the guest is to write EOM
 	 * @returns SUCCESS; OBJECT_IN_USE when the slot is taken (the pending flag is then set); INVALID_SYNIC_STATE when the
 	 * SINT is masked or proxied, the SynIC off, or its page not there for this party; INVALID_VP_INDEX, INVALID_PARAMETER
 	 */
-	deliver(vp: number, sint: number, { type, payload, sender = 0n }: SynicMessage, more = false): HvStatus {
+	deliver(vp: number, sint: number, { type, payload, sender = 0n }: SynicMessage): HvStatus {
 		const processor = this.#vps[vp];
 		if (processor === undefined) return HvStatus.INVALID_VP_INDEX;
 		if (!(sint >= 0 && sint < SINTS) || type === 0 || payload.length > MAX_MESSAGE_BYTES)
@@ -166,7 +165,6 @@ export class Synic {
 		}
 		slot.fill(0, SLOT_SIZE);
 		slot[SLOT_SIZE] = payload.length;
-		slot[SLOT_FLAGS] = more ? MESSAGE_PENDING : 0;
 		new DataView(slot.buffer, slot.byteOffset).setBigUint64(SLOT_SENDER, sender, true);
 		slot.set(payload, SLOT_PAYLOAD);
 		// the type makes the message visible
