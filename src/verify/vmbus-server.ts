@@ -6,6 +6,7 @@ import type { OfferOptions } from "../vmbus/server/offers.ts";
 import { VmbusServer } from "../vmbus/server/server.ts";
 import { ConnectionId } from "../vmbus/versions.ts";
 import { Diverged, divergedAt, stem, type VerifyResult } from "./result.ts";
+import { describePayload } from "./vmbus-text.ts";
 
 const MACHINE_ACT =
 	/^(rescind|hotadd|event) \d+$|^release answer to type \d+$|^next answer to type \d+ has status [0-9a-f]+$/;
@@ -56,6 +57,8 @@ class ServerReplay {
 	/** RESCIND messages for relids that are nobody's. */
 	#vain: string[] = [];
 	#crashed = false;
+	/** Whether the guest was waiting for something when it was last idle. */
+	#isWaiting = false;
 	readonly compared = { posts: 0, messages: 0, acts: 0 };
 
 	constructor(path: string, lines: readonly string[]) {
@@ -82,6 +85,7 @@ class ServerReplay {
 		else if (kind === "S server") this.#configure(f);
 		else if (kind === "S offer") this.#offer(f, index);
 		else if (kind === "S act") this.#act(f);
+		else if (kind === "G IDLE") this.#isWaiting = f.count > 2;
 		else if (kind === "C crash") this.#crashed = true;
 		else if (kind === "G POST") this.#post(f);
 		else if (kind === "H RET") this.#return(f);
@@ -282,16 +286,24 @@ class ServerReplay {
 		throw new Diverged(
 			f.line,
 			`message for ${channel === "" ? "the connection" : `relid ${channel}`}`,
-			hex,
-			next?.hex ?? "nothing",
+			...told(hex, next?.hex),
 		);
 	}
 
-	/** @throws Diverged for a message that the recorded host never sent */
+	/** @throws Diverged for a message that the recorded host never sent, nor owed a guest that waited to the end */
 	end(): void {
-		const extra = this.#produced.find(({ channel }) => channel === "" || !this.#rescinded.has(Number(channel)));
-		if (extra !== undefined) throw new Diverged(extra.line, "answer to the post", "nothing", extra.hex);
+		const extra = this.#produced.find(
+			({ channel }) => channel === "" || !(this.#rescinded.has(Number(channel)) || this.#isWaiting),
+		);
+		if (extra !== undefined) throw new Diverged(extra.line, "answer to the post", ...told(undefined, extra.hex));
 	}
+}
+
+/** What was expected and what came, for people; the bytes as well where the words are the same. */
+function told(expected: string | undefined, got: string | undefined): [expected: string, got: string] {
+	const say = (hex: string | undefined) => (hex === undefined ? "nothing" : describePayload(Buffer.from(hex, "hex")));
+	const [a, b] = [say(expected), say(got)];
+	return a === b ? [`${a} ${expected}`, `${b} ${got}`] : [a, b];
 }
 
 function hexOf(payload: Uint8Array): string {

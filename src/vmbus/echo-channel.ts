@@ -39,7 +39,7 @@ export interface EchoTurn {
 	readonly broken: StatusName | Refusal | null;
 }
 
-export interface EchoChannelOptions {
+interface EchoChannelOptions {
 	readonly engine: Engine;
 	/** gpas of both rings' pages. */
 	readonly pages: readonly number[];

@@ -8,7 +8,7 @@ import { endReservation, releaseChannel } from "./release.ts";
 import { isReleased, isRevoked, type OpenRequest, type Reservation, reservationOf } from "./types.ts";
 
 /** target_vp of a channel that wants no interrupts. */
-export const NO_INTERRUPT_VP = 0xffffffff;
+const NO_INTERRUPT_VP = 0xffffffff;
 
 /** OPENCHANNEL. A guest may open again before a close is done, for CLOSECHANNEL has no answer. */
 export function handleOpen(core: Core, message: MessageOf<"OpenChannel">): void {
