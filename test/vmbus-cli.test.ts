@@ -244,6 +244,7 @@ describe("coco-dma vmbus decode", () => {
 		expect(out.split("\n")[0]).toBe("INITIATE_CONTACT (14), guest to server, 40 bytes");
 		expect(out).toMatch(/^ {4}20 {5}4 {2}featureFlags +0x10 +ConfidentialChannels$/m);
 		expect(coco("vmbus", "decode", `0x${CONTACT.replaceAll(" ", "")}`).out).toBe(out);
+		expect(coco("vmbus", "decode", ...CONTACT.split(" ")).out).toBe(out);
 	});
 
 	it("takes files of hex, plain and packed, and several at once", () => {
@@ -269,7 +270,7 @@ describe("coco-dma vmbus decode", () => {
 		);
 		const found = [...out.matchAll(/^.*gpa_direct\.txt\.gz:(\d+: \w+) /gm)].map((match) => match[1]);
 		expect(found).toEqual(expected);
-		expect(out).toContain("POST connection 4 by hc\nINITIATE_CONTACT");
+		expect(out).toContain("POST connection 0x4 by hc\nINITIATE_CONTACT");
 		expect(out).not.toContain("malformed");
 	});
 
@@ -302,7 +303,7 @@ describe("coco-dma vmbus decode", () => {
 		for (const args of [["--help"], ["decode", "--help"]]) {
 			const { code, out } = coco("vmbus", ...args);
 			expect(code).toBe(0);
-			expect(out).toMatch(/^Usage: coco-dma vmbus decode HEX\|FILE/);
+			expect(out).toMatch(/^Usage: coco-dma vmbus decode HEX\.\.\.\|FILE/);
 		}
 	});
 
@@ -318,6 +319,7 @@ describe("coco-dma vmbus decode", () => {
 		expectRefused(coco("vmbus", "decode", temporaryFolder()), "is a folder");
 		expectRefused(coco("vmbus", "decode", temporaryFile("x", "hello")), "/x: expected hex digits");
 		expectRefused(coco("vmbus", "decode", CONTACT, "--pcapng", "/no/such/folder/x"), "/no/such/folder");
+		expectRefused(coco("vmbus", "decode", CONTACT, "--pcapng", "-"), "--pcapng");
 		const hello = "G HELLO hvguest 1\n";
 		for (const [line, field] of [
 			["G POST 4 1 0e0 hc", "pairs"],

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { readText } from "../input.ts";
+import { hex } from "../status.ts";
 import type { DecodeRules } from "../vmbus/codec.ts";
 import { describeBytes, describeMessage, describeSlot } from "../vmbus/decode.ts";
 import { describePacket } from "../vmbus/decode-packet.ts";
@@ -9,11 +10,11 @@ import { isTranscript, parseHex, type Recorded, transcriptItems } from "../vmbus
 import { Version, versionName } from "../vmbus/versions.ts";
 import { checkWritable, parseOptions, UsageError, writeJson, writeOutput } from "./usage.ts";
 
-const HELP = `Usage: coco-dma vmbus decode HEX|FILE... [options]
+const HELP = `Usage: coco-dma vmbus decode HEX...|FILE... [options]
 
 Prints VMBus bytes as a person reads them, one field a line: offset, size, name, value and what the value says.
-HEX: a channel message, a message slot of 256 bytes, or a ring packet from its descriptor on. FILE, plain or gzip: such
-hex, or a recorded transcript, of which every message and packet is decoded.
+HEX, in one or more groups: a channel message, a message slot of 256 bytes, or a ring packet from its descriptor on.
+FILE, plain or gzip: such hex, or a recorded transcript, of which every message and packet is decoded.
 Exit code: 0 when all could be decoded, 1 when some bytes are malformed, 2 when the hex or the file cannot be read.
 
 Options:
@@ -27,7 +28,7 @@ Options:
 interface Item {
 	readonly source: string;
 	readonly line?: number;
-	/** How it went: "POST connection 4 hc". */
+	/** How it went: "POST connection 0x4 by hc". */
 	readonly way?: string;
 	readonly decoded: Decoded;
 	readonly captured: Omit<CapturedBytes, "timeNs">;
@@ -45,33 +46,17 @@ function versionOption(text: string | undefined): DecodeRules {
 }
 
 function recordedItem(source: string, recorded: Recorded, rules: DecodeRules): Item {
-	const { line, verb, from, bytes, connectionId, path, relid, isCut, vp = 0 } = recorded;
-	const base = { from, bytes, vp };
-	if (verb === "PKTOUT" || verb === "PKTIN") {
-		const captured = { ...base, kind: "packet" as const, id: relid ?? 0 };
-		return { source, line, way: `${verb} relid ${relid}`, decoded: describePacket(bytes, isCut), captured };
-	}
-	if (verb === "HVMSG") {
-		const captured = { ...base, kind: "slot" as const, synic: "hypervisor" as const };
-		return {
-			source,
-			line,
-			way: `${verb} vp ${vp}`,
-			decoded: describeSlot(bytes, { ...rules, direction: from }),
-			captured,
-		};
-	}
-	const decoded = describeMessage(bytes, { ...rules, direction: from });
-	if (path === undefined)
-		return {
-			source,
-			line,
-			way: `${verb} vp ${vp}`,
-			decoded,
-			captured: { ...base, kind: "message", synic: "hypervisor" },
-		};
-	const captured = { ...base, kind: "message" as const, id: connectionId ?? 0, path: PATHS[path] };
-	return { source, line, way: `${verb} connection ${connectionId} by ${path}`, decoded, captured };
+	const { line, verb, from, bytes, connectionId = 0, path, relid = 0, isCut, vp = 0 } = recorded;
+	const known = { ...rules, direction: from };
+	const item = (way: string, decoded: Decoded, rest: Partial<CapturedBytes>): Item => {
+		const captured = { kind: decoded.kind, from, bytes, vp, ...rest };
+		return { source, line, way: `${verb} ${way}`, decoded, captured };
+	};
+	if (verb === "PKTOUT" || verb === "PKTIN") return item(`relid ${relid}`, describePacket(bytes, isCut), { id: relid });
+	if (verb === "HVMSG") return item(`vp ${vp}`, describeSlot(bytes, known), { synic: "hypervisor" });
+	const decoded = describeMessage(bytes, known);
+	if (path === undefined) return item(`vp ${vp}`, decoded, { synic: "hypervisor" });
+	return item(`connection ${hex(connectionId)} by ${path}`, decoded, { id: connectionId, path: PATHS[path] });
 }
 
 function hexItem(source: string, bytes: Uint8Array, rules: DecodeRules): Item {
@@ -79,14 +64,26 @@ function hexItem(source: string, bytes: Uint8Array, rules: DecodeRules): Item {
 	return { source, decoded, captured: { kind: decoded.kind, from: decoded.from ?? "guest", bytes } };
 }
 
-function itemsOf(argument: string, rules: DecodeRules): Item[] {
-	if (!existsSync(argument)) {
-		const name = argument.length > 40 ? `${argument.slice(0, 40)}...` : argument;
-		return [hexItem("HEX", parseHex(argument, { name: `${name}: no such file; as hex` }), rules)];
+function fileItems(path: string, rules: DecodeRules): Item[] {
+	const text = readText(path);
+	if (!isTranscript(text)) return [hexItem(path, parseHex(text, { name: path }), rules)];
+	return [...transcriptItems(path, text)].map((recorded) => recordedItem(path, recorded, rules));
+}
+
+/** What the arguments hold: files, and hex, whose groups may stand apart. */
+function itemsOf(args: readonly string[], rules: DecodeRules): Item[] {
+	const items: Item[] = [];
+	for (let i = 0; i < args.length; ) {
+		const end = args.findIndex((argument, at) => at >= i && existsSync(argument));
+		const groups = args.slice(i, end < 0 ? args.length : end);
+		if (groups.length > 0) {
+			const text = groups.join(" ");
+			const name = text.length > 40 ? `${text.slice(0, 40)}...` : text;
+			items.push(hexItem("HEX", parseHex(text, { name: `${name}: no such file; as hex` }), rules));
+		} else items.push(...fileItems(args[i] as string, rules));
+		i += Math.max(groups.length, 1);
 	}
-	const text = readText(argument);
-	if (!isTranscript(text)) return [hexItem(argument, parseHex(text, { name: argument }), rules)];
-	return [...transcriptItems(argument, text)].map((recorded) => recordedItem(argument, recorded, rules));
+	return items;
 }
 
 function textOf({ source, line, way, decoded }: Item): string {
@@ -112,9 +109,10 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 		return 0;
 	}
 	if (positionals.length === 0) throw new UsageError("decode: expected HEX or a FILE");
+	if (values.pcapng === "-") throw new UsageError("--pcapng: expected a FILE");
 	checkWritable(values.pcapng);
 	const rules = versionOption(values.version);
-	const items = positionals.flatMap((argument) => itemsOf(argument, rules));
+	const items = itemsOf(positionals, rules);
 	if (values.pcapng !== undefined) {
 		const events = items.map(({ captured }, i) => ({ ...captured, timeNs: BigInt(i) * NS_APART }));
 		writeOutput(values.pcapng, pcapng(events));
