@@ -91,6 +91,7 @@ describe("a decoded message", () => {
 		expect(describeMessage(bytes(CONTACT), { direction: "server" }).error).toBe(
 			"INITIATE_CONTACT: only the guest sends it",
 		);
+		expect(describeMessage(bytes(GPADL).subarray(0, 18)).fields.map(short).slice(-1)).toEqual(["16 2 rangeBytes 40"]);
 		expect(describeMessage(bytes("0102")).error).toContain("expected a header of 8");
 		expect(describeMessage(new Uint8Array(0)).fields).toEqual([]);
 	});

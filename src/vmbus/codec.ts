@@ -292,5 +292,5 @@ function isGpaKind(kind: FieldKind): boolean {
 
 /** Bytes that a field takes in a payload of that many bytes. */
 export function fieldBytes({ at, kind }: FieldSpec, payloadBytes: number): number {
-	return kind === "quadwords" ? Math.floor((payloadBytes - at) / 8) * 8 : FIELD_BYTES[kind];
+	return kind === "quadwords" ? Math.floor(Math.max(payloadBytes - at, 0) / 8) * 8 : FIELD_BYTES[kind];
 }

@@ -1,5 +1,6 @@
 /** Channel messages and message slots as people read them: one field a line, with offset, size, name and value. */
-import { SLOT_BYTES, SLOT_PAYLOAD } from "../synic/synic.ts";
+import { hex } from "../status.ts";
+import { MESSAGE_PENDING, SLOT_BYTES, SLOT_FLAGS, SLOT_PAYLOAD } from "../synic/synic.ts";
 import { DecodeError, type DecodeRules, decodeMessage, fieldBytes, hasField } from "./codec.ts";
 import { describePacket, isPacket } from "./decode-packet.ts";
 import { bytesText, type Decoded, type DecodedField, restField, runsText } from "./decoded.ts";
@@ -12,6 +13,8 @@ import {
 	messageSpec,
 	SYNIC_MESSAGE_TYPE,
 } from "./messages.ts";
+
+type Values = Readonly<Record<string, unknown>>;
 
 function direction(spec: MessageSpec): string {
 	return spec.from === "guest" ? "guest to server" : "server to guest";
@@ -51,7 +54,7 @@ function messageField(name: string, field: FieldSpec, values: Values, payload: U
 			offset: field.at + 8 * i,
 			bytes: 8,
 			name: `${name}[${i}]`,
-			value: `0x${gpa.toString(16)}`,
+			value: hex(gpa),
 			meaning: names[i] as string,
 		}));
 	}
@@ -98,8 +101,6 @@ export function describeMessage(payload: Uint8Array, rules: DecodeRules = {}): D
 	return { ...described, fields, ...error };
 }
 
-type Values = Readonly<Record<string, unknown>>;
-
 /** The fields that a message has, by offset. */
 function fieldsOf(spec: MessageSpec, values: Values): [string, FieldSpec][] {
 	return [spec.fields, ...spec.extensions.map(({ fields }) => fields)]
@@ -118,48 +119,53 @@ function readable(payload: Uint8Array, spec: MessageSpec | undefined): Values | 
 	return result instanceof DecodeError ? null : result;
 }
 
+/** Types of SynIC messages. */
+const SLOT_TYPES = new Map([
+	[0, "none"],
+	[SYNIC_MESSAGE_TYPE, "channel message"],
+	[0x80000000, "unmapped gpa"],
+	[0x80000001, "gpa intercept"],
+	[0x80000010, "timer expired"],
+]);
+
+function slotHead(slot: Uint8Array): DecodedField[] {
+	const data = new DataView(slot.buffer, slot.byteOffset, SLOT_BYTES);
+	const field = (offset: number, bytes: number, name: string, value: string, meaning = "") => {
+		return { offset, bytes, name, value, meaning };
+	};
+	const [type, flags] = [data.getUint32(0, true), data.getUint8(SLOT_FLAGS)];
+	return [
+		field(0, 4, "messageType", hex(type), SLOT_TYPES.get(type)),
+		field(4, 1, "payloadSize", String(data.getUint8(4))),
+		field(SLOT_FLAGS, 1, "messageFlags", hex(flags), (flags & MESSAGE_PENDING) === 0 ? "" : "pending"),
+		...restField(slot, SLOT_FLAGS + 1, 8, "reserved"),
+		field(8, 8, "sender", `0x${data.getBigUint64(8, true).toString(16)}`),
+	];
+}
+
 /** A message slot of 256 bytes, and the channel message in it. */
 export function describeSlot(slot: Uint8Array, rules: DecodeRules = {}): Decoded {
-	const data = new DataView(slot.buffer, slot.byteOffset, SLOT_BYTES);
-	const type = data.getUint32(0, true);
-	const size = slot[4] as number;
-	const flags = slot[5] as number;
-	const types = new Map([
-		[0, "none"],
-		[SYNIC_MESSAGE_TYPE, "channel message"],
-		[0x80000000, "unmapped gpa"],
-		[0x80000001, "gpa intercept"],
-		[0x80000010, "timer expired"],
-	]);
-	const head: DecodedField[] = [
-		{ offset: 0, bytes: 4, name: "messageType", value: `0x${type.toString(16)}`, meaning: types.get(type) ?? "" },
-		{ offset: 4, bytes: 1, name: "payloadSize", value: String(size), meaning: size > 240 ? "beyond 240" : "" },
-		{
-			offset: 5,
-			bytes: 1,
-			name: "messageFlags",
-			value: `0x${flags.toString(16)}`,
-			meaning: flags & 1 ? "pending" : "",
-		},
-		...restField(slot, 6, 8, "reserved"),
-		{ offset: 8, bytes: 8, name: "sender", value: `0x${data.getBigUint64(8, true).toString(16)}`, meaning: "" },
-	];
 	const described = { kind: "slot", bytes: slot.length, from: "server" } as const;
-	const body = describeMessage(
-		slot.subarray(SLOT_PAYLOAD, SLOT_PAYLOAD + Math.min(size, SLOT_BYTES - SLOT_PAYLOAD)),
-		rules,
-	);
-	if (type !== SYNIC_MESSAGE_TYPE || size > SLOT_BYTES - SLOT_PAYLOAD) {
+	const head = slotHead(slot);
+	const type = new DataView(slot.buffer, slot.byteOffset).getUint32(0, true);
+	const size = slot[4] as number;
+	if (type !== SYNIC_MESSAGE_TYPE || size > MAX_PAYLOAD_BYTES) {
 		const fields = [...head, ...restField(slot, SLOT_PAYLOAD, SLOT_BYTES, "payload")];
-		const error = size > SLOT_BYTES - SLOT_PAYLOAD ? { error: `payload size ${size}, expected at most 240` } : {};
-		return { ...described, title: `message slot, type 0x${type.toString(16)}`, fields, ...error };
+		const error = size > MAX_PAYLOAD_BYTES ? `payload size ${size}, expected at most ${MAX_PAYLOAD_BYTES}` : undefined;
+		return {
+			...described,
+			title: `message slot, type ${hex(type)}`,
+			fields,
+			...(error === undefined ? {} : { error }),
+		};
 	}
+	const body = describeMessage(slot.subarray(SLOT_PAYLOAD, SLOT_PAYLOAD + size), rules);
 	const fields = [...head, ...body.fields.map((field) => ({ ...field, offset: field.offset + SLOT_PAYLOAD }))];
 	const error = body.error === undefined ? {} : { error: body.error };
 	return { ...described, title: `message slot: ${body.title}`, fields, ...error };
 }
 
-/** Bytes of which only the hex is known: a slot has 256, a packet a descriptor that fits, and the rest are messages. */
+/** Bytes of which only the hex is known: a packet starts with its descriptor, a slot has 256, and the rest are messages. */
 export function describeBytes(bytes: Uint8Array, rules: DecodeRules = {}): Decoded {
 	if (isPacket(bytes)) return describePacket(bytes);
 	return bytes.length === SLOT_BYTES ? describeSlot(bytes, rules) : describeMessage(bytes, rules);
