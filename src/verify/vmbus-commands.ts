@@ -70,8 +70,9 @@ function openOptions(args: LineArgs, from: number, before: OpenOptions | null = 
 
 /** The channel of a relid, also where the guest's table of relids has lost it. */
 export function channelOf(guest: VmbusGuest, relid: number): GuestChannel | undefined {
-	const all = guest.primaries.flatMap((primary) => [primary, ...primary.subChannels]);
-	return guest.channels.get(relid) ?? all.find((channel) => channel.relid === relid);
+	for (const primary of guest.primaries)
+		for (const channel of [primary, ...primary.subChannels]) if (channel.relid === relid) return channel;
+	return undefined;
 }
 
 /** One ring of an open channel: its control words and its data. */
@@ -196,11 +197,8 @@ const DRIVER_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) 
 	send: (replay, args) => {
 		const relid = args.number(0, "relid");
 		const payload = payloadOf(args.number(4, "seed"), args.number(1, "length", MAX_PAYLOAD_BYTES));
-		const options = {
-			type: args.has(5) ? args.number(5, "type", 65535) : PacketType.InBand,
-			wantsCompletion: args.number(2, "flags", 65535) === 1,
-			id: args.big(3, "reqid"),
-		};
+		const type = args.has(5) ? args.number(5, "type", 65535) : PacketType.InBand;
+		const options = { type: (args.number(2, "flags", 65535) << 16) | type, id: args.big(3, "reqid") };
 		return sent(replay, relid, () => replay.guest.send(relid, payload, options));
 	},
 	sendmpb: (replay, args) => {

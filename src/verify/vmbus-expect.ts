@@ -180,7 +180,7 @@ export class Expected {
 	bitSet(gpa: number, bit: number): void {
 		const got = `BITSET ...${(gpa % 4096).toString(16)} ${bit}`;
 		const args = this.#take("BITSET", got);
-		if (args.hex(0, "gpa") % 4096 !== gpa % 4096 || args.text(1, "bit") !== String(bit))
+		if (args.hex(0, "gpa") % 4096 !== gpa % 4096 || ![String(bit), bit.toString(16)].includes(args.text(1, "bit")))
 			throw new Diverged(args.line.number, "BITSET", this.#describe(args.line), got);
 	}
 
@@ -196,6 +196,13 @@ export class Expected {
 		const short = `${head} len=${bytes.length}${start} sha256=${sha}${tail}`;
 		if (length === undefined || line.rest !== short)
 			throw new Diverged(line.number, verb, this.#describe(line), `${verb} ${length === undefined ? whole : short}`);
+	}
+
+	/** A reader that Linux would never let go. The text behind the relid says where the recorder ended it. */
+	livelock(relid: number): void {
+		const args = this.#take("LIVELOCK", `LIVELOCK ${relid}`);
+		if (args.number(0, "relid") !== relid)
+			throw new Diverged(args.line.number, "LIVELOCK", this.#describe(args.line), `LIVELOCK ${relid}`);
 	}
 
 	/** The end of a command: its number, and whether it went well. */

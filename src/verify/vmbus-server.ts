@@ -200,7 +200,7 @@ class ServerReplay {
 		const data = new DataView(payload.buffer);
 		if (payload.length >= 16 && data.getUint32(0, true) === MessageType.GpadlHeader)
 			this.#gpadlChannels.set(data.getUint32(12, true), data.getUint32(8, true));
-		const { status, actions } = this.#ours.post({ connectionId, payload, vtl: this.#vtl });
+		const { status, actions } = this.#ours.post({ connectionId, payload });
 		this.#posted = { status, line: f.line };
 		this.compared.posts++;
 		this.#do(actions, f.line);

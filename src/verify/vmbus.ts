@@ -71,7 +71,7 @@ function readPackets(replay: Replay, channel: GuestChannel): void {
 		const found = ends ? (guest.endRequest(relid, packet.id)?.toString(16) ?? REQUEST_ERROR) : undefined;
 		expected.packet("PKTIN", String(relid), packet.bytes, found === undefined ? "" : ` rqaddr=${found}`);
 		if (++count < LIVELOCK_PACKETS) continue;
-		expected.line1("LIVELOCK", `${relid} reader lost packet sync; callback stopped by the shim`);
+		expected.livelock(relid);
 		channel.stuck = true;
 		return;
 	}
@@ -124,6 +124,7 @@ async function makeReplay(path: string, lines: readonly TranscriptLine[], build:
 			callback: (channel) => {
 				if (!manual.has(channel.relid) && !channel.stuck) readPackets(replay, channel);
 			},
+			livelock: ({ relid }) => expected.livelock(relid),
 			finished: (command) => finished(replay, command),
 			probed: (channel, status) => {
 				if (status === "ok") compareRings(replay, channel.relid, "opened");

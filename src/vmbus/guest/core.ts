@@ -75,6 +75,7 @@ export class GuestCore {
 	comingBack = 0;
 	readonly readyForSuspend: Completion;
 	readonly readyForResume: Completion;
+	#scratch = { ptr: 0, bytes: -1 };
 
 	/** @throws RangeError that names the option */
 	constructor(options: GuestOptions) {
@@ -168,6 +169,20 @@ export class GuestCore {
 
 	encrypt(gpa: number, pages: number): boolean {
 		return !this.isIsolated || this.pages.encrypt(gpa, pages);
+	}
+
+	/** Room for a packet on its way to a ring. @returns its ptr, or -1 when the engine's context is full */
+	scratch(bytes: number): number {
+		if (bytes > this.#scratch.bytes) {
+			const wanted = Math.max(8192, 2 * this.#scratch.bytes, (bytes + 63) & ~63);
+			try {
+				this.#scratch = { ptr: this.engine.scratch(wanted), bytes: wanted };
+			} catch (error) {
+				if (error instanceof RangeError) return -1;
+				throw error;
+			}
+		}
+		return this.#scratch.ptr;
 	}
 
 	/** Whether a page-aligned gpa is that of a page of RAM. */

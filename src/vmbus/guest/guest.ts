@@ -3,7 +3,6 @@ import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
 import { type MessageOf, MessageType } from "../messages.ts";
 import { Version } from "../versions.ts";
-import type { GuestChannel } from "./channel.ts";
 import { requestOffers } from "./connect.ts";
 import { GuestCore } from "./core.ts";
 import { establishGpadl, MAX_GPADL_PAGES } from "./gpadl.ts";
@@ -13,10 +12,12 @@ import { modifyConnection, pause, setTargetCpu, unpause } from "./modify.ts";
 import { closeChannel, openChannel } from "./open.ts";
 import { endBuffer, removeDriver } from "./rescind.ts";
 import { CommandRunner } from "./runner.ts";
+import { send, sendGpaDirect } from "./send.ts";
 import { resume, suspend } from "./suspend.ts";
 import { GuestSynic } from "./synic.ts";
 import * as traffic from "./traffic.ts";
 import type { GuestCommand, GuestOptions, GuestStatus, OpenOptions } from "./types.ts";
+import { GuestView } from "./view.ts";
 
 /** A buffer that the host was told of. */
 export interface GuestBuffer {
@@ -29,7 +30,7 @@ export interface GuestBuffer {
  * A guest. Commands begin at once and end, in the same call or a later one, with a status: `finished` of the ports tells when.
  * All is synchronous and deterministic: time passes only by the ports' clock and `tick`.
  */
-export class VmbusGuest {
+export class VmbusGuest extends GuestView {
 	readonly #core: GuestCore;
 	readonly #synic: GuestSynic;
 	readonly #runner: CommandRunner;
@@ -38,6 +39,7 @@ export class VmbusGuest {
 	/** @throws RangeError that names the option, or when the first pages cannot be made */
 	constructor(options: GuestOptions) {
 		const core = new GuestCore(options);
+		super(core);
 		this.#core = core;
 		this.#runner = new CommandRunner(core);
 		this.#synic = new GuestSynic(
@@ -48,52 +50,6 @@ export class VmbusGuest {
 		const made = this.#synic.allocInputs();
 		if (made !== "ok") throw new RangeError(`pages: the hypercalls' input pages: ${made}`);
 		core.scheduler.run();
-	}
-
-	/** "connected" from the contact that the host accepted until UNLOAD. */
-	get state(): "disconnected" | "connecting" | "connected" {
-		return this.#core.state;
-	}
-
-	/** The version of the connection, or of the last one; 0: none yet. */
-	get version(): number {
-		return this.#core.version;
-	}
-
-	/** Features that both sides have. */
-	get features(): number {
-		return this.#core.features;
-	}
-
-	get isConfidential(): boolean {
-		return this.#core.confidential;
-	}
-
-	/** Connection id of the guest's messages. */
-	get connectionId(): number {
-		return this.#core.connectionId;
-	}
-
-	/** Channels by relid. */
-	get channels(): ReadonlyMap<number, GuestChannel> {
-		return this.#core.channels;
-	}
-
-	/** Primary channels, oldest first; their sub-channels hang on them. */
-	get primaries(): readonly GuestChannel[] {
-		return this.#core.primaries;
-	}
-
-	/** Requests that wait for the host. */
-	get pendingRequests(): number {
-		return this.#core.pending.count;
-	}
-
-	/** What each unfinished task waits for, for people. */
-	get waits(): readonly string[] {
-		return this.#core.scheduler.tasks
-			.filter(({ waitsFor }) => waitsFor !== "work")
-			.map(({ name, waitsFor }) => `${name}: ${waitsFor}`);
 	}
 
 	/**
@@ -200,7 +156,8 @@ export class VmbusGuest {
 		};
 		return this.#runner.atOnce("tlconnect", () => {
 			if (!core.linux && core.state !== "connected") return "not-connected";
-			if (core.version < Version.V4_0 || (siloId !== undefined && core.version < Version.V5_2)) return "unsupported";
+			if (!core.linux && core.version < Version.V4_0) return "unsupported";
+			if (siloId !== undefined && core.version < Version.V5_2) return "unsupported";
 			return core.post(message) === null ? "ok" : "post-failed";
 		});
 	}
@@ -269,7 +226,7 @@ export class VmbusGuest {
 	/** Sends one packet. With a requestor, `id` of the options stands behind the id it gets. */
 	send(relid: number, payload: Uint8Array, options: SendOptions = {}): GuestStatus {
 		const channel = this.#runner.find(relid);
-		return channel === null ? "not-found" : traffic.send(this.#core, channel, payload, options);
+		return channel === null ? "not-found" : send(this.#core, channel, payload, options);
 	}
 
 	/** Sends a packet that names guest memory. */
@@ -281,7 +238,7 @@ export class VmbusGuest {
 	): GuestStatus {
 		const channel = this.#runner.find(relid);
 		if (channel === null) return "not-found";
-		return traffic.sendGpaDirect(this.#core, channel, ranges, payload, options);
+		return sendGpaDirect(this.#core, channel, ranges, payload, options);
 	}
 
 	/** The packets that are there. Return value: why there are no more; "ok" for an empty ring. */

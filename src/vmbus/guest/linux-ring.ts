@@ -9,8 +9,6 @@ import {
 	RING_AT,
 	RING_HELD,
 } from "../../../assembly/layout/ring.ts";
-import { type GpaRange, gpaRangesBytes, PacketType, WANTS_COMPLETION, writeGpaRanges } from "../../ring/packet.ts";
-import type { SendOptions } from "../../ring/writer.ts";
 import type { GuestChannel, RingMemory } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import { signalHost } from "./signal.ts";
@@ -19,16 +17,26 @@ import type { GuestStatus } from "./types.ts";
 
 const PAGE_BYTES = 4096;
 
-function packetOf(payload: Uint8Array, options: SendOptions, start: number): Uint8Array {
-	const bytes = 16 + ((payload.length + 7) & ~7);
+/** What stands in a packet: `rangesBytes` of the body come before the payload. */
+interface Packet {
+	readonly type: number;
+	readonly flags: number;
+	readonly id: bigint;
+	readonly body: Uint8Array;
+	readonly rangesBytes: number;
+}
+
+/** A packet as it lies in a ring, trailer included. @param start where it will lie */
+function packetOf({ type, flags, id, body, rangesBytes }: Packet, start: number): Uint8Array {
+	const bytes = 16 + ((body.length + 7) & ~7);
 	const packet = new Uint8Array(bytes + 8);
 	const data = new DataView(packet.buffer);
-	data.setUint16(0, options.type ?? PacketType.InBand, true);
-	data.setUint16(2, 2, true);
+	data.setUint16(0, type, true);
+	data.setUint16(2, (16 + rangesBytes) / 8, true);
 	data.setUint16(4, bytes / 8, true);
-	data.setUint16(6, options.wantsCompletion ? WANTS_COMPLETION : 0, true);
-	data.setBigUint64(8, options.id ?? 0n, true);
-	packet.set(payload, 16);
+	data.setUint16(6, flags, true);
+	data.setBigUint64(8, BigInt.asUintN(64, id), true);
+	packet.set(body, 16);
 	data.setUint32(bytes + 4, start, true);
 	return packet;
 }
@@ -38,12 +46,7 @@ function packetOf(payload: Uint8Array, options: SendOptions, start: number): Uin
  * indices the host has changed: where it says, at any alignment.
  * @returns null when the host has not: then the engine's writer serves
  */
-export function sendTampered(
-	core: GuestCore,
-	channel: GuestChannel,
-	payload: Uint8Array,
-	options: SendOptions,
-): GuestStatus | null {
+export function sendTampered(core: GuestCore, channel: GuestChannel, outgoing: Packet): GuestStatus | null {
 	const { rings, ring } = channel;
 	if (rings === null || ring === null) return null;
 	const { gpa, sendPages } = ring as RingMemory;
@@ -55,7 +58,7 @@ export function sendTampered(
 	const read = header.getUint32(HEADER_READ_INDEX, true);
 	if (write >= size || read >= size) return size === 0 ? null : "ring-corrupt";
 	if (write === instance.u32(instance.exports.ringPtr(rings.writer.number) + RING_AT)) return null;
-	const packet = packetOf(payload, options, write);
+	const packet = packetOf(outgoing, write);
 	if ((write >= read ? size - (write - read) : read - write) <= packet.length) return "ring-full";
 	for (const [i, byte] of packet.entries()) view[PAGE_BYTES + ((write + i) % size)] = byte;
 	header.setUint32(HEADER_WRITE_INDEX, (write + packet.length) % size, true);
@@ -65,31 +68,16 @@ export function sendTampered(
 }
 
 /**
- * Sends ranges of which one has no bytes, which the engine refuses: as a packet whose payload is the ranges' head, the ranges and
- * the payload, with the payload's offset put right after.
- * @returns null when each range names memory @throws as RingWriter.send
+ * Gives the packet that was put last, and is not published yet, its payload's offset. A packet whose ranges name nothing goes in
+ * with its ranges as payload.
  */
-export function sendEmptyRanges(
-	core: GuestCore,
-	channel: GuestChannel,
-	ranges: readonly GpaRange[],
-	payload: Uint8Array,
-	options: SendOptions,
-): boolean | null {
-	const { rings, ring } = channel;
-	if (rings === null || ring === null || ranges.every(({ bytes }) => bytes > 0)) return null;
-	const at = core.engine.ram.view(ring.gpa, 4);
-	const write = new DataView(at.buffer, at.byteOffset).getUint32(HEADER_WRITE_INDEX, true);
-	const rangesBytes = gpaRangesBytes(ranges);
-	const body = new Uint8Array(8 + rangesBytes + payload.length);
-	const data = new DataView(body.buffer);
-	data.setUint32(4, ranges.length, true);
-	writeGpaRanges(data, 8, ranges);
-	body.set(payload, 8 + rangesBytes);
-	if (!rings.writer.send(body, { wantsCompletion: true, ...options, type: PacketType.GpaDirect })) return false;
-	const header = core.engine.ram.view(ring.gpa + PAGE_BYTES + write, 4);
-	new DataView(header.buffer, header.byteOffset).setUint16(2, (24 + rangesBytes) / 8, true);
-	return true;
+export function pointAtPayload(core: GuestCore, { ring }: GuestChannel, rangesBytes: number): void {
+	if (ring === null) return;
+	const { ram } = core.engine;
+	const header = ram.view(ring.gpa, PAGE_BYTES);
+	const write = new DataView(header.buffer, header.byteOffset).getUint32(HEADER_WRITE_INDEX, true);
+	const packet = ram.view(ring.gpa + PAGE_BYTES + write, 8);
+	new DataView(packet.buffer, packet.byteOffset).setUint16(2, (16 + rangesBytes) / 8, true);
 }
 
 /** Where a reader is that has believed a write index beyond the data: its own index, and the bytes of the packet in hand. */

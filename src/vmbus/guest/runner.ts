@@ -15,11 +15,10 @@ export class CommandRunner {
 		this.#core = core;
 	}
 
-	/** A channel by its relid, also where a relid that changed hands or is too large hides it. */
+	/** A channel by its relid; linux-6.12 has channels that the table of relids does not tell. */
 	find(relid: number): GuestChannel | null {
-		const { channels, primaries } = this.#core;
-		const known = channels.get(relid);
-		if (known !== undefined) return known;
+		const { channels, primaries, linux } = this.#core;
+		if (!linux) return channels.get(relid) ?? null;
 		for (const primary of primaries)
 			for (const channel of [primary, ...primary.subChannels]) if (channel.relid === relid) return channel;
 		return null;

@@ -1,13 +1,12 @@
-/** Data of open channels: packets out and in, and the callbacks that say there are some. */
+/** Packets in, and the callbacks that say there are some. */
 import * as layout from "../../../assembly/layout/ring.ts";
 import { RING_EMPTY } from "../../../assembly/layout/status.ts";
-import { type GpaRange, gpaRangesBytes } from "../../ring/packet.ts";
 import type { RingPair } from "../../ring/pair.ts";
-import type { SendOptions } from "../../ring/writer.ts";
-import { DmaError, type StatusName, statusName } from "../../status.ts";
+import { DmaError } from "../../status.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
-import { nextTampered, publishTampered, sendEmptyRanges, sendTampered } from "./linux-ring.ts";
+import { nextTampered, publishTampered } from "./linux-ring.ts";
+import { ringStatus } from "./send.ts";
 import { signalHost } from "./signal.ts";
 import type { GuestStatus } from "./types.ts";
 
@@ -30,73 +29,6 @@ export interface Received {
 /** Packets that a linux-6.12 reader takes from a ring whose host broke it, before it is said that Linux would never return. */
 const LIVELOCK_STOPS = 64;
 
-/** What the engine's statuses mean here; all others are a broken ring. */
-const STATUS_NAMES: Partial<Record<StatusName, GuestStatus>> = {
-	RING_FULL: "ring-full",
-	REQUESTOR_FULL: "requestor-full",
-	RING_CLOSED: "bad-state",
-	BAD_RING: "bad-state",
-	RING_RESCINDED: "rescinded",
-	BAD_SIZE: "bad-argument",
-	RING_TOO_LARGE: "bad-argument",
-	RING_TOO_SMALL: "too-small",
-};
-
-function caught(error: unknown): GuestStatus {
-	if (error instanceof RangeError) return "bad-argument";
-	if (!(error instanceof DmaError)) throw error;
-	return STATUS_NAMES[error.status] ?? "ring-corrupt";
-}
-
-/** Why nothing can be sent or read on a channel, or "ok". */
-function usable(core: GuestCore, channel: GuestChannel): GuestStatus {
-	if (channel.rescinded) return "rescinded";
-	if (!core.linux && core.state !== "connected") return "not-connected";
-	return channel.state === "opened" && channel.rings !== null ? "ok" : "bad-state";
-}
-
-/** Sends by `put`. @param bytes room that the packet takes, to tell why there was none */
-function guarded(
-	core: GuestCore,
-	channel: GuestChannel,
-	bytes: number,
-	put: (rings: RingPair) => boolean,
-): GuestStatus {
-	const status = usable(core, channel);
-	const { rings } = channel;
-	if (status !== "ok" || rings === null) return status;
-	try {
-		if (put(rings)) return "ok";
-		return rings.writer.freeBytes <= bytes ? "ring-full" : "requestor-full";
-	} catch (error) {
-		return caught(error);
-	}
-}
-
-const packetBytes = (bytes: number) => 24 + ((bytes + 7) & ~7);
-
-/** Sends one packet. Linux 6.12 drivers/hv/channel.c, vmbus_sendpacket_getid. */
-export function send(core: GuestCore, channel: GuestChannel, payload: Uint8Array, options: SendOptions): GuestStatus {
-	const tampered = core.linux && usable(core, channel) === "ok" ? sendTampered(core, channel, payload, options) : null;
-	if (tampered !== null) return tampered;
-	return guarded(core, channel, packetBytes(payload.length), (rings) => rings.writer.send(payload, options));
-}
-
-/** Sends a packet that names guest memory. Linux 6.12 drivers/hv/channel.c, vmbus_sendpacket_mpb_desc. */
-export function sendGpaDirect(
-	core: GuestCore,
-	channel: GuestChannel,
-	ranges: readonly GpaRange[],
-	payload: Uint8Array,
-	options: SendOptions,
-): GuestStatus {
-	const bytes = packetBytes(8 + gpaRangesBytes(ranges) + payload.length);
-	return guarded(core, channel, bytes, (rings) => {
-		const empty = core.linux ? sendEmptyRanges(core, channel, ranges, payload, options) : null;
-		return empty ?? rings.writer.sendGpaDirect(ranges, payload, options);
-	});
-}
-
 /** Reads the next packet, or null. @returns why not in `status` */
 function receive(core: GuestCore, channel: GuestChannel, stops: { left: number }): Received {
 	const { rings, kept } = channel;
@@ -115,7 +47,7 @@ function receive(core: GuestCore, channel: GuestChannel, stops: { left: number }
 		result = reader.next(0);
 	}
 	if (result === RING_EMPTY) return { status: "ok", packet: null };
-	if (result < 0) return { status: STATUS_NAMES[statusName(result)] ?? "ring-corrupt", packet: null };
+	if (result < 0) return { status: ringStatus(result), packet: null };
 	const record = reader.recordPtr;
 	const at = reader.packetPtr;
 	const bytes = instance.data.getUint16(record + layout.RING_PACKET_HEAD + 4, true) * 8;
@@ -213,7 +145,7 @@ function liveValue({ engine }: GuestCore, { writer }: RingPair, id: bigint): big
 export function onEvent(core: GuestCore, flag: number): (() => void) | null {
 	if (flag === 0) return null;
 	const channel = core.eventFlags.get(flag) ?? core.channels.get(flag);
-	if (channel === undefined || channel.rescinded || !channel.callbacks) return null;
+	if (channel === undefined || channel.rescinded || !channel.callbacks || channel.stuck) return null;
 	if (channel.options?.signal !== undefined && channel.options.signal.eventFlag !== flag) return null;
 	if (channel.mode === "isr") {
 		core.ports.callback?.(channel);
@@ -231,12 +163,31 @@ export function onEvent(core: GuestCore, flag: number): (() => void) | null {
 			const { rings } = channel;
 			if (channel.mode !== "batched" || rings === null || channel.stuck) return;
 			const left = exports.ringEndRead(rings.reader.number);
-			if (left <= 0 || !channel.callbacks) return;
-			// a callback that leaves what it was called for would be called for ever
-			if (round >= MAX_ROUNDS) return void core.warn(`channel ${channel.relid}: the callback leaves packets unread`);
+			const loops = core.linux ? unread(core, channel) > 0 : left > 0;
+			if (!loops || !channel.callbacks) return;
 			mask(1);
+			if (round < MAX_ROUNDS && left > 0) continue;
+			// what is left is never read: Linux calls for ever
+			core.warn(`channel ${channel.relid}: the callback leaves bytes unread`);
+			if (core.linux) stop(core, channel);
+			return;
 		}
 	};
+}
+
+/** Bytes to read as Linux counts them, less than a packet's header included. */
+function unread(core: GuestCore, { ring, rings }: GuestChannel): number {
+	if (ring === null || rings === null) return 0;
+	const { instance, ram } = core.engine;
+	const header = ram.view(ring.gpa + ring.sendPages * 4096, 8);
+	const write = new DataView(header.buffer, header.byteOffset).getUint32(layout.HEADER_WRITE_INDEX, true);
+	return Math.abs(write - instance.u32(instance.exports.ringPtr(rings.reader.number) + layout.RING_AT));
+}
+
+/** linux-6.12: ends what Linux would never return from. The channel's callback is not called again. */
+function stop(core: GuestCore, channel: GuestChannel): void {
+	channel.stuck = true;
+	core.ports.livelock?.(channel);
 }
 
 /** Callbacks in a row for one event. */

@@ -82,6 +82,8 @@ export interface GuestPorts {
 	channelRemoved?(channel: GuestChannel): void;
 	/** The channel has data, or its `pending` wait may be over. Read with VmbusGuest.receive or packets. */
 	callback?(channel: GuestChannel): void;
+	/** linux-6.12: the channel's callback is where Linux would never return from; it is not called again. */
+	livelock?(channel: GuestChannel): void;
 	/** A command is over. */
 	finished?(command: GuestCommand): void;
 	/** A driver's work on its device is over: the open after an offer. */
