@@ -93,7 +93,7 @@ describe("an echo device", () => {
 			{ ring: "private", rings: "private", host: true },
 		] as const) {
 			const one = await channel(options);
-			expect(one.open()).toBe(0xc0000001);
+			expect(one.open()).toBe(0x8000ffff);
 			expect(one.echo.isOpen).toBe(false);
 			expect(one.guest.state(one.offerId)).toBe("Closed");
 		}

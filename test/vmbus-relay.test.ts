@@ -188,7 +188,7 @@ describe("a relay", () => {
 		const failed = encodeMessage({ type: M.GpadlCreated, relid: 1, gpadl: 1, status: 0x8000ffff });
 		machine.run(machine.relay.hostMessage(failed));
 		expect(machine.inbox).toEqual([{ type: M.GpadlCreated, relid: 1, gpadl: 7, status: 0x8000ffff }]);
-		expect(machine.post(openChannel(1, 7))).toMatchObject([{ type: M.OpenChannelResult, status: 0xc0000001 }]);
+		expect(machine.post(openChannel(1, 7))).toMatchObject([{ type: M.OpenChannelResult, status: 0x8000ffff }]);
 		machine.post(gpadlHeader(1, 8, 2));
 		machine.hostAnswers = false;
 		machine.post(openChannel(1, 8));

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { HvStatus } from "../src/synic/status.ts";
 import { encodeMessage } from "../src/vmbus/codec.ts";
 import { MessageType as M, MESSAGES, type Message } from "../src/vmbus/messages.ts";
 import { VmbusServer } from "../src/vmbus/server/server.ts";
@@ -159,16 +160,15 @@ describe("negotiation", () => {
 });
 
 describe("the post's status", () => {
-	it("is invalid connection id for a port that is none, and denied below a port's VTL", () => {
+	it("is invalid connection id for a port that is none, and invalid parameter for too long a message", () => {
 		const ports = [
 			{ connectionId: 1, multiclient: false },
-			{ connectionId: 0x800074, multiclient: true, minVtl: 2 },
+			{ connectionId: 0x800074, multiclient: true },
 		];
 		const guest = new TestGuest({ ports });
-		expect(guest.post(REQUEST, { connectionId: 4 }).status).toBe(18);
-		expect(guest.post(REQUEST, { connectionId: 0x800074 }).status).toBe(8);
-		expect(guest.post(REQUEST, { connectionId: 0x800074, vtl: 2 }).status).toBe(0);
-		expect(guest.bytes(new Uint8Array(241)).status).toBe(5);
+		expect(guest.post(REQUEST, { connectionId: 4 }).status).toBe(HvStatus.INVALID_CONNECTION_ID);
+		expect(guest.post(REQUEST, { connectionId: 0x800074 }).status).toBe(HvStatus.SUCCESS);
+		expect(guest.bytes(new Uint8Array(241)).status).toBe(HvStatus.INVALID_PARAMETER);
 		expect(() => new VmbusServer({ ports, messageConnectionId: 5 })).toThrow(/no port/);
 	});
 
@@ -180,7 +180,7 @@ describe("the post's status", () => {
 		let taken = 0;
 		while (guest.gpadl(1, taken, 1).status === 0) taken++;
 		expect(taken).toBe(64);
-		expect(guest.post(REQUEST).status).toBe(19);
+		expect(guest.post(REQUEST).status).toBe(HvStatus.INSUFFICIENT_BUFFERS);
 		expect(types(guest.step(guest.server.retry()))).toEqual(Array(64).fill(M.GpadlCreated));
 		expect(guest.gpadl(1, 1000, 1).status).toBe(0);
 	});

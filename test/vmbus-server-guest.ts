@@ -82,12 +82,12 @@ export class TestGuest {
 		return { status, actions, sent, rejected };
 	}
 
-	bytes(payload: Uint8Array, { connectionId = MESSAGE_PORT, trusted = false, vtl = 0 } = {}): Step {
-		const { status, actions } = this.server.post({ connectionId, payload, trusted, vtl });
+	bytes(payload: Uint8Array, { connectionId = MESSAGE_PORT, trusted = false } = {}): Step {
+		const { status, actions } = this.server.post({ connectionId, payload, trusted });
 		return this.step(actions, status);
 	}
 
-	post(message: Message, options: { connectionId?: number; trusted?: boolean; vtl?: number } = {}): Step {
+	post(message: Message, options: { connectionId?: number; trusted?: boolean } = {}): Step {
 		return this.bytes(encodeMessage(message), options);
 	}
 

@@ -210,8 +210,8 @@ describe("a channel of the server", () => {
 		const step = guest.step(guest.server.revoke(1));
 		expect(step.sent).toEqual([
 			{ type: M.GpadlTorndown, gpadl: GPADL },
-			{ type: M.GpadlCreated, relid: 1, gpadl: 0x20, status: 0xc0000001 },
-			{ type: M.GpadlCreated, relid: 1, gpadl: 0x30, status: 0xc0000001 },
+			{ type: M.GpadlCreated, relid: 1, gpadl: 0x20, status: 0x8000ffff },
+			{ type: M.GpadlCreated, relid: 1, gpadl: 0x30, status: 0x8000ffff },
 			{ type: M.RescindChannelOffer, relid: 1 },
 		]);
 		const kept = channelIn("Open");
@@ -276,7 +276,7 @@ describe("a channel of the server", () => {
 		const guest = channelIn("Closed");
 		guest.eager = true;
 		guest.open(1, GPADL, { targetVp: 0xffffffff });
-		expect(guest.post(modify(1)).sent).toMatchObject([{ type: M.ModifyChannelResponse, status: 0xc0000001 }]);
+		expect(guest.post(modify(1)).sent).toMatchObject([{ type: M.ModifyChannelResponse, status: 0x8000ffff }]);
 	});
 
 	it("reserves a channel for a target that outlives the connection", () => {

@@ -11,14 +11,12 @@
 import type { Engine } from "../engine.ts";
 import { DmaError } from "../status.ts";
 import { EchoChannel, type EchoTurn } from "./echo-channel.ts";
-import type { Action, Completion, OpenAction } from "./server/actions.ts";
+import { type Action, type Completion, type OpenAction, STATUS_UNSUCCESSFUL } from "./server/actions.ts";
 import { type MemoryView, ringPagesOf } from "./server/memory-view.ts";
 import type { GpadlRange, PageKind } from "./server/types.ts";
 
 export { ECHO, EchoCommand, EchoStatus, type EchoTurn } from "./echo-channel.ts";
 
-/** Answer to an open that cannot be: STATUS_UNSUCCESSFUL. */
-const FAILED = 0xc0000001;
 const PAGE_BYTES = 4096;
 
 export interface EchoOptions {
@@ -59,7 +57,7 @@ export class EchoDevice {
 				this.#forget(action.gpadl);
 				return { type: "gpadlTeardown", offerId, gpadl: action.gpadl };
 			case "open":
-				return { type: "open", offerId, status: this.#open(action) ? 0 : FAILED };
+				return { type: "open", offerId, status: this.#open(action) ? 0 : STATUS_UNSUCCESSFUL };
 			case "close":
 				this.#close();
 				return { type: "close", offerId };

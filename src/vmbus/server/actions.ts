@@ -1,6 +1,9 @@
 /** What a VMBus server asks of its embedder, and what it is told back: plain data both ways. */
 import type { ContactRequest, GpadlRange, OpenRequest, PageKind, Target } from "./types.ts";
 
+/** Status of what was refused, in GPADL_CREATED, OPENCHANNEL_RESULT and MODIFYCHANNEL_RESPONSE (OpenVMM vmbus_core/src/protocol.rs). */
+export const STATUS_UNSUCCESSFUL = 0x8000ffff;
+
 /** Why a message, or a device's call, changed nothing. */
 export type Rejection =
 	/** Bytes that are no message, or none of this version, these features or this direction. */

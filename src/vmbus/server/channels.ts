@@ -1,8 +1,9 @@
 /** Channels: opening, closing, modifying, releasing and taking back (OpenVMM vmbus_server/src/channels.rs). */
 import { type MessageOf, MessageType } from "../messages.ts";
 import { Feature, OfferFlag, Version } from "../versions.ts";
+import { STATUS_UNSUCCESSFUL } from "./actions.ts";
 import { checkDisconnected } from "./connection.ts";
-import { type Core, type ServerChannel, STATUS_UNSUCCESSFUL } from "./core.ts";
+import type { Core, ServerChannel } from "./core.ts";
 import { releaseIds } from "./offers.ts";
 import { endReservation, releaseChannel } from "./release.ts";
 import { isReleased, isRevoked, type OpenRequest, type Reservation, reservationOf } from "./types.ts";

@@ -6,8 +6,6 @@ export interface Port {
 	readonly connectionId: number;
 	/** Whether INITIATE_CONTACT on it names its SINT and VTL. */
 	readonly multiclient: boolean;
-	/** Lowest VTL that may post to it. */
-	readonly minVtl?: number;
 }
 
 export interface ServerConfig {

@@ -8,10 +8,6 @@ import type { Channel, Connection, ConnectionInfo, Gpadl, Target } from "./types
 /** Messages that wait for the guest's slot; beyond that the server takes no more of its messages (HV_STATUS_INSUFFICIENT_BUFFERS). */
 export const MAX_OUTGOING = 64;
 
-/** STATUS_UNSUCCESSFUL-like answers: OpenVMM's E_UNEXPECTED for GPADLs, NT status for the others. */
-export const GPADL_FAILED = 0x8000ffff;
-export const STATUS_UNSUCCESSFUL = 0xc0000001;
-
 export interface ServerChannel extends Channel {
 	readonly gpadls: Map<number, Gpadl>;
 }

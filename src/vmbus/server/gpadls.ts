@@ -1,8 +1,8 @@
 /** GPADLs: assembled from a header and bodies, given to the device, torn down (OpenVMM vmbus_server/src/channels.rs, gparange.rs). */
 import { type MessageOf, MessageType } from "../messages.ts";
-import type { Rejection } from "./actions.ts";
+import { type Rejection, STATUS_UNSUCCESSFUL } from "./actions.ts";
 import { checkDisconnected } from "./connection.ts";
-import { type Core, GPADL_FAILED, type ServerChannel } from "./core.ts";
+import type { Core, ServerChannel } from "./core.ts";
 import { type Gpadl, type GpadlRange, isReleased, isRevoked, reservationOf } from "./types.ts";
 
 /** Page numbers are below this: guest physical addresses have 52 bits. */
@@ -41,7 +41,7 @@ export function handleGpadlHeader(core: Core, message: MessageOf<"GpadlHeader">)
 	const refusal = refusalOf(core, channel, id, quadwords, quadwords > ranges.length);
 	if (refusal !== null) {
 		core.reject(refusal, `GPADL_HEADER of GPADL 0x${id.toString(16)} on relid ${relid}`);
-		core.send({ type: MessageType.GpadlCreated, relid, gpadl: id, status: GPADL_FAILED });
+		core.send({ type: MessageType.GpadlCreated, relid, gpadl: id, status: STATUS_UNSUCCESSFUL });
 		return;
 	}
 	const gpadl: Gpadl = {
@@ -92,7 +92,7 @@ function append(core: Core, channel: ServerChannel, gpadl: Gpadl, quadwords: rea
 	if (ranges === null) {
 		core.dropGpadl(channel, gpadl);
 		core.reject("invalid-gpadl", `GPADL 0x${gpadl.gpadl.toString(16)} on relid ${relid}: its ranges are invalid`);
-		core.send({ type: MessageType.GpadlCreated, relid, gpadl: gpadl.gpadl, status: GPADL_FAILED });
+		core.send({ type: MessageType.GpadlCreated, relid, gpadl: gpadl.gpadl, status: STATUS_UNSUCCESSFUL });
 		return;
 	}
 	core.endAssembly(gpadl);

@@ -1,10 +1,7 @@
 /** The relay's side toward the guest: what the server asks of relayed channels becomes messages to the host. */
 import { MessageType } from "../messages.ts";
-import type { Action, Completion, OpenAction } from "./actions.ts";
+import { type Action, type Completion, type OpenAction, STATUS_UNSUCCESSFUL } from "./actions.ts";
 import { gpadlMessages, type HostChannel, type RelayCore } from "./relay-core.ts";
-
-/** Answer to an open whose GPADL the host does not have: STATUS_UNSUCCESSFUL. */
-const FAILED = 0xc0000001;
 
 /** Passes the server's actions on: to the host for its channels, out for all others. */
 export function serve(core: RelayCore, actions: readonly Action[]): void {
@@ -66,8 +63,9 @@ function ask(core: RelayCore, channel: HostChannel, action: Action): void {
 function open(core: RelayCore, channel: HostChannel, { request, connectionId, eventFlag }: OpenAction): void {
 	const { relid, offerId } = channel;
 	const ring = core.findGpadl(offerId, request.ringGpadl);
+	// a ring that the host does not have
 	if (ring?.state !== "created") {
-		complete(core, { type: "open", offerId, status: FAILED });
+		complete(core, { type: "open", offerId, status: STATUS_UNSUCCESSFUL });
 		return;
 	}
 	channel.state = "opening";

@@ -3,6 +3,7 @@
  * A host runs one; a paravisor runs another, with `confidential` and, before it, a relay (relay.ts).
  * Source of the rules: OpenVMM vmbus_server/src/channels.rs.
  */
+import { HvStatus } from "../../synic/status.ts";
 import { DecodeError, decodeMessage } from "../codec.ts";
 import { MAX_PAYLOAD_BYTES, type Message, MessageType } from "../messages.ts";
 import { Version } from "../versions.ts";
@@ -54,13 +55,6 @@ import {
 import { restoreCore, type SavedServer, saveCore } from "./save.ts";
 import type { Channel, Connection, ConnectionInfo, Gpadl } from "./types.ts";
 
-/** Status of HvPostMessage (facts: include/asm-generic/hyperv-tlfs.h). */
-const SUCCESS = 0;
-const INVALID_PARAMETER = 5;
-const OPERATION_DENIED = 8;
-const INVALID_CONNECTION_ID = 18;
-const INSUFFICIENT_BUFFERS = 19;
-
 /** NT status of a refused hvsock connection: guests show it as such. */
 const STATUS_CONNECTION_REFUSED = 0xc0000236;
 
@@ -71,8 +65,6 @@ export interface Post {
 	readonly payload: Uint8Array;
 	/** Whether no untrusted party can have made it or seen it: at a paravisor, a plain hypercall. Default false. */
 	readonly trusted?: boolean;
-	/** VTL of the poster. Default 0. */
-	readonly vtl?: number;
 }
 
 export class VmbusServer {
@@ -95,18 +87,20 @@ export class VmbusServer {
 		return saveCore(this.#core);
 	}
 
-	/** Takes a message. @returns the status of the hypercall, and what is to be done */
-	post({ connectionId, payload, trusted = false, vtl = 0 }: Post): { status: number; actions: Action[] } {
+	/**
+	 * Takes a message.
+	 * @returns what is to be done, and the status of the hypercall: INVALID_CONNECTION_ID for an id that is no port,
+	 * INVALID_PARAMETER beyond 240 bytes, INSUFFICIENT_BUFFERS while 64 messages wait for the guest's slot
+	 */
+	post({ connectionId, payload, trusted = false }: Post): { status: HvStatus; actions: Action[] } {
 		const core = this.#core;
 		const port = core.config.ports.find((one) => one.connectionId === connectionId);
-		const refuse = (status: number) => ({ status, actions: [] });
-		if (port === undefined) return refuse(INVALID_CONNECTION_ID);
-		if (vtl < (port.minVtl ?? 0)) return refuse(OPERATION_DENIED);
-		if (payload.length > MAX_PAYLOAD_BYTES) return refuse(INVALID_PARAMETER);
+		if (port === undefined) return { status: HvStatus.INVALID_CONNECTION_ID, actions: [] };
+		if (payload.length > MAX_PAYLOAD_BYTES) return { status: HvStatus.INVALID_PARAMETER, actions: [] };
 		const paused = core.connected?.paused === true;
-		if (core.outgoing.length >= MAX_OUTGOING && !paused) return refuse(INSUFFICIENT_BUFFERS);
+		if (core.outgoing.length >= MAX_OUTGOING && !paused) return { status: HvStatus.INSUFFICIENT_BUFFERS, actions: [] };
 		this.#take({ payload, multiclient: port.multiclient, trusted });
-		return { status: SUCCESS, actions: core.takeActions() };
+		return { status: HvStatus.SUCCESS, actions: core.takeActions() };
 	}
 
 	#take(arrival: Arrival): void {
