@@ -104,9 +104,13 @@ describe("setting up a processor", () => {
 		expect(test.machine.hypervisor.readRegister(0, SINT2)).toBe(0xf3n);
 	});
 
-	it("is refused where a register cannot be read", async () => {
+	it("is refused where a register cannot be read, and without the paravisor that it needs", async () => {
 		const test = await testGuest(platform("bare"), { vps: 1 });
 		expect(test.guest.enable(1)).toBe(false);
+		expect(test.machine.readRegister(0, "paravisor", SINT2)).toBe(null);
+		expect(test.machine.writeRegister(0, "paravisor", SINT2, 0xf3n)).toBe(false);
+		await expect(testGuest(platform("bare"), { confidential: true })).rejects.toThrow("needs a paravisor");
+		expect(() => test.machine.guestPort("paravisor", 0, VMBUS_SINT)).toThrow("no paravisor");
 	});
 });
 

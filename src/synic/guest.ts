@@ -90,8 +90,10 @@ export class GuestSynic {
 	/** The pages in use on each processor, by SynIC. */
 	readonly #inUse: Map<Party, PagesInUse>[];
 
+	/** @throws RangeError for Confidential VMBus without a paravisor */
 	constructor(options: GuestSynicOptions) {
 		const { platform, confidential, vps, ram, pages } = options;
+		if (confidential && !platform.paravisor) throw new RangeError("confidential: Confidential VMBus needs a paravisor");
 		this.#options = options;
 		this.mode = modeOf(platform, confidential);
 		this.#sint = options.sint ?? VMBUS_SINT;

@@ -102,14 +102,14 @@ export class SynicMachine {
 		return this.paravisor;
 	}
 
-	/** A register as the guest reads it, or null where that faults. */
+	/** A register as the guest reads it, or null where that faults: also for a paravisor that is not there. */
 	readRegister(vp: number, party: Party, number: number): bigint | null {
-		return this.synic(party).readRegister(vp, number);
+		return this[party]?.readRegister(vp, number) ?? null;
 	}
 
 	/** A guest's write to a register. @returns false where it faults */
 	writeRegister(vp: number, party: Party, number: number, value: bigint): boolean {
-		return this.synic(party).writeRegister(vp, number, value);
+		return this[party]?.writeRegister(vp, number, value) ?? false;
 	}
 
 	/**
@@ -160,7 +160,7 @@ export class SynicMachine {
 		if (typeof word === "number") return report(word);
 		if (!(vp >= 0 && vp < this.vps)) return report(HvStatus.INVALID_VP_INDEX);
 		const bytes = code === CallCode.PostMessage ? POST_INPUT_BYTES : SIGNAL_INPUT_BYTES;
-		const block = word.fast ? input : this.#inputBlock(path, input, bytes);
+		const block = word.fast ? fastInput(input) : this.#inputBlock(path, input, bytes);
 		if (typeof block === "number") return report(block);
 		if (code === CallCode.PostMessage) {
 			const post = decodePost(block as Uint8Array);
@@ -198,6 +198,11 @@ export class SynicMachine {
 		const page = this.#memory[reader].page(Number(input) - offset);
 		return page === null ? HvStatus.ACCESS_DENIED : page.slice(offset, offset + bytes);
 	}
+}
+
+/** What a fast call has in its register; bytes are none. */
+function fastInput(input: bigint | Uint8Array): bigint | HvStatus {
+	return typeof input === "bigint" ? input : HvStatus.INVALID_HYPERCALL_INPUT;
 }
 
 function signalValue(block: bigint | Uint8Array): bigint {
