@@ -58,7 +58,7 @@ class Replay {
 	}
 
 	run(): void {
-		expect(this.#test.guest.allocateInputPages()).toBe("ok");
+		expect(this.#test.hv.allocateInputs()).toBe("ok");
 		for (const [i, line] of this.#lines.entries()) this.#step(line.split(" "), i);
 	}
 
@@ -96,13 +96,13 @@ class Replay {
 			expect([write?.vp, write?.msr, write?.value.toString(16)], `line ${at + 1}`).toEqual([vp, ...expected]);
 			this.counts[verb === "EOM" ? "eoms" : "writes"]++;
 		} else if (verb === "ALLOC" && args[2] === "hv_synic_alloc" && !this.#isOpen) {
-			expect(test.guest.allocate()).toBe("ok");
+			expect([test.hv.allocatePosts(), test.guest.allocate()]).toEqual(["ok", "ok"]);
 			this.#isOpen = true;
 		} else if (verb === "DECRYPT" || verb === "ENCRYPT") this.#conversion(verb, args[0] as string);
 		else if (verb === "POST") this.#post(args, at);
 		else if (verb === "SIGNAL") {
 			const [connectionId, flag] = [Number.parseInt(args[0] as string, 16), Number(args[1])];
-			test.guest.signal(0, connectionId, flag);
+			test.hv.signal(0, connectionId, flag);
 			expect(test.calls.pop()).toMatchObject({ connectionId, body: flag, path: path(args[2]) });
 			this.counts.signals++;
 		}
@@ -116,9 +116,12 @@ class Replay {
 
 	/** Conversions of the pages that are ours: hypercall input and SynIC. */
 	#conversion(verb: string, gpa: string): void {
-		const { pages, guest } = this.#test;
+		const { pages, guest, hv } = this.#test;
 		const logged = () => pages.log.filter((line) => line === `${verb.toLowerCase()} ${gpa}`).length;
-		if (verb === "ENCRYPT" && pages.log.includes(`decrypt ${gpa}`) && logged() === 0) guest.free();
+		if (verb === "ENCRYPT" && pages.log.includes(`decrypt ${gpa}`) && logged() === 0) {
+			guest.free();
+			hv.freePosts();
+		}
 		if (pages.log.includes(`decrypt ${gpa}`)) {
 			expect(logged()).toBe(1);
 			this.counts.pages++;
@@ -126,14 +129,14 @@ class Replay {
 	}
 
 	#post(args: readonly string[], at: number): void {
-		const { guest, machine, calls } = this.#test;
+		const { hv, machine, calls } = this.#test;
 		const rest = this.#lines.slice(at + 1);
 		const answer = rest.findIndex((line) => line.startsWith("H RET"));
 		const status = Number(rest[answer]?.split(" ")[2]) as HvStatus;
 		const [connection, payload] = [Number.parseInt(args[0] as string, 16), bytes(args[2])];
 		const table = machine.connections.hypervisor;
 		if (status !== HvStatus.INVALID_CONNECTION_ID) table.bindMessages(connection, { post: () => status });
-		expect(guest.post(0, connection, Number(args[1]), payload), `line ${at + 1}`).toBe(status);
+		expect(hv.post(0, connection, Number(args[1]), payload), `line ${at + 1}`).toBe(status);
 		table.unbind(connection);
 		expect(calls.pop()).toMatchObject({
 			connectionId: connection,

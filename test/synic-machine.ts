@@ -2,6 +2,7 @@
 import { Engine } from "../src/engine.ts";
 import { PageState } from "../src/memory/ram.ts";
 import { GuestSynic, type ReceivedMessage, type RegisterWrite } from "../src/synic/guest.ts";
+import { GuestCalls } from "../src/synic/guest-calls.ts";
 import type { SynicPages } from "../src/synic/guest-pages.ts";
 import type { Interrupt } from "../src/synic/interrupts.ts";
 import { type HypercallReport, SynicMachine } from "../src/synic/machine.ts";
@@ -76,7 +77,10 @@ export interface TestGuest {
 	readonly pages: LoggedPages;
 	readonly machine: SynicMachine;
 	readonly guest: GuestSynic;
+	/** The guest's calls, */
+	readonly hv: GuestCalls;
 	readonly writes: RegisterWrite[];
+	/** and what became of them. */
 	readonly calls: HypercallReport[];
 	readonly interrupts: Interrupt[];
 	readonly messages: (ReceivedMessage & { vp: number })[];
@@ -114,13 +118,11 @@ export async function testGuest(
 		},
 		onHypercall: (report) => log.calls.push(report),
 	});
+	const common = { platform, confidential, vps, ram: engine.ram, pages };
+	const calls = new GuestCalls({ ...common, hypercall: (call) => machine.hypercall(call) });
 	const guest = new GuestSynic({
-		world: machine,
-		platform,
-		confidential,
-		vps,
-		ram: engine.ram,
-		pages,
+		...common,
+		registers: machine,
 		autoEoi: options.autoEoi ?? true,
 		onRegisterWrite: (write) => log.writes.push(write),
 	});
@@ -129,6 +131,7 @@ export async function testGuest(
 		pages,
 		machine,
 		guest,
+		hv: calls,
 		...log,
 		held: false,
 		onInterrupt: (vp) => {
@@ -141,7 +144,8 @@ export async function testGuest(
 		for (let vp = 0; vp < vps; vp++) machine.givePages(vp, GIVEN_PAGES + vp * 8192, GIVEN_PAGES + vp * 8192 + 4096);
 	}
 	if (options.enabled === false) return test;
-	if (guest.allocateInputPages() !== "ok" || guest.allocate() !== "ok") throw new Error("no pages");
+	for (const status of [calls.allocateInputs(), calls.allocatePosts(), guest.allocate()])
+		if (status !== "ok") throw new Error(status);
 	for (let vp = 0; vp < vps; vp++) if (!guest.enable(vp)) throw new Error("not enabled");
 	return test;
 }

@@ -146,16 +146,21 @@ describe("the pages", () => {
 						`${line.split(" ").slice(2).join(" ")}${shared.has(line.split(" ")[1] as string) ? ": shared" : ""}`,
 				);
 		};
-		expect(await purposes("bare", false)).toEqual(["hypercall input", "SynIC", "SynIC"]);
+		expect(await purposes("bare", false)).toEqual(["hypercall input", "SynIC message", "SynIC event"]);
 		expect(await purposes("SNP without paravisor", false)).toEqual([
 			"hypercall input: shared",
-			"SynIC: shared",
-			"SynIC: shared",
+			"SynIC message: shared",
+			"SynIC event: shared",
 		]);
 		expect(await purposes("SNP with paravisor", false)).toEqual(["hypercall input"]);
-		expect(await purposes("SNP with paravisor", true)).toEqual(["hypercall input", "SynIC", "SynIC"]);
+		expect(await purposes("SNP with paravisor", true)).toEqual(["hypercall input", "SynIC message", "SynIC event"]);
 		expect(await purposes("TDX with paravisor", false)).toEqual(["hypercall input", "post message: shared"]);
-		expect(await purposes("TDX with paravisor", true)).toEqual(["hypercall input", "post message", "SynIC", "SynIC"]);
+		expect(await purposes("TDX with paravisor", true)).toEqual([
+			"hypercall input",
+			"post message",
+			"SynIC message",
+			"SynIC event",
+		]);
 	});
 
 	it("go back encrypted; one whose state is unknown is leaked, never freed", async () => {
@@ -176,11 +181,13 @@ describe("the pages", () => {
 		]);
 		test.guest.free();
 		expect(test.pages.log).toHaveLength(8);
+		test.hv.freeInputs();
+		expect(test.pages.log.slice(8)).toEqual(["encrypt 100000", "free 100000", "encrypt 101000", "free 101000"]);
 	});
 
 	it("that cannot be decrypted are leaked, and the others given back", async () => {
 		const test = await testGuest(platform("SNP without paravisor"), { vps: 2, enabled: false });
-		expect(test.guest.allocateInputPages()).toBe("ok");
+		expect(test.hv.allocateInputs()).toBe("ok");
 		test.pages.log.length = 0;
 		test.pages.fail.add("decrypt 4");
 		expect(test.guest.allocate()).toBe("conversion-failed");
@@ -200,7 +207,7 @@ describe("pages that the host names", () => {
 		const secretGpa = 0x200000;
 		test.engine.ram.fill(secretGpa, 8192, 0x5a);
 		test.machine.givePages(0, secretGpa, secretGpa + 4096);
-		expect(test.guest.allocateInputPages()).toBe("ok");
+		expect(test.hv.allocateInputs()).toBe("ok");
 		expect(test.guest.enable(0)).toBe(true);
 		test.onInterrupt(0);
 		expect([test.events, test.messages]).toEqual([[], []]);
@@ -209,7 +216,7 @@ describe("pages that the host names", () => {
 
 	it("run out, and the guest has none", async () => {
 		const test = await testGuest(platform("SNP without paravisor"), { vps: 2, enabled: false });
-		expect(test.guest.allocateInputPages()).toBe("ok");
+		expect(test.hv.allocateInputs()).toBe("ok");
 		test.pages.log.length = 0;
 		let left = 3;
 		const alloc = test.pages.alloc.bind(test.pages);
@@ -345,8 +352,8 @@ describe("what leaves the guest", () => {
 		});
 		test.machine.connections[party].bindEvents(0x2001, { signal: (flag) => taken.push(`event ${flag}`) });
 		const status = post === null ? HvStatus.INVALID_PARAMETER : HvStatus.SUCCESS;
-		expect(test.guest.post(1, 4, 1, Uint8Array.of(5, 6))).toBe(status);
-		expect(test.guest.signal(1, 0x2001)).toBe(status);
+		expect(test.hv.post(1, 4, 1, Uint8Array.of(5, 6))).toBe(status);
+		expect(test.hv.signal(1, 0x2001)).toBe(status);
 		expect(test.calls.map(({ path }) => path)).toEqual([post, signal].filter((path) => path !== null));
 		expect(taken).toEqual(post === null ? [] : [`message 1 5,6 ${confidential} 1`, "event 0"]);
 		expect(test.calls.map(({ trusted }) => trusted)).toEqual(post === null ? [] : [confidential, false]);
@@ -356,11 +363,11 @@ describe("what leaves the guest", () => {
 		for (const name of ["SNP with paravisor", "TDX with paravisor"]) {
 			const test = await testGuest(platform(name));
 			test.machine.connections.hypervisor.bindMessages(1, { post: () => HvStatus.SUCCESS });
-			expect(test.guest.post(0, 1, 1, Uint8Array.of(1))).toBe(HvStatus.SUCCESS);
+			expect(test.hv.post(0, 1, 1, Uint8Array.of(1))).toBe(HvStatus.SUCCESS);
 			expect(test.calls.at(-1)?.by).toBe("hypervisor");
 			const confidential = await testGuest(platform(name), { confidential: true });
 			confidential.machine.connections.hypervisor.bindMessages(1, { post: () => HvStatus.SUCCESS });
-			expect(confidential.guest.post(0, 1, 1, Uint8Array.of(1))).toBe(HvStatus.INVALID_CONNECTION_ID);
+			expect(confidential.hv.post(0, 1, 1, Uint8Array.of(1))).toBe(HvStatus.INVALID_CONNECTION_ID);
 		}
 	});
 
@@ -371,7 +378,7 @@ describe("what leaves the guest", () => {
 		] as const) {
 			const test = await testGuest(platform("SNP with paravisor"), { confidential: true, intercept });
 			test.machine.connections.paravisor.bindEvents(0x2001, { signal: () => {} });
-			expect(test.guest.signal(0, 0x2001)).toBe(status);
+			expect(test.hv.signal(0, 0x2001)).toBe(status);
 		}
 	});
 
@@ -380,7 +387,7 @@ describe("what leaves the guest", () => {
 			const test = await testGuest(platform(name), { confidential: true, vps: 1 });
 			const secret = Uint8Array.from({ length: 240 }, (_, i) => i ^ 0x5a);
 			test.machine.connections.paravisor.bindMessages(4, { post: () => HvStatus.SUCCESS });
-			expect(test.guest.post(0, 4, 1, secret)).toBe(HvStatus.SUCCESS);
+			expect(test.hv.post(0, 4, 1, secret)).toBe(HvStatus.SUCCESS);
 			const needle = Buffer.from(secret);
 			let found = 0;
 			for (let gpa = 0; gpa < 2 ** 22; gpa += 4096) {

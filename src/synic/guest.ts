@@ -1,36 +1,32 @@
-/** The guest's use of its SynICs and hypercalls, by the tables in modes.ts. Linux 6.12 drivers/hv/hv.c and vmbus_drv.c */
+/** The guest's use of its SynICs, by the tables in modes.ts. Linux 6.12 drivers/hv/hv.c and vmbus_drv.c */
 import type { Ram } from "../memory/ram.ts";
-import { GuestSynicPages, type PagesStatus, type SynicPages } from "./guest-pages.ts";
-import { CallCode, controlWord, encodePost, encodeSignal } from "./hypercall.ts";
+import { PagesByProcessor, type PagesStatus, type SynicPages } from "./guest-pages.ts";
 import type { Party } from "./interrupts.ts";
-import type { Hypercall } from "./machine.ts";
 import { memoryOf, type SynicMemory } from "./memory.ts";
 import {
 	MODES,
 	modeOf,
 	type Path,
 	type Platform,
-	postPath,
 	type RegisterStep,
 	registerPath,
 	type SynicMode,
-	signalPath,
+	sharesSynicPages,
 } from "./modes.ts";
 import { ENABLED, Msr, PAGE_MASK, SintBit, sintMsr, VMBUS_SINT, VMBUS_VECTOR } from "./registers.ts";
-import { HvStatus } from "./status.ts";
 import { EVENT_FLAGS, MAX_MESSAGE_BYTES, MESSAGE_PENDING, SLOT_BYTES, SLOT_FLAGS, SLOT_PAYLOAD } from "./synic.ts";
 
 /** Messages of the hypervisor's timers, which VMBus takes off the slot and does not look at. */
 const TIMER_EXPIRED = 0x80000010;
 const SLOT_SIZE = 4;
+const SYNIC_PAGES = ["SynIC message", "SynIC event"] as const;
 
-/** The world outside the guest: SynicMachine, or an embedder's own hypervisor. */
-export interface GuestWorld {
+/** The registers of the SynICs: SynicMachine's, or those of an embedder's own hypervisor. */
+export interface SynicRegisters {
 	/** null: the read faults. */
 	readRegister(vp: number, party: Party, number: number): bigint | null;
 	/** false: the write faults. */
 	writeRegister(vp: number, party: Party, number: number, value: bigint): boolean;
-	hypercall(call: Hypercall): bigint;
 }
 
 /** A write to a register, as it happened. */
@@ -44,7 +40,7 @@ export interface RegisterWrite {
 }
 
 export interface GuestSynicOptions {
-	readonly world: GuestWorld;
+	readonly registers: SynicRegisters;
 	readonly platform: Platform;
 	/** Whether the guest uses Confidential VMBus. It decides what is done to pages, and cannot change later. */
 	readonly confidential: boolean;
@@ -85,7 +81,7 @@ export class GuestSynic {
 	readonly #options: GuestSynicOptions;
 	readonly #sint: number;
 	readonly #memory: SynicMemory;
-	readonly #pages: GuestSynicPages;
+	readonly #pages: PagesByProcessor<(typeof SYNIC_PAGES)[number]>;
 	readonly #sharedMemory: SynicMemory;
 	/** The pages in use on each processor, by SynIC. */
 	readonly #inUse: Map<Party, PagesInUse>[];
@@ -99,18 +95,14 @@ export class GuestSynic {
 		this.#sint = options.sint ?? VMBUS_SINT;
 		this.#memory = memoryOf(ram, "guest", platform.sharedGpaBoundary);
 		this.#sharedMemory = memoryOf(ram, "hypervisor", platform.sharedGpaBoundary);
-		this.#pages = new GuestSynicPages(pages, this.#memory, platform, this.mode, vps);
+		const shared = sharesSynicPages(platform, this.mode);
+		this.#pages = new PagesByProcessor({ pages, memory: this.#memory, vps, names: SYNIC_PAGES, shared });
 		this.#inUse = Array.from({ length: vps }, () => new Map());
-	}
-
-	/** Makes the hypercall input pages, once, before the first call. */
-	allocateInputPages(): PagesStatus {
-		return this.#pages.takeInputPages();
 	}
 
 	/** Makes the SynICs' pages for all processors. When that fails, what was taken is given back or leaked. */
 	allocate(): PagesStatus {
-		return this.#pages.take();
+		return MODES[this.mode].ownPages === null ? "ok" : this.#pages.take();
 	}
 
 	/** Gives the pages back; every processor has been disabled. */
@@ -130,16 +122,16 @@ export class GuestSynic {
 	}
 
 	#write(vp: number, synic: Party, msr: number, value: bigint): boolean {
-		const { world, platform, onRegisterWrite } = this.#options;
+		const { registers, platform, onRegisterWrite } = this.#options;
 		onRegisterWrite?.({ vp, synic, path: registerPath(platform, synic), msr, value });
-		return world.writeRegister(vp, synic, msr, value);
+		return registers.writeRegister(vp, synic, msr, value);
 	}
 
 	#apply(vp: number, { synic, register, page, mirror }: RegisterStep, enable: boolean): boolean {
-		const { world, vector = VMBUS_VECTOR, autoEoi = true } = this.#options;
+		const { registers, vector = VMBUS_VECTOR, autoEoi = true } = this.#options;
 		const msr = register === "SINT" ? sintMsr(this.#sint) : Msr[register];
 		// the paravisor's copy of a SINT follows from the hypervisor's
-		const value = world.readRegister(vp, mirror === undefined ? synic : "hypervisor", msr);
+		const value = registers.readRegister(vp, mirror === undefined ? synic : "hypervisor", msr);
 		if (value === null) return false;
 		if (register === "SCONTROL") return this.#write(vp, synic, msr, enable ? value | ENABLED : value & ~ENABLED);
 		if (register === "SINT") {
@@ -150,7 +142,7 @@ export class GuestSynic {
 			return this.#write(vp, synic, msr, mirror === "proxy" ? masked | BigInt(SintBit.Proxy) : masked);
 		}
 		if (!enable) return this.#write(vp, synic, msr, (page === "none" ? value & ~PAGE_MASK : value) & ~ENABLED);
-		const own = this.#pages.vps[vp]?.[register === "SIMP" ? "message" : "event"].gpa ?? -1;
+		const own = this.#pages.gpa(vp, register === "SIMP" ? "SynIC message" : "SynIC event");
 		const named = page === "own" ? (value & ~PAGE_MASK) | BigInt(own) : value;
 		const key = register === "SIMP" ? "messageGpa" : "eventGpa";
 		const before = this.#inUse[vp]?.get(synic) ?? { messageGpa: -1, eventGpa: -1 };
@@ -204,45 +196,6 @@ export class GuestSynic {
 		// only now: a sender that finds the slot taken has set the flag before
 		if ((Atomics.load(slot, SLOT_FLAGS) & MESSAGE_PENDING) !== 0) this.#write(vp, MODES[this.mode].eom, Msr.EOM, 0n);
 	}
-
-	/**
-	 * HvPostMessage, once.
-	 * @returns its status; INVALID_PARAMETER, without a call, where the platform has no way for it
-	 * @throws RangeError for more than 240 bytes (Linux's EMSGSIZE)
-	 */
-	post(vp: number, connectionId: number, type: number, payload: Uint8Array): HvStatus {
-		const { platform, world } = this.#options;
-		const block = encodePost({ connectionId, type, payload });
-		const path = postPath(platform, this.mode);
-		if (path === null) return HvStatus.INVALID_PARAMETER;
-		const input = path === "ghcb" ? block : this.#placeInput(vp, block, path);
-		if (input === null) return HvStatus.INVALID_PARAMETER;
-		return statusOf(world.hypercall({ vp, path, control: controlWord(CallCode.PostMessage, false), input }));
-	}
-
-	/** Puts the input into the processor's page for it. @returns its gpa, or null without a page */
-	#placeInput(vp: number, block: Uint8Array, path: Path): bigint | null {
-		const own = this.#pages.vps[vp];
-		const gpa = own === undefined ? -1 : own.post.gpa >= 0 ? own.post.gpa : own.input.gpa;
-		const page = gpa < 0 ? null : this.#memory.page(gpa);
-		if (page === null) return null;
-		page.set(block);
-		return BigInt(gpa + (path === "tdcall" ? this.#options.platform.sharedGpaBoundary : 0));
-	}
-
-	/** HvSignalEvent, in its fast form where there is one. @returns its status, which Linux does not look at; as post */
-	signal(vp: number, connectionId: number, flag = 0): HvStatus {
-		const { platform, world } = this.#options;
-		const path = signalPath(platform, this.mode);
-		if (path === null) return HvStatus.INVALID_PARAMETER;
-		const value = encodeSignal({ connectionId, flag });
-		if (path !== "ghcb") {
-			return statusOf(world.hypercall({ vp, path, control: controlWord(CallCode.SignalEvent, true), input: value }));
-		}
-		const input = new Uint8Array(8);
-		new DataView(input.buffer).setBigUint64(0, value, true);
-		return statusOf(world.hypercall({ vp, path, control: controlWord(CallCode.SignalEvent, false), input }));
-	}
 }
 
 function typeWord(slot: Uint8Array): Uint32Array {
@@ -259,9 +212,4 @@ function takeFlags(flags: Uint8Array): number[] {
 			taken.push(i * 32 + 31 - Math.clz32(set & -set));
 	}
 	return taken;
-}
-
-/** The low 16 bits of a hypercall's result. */
-function statusOf(result: bigint): HvStatus {
-	return Number(result & 0xffffn) as HvStatus;
 }
