@@ -1,20 +1,23 @@
 import { describe, expect, it } from "vitest";
 import { encodeMessage } from "../src/vmbus/codec.ts";
-import { MessageType as M, type Message } from "../src/vmbus/messages.ts";
+import { MessageType as M } from "../src/vmbus/messages.ts";
 import type { Action, Completion } from "../src/vmbus/server/actions.ts";
 import type { ServerConfig } from "../src/vmbus/server/config.ts";
 import { VmbusServer } from "../src/vmbus/server/server.ts";
 import { isReleased } from "../src/vmbus/server/types.ts";
-import { Feature, Version } from "../src/vmbus/versions.ts";
+import { Version } from "../src/vmbus/versions.ts";
 import { printSeed, Random, SEED } from "./helpers/random.ts";
-import { completionOf, contact, device, gpadlBody, gpadlHeader, openChannel } from "./vmbus-server-guest.ts";
+import { completionOf, device } from "./vmbus-server-guest.ts";
+import { type RandomPost, randomPost } from "./vmbus-server-history.ts";
 
 printSeed("vmbus server");
+/** Steps of random histories; `npm run fuzz` asks for a million. */
+const STEPS = Number(process.env.FUZZ_CASES ?? 15_000);
 const CONFIG: ServerConfig = { confidential: true, features: 0xef, maxGpadlPages: 2000 };
 
 /** What is done to a server: plain data, so that it can be done to another one as well. */
 type Op =
-	| { readonly do: "post"; readonly payload: Uint8Array; readonly connectionId: number; readonly trusted: boolean }
+	| ({ readonly do: "post" } & RandomPost)
 	| { readonly do: "complete"; readonly completion: Completion }
 	| { readonly do: "offer"; readonly n: number; readonly sub: number }
 	| { readonly do: "revoke"; readonly offerId: number }
@@ -49,7 +52,6 @@ function apply(server: VmbusServer, op: Op): { status: number; actions: readonly
 class History {
 	readonly #random: Random;
 	#due: Completion[] = [];
-	#trusted = false;
 
 	constructor(random: Random) {
 		this.#random = random;
@@ -66,7 +68,8 @@ class History {
 		}
 	}
 
-	next(): Op {
+	/** @param server what the choice looks at, so that most of the history is legal */
+	next(server: VmbusServer): Op {
 		const random = this.#random;
 		if (this.#due.length > 0 && random.oneIn(2)) {
 			const [completion] = this.#due.splice(random.below(this.#due.length), 1);
@@ -76,74 +79,18 @@ class History {
 			case 0:
 				return { do: "offer", n: random.between(1, 8), sub: random.below(2) };
 			case 1:
-				return { do: "revoke", offerId: random.between(1, 30) };
+				return { do: "revoke", offerId: server.channels[random.below(20)]?.offerId ?? 99 };
 			case 2:
 				return { do: random.pick(["hold", "retry", "retry"] as const) };
 			case 3:
-				return random.oneIn(8) ? { do: "reset" } : { do: "retry" };
+				return random.oneIn(20) ? { do: "reset" } : { do: "retry" };
 			case 4: {
 				const type = random.pick(["open", "close", "modify", "gpadl", "gpadlTeardown"] as const);
 				const completion = { type, offerId: random.between(1, 30), gpadl: random.below(12), status: 0 };
 				return { do: "complete", completion: completion as Completion };
 			}
 			default:
-				return this.#post();
-		}
-	}
-
-	#post(): Op {
-		const random = this.#random;
-		const post = (message: Message, connectionId = 1): Op => ({
-			do: "post",
-			payload: encodeMessage(message),
-			connectionId,
-			trusted: random.oneIn(20) ? !this.#trusted : this.#trusted,
-		});
-		const relid = random.between(1, 6);
-		const gpadl = random.below(12);
-		switch (random.below(20)) {
-			case 0:
-			case 1: {
-				this.#trusted = random.oneIn(2);
-				const version = random.oneIn(2) ? Version.V6_0 : random.pick(Object.values(Version));
-				return post(contact(version, (random.u32() & ~Feature.ClientId) >>> 0), 4);
-			}
-			case 2:
-			case 3:
-				return post({ type: M.RequestOffers });
-			case 4:
-			case 5:
-			case 6:
-				return post(gpadlHeader(relid, gpadl, random.oneIn(3) ? random.between(27, 90) : random.between(1, 26)));
-			case 7:
-			case 8:
-				return post(gpadlBody(gpadl, random.below(1000), random.between(1, 28)));
-			case 9:
-				return post({ type: M.GpadlTeardown, relid, gpadl });
-			case 10:
-			case 11:
-			case 12:
-				return post(openChannel(relid, gpadl, { connectionId: relid, eventFlag: 9, openFlags: 1 }));
-			case 13:
-				return post({ type: M.CloseChannel, relid });
-			case 14:
-				return post({ type: M.RelidReleased, relid });
-			case 15:
-				return post({ type: M.ModifyChannel, relid, targetVp: random.below(4) });
-			case 16:
-				return random.oneIn(3) ? post({ type: M.Unload }) : post({ type: M.ModifyConnection, monitorPages: [0, 0] });
-			case 17:
-				return post({ type: random.pick([M.Pause, M.Resume, M.Resume]) });
-			case 18:
-				return random.oneIn(2)
-					? post({ type: M.OpenReservedChannel, relid, targetVp: 0, sint: 5, ringGpadl: gpadl, downstreamPage: 1 })
-					: post({ type: M.CloseReservedChannel, relid, targetVp: 1, sint: 6 });
-			default: {
-				const payload = random.bytes(random.below(245));
-				if (payload.length > 3) payload.set([random.below(32), 0, 0, 0]);
-				if (payload.length > 11) payload.set([relid, 0, 0, 0], 8);
-				return { do: "post", payload, connectionId: random.pick([1, 1, 4, 7]), trusted: this.#trusted };
-			}
+				return { do: "post", ...randomPost(random, server) };
 		}
 	}
 }
@@ -168,17 +115,29 @@ function check(server: VmbusServer): void {
 const copy = (saved: unknown) => JSON.parse(JSON.stringify(saved));
 
 describe("properties of the server", () => {
-	it("holds its invariants over random histories, and goes on the same when saved and restored at every step", () => {
-		for (let run = 0; run < 60; run++) {
+	it("holds its invariants over random histories, and goes on the same when saved and restored at every step", {
+		timeout: 3_600_000,
+	}, () => {
+		const seen = new Map<string, number>();
+		for (let run = 0; run < STEPS / 250; run++) {
 			const random = new Random(SEED + run);
 			const history = new History(random);
 			const server = new VmbusServer(CONFIG);
 			let twin = new VmbusServer(CONFIG);
 			for (let i = 0; i < 250; i++) {
-				const op = history.next();
+				const op = history.next(server);
 				const got = apply(server, op);
 				expect(apply(twin, op)).toEqual(got);
 				history.note(got.actions);
+				for (const action of got.actions) {
+					const kind =
+						action.type === "send"
+							? `sent ${action.payload[0]}`
+							: action.type === "rejected"
+								? action.reason
+								: action.type;
+					seen.set(kind, (seen.get(kind) ?? 0) + 1);
+				}
 				check(server);
 				const saved = copy(twin.save());
 				twin = VmbusServer.restore(CONFIG, saved);
@@ -186,6 +145,13 @@ describe("properties of the server", () => {
 				expect(saved).toEqual(copy(server.save()));
 			}
 		}
+		// the histories are worth something only while they reach what matters
+		const types = [M.OfferChannel, M.RescindChannelOffer, M.OpenChannelResult, M.GpadlCreated, M.GpadlTorndown];
+		const kinds = ["open", "close", "modify", "gpadl", "gpadlTeardown", "disconnected", "untrusted", "paused"];
+		for (const kind of [...kinds, ...types.map((type) => `sent ${type}`)])
+			expect(seen.get(kind) ?? 0, kind).toBeGreaterThan(STEPS / 500);
+		for (const kind of ["revoked", "resetDone", "duplicate-gpadl", "channel-reserved", "modify-in-progress", "sent 17"])
+			expect(seen.get(kind) ?? 0, kind).toBeGreaterThan(STEPS / 10_000);
 	});
 
 	it("ends every wait: when all devices have answered, UNLOAD is answered and a reset leaves nothing", () => {
@@ -193,7 +159,7 @@ describe("properties of the server", () => {
 			const random = new Random(SEED + 1000 + run);
 			const history = new History(random);
 			const server = new VmbusServer(CONFIG);
-			for (let i = 0; i < 300; i++) history.note(apply(server, history.next()).actions);
+			for (let i = 0; i < 300; i++) history.note(apply(server, history.next(server)).actions);
 			const finish = (actions: readonly Action[]): Action[] => {
 				const all = [...actions];
 				for (let at = 0; at < all.length; at++) {
@@ -229,7 +195,7 @@ describe("properties of the server", () => {
 		const random = new Random(SEED + 5000);
 		const history = new History(random);
 		const server = new VmbusServer(CONFIG);
-		for (let i = 0; i < 400; i++) history.note(apply(server, history.next()).actions);
+		for (let i = 0; i < 400; i++) history.note(apply(server, history.next(server)).actions);
 		for (let n = 1; n <= 3; n++) apply(server, { do: "offer", n: 20 + n, sub: 0 });
 		const places: [string | number, unknown][][] = [];
 		const walk = (value: unknown, path: [string | number, unknown][]) => {
