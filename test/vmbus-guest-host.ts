@@ -84,6 +84,7 @@ export const rescind = (relid: number): Message => ({ type: MessageType.RescindC
 /** A guest on an engine of its own, and all that it did. */
 export interface TestGuest {
 	readonly engine: Engine;
+	readonly isolated: boolean;
 	readonly guest: VmbusGuest;
 	readonly pages: EnginePages;
 	/** What the guest posted, oldest first; and by which connection and path. */
@@ -126,6 +127,7 @@ export async function testGuest(
 	const shared = () => engine.ram.pagesInState(PageState.Shared);
 	const test: Omit<TestGuest, "guest"> = {
 		engine,
+		isolated,
 		pages,
 		posts: [],
 		ways: [],

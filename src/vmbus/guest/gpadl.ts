@@ -115,7 +115,7 @@ export function* teardownGpadl(core: GuestCore, channel: GuestChannel, gpadl: Gp
 		const woken = yield* request.wait("GPADL_TORNDOWN");
 		if (woken !== "done") status = woken;
 	}
-	if (channel.rescinded || core.linux || core.hostGone) status = "ok";
+	if (core.linux || core.hostGone || (channel.rescinded && core.state === "connected")) status = "ok";
 	core.pending.remove(request);
 	const isPrivate = takeBack(core, gpadl, core.isIsolated && !staysPrivate(channel, gpadl.kind), status !== "ok");
 	return isPrivate ? status : "conversion-failed";

@@ -37,7 +37,8 @@ function* attempt(core: GuestCore, synic: GuestSynic, maxVersion: number): Steps
  * first, and undone before the other is begun.
  */
 export function* bringUp(core: GuestCore, synic: GuestSynic, maxVersion: number): Steps<GuestStatus> {
-	if (core.state !== "disconnected") return "bad-state";
+	// a suspended guest still has its pages: it resumes, or unloads first
+	if (core.state !== "disconnected" || (!core.linux && core.monitorPages !== null)) return "bad-state";
 	const { confidential } = core.options;
 	const hardware = core.isolation === "snp" || core.isolation === "tdx";
 	if (confidential?.how === "try-then-fallback" && core.paravisor && hardware) {

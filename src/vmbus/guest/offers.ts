@@ -107,7 +107,10 @@ function* register(core: GuestCore, channel: GuestChannel): Steps {
 	if (channel.primary !== null) {
 		core.ports.channelAdded?.(channel);
 		const options = channel.primary.openSubChannels;
-		if (options !== null) core.ports.probed?.(channel, yield* openChannel(core, channel, options));
+		if (options !== null) {
+			const status = yield* openChannel(core, channel, options);
+			core.ports.probed?.(channel, status);
+		}
 		channel.probeDone = true;
 		return;
 	}
