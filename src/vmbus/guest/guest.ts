@@ -105,7 +105,8 @@ export class VmbusGuest extends GuestView {
 		const core = this.#core;
 		return this.#runner.asDriver<GuestBuffer>("gpadl", relid, function* (channel, command) {
 			if (!Number.isInteger(pages) || pages < 1 || (pages > MAX_GPADL_PAGES && !core.linux)) return "bad-argument";
-			if (!core.linux && (channel.rescinded || channel.removed)) return "rescinded";
+			const isGone = channel.rescinded || channel.removed || (channel.primary?.removed ?? false);
+			if (!core.linux && isGone) return "rescinded";
 			if (!core.linux && core.state !== "connected") return "not-connected";
 			const gpa = core.pages.alloc(pages, "buffer");
 			if (gpa < 0) return "no-memory";

@@ -3,7 +3,7 @@ import { MessageType } from "../messages.ts";
 import { Version } from "../versions.ts";
 import { connect, freePages, requestOffers, unload } from "./connect.ts";
 import type { GuestCore } from "./core.ts";
-import { forceRemoval } from "./rescind.ts";
+import { endOrphan, forceRemoval } from "./rescind.ts";
 import type { Steps } from "./scheduler.ts";
 import type { GuestSynic } from "./synic.ts";
 import type { GuestStatus } from "./types.ts";
@@ -68,10 +68,7 @@ function* sweep(core: GuestCore, synic: GuestSynic): Steps {
 	if (core.linux) freePages(core);
 	else yield* cancelWaits(core);
 	for (const channel of [...core.primaries]) yield* forceRemoval(core, channel);
-	for (const channel of [...core.channels.values()]) {
-		channel.removed = true;
-		core.ports.channelRemoved?.(channel);
-	}
+	if (!core.linux) for (const channel of [...core.channels.values()]) yield* endOrphan(core, channel);
 	core.channels.clear();
 	core.eventFlags.clear();
 	core.endingAtSuspend = 0;

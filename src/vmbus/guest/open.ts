@@ -140,8 +140,9 @@ export function* openChannel(core: GuestCore, channel: GuestChannel, options: Op
 	const refused = check(core, options);
 	if (refused !== "ok") return refused;
 	if (channel.state !== "offered") return core.linux ? reopenAsLinux(core, channel) : "bad-state";
-	if (channel.removed || (channel.rescinded && !core.linux)) return "rescinded";
-	if (!core.linux && (core.state !== "connected" || channel.removed)) return "not-connected";
+	const isGone = channel.removed || (!core.linux && (channel.rescinded || (channel.primary?.removed ?? false)));
+	if (isGone) return "rescinded";
+	if (!core.linux && core.state !== "connected") return "not-connected";
 	const pages = options.sendPages + options.receivePages;
 	const gpa = core.pages.alloc(pages, "ring");
 	if (gpa < 0) return "no-memory";
@@ -193,7 +194,8 @@ export function* closeChannel(core: GuestCore, channel: GuestChannel): Steps {
 	yield* closeOne(core, channel, false);
 }
 
-function* closeOne(core: GuestCore, channel: GuestChannel, isSub: boolean): Steps {
+/** Closes one channel and gives its rings' memory back. @param isSub of a primary that closes: it goes if it is rescinded */
+export function* closeOne(core: GuestCore, channel: GuestChannel, isSub: boolean): Steps {
 	const { mutex } = core;
 	const wasOpen = channel.state === "opened";
 	yield* mutex.lock("channel lock");

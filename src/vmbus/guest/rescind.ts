@@ -5,7 +5,7 @@ import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import type { Device } from "./device.ts";
 import { teardownGpadl } from "./gpadl.ts";
-import { closeChannel } from "./open.ts";
+import { closeChannel, closeOne } from "./open.ts";
 import { removeChannel } from "./remove.ts";
 import type { Steps } from "./scheduler.ts";
 import type { GuestStatus } from "./types.ts";
@@ -21,6 +21,7 @@ export function* endBuffer(core: GuestCore, channel: GuestChannel, handle: numbe
 }
 
 function* endBuffers(core: GuestCore, channel: GuestChannel): Steps {
+	if (!core.linux) for (const sub of channel.subChannels) yield* endBuffers(core, sub);
 	for (const handle of [...channel.gpadls.keys()]) yield* endBuffer(core, channel, handle);
 }
 
@@ -74,6 +75,15 @@ export function* onRescind(core: GuestCore, relid: number): Steps {
 		core.mutex.unlock();
 	}
 	if (endsAtSuspend && --core.endingAtSuspend === 0) core.readyForSuspend.complete();
+}
+
+/** Ends what is left of a channel: a sub-channel whose primary is gone. */
+export function* endOrphan(core: GuestCore, channel: GuestChannel): Steps {
+	cutOff(core, channel);
+	yield* closeOne(core, channel, false);
+	yield* endBuffers(core, channel);
+	channel.removed = true;
+	core.ports.channelRemoved?.(channel);
 }
 
 /** Rescinds a channel without the host's word, and takes its device off the bus. */
