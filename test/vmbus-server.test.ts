@@ -272,6 +272,13 @@ describe("a channel of the server", () => {
 		expect(channelIn("Open", Version.V4_0).post(modify(1)).rejected).toEqual(["malformed"]);
 	});
 
+	it("answers a request to move interrupts when the channel is closed before the device has", () => {
+		const guest = channelIn("Open");
+		guest.post(modify(1));
+		expect(guest.post(close(1)).sent).toEqual([{ type: M.ModifyChannelResponse, relid: 1, status: 0x8000ffff }]);
+		expect(guest.complete("modify").rejected).toEqual(["unexpected-completion"]);
+	});
+
 	it("does not move the interrupts of a channel that wants none", () => {
 		const guest = channelIn("Closed");
 		guest.eager = true;

@@ -98,7 +98,11 @@ export function handleClose(core: Core, relid: number): void {
 	const { state } = channel;
 	if (state.name !== "Open") core.reject("not-open", `CLOSECHANNEL of relid ${relid}: ${state.name}`);
 	else if (state.reserved !== null) core.reject("channel-reserved", `CLOSECHANNEL of reserved relid ${relid}`);
-	else closeChannel(core, channel, state.request, null);
+	else {
+		closeChannel(core, channel, state.request, null);
+		// the device's answer will come too late, and the guest waits for one
+		if (state.modifying !== null) sendModifyResponse(core, relid, STATUS_UNSUCCESSFUL);
+	}
 }
 
 function closeChannel(core: Core, channel: ServerChannel, request: OpenRequest, reserved: Reservation | null): void {
