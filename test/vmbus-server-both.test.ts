@@ -208,56 +208,58 @@ describe("the guest side and the server side", () => {
 				if (offerId !== null) offers.add(offerId);
 			};
 			for (let i = 0; i < 3; i++) add();
-			pair.do(guest.connect());
-			pair.settle();
-			for (let i = 0; i < 120; i++) {
-				const relid = random.pick([...pair.channels.keys(), 1]);
-				const handle = random.pick([...(pair.channels.get(relid)?.gpadls.keys() ?? []), 5]);
-				switch (random.below(10)) {
-					case 0:
-						add();
-						break;
-					case 1:
-						if (random.oneIn(2)) pair.revoke(random.pick([...offers]));
-						break;
-					case 2:
-					case 3:
-						pair.do(guest.open(relid, { sendPages: random.between(2, 20), receivePages: 2 }));
-						break;
-					case 4:
-						pair.do(guest.close(relid));
-						break;
-					case 5:
-						pair.do(guest.gpadl(relid, random.between(1, 60)));
-						break;
-					case 6:
-						pair.do(guest.gpadlDown(relid, handle));
-						break;
-					case 7:
-						// from 5.3 on a guest waits for the answer before it asks again
-						if (!pair.commands.some(({ name, status }) => name === "modify" && status === undefined))
-							pair.do(guest.modify(relid, random.below(4)));
-						break;
-					case 8:
-						guest.send(relid, random.bytes(random.below(900)), { wantsCompletion: random.oneIn(2) });
-						break;
-					default:
-						pair.settle();
-						pair.check();
+			for (let round = 0; round < 2; round++) {
+				pair.do(guest.connect());
+				pair.settle();
+				for (let i = 0; i < 80; i++) {
+					const relid = random.pick([...pair.channels.keys(), 1]);
+					const handle = random.pick([...(pair.channels.get(relid)?.gpadls.keys() ?? []), 5]);
+					switch (random.below(10)) {
+						case 0:
+							add();
+							break;
+						case 1:
+							if (random.oneIn(2)) pair.revoke(random.pick([...offers]));
+							break;
+						case 2:
+						case 3:
+							pair.do(guest.open(relid, { sendPages: random.between(2, 20), receivePages: 2 }));
+							break;
+						case 4:
+							pair.do(guest.close(relid));
+							break;
+						case 5:
+							pair.do(guest.gpadl(relid, random.between(1, 60)));
+							break;
+						case 6:
+							pair.do(guest.gpadlDown(relid, handle));
+							break;
+						case 7:
+							// from 5.3 on a guest waits for the answer before it asks again
+							if (!pair.commands.some(({ name, status }) => name === "modify" && status === undefined))
+								pair.do(guest.modify(relid, random.below(4)));
+							break;
+						case 8:
+							guest.send(relid, random.bytes(random.below(900)), { wantsCompletion: random.oneIn(2) });
+							break;
+						default:
+							pair.settle();
+							pair.check();
+					}
+					for (let n = random.below(6); n > 0; n--) pair.step(random);
 				}
-				for (let n = random.below(6); n > 0; n--) pair.step(random);
+				pair.settle();
+				pair.check();
+				pair.do(guest.unload());
+				pair.settle();
+				expect(pair.server.connection.name).toBe("Disconnected");
+				for (const { offerId, state } of pair.server.channels) {
+					expect(state.name).toBe("ClientReleased");
+					expect(pair.server.gpadls(offerId)).toEqual([]);
+				}
+				expect(pair.commands.filter(({ status }) => status === undefined)).toEqual([]);
+				expect(pair.sharedPages).toBe(shared);
 			}
-			pair.settle();
-			pair.check();
-			pair.do(guest.unload());
-			pair.settle();
-			expect(pair.server.connection.name).toBe("Disconnected");
-			for (const { offerId, state } of pair.server.channels) {
-				expect(state.name).toBe("ClientReleased");
-				expect(pair.server.gpadls(offerId)).toEqual([]);
-			}
-			expect(pair.commands.filter(({ status }) => status === undefined)).toEqual([]);
-			expect(pair.sharedPages).toBe(shared);
 		}
 	});
 });
