@@ -31,6 +31,8 @@ export interface Replay {
 	/** Channels whose callback leaves the packets where they are. */
 	readonly manual: Set<number>;
 	driver: ((channel: GuestChannel) => DriverPlan | null) | null;
+	/** ns */
+	clock: number;
 }
 
 /** The recorder's payloads: a xorshift32 of the seed. */

@@ -71,6 +71,12 @@ export class Expected {
 		return line;
 	}
 
+	/** Whether the next thing is the end of such a command, which the guest has not come to. */
+	endsWithout(command: string): boolean {
+		const line = this.#next();
+		return line?.verb === "RES" && line.args[1] === command;
+	}
+
 	#describe(line: TranscriptLine): string {
 		if (line.verb === "POST")
 			return `POST ${line.args[0]} ${describePayload(new LineArgs(this.path, line).bytes(2, "payload", 240))}`;

@@ -7,8 +7,9 @@ import type { EnginePages } from "../vmbus/guest/pages.ts";
 const FLAGS = 2048;
 
 interface Processor {
-	/** gpas of the message and event pages, or null while they are off. */
+	/** gpas of the message and event pages by register, and the registers that are on. */
 	readonly pages: Map<number, number>;
+	readonly on: Set<number>;
 	readonly queue: Uint8Array[];
 	/** An interrupt that waits for the end of `hold`. */
 	held: boolean;
@@ -30,7 +31,7 @@ export class ReplayHost {
 		this.#processors = Array.from({ length: cpus }, () => {
 			const placed =
 				own === null ? [] : [Msr.SIMP, Msr.SIEFP].map((msr): [number, number] => [msr, own.alloc(1, "SynIC")]);
-			return { pages: new Map(placed), queue: [], held: false };
+			return { pages: new Map(placed), on: new Set<number>(), queue: [], held: false };
 		});
 	}
 
@@ -39,13 +40,17 @@ export class ReplayHost {
 	}
 
 	writeMsr(cpu: number, msr: number, value: bigint): void {
-		const pages = this.#processors[cpu]?.pages;
-		if (pages === undefined || (msr !== Msr.SIMP && msr !== Msr.SIEFP)) return;
-		if ((value & ENABLED) !== 0n) pages.set(msr, Number(value & PAGE_MASK));
+		const processor = this.#processors[cpu];
+		if (processor === undefined || (msr !== Msr.SIMP && msr !== Msr.SIEFP)) return;
+		processor.on.delete(msr);
+		if ((value & ENABLED) === 0n) return;
+		processor.on.add(msr);
+		processor.pages.set(msr, Number(value & PAGE_MASK));
 	}
 
 	#part(cpu: number, msr: number): Uint8Array | null {
-		const gpa = this.#processors[cpu]?.pages.get(msr);
+		const processor = this.#processors[cpu];
+		const gpa = processor?.on.has(msr) ? processor.pages.get(msr) : undefined;
 		return gpa === undefined ? null : this.#engine.ram.view(gpa + VMBUS_SINT * SLOT_BYTES, SLOT_BYTES);
 	}
 

@@ -3,6 +3,7 @@ import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
 import { type MessageOf, MessageType } from "../messages.ts";
 import { Version } from "../versions.ts";
+import { endBuffer } from "./buffers.ts";
 import { requestOffers } from "./connect.ts";
 import { GuestCore } from "./core.ts";
 import { establishGpadl, MAX_GPADL_PAGES } from "./gpadl.ts";
@@ -10,7 +11,7 @@ import { onSlot } from "./inbox.ts";
 import { bringUp, type Crash, crash, takeDown, unloadAll } from "./life.ts";
 import { modifyConnection, pause, setTargetCpu, unpause } from "./modify.ts";
 import { closeChannel, openChannel } from "./open.ts";
-import { endBuffer, removeDriver } from "./rescind.ts";
+import { removeDriver } from "./rescind.ts";
 import { CommandRunner } from "./runner.ts";
 import { send, sendGpaDirect } from "./send.ts";
 import { resume, suspend } from "./suspend.ts";
@@ -113,6 +114,7 @@ export class VmbusGuest extends GuestView {
 			const { status, gpadl } = yield* establishGpadl(core, channel, "buffer", gpa, pages);
 			if (status === "ok") {
 				channel.gpadls.set(gpadl.handle, gpadl);
+				if (channel.device !== null) channel.device.bound = true;
 				command.result = gpadl;
 			} else core.release(gpa, pages, !gpadl.shared);
 			return status;

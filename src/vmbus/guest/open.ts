@@ -1,8 +1,10 @@
 /** Opening and closing a channel: its rings and what the host is told of them. */
+import { PACKET_MAX_BYTES } from "../../../assembly/layout/ring.ts";
 import { RingPair } from "../../ring/pair.ts";
 import { DmaError } from "../../status.ts";
 import { type MessageOf, MessageType } from "../messages.ts";
 import { Feature, Version } from "../versions.ts";
+import { endBuffers } from "./buffers.ts";
 import type { ChannelState, GuestChannel, RingMemory } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import { establishGpadl, MAX_GPADL_PAGES, teardownGpadl } from "./gpadl.ts";
@@ -56,7 +58,7 @@ function attach(core: GuestCore, channel: GuestChannel, ring: RingMemory, option
 			downstreamPage: ring.sendPages,
 			side: "guest",
 			behaviour: core.linux ? "clamp" : "strict",
-			maxPacketBytes: options.maxPacketBytes ?? DEFAULT_MAX_PACKET_BYTES,
+			maxPacketBytes: Math.min(options.maxPacketBytes ?? DEFAULT_MAX_PACKET_BYTES, PACKET_MAX_BYTES),
 			requests: options.requests ?? 0,
 			onSignal: () => signalHost(core, channel),
 		});
@@ -203,7 +205,10 @@ export function* closeOne(core: GuestCore, channel: GuestChannel, isSub: boolean
 	const ended = yield* disconnectRing(core, channel);
 	if (isSub && ended) {
 		freeRing(core, channel);
-		if (channel.rescinded && !channel.removed) removeChannel(core, channel);
+		if (channel.rescinded && !channel.removed) {
+			if (!core.linux) yield* endBuffers(core, channel);
+			removeChannel(core, channel);
+		}
 	}
 	if (core.linux) mutex.unlock();
 	if (wasOpen) freeRing(core, channel);

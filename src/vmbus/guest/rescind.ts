@@ -1,29 +1,13 @@
 /** A rescind, and the end of a device. */
 
 import { Version } from "../versions.ts";
+import { endBuffers } from "./buffers.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import type { Device } from "./device.ts";
-import { teardownGpadl } from "./gpadl.ts";
 import { closeChannel, closeOne } from "./open.ts";
 import { removeChannel } from "./remove.ts";
 import type { Steps } from "./scheduler.ts";
-import type { GuestStatus } from "./types.ts";
-
-/** Ends one buffer's GPADL and gives the buffer back, or leaks it. */
-export function* endBuffer(core: GuestCore, channel: GuestChannel, handle: number): Steps<GuestStatus> {
-	const gpadl = channel.gpadls.get(handle);
-	if (gpadl === undefined) return "not-found";
-	channel.gpadls.delete(handle);
-	const status = yield* teardownGpadl(core, channel, gpadl);
-	core.release(gpadl.gpa, gpadl.pages, !gpadl.shared);
-	return status;
-}
-
-function* endBuffers(core: GuestCore, channel: GuestChannel): Steps {
-	if (!core.linux) for (const sub of channel.subChannels) yield* endBuffers(core, sub);
-	for (const handle of [...channel.gpadls.keys()]) yield* endBuffer(core, channel, handle);
-}
 
 /** A driver lets go of its device: before 4.0 the buffers must end first (Linux 6.12 drivers/net/hyperv/netvsc.c, netvsc_device_remove). */
 export function* removeDriver(core: GuestCore, device: Device): Steps {
@@ -71,7 +55,10 @@ export function* onRescind(core: GuestCore, relid: number): Steps {
 	else if (channel.primary !== null) {
 		yield* core.mutex.lock("channel lock");
 		if (channel.state !== "offered" && channel.state !== "broken") channel.rescindEvent.complete();
-		else if (!channel.removed) removeChannel(core, channel);
+		else if (!channel.removed) {
+			if (!core.linux) yield* endBuffers(core, channel);
+			removeChannel(core, channel);
+		}
 		core.mutex.unlock();
 	}
 	if (endsAtSuspend && --core.endingAtSuspend === 0) core.readyForSuspend.complete();

@@ -121,10 +121,14 @@ export class Scheduler {
 		}
 	}
 
-	/** Parks until `ready` for as long as a wait for the host may last. @param queue who wakes this task */
-	*waitForHost(what: string, queue: Task[], ready: () => boolean): Steps<Woken> {
+	/**
+	 * Parks until `ready` for as long as a wait for the host may last.
+	 * @param queue who wakes this task
+	 * @param limitNs how long it may last, where that is not the same for all
+	 */
+	*waitForHost(what: string, queue: Task[], ready: () => boolean, limitNs = this.#limitNs): Steps<Woken> {
 		const task = this.current;
-		task.deadlineNs = this.#limitNs === null ? Number.POSITIVE_INFINITY : this.#now() + this.#limitNs;
+		task.deadlineNs = limitNs === null ? Number.POSITIVE_INFINITY : this.#now() + limitNs;
 		while (!ready() && task.interrupted === null) {
 			queue.push(task);
 			yield* this.park(what);
@@ -163,8 +167,9 @@ export class Completion {
 		this.#count = 0;
 	}
 
-	*wait(what: string): Steps<Woken> {
-		const woken = yield* this.#scheduler.waitForHost(what, this.#waiting, () => this.#count > 0);
+	/** @param limitNs how long it may last, where that is not the same for all */
+	*wait(what: string, limitNs?: number): Steps<Woken> {
+		const woken = yield* this.#scheduler.waitForHost(what, this.#waiting, () => this.#count > 0, limitNs);
 		if (woken === "done") this.#count--;
 		return woken;
 	}

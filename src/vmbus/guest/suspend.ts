@@ -7,6 +7,9 @@ import { forceRemoval, onRescind } from "./rescind.ts";
 import type { Steps } from "./scheduler.ts";
 import type { GuestStatus } from "./types.ts";
 
+/** Linux waits so long for its channels, and goes on without those that are missing. */
+const LINUX_RESUME_NS = 10e9;
+
 /** What would lose its end of the connection: safe does not suspend over it. */
 function inUse(channel: GuestChannel): boolean {
 	return !channel.isHvSocket && (channel.state !== "offered" || channel.gpadls.size > 0);
@@ -60,9 +63,10 @@ export function* resume(core: GuestCore): Steps<GuestStatus> {
 	const requested = requestOffers(core);
 	if (!core.linux && requested !== "ok") return requested;
 	const nothing = !core.linux && core.comingBack === 0;
-	const woken = nothing ? "done" : yield* core.readyForResume.wait("offers of the channels");
+	const limit = core.linux ? [LINUX_RESUME_NS] : [];
+	const woken = nothing ? "done" : yield* core.readyForResume.wait("offers of the channels", ...limit);
 	core.readyForSuspend.reset();
-	if (woken === "done") return "ok";
+	if (woken === "done" || core.linux) return "ok";
 	core.comingBack = 0;
 	for (const channel of [...core.primaries]) if (channel.relid === NO_RELID) yield* forceRemoval(core, channel);
 	return woken;
