@@ -3,6 +3,7 @@ import type { Engine } from "../../engine.ts";
 import { type PostError, PostRetry, postWithRetry } from "../../synic/retry.ts";
 import { HvStatus } from "../../synic/status.ts";
 import { encodeMessage } from "../codec.ts";
+import { isGuid } from "../guid.ts";
 import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../messages.ts";
 import { Feature, Version } from "../versions.ts";
 import type { GuestChannel } from "./channel.ts";
@@ -46,6 +47,8 @@ export class GuestCore {
 	features = 0;
 	/** Whether the connection is to the paravisor. Set before the SynIC's pages are made, and kept as long as they live. */
 	confidential = false;
+	/** The connection's end is under way. */
+	ending = false;
 	/** The host has confirmed UNLOAD: it uses nothing of the guest any more. */
 	hostGone = true;
 	/** Connection id of messages. */
@@ -85,6 +88,8 @@ export class GuestCore {
 		this.linux = options.behaviour === "linux-6.12";
 		if (this.linux && options.confidential !== undefined)
 			throw new RangeError("confidential: Linux 6.12 knows no Confidential VMBus");
+		if (options.clientId !== undefined && !isGuid(options.clientId))
+			throw new RangeError(`clientId must be a GUID, not "${options.clientId}"`);
 		this.engine = engine;
 		this.ports = ports;
 		this.options = options;
@@ -134,7 +139,7 @@ export class GuestCore {
 
 	/** The way past the paravisor, or null where Linux has none (Linux 6.12 drivers/hv/hv.c, hv_post_message). */
 	#hostPath(): CallPath | null {
-		if (!this.paravisor || !this.isIsolated) return "hypercall";
+		if (!this.paravisor || (!this.isIsolated && !this.linux)) return "hypercall";
 		return this.isolation === "snp" ? "ghcb" : this.isolation === "tdx" ? "tdcall" : null;
 	}
 

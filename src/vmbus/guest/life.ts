@@ -38,7 +38,7 @@ function* attempt(core: GuestCore, synic: GuestSynic, maxVersion: number): Steps
  */
 export function* bringUp(core: GuestCore, synic: GuestSynic, maxVersion: number): Steps<GuestStatus> {
 	// a suspended guest still has its pages: it resumes, or unloads first
-	if (core.state !== "disconnected" || (!core.linux && core.monitorPages !== null)) return "bad-state";
+	if (core.state !== "disconnected" || core.ending || (!core.linux && core.monitorPages !== null)) return "bad-state";
 	const { confidential } = core.options;
 	const hardware = core.isolation === "snp" || core.isolation === "tdx";
 	if (confidential?.how === "try-then-fallback" && core.paravisor && hardware) {
@@ -87,10 +87,16 @@ export function* unloadAll(core: GuestCore, synic: GuestSynic): Steps<GuestStatu
 
 /** UNLOAD, then the end of everything. linux-6.12 still posts each channel's end (Linux 6.12 drivers/hv/vmbus_drv.c, vmbus_exit). */
 export function* takeDown(core: GuestCore, synic: GuestSynic): Steps<GuestStatus> {
+	if (core.ending) {
+		yield* core.scheduler.poll("end of the connection", () => !core.ending);
+		return "ok";
+	}
+	core.ending = true;
 	const status = yield* unload(core);
 	yield* sweep(core, synic);
 	core.version = 0;
 	core.features = 0;
+	core.ending = false;
 	return status;
 }
 

@@ -6,7 +6,7 @@ import { type MessageOf, MessageType } from "../messages.ts";
 import { Feature, Version } from "../versions.ts";
 import { endBuffers } from "./buffers.ts";
 import type { ChannelState, GuestChannel, RingMemory } from "./channel.ts";
-import type { GuestCore } from "./core.ts";
+import { type GuestCore, MAX_RELIDS } from "./core.ts";
 import { establishGpadl, MAX_GPADL_PAGES, teardownGpadl } from "./gpadl.ts";
 import { removeChannel } from "./remove.ts";
 import type { Steps } from "./scheduler.ts";
@@ -27,7 +27,12 @@ function check(core: GuestCore, options: OpenOptions): GuestStatus {
 	if (!whole || sendPages < least || receivePages < least || sendPages + receivePages > MAX_GPADL_PAGES)
 		return "bad-argument";
 	if ((userData?.length ?? 0) > USER_DATA_BYTES) return "bad-argument";
-	if (signal !== undefined && !core.has(Feature.GuestSpecifiedSignalParameters)) return "unsupported";
+	if (signal !== undefined) {
+		const { connectionId, eventFlag } = signal;
+		if (connectionId !== connectionId >>> 0 || !(eventFlag >= 1 && eventFlag < MAX_RELIDS)) return "bad-argument";
+		if (core.eventFlags.has(eventFlag) || !Number.isInteger(eventFlag)) return "bad-argument";
+		if (!core.has(Feature.GuestSpecifiedSignalParameters)) return "unsupported";
+	}
 	if (options.redirectInterrupt && !core.has(Feature.ChannelInterruptRedirection)) return "unsupported";
 	return "ok";
 }

@@ -29,6 +29,9 @@ export interface Received {
 /** Packets that a linux-6.12 reader takes from a ring whose host broke it, before it is said that Linux would never return. */
 const LIVELOCK_STOPS = 64;
 
+/** Callbacks in a row for one event. */
+const MAX_ROUNDS = 1000;
+
 /** Reads the next packet, or null. @returns why not in `status` */
 function receive(core: GuestCore, channel: GuestChannel, stops: { left: number }): Received {
 	const { rings, kept } = channel;
@@ -158,30 +161,40 @@ export function onEvent(core: GuestCore, flag: number): (() => void) | null {
 	if (channel.mode === "batched") mask(1);
 	return () => {
 		if (!channel.callbacks) return;
-		for (let round = 0; ; round++) {
+		for (let round = 0; round < MAX_ROUNDS; round++) {
+			const before = readIndex(core, channel);
 			core.ports.callback?.(channel);
 			const { rings } = channel;
 			if (channel.mode !== "batched" || rings === null || channel.stuck) return;
 			const left = exports.ringEndRead(rings.reader.number);
-			const loops = core.linux ? unread(core, channel) > 0 : left > 0;
-			if (!loops || !channel.callbacks) return;
+			const isAgain = core.linux ? unread(core, channel) > 0 : left > 0;
+			if (!isAgain || !channel.callbacks) return;
+			// who reads nothing is not called again for the same bytes; Linux calls for ever
+			if (readIndex(core, channel) === before) {
+				core.warn(`channel ${channel.relid}: the callback leaves bytes unread`);
+				if (!core.linux) return;
+				mask(1);
+				stop(core, channel);
+				return;
+			}
 			mask(1);
-			if (round < MAX_ROUNDS && left > 0) continue;
-			// what is left is never read: Linux calls for ever
-			core.warn(`channel ${channel.relid}: the callback leaves bytes unread`);
-			if (core.linux) stop(core, channel);
-			return;
 		}
+		mask(0);
 	};
 }
 
+/** Where the reader is in its ring. */
+function readIndex({ engine }: GuestCore, { rings }: GuestChannel): number {
+	return rings === null ? -1 : engine.instance.u32(rings.reader.recordPtr + layout.RING_AT);
+}
+
 /** Bytes to read as Linux counts them, less than a packet's header included. */
-function unread(core: GuestCore, { ring, rings }: GuestChannel): number {
-	if (ring === null || rings === null) return 0;
-	const { instance, ram } = core.engine;
-	const header = ram.view(ring.gpa + ring.sendPages * 4096, 8);
+function unread(core: GuestCore, channel: GuestChannel): number {
+	const { ring } = channel;
+	if (ring === null) return 0;
+	const header = core.engine.ram.view(ring.gpa + ring.sendPages * 4096, 8);
 	const write = new DataView(header.buffer, header.byteOffset).getUint32(layout.HEADER_WRITE_INDEX, true);
-	return Math.abs(write - instance.u32(instance.exports.ringPtr(rings.reader.number) + layout.RING_AT));
+	return Math.abs(write - readIndex(core, channel));
 }
 
 /** linux-6.12: ends what Linux would never return from. The channel's callback is not called again. */
@@ -189,6 +202,3 @@ function stop(core: GuestCore, channel: GuestChannel): void {
 	channel.stuck = true;
 	core.ports.livelock?.(channel);
 }
-
-/** Callbacks in a row for one event. */
-const MAX_ROUNDS = 64;
