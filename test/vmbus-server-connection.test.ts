@@ -217,6 +217,19 @@ describe("messages to the guest", () => {
 		expect(guest.post({ type: M.Pause }).rejected).toEqual(["malformed"]);
 	});
 
+	it("of a contact that was overtaken do not wait in front of the answer to the next", () => {
+		const server = new VmbusServer();
+		const post = (message: Message) =>
+			server.post({ connectionId: CONTACT_PORT, payload: encodeMessage(message) }).actions;
+		server.hold([]);
+		post(contact(Version.V6_0, 0));
+		post(contact(Version.V5_3, 0));
+		server.complete({ type: "connect", state: 0 });
+		server.complete({ type: "connect", state: 0 });
+		const sent = new TestGuest().step(server.retry()).sent;
+		expect(sent).toEqual([{ type: M.VersionResponse, supported: 1, connectionState: 0, connectionIdOrVersion: 1 }]);
+	});
+
 	it("of an old connection do not reach a new one", () => {
 		const guest = new TestGuest();
 		guest.connect(Version.V6_0, Feature.PauseResume);
@@ -250,6 +263,16 @@ describe("trust", () => {
 		expect(types(guest.complete("gpadlTeardown"))).toEqual([M.UnloadResponse]);
 	});
 
+	it("begins with a trusted contact that waits for an untrusted connection to end", () => {
+		const guest = busy();
+		expect(guest.post(contact(Version.V6_0, 0), { connectionId: CONTACT_PORT, trusted: true }).actions).toMatchObject([
+			{ type: "gpadlTeardown" },
+		]);
+		expect(guest.contact(Version.V5_3).rejected).toEqual(["untrusted"]);
+		expect(guest.complete("gpadlTeardown").sent).toMatchObject([{ supported: 1 }]);
+		expect(guest.server.connection).toMatchObject({ info: { version: Version.V6_0, trusted: true } });
+	});
+
 	it("takes trusted messages on an untrusted connection", () => {
 		const guest = new TestGuest({ confidential: true });
 		guest.contact(Version.V6_0);
@@ -278,6 +301,16 @@ describe("confidential channels", () => {
 		expect(pagesOf(flags, Version.V6_0, ConfidentialChannels, false)).toEqual([1, "shared", "shared"]);
 		expect(pagesOf(flags, Version.V6_0, 0, true)).toEqual([1, "shared", "shared"]);
 		expect(pagesOf(flags, Version.V5_3, 0, true)).toEqual([1, "shared", "shared"]);
+	});
+
+	it("are pinned only for a guest that knows of pinning", () => {
+		const flagsOf = (features: number) => {
+			const guest = new TestGuest({ features: 0xef });
+			guest.offer(device(1, { flags: OfferFlag.PinnedExternalMemory | OfferFlag.NamedPipeMode }));
+			return guest.connect(Version.V6_0, features).sent[0];
+		};
+		expect(flagsOf(Feature.GpaPinning)).toMatchObject({ flags: 0x18 });
+		expect(flagsOf(0)).toMatchObject({ flags: 0x10 });
 	});
 
 	it("cannot have confidential memory without confidential rings", () => {

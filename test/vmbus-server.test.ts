@@ -308,6 +308,15 @@ describe("a channel of the server", () => {
 		expect(types(guest.connect())).toEqual([M.OfferChannel, M.AllOffersDelivered]);
 	});
 
+	it("is taken back without a word when only a reservation of an old connection holds it", () => {
+		const guest = channelIn("Closed");
+		guest.eager = true;
+		guest.post(openReserved(1));
+		guest.connect();
+		expect(guest.server.revoke(1)).toEqual([]);
+		expect(guest.state(1)).toBe("gone");
+	});
+
 	it("does not offer a reserved channel to the next connection before it is closed, and a reset of the VM ends it", () => {
 		const guest = channelIn("Closed");
 		guest.eager = true;
