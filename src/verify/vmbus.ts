@@ -20,7 +20,7 @@ import { hasCleanServer, verifyVmbusServer } from "./vmbus-server.ts";
 export { isVmbus };
 
 /** RAM of a replay: room for the largest GPADLs, and where the guest's pages start. */
-const RAM_BYTES = 192 * 2 ** 20;
+const RAM_BYTES = 320 * 2 ** 20;
 const FIRST_GPA = 2 ** 20;
 /** Bytes of rings' records and packet buffers. */
 const SPARE_BYTES = 2 ** 24;

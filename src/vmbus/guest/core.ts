@@ -120,6 +120,11 @@ export class GuestCore {
 		return this.isolation !== "none";
 	}
 
+	/** Whether channels may be opened, changed and told of memory; linux-6.12 does not ask. */
+	get takesRequests(): boolean {
+		return this.linux || this.state === "connected";
+	}
+
 	has(feature: number): boolean {
 		return (this.features & feature) !== 0;
 	}

@@ -56,6 +56,7 @@ function* create(core: GuestCore, channel: GuestChannel, gpadl: Gpadl): Steps<{ 
 	const request = core.pending.add(header, channel);
 	try {
 		if (channel.rescinded) return { status: "rescinded", told: false };
+		if (!core.takesRequests) return { status: "cancelled", told: false };
 		if (core.post(header) !== null) return { status: "post-failed", told: false };
 		for (const body of messages) if (core.post(body) !== null) return { status: "post-failed", told: true };
 		const woken = yield* request.wait("GPADL_CREATED");
@@ -109,7 +110,7 @@ export function* teardownGpadl(core: GuestCore, channel: GuestChannel, gpadl: Gp
 	const message = { type: MessageType.GpadlTeardown, relid: channel.relid, gpadl: gpadl.handle };
 	const request = core.pending.add(message, channel);
 	let status: GuestStatus = "ok";
-	if (!core.linux && core.state !== "connected") status = "cancelled";
+	if (!core.takesRequests) status = "cancelled";
 	else if (!channel.rescinded && core.post(message) !== null) status = "post-failed";
 	else if (!channel.rescinded) {
 		const woken = yield* request.wait("GPADL_TORNDOWN");

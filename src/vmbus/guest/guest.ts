@@ -67,7 +67,7 @@ export class VmbusGuest extends GuestView {
 	requestOffers(): GuestCommand {
 		const core = this.#core;
 		return this.#runner.atOnce("requestoffers", () => {
-			return !core.linux && core.state !== "connected" ? "not-connected" : requestOffers(core);
+			return core.takesRequests ? requestOffers(core) : "not-connected";
 		});
 	}
 
@@ -108,7 +108,7 @@ export class VmbusGuest extends GuestView {
 			if (!Number.isInteger(pages) || pages < 1 || (pages > MAX_GPADL_PAGES && !core.linux)) return "bad-argument";
 			const isGone = channel.rescinded || channel.removed || (channel.primary?.removed ?? false);
 			if (!core.linux && isGone) return "rescinded";
-			if (!core.linux && core.state !== "connected") return "not-connected";
+			if (!core.takesRequests) return "not-connected";
 			const gpa = core.pages.alloc(pages, "buffer");
 			if (gpa < 0) return "no-memory";
 			const { status, gpadl } = yield* establishGpadl(core, channel, "buffer", gpa, pages);
@@ -158,7 +158,7 @@ export class VmbusGuest extends GuestView {
 			...(siloId === undefined ? {} : { siloId }),
 		};
 		return this.#runner.atOnce("tlconnect", () => {
-			if (!core.linux && core.state !== "connected") return "not-connected";
+			if (!core.takesRequests) return "not-connected";
 			if (!core.linux && core.version < Version.V4_0) return "unsupported";
 			if (siloId !== undefined && core.version < Version.V5_2) return "unsupported";
 			return core.post(message) === null ? "ok" : "post-failed";

@@ -55,12 +55,12 @@ function versionFor(core: GuestCore, type: number): number {
 function onMessage(core: GuestCore, message: Message): void {
 	switch (message.type) {
 		case MessageType.OfferChannel:
-			if (core.ignoresOffers || isFull(core, core.queues.offers)) return;
+			if (isUnwanted(core, core.queues.offers)) return;
 			core.offersInProgress++;
 			core.queues.offers.queue(() => onOffer(core, message));
 			return;
 		case MessageType.RescindChannelOffer:
-			if (core.ignoresOffers || isFull(core, core.queues.rescinds)) return;
+			if (isUnwanted(core, core.queues.rescinds)) return;
 			core.queues.rescinds.queue(() => onRescind(core, message.relid));
 			return;
 		case MessageType.UnloadResponse:
@@ -71,8 +71,11 @@ function onMessage(core: GuestCore, message: Message): void {
 	}
 }
 
-function isFull(core: GuestCore, queue: WorkQueue): boolean {
-	if (core.linux || queue.length < MAX_QUEUED) return false;
+/** Whether an offer or rescind is to be dropped. */
+function isUnwanted(core: GuestCore, queue: WorkQueue): boolean {
+	if (core.linux || core.ignoresOffers) return core.ignoresOffers;
+	if (core.state !== "connected") return true;
+	if (queue.length < MAX_QUEUED) return false;
 	core.warn("too many offers or rescinds wait: one is dropped");
 	return true;
 }

@@ -73,7 +73,6 @@ function* sweep(core: GuestCore, synic: GuestSynic): Steps {
 	core.eventFlags.clear();
 	core.endingAtSuspend = 0;
 	core.comingBack = 0;
-	core.offersInProgress = 0;
 	freePages(core);
 	synic.disable();
 	synic.free();

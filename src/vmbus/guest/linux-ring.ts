@@ -68,8 +68,8 @@ export function sendTampered(core: GuestCore, channel: GuestChannel, outgoing: P
 }
 
 /**
- * Gives the packet that was put last, and is not published yet, its payload's offset. A packet whose ranges name nothing goes in
- * with its ranges as payload.
+ * Gives the packet that was put last, and is not published yet, its payload's offset. A packet with ranges goes in with its
+ * ranges as payload.
  */
 export function pointAtPayload(core: GuestCore, { ring }: GuestChannel, rangesBytes: number): void {
 	if (ring === null) return;

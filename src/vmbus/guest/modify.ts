@@ -41,7 +41,7 @@ export function* setTargetCpu(core: GuestCore, channel: GuestChannel, cpu: numbe
 	core.modifying++;
 	yield* core.mutex.lock("channel lock");
 	let status: GuestStatus = "ok";
-	if (channel.state !== "opened") status = "bad-state";
+	if (channel.state !== "opened" || !core.takesRequests) status = "bad-state";
 	else if (cpu !== channel.targetCpu) {
 		status = yield* askHost(core, channel, cpu);
 		if (status === "ok") core.cpuPlan.move(channel, cpu);

@@ -102,6 +102,7 @@ function* askHost(core: GuestCore, channel: GuestChannel, options: OpenOptions):
 	const request = core.pending.add(message, channel);
 	try {
 		if (channel.rescinded) return "rescinded";
+		if (!core.takesRequests) return "cancelled";
 		if (core.post(message) !== null) return "post-failed";
 		const woken = yield* request.wait("OPENCHANNEL_RESULT");
 		if (channel.rescinded) return "rescinded";
@@ -122,6 +123,7 @@ function* openRings(
 	channel.state = "opening";
 	channel.options = options;
 	channel.callbacks = true;
+	channel.stuck = false;
 	const { status, gpadl } = yield* establishGpadl(core, channel, "ring", ring.gpa, ring.pages);
 	channel.ringGpadl = gpadl;
 	if (status !== "ok") return status;
@@ -149,7 +151,7 @@ export function* openChannel(core: GuestCore, channel: GuestChannel, options: Op
 	if (channel.state !== "offered") return core.linux ? reopenAsLinux(core, channel) : "bad-state";
 	const isGone = channel.removed || (!core.linux && (channel.rescinded || (channel.primary?.removed ?? false)));
 	if (isGone) return "rescinded";
-	if (!core.linux && core.state !== "connected") return "not-connected";
+	if (!core.takesRequests) return "not-connected";
 	const pages = options.sendPages + options.receivePages;
 	const gpa = core.pages.alloc(pages, "ring");
 	if (gpa < 0) return "no-memory";
@@ -178,8 +180,7 @@ function* disconnectRing(core: GuestCore, channel: GuestChannel): Steps<boolean>
 	if (channel.state !== "opened") return false;
 	channel.state = core.linux ? "offered" : "closing";
 	channel.rings?.close(channel.rescinded);
-	const tells = core.linux || core.state === "connected";
-	const told = !tells || core.post({ type: MessageType.CloseChannel, relid: channel.relid }) === null;
+	const told = !core.takesRequests || core.post({ type: MessageType.CloseChannel, relid: channel.relid }) === null;
 	let ended: GuestStatus = "post-failed";
 	if (told) ended = channel.ringGpadl === null ? "ok" : yield* teardownGpadl(core, channel, channel.ringGpadl);
 	else if (channel.ringGpadl !== null) channel.ringGpadl.shared = true;

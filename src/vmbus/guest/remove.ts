@@ -25,7 +25,7 @@ export function removeChannel(core: GuestCore, channel: GuestChannel): void {
 	channel.removed = true;
 	if (channel.relid !== NO_RELID) {
 		unmapRelid(core, channel);
-		if (core.linux || core.state === "connected") core.post({ type: MessageType.RelidReleased, relid: channel.relid });
+		if (core.takesRequests) core.post({ type: MessageType.RelidReleased, relid: channel.relid });
 	}
 	core.ports.channelRemoved?.(channel);
 }

@@ -31,7 +31,7 @@ export function ringStatus(result: number): GuestStatus {
 /** Why nothing can be sent on a channel, or "ok". */
 function usable(core: GuestCore, channel: GuestChannel): GuestStatus {
 	if (channel.rescinded) return "rescinded";
-	if (!core.linux && core.state !== "connected") return "not-connected";
+	if (!core.takesRequests) return "not-connected";
 	return channel.state === "opened" && channel.rings !== null ? "ok" : "bad-state";
 }
 
@@ -96,8 +96,8 @@ export function sendGpaDirect(
 	body.set(payload, 8 + rangesBytes);
 	const packet = { type, flags, id, body, rangesBytes: 8 + rangesBytes };
 	const kind = (flags << 16) | type;
-	// the engine refuses ranges that name nothing; Linux sends them
-	if (core.linux && ranges.some(({ bytes }) => bytes === 0))
+	// the engine refuses ranges that do not fill their pages; Linux sends what it is given
+	if (core.linux)
 		return sendBy(core, channel, packet, ({ writer }, low, high, ptr) => {
 			const result = writer.put(kind, low, high, ptr, body.length);
 			if (result >= 0) pointAtPayload(core, channel, packet.rangesBytes);
