@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { InputError, readText } from "../src/input.ts";
 import { verifyFile } from "../src/verify/verify.ts";
 import { payloadOf } from "../src/verify/vmbus-commands.ts";
+import { printSeed, Random, SEED } from "./helpers/random.ts";
 
 const FOLDER = new URL("golden/vmbus/", import.meta.url).pathname;
 const FILES = readdirSync(FOLDER).filter((name) => name.endsWith(".txt.gz"));
@@ -149,5 +150,50 @@ describe("a file that is no transcript", () => {
 		["lacks an argument", text.replace("C list", "C open 1"), /:\d+: send pages: expected a value/],
 	])("is named when it %s", async (_, bad, message) => {
 		await refused(bad, message);
+	});
+});
+
+describe("a damaged transcript", () => {
+	printSeed("vmbus transcripts");
+
+	/** Changes lines and characters of a text. */
+	function damaged(text: string, random: Random): string {
+		const lines = text.split("\n");
+		for (let left = random.between(1, 4); left > 0; left--) {
+			const at = random.below(lines.length);
+			const line = lines[at] as string;
+			const place = random.below(line.length + 1);
+			const other = random.below(lines.length);
+			const changes: (() => unknown)[] = [
+				() => lines.splice(at, 1),
+				() => lines.splice(at, 0, lines[other] as string),
+				() =>
+					lines.splice(
+						at,
+						1,
+						`${line.slice(0, place)}${random.pick([..."0123456789abcdefxGHC "])}${line.slice(place + 1)}`,
+					),
+				() => lines.splice(at, 1, line.slice(0, place)),
+				() => lines.splice(at, 1, line.replace(/\d+/, String(random.u32()))),
+			];
+			random.pick(changes)();
+		}
+		return lines.join("\n");
+	}
+
+	it("verifies, diverges, or is refused in one line that names it", async () => {
+		const random = new Random(SEED);
+		const seen = { verified: 0, diverged: 0, refused: 0 };
+		for (let round = 0; round < 150; round++) {
+			const text = damaged(textOf(random.pick(FILES).replace(".txt.gz", "")), random);
+			const result = await verifyText(text).catch((error: unknown) => error);
+			if (result instanceof Error) {
+				expect(result).toBeInstanceOf(InputError);
+				expect(result.message).toMatch(/^\S+\.txt:?\d*: [^\n]+$/);
+				seen.refused++;
+			} else if ((result as { identical: boolean }).identical) seen.verified++;
+			else seen.diverged++;
+		}
+		expect(Math.min(...Object.values(seen))).toBeGreaterThan(10);
 	});
 });
