@@ -174,8 +174,8 @@ describe("channels", () => {
 		const ring = test.guest.channels.get(1)?.ring;
 		test.engine.ram.write((ring?.gpa ?? 0) + 3 * 4096, Buffer.from("06000200040000000500000000000000", "hex"));
 		test.engine.ram.write((ring?.gpa ?? 0) + 2 * 4096, Uint8Array.of(40));
-		expect(test.guest.receive(1, 16)).toEqual({ status: "too-small", packet: null });
-		expect(test.guest.receive(1, 32).packet).toMatchObject({ id: 5n, offset: 16 });
+		expect(test.guest.receive(1, 15)).toEqual({ status: "too-small", packet: null });
+		expect(test.guest.receive(1, 16).packet).toMatchObject({ id: 5n, offset: 16 });
 		expect(test.guest.receive(1)).toEqual({ status: "ok", packet: null });
 	});
 
@@ -341,6 +341,7 @@ describe("the end", () => {
 		test.engine.ram.write(Number(pages.get(2)) + 512, slot);
 		test.guest.interrupt(2);
 		expect(crash.status).toBeUndefined();
+		test.guest.pollCrash();
 		test.guest.pollCrash();
 		expect([crash.status, eoms]).toEqual(["ok", [2]]);
 	});

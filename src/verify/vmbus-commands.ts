@@ -145,7 +145,7 @@ function rangeOf(args: LineArgs, index: number): GpaRange {
 function received(replay: Replay, args: LineArgs, raw: boolean): GuestStatus {
 	const { guest, expected } = replay;
 	const relid = args.number(0, "relid");
-	const { status, packet } = guest.receive(relid, args.has(1) ? args.number(1, "max") : MAX_PAYLOAD_BYTES);
+	const { status, packet } = guest.receive(relid, args.has(1) ? args.number(1, "max") : MAX_PAYLOAD_BYTES, raw);
 	if (packet !== null) {
 		const from = raw ? 0 : packet.offset;
 		expected.packet("RECV", String(relid), packet.bytes.subarray(from, from + RECV_BYTES));

@@ -166,10 +166,12 @@ function hostInput(replay: Replay, line: TranscriptLine): void {
 			break;
 		case "MSG":
 			host.message(expected.hostPayload(args.bytes(0, "payload", 240)), cpu());
+			guest.pollCrash();
 			break;
 		case "HVMSG":
 			slot.set(args.bytes(0, "message", 256));
 			host.slot(slot, cpu());
+			guest.pollCrash();
 			break;
 		case "EVENT":
 			host.event(args.number(0, "relid"), cpu());

@@ -192,7 +192,7 @@ export class VmbusGuest extends GuestView {
 		);
 	}
 
-	/** Looks for the answer to a crash's UNLOAD: Linux does so every 10 ms, 10,000 times. */
+	/** Looks for the answer to a crash's UNLOAD: Linux does so every 10 ms, 10,000 times. The look after the one that finds it ends the search. */
 	pollCrash(): void {
 		this.#crash?.poll();
 		this.#core.scheduler.run();
@@ -250,11 +250,14 @@ export class VmbusGuest extends GuestView {
 		return channel === null ? nothing("not-found") : traffic.packets(this.#core, channel);
 	}
 
-	/** The next packet, or null. */
-	receive(relid: number, maxBytes = 2 ** 19): traffic.Received {
+	/**
+	 * The next packet, or null. @param maxBytes room for its payload; a longer one stays
+	 * @param raw the room is for its header as well
+	 */
+	receive(relid: number, maxBytes = 2 ** 19, raw = false): traffic.Received {
 		const channel = this.#runner.find(relid);
 		if (channel === null) return { status: "not-found", packet: null };
-		return traffic.receiveOne(this.#core, channel, maxBytes);
+		return traffic.receiveOne(this.#core, channel, maxBytes, raw);
 	}
 
 	/**

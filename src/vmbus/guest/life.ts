@@ -1,4 +1,5 @@
 /** The whole of a connection's life: SynIC and contact, both ways of finding Confidential VMBus, and the end of everything. */
+import { SLOT_PAYLOAD } from "../../synic/synic.ts";
 import { MessageType } from "../messages.ts";
 import { Version } from "../versions.ts";
 import { connect, freePages, requestOffers, unload } from "./connect.ts";
@@ -112,14 +113,15 @@ export function* crash(core: GuestCore, synic: GuestSynic, begin: (crash: Crash 
 	core.unloaded.reset();
 	core.post({ type: MessageType.Unload }, false);
 	let polls = 0;
-	const isOver = () => core.unloaded.isDone || polls >= MAX_CRASH_POLLS;
-	begin({
-		poll: () => {
-			polls++;
-			if (!isOver()) synic.pollMessages((slot) => slot[16] === MessageType.UnloadResponse && core.unloaded.complete());
-		},
-	});
-	yield* core.scheduler.poll("UNLOAD_RESPONSE in a message page", isOver);
+	let isOver = false;
+	const poll = () => {
+		isOver ||= core.unloaded.isDone || polls++ >= MAX_CRASH_POLLS;
+		if (isOver) return;
+		synic.pollMessages((slot) => slot[SLOT_PAYLOAD] === MessageType.UnloadResponse && core.unloaded.complete());
+	};
+	begin({ poll });
+	poll();
+	yield* core.scheduler.poll("UNLOAD_RESPONSE in a message page", () => isOver);
 	begin(null);
 	return core.linux || core.unloaded.isDone ? "ok" : "timed-out";
 }

@@ -93,14 +93,15 @@ function publish(core: GuestCore, channel: GuestChannel): void {
 }
 
 /**
- * One packet, consumed and published (Linux 6.12 drivers/hv/ring_buffer.c, hv_ringbuffer_read). One that is longer than
- * `maxBytes`, header included, stays.
+ * One packet, consumed and published (Linux 6.12 drivers/hv/ring_buffer.c, hv_ringbuffer_read). One whose payload, or
+ * which raw, is longer than `maxBytes` stays.
  */
-export function receiveOne(core: GuestCore, channel: GuestChannel, maxBytes: number): Received {
+export function receiveOne(core: GuestCore, channel: GuestChannel, maxBytes: number, raw: boolean): Received {
+	if (!(maxBytes > 0)) return { status: "bad-argument", packet: null };
 	const got = receive(core, channel, { left: 1 });
 	const { rings } = channel;
 	if (got.packet === null || rings === null) return got;
-	if (got.packet.bytes.length > maxBytes) {
+	if (got.packet.bytes.length - (raw ? 0 : got.packet.offset) > maxBytes) {
 		channel.kept = got.packet;
 		return { status: "too-small", packet: null };
 	}
