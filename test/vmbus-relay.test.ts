@@ -248,18 +248,22 @@ describe("a relay", () => {
 
 	it("lets go of sub-channels that the host forgot when it rescinded their primary", () => {
 		const machine = relayed();
-		machine.hostOffer(device(1, { subChannelIndex: 1 }));
+		for (const subChannelIndex of [1, 2]) machine.hostOffer(device(1, { subChannelIndex }));
 		machine.post(gpadlHeader(2, 7, 2));
 		machine.post(openChannel(2, 7));
 		machine.inbox = [];
 		machine.run(machine.relay.hostMessage(encodeMessage({ type: M.RescindChannelOffer, relid: 1 })));
 		expect(machine.inbox).toEqual([
 			{ type: M.RescindChannelOffer, relid: 2 },
+			{ type: M.RescindChannelOffer, relid: 3 },
 			{ type: M.RescindChannelOffer, relid: 1 },
 		]);
-		expect(machine.hostSaw.slice(-2)).toEqual([
+		// only what was open is closed
+		expect(machine.hostSaw.slice(-4)).toEqual([
+			{ type: M.RelidReleased, relid: 1 },
 			{ type: M.CloseChannel, relid: 2 },
 			{ type: M.RelidReleased, relid: 2 },
+			{ type: M.RelidReleased, relid: 3 },
 		]);
 	});
 

@@ -205,7 +205,8 @@ describe("messages to the guest", () => {
 		guest.offer(device(1));
 		guest.connect(Version.V6_0, Feature.PauseResume);
 		expect(types(guest.post({ type: M.Pause }))).toEqual([M.PauseResponse]);
-		for (const message of [REQUEST, { type: M.Pause } as Message, gpadlHeader(1, 1, 1)])
+		const closeReserved: Message = { type: M.CloseReservedChannel, relid: 1, targetVp: 0, sint: 2 };
+		for (const message of [REQUEST, { type: M.Pause } as Message, gpadlHeader(1, 1, 1), closeReserved])
 			expect(guest.post(message).rejected).toEqual(["paused"]);
 		guest.offer(device(2));
 		expect(guest.server.waiting).toBe(1);
@@ -228,6 +229,15 @@ describe("messages to the guest", () => {
 		server.complete({ type: "connect", state: 0 });
 		const sent = new TestGuest().step(server.retry()).sent;
 		expect(sent).toEqual([{ type: M.VersionResponse, supported: 1, connectionState: 0, connectionIdOrVersion: 1 }]);
+	});
+
+	it("that answer an UNLOAD are not for the guest that contacts next", () => {
+		const guest = new TestGuest();
+		guest.connect();
+		guest.server.hold([]);
+		guest.post(UNLOAD);
+		guest.contact(Version.V6_0);
+		expect(types(guest.step(guest.server.retry()))).toEqual([M.VersionResponse]);
 	});
 
 	it("of an old connection do not reach a new one", () => {
@@ -263,7 +273,11 @@ describe("trust", () => {
 		expect(types(guest.complete("gpadlTeardown"))).toEqual([M.UnloadResponse]);
 	});
 
-	it("begins with a trusted contact that waits for an untrusted connection to end", () => {
+	it("begins with a trusted contact that waits for an untrusted connection to end, by itself or by UNLOAD", () => {
+		const unloading = busy();
+		unloading.post(UNLOAD);
+		unloading.post(contact(Version.V6_0, 0), { connectionId: CONTACT_PORT, trusted: true });
+		expect(unloading.contact(Version.V5_3).rejected).toEqual(["untrusted"]);
 		const guest = busy();
 		expect(guest.post(contact(Version.V6_0, 0), { connectionId: CONTACT_PORT, trusted: true }).actions).toMatchObject([
 			{ type: "gpadlTeardown" },

@@ -236,6 +236,12 @@ describe("a channel of the server", () => {
 		]);
 	});
 
+	it("cannot be offered again under another relid while the guest holds the first", () => {
+		const guest = channelIn("Revoked");
+		expect(guest.server.offer(device(1, { relid: 5 }))).toBe("relid-taken");
+		expect(guest.server.offer(device(1, { relid: 1 }))).toEqual({ offerId: 1, actions: [] });
+	});
+
 	it("rescinds sub-channels before their primary, and tells their devices", () => {
 		const guest = new TestGuest();
 		const ids = [0, 1, 2].map((subChannelIndex) => guest.offer(device(1, { subChannelIndex })));
