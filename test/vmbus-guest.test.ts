@@ -200,6 +200,26 @@ describe("channels", () => {
 		expect(test.guest.gpadl(1, 8191).status).toBe("bad-argument");
 	});
 
+	it("tells the host of memory that is the embedder's, which converts and keeps it himself if he likes", async () => {
+		const test = await connected({ isolation: "snp", paravisor: true });
+		const before = test.sharedPages();
+		const gpa = test.pages.alloc(4, "mine");
+		const { status, result } = test.guest.gpadl(1, { gpa, pages: 4 });
+		expect([status, result?.gpa, test.sharedPages() - before]).toEqual(["ok", gpa, 4]);
+		expect(test.guest.gpadlDown(1, result?.handle ?? 0).status).toBe("ok");
+		expect(test.sharedPages()).toBe(before);
+		const own = test.guest.gpadl(1, { gpa, pages: 4, decrypted: true });
+		expect([own.status, test.sharedPages() - before]).toEqual(["ok", 0]);
+		test.guest.unload();
+		expect([test.pages.used, test.pages.leaked]).toEqual([4, 0]);
+		for (const bad of [
+			{ gpa: gpa + 8, pages: 1 },
+			{ gpa: 2 ** 40, pages: 1 },
+			{ gpa, pages: 0 },
+		])
+			expect((await connected()).guest.gpadl(1, bad).status).toBe("bad-argument");
+	});
+
 	it("opens with signal parameters of its own, and takes the host's events by that flag", async () => {
 		const callbacks: number[] = [];
 		const test = await connected({ features: 3 }, undefined, { callback: ({ relid }) => void callbacks.push(relid) });

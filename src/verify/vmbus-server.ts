@@ -4,8 +4,8 @@ import { HEADER_BYTES, MessageType, messageSpec } from "../vmbus/messages.ts";
 import type { Action, Completion } from "../vmbus/server/actions.ts";
 import type { OfferOptions } from "../vmbus/server/offers.ts";
 import { VmbusServer } from "../vmbus/server/server.ts";
-import { ConnectionId } from "../vmbus/versions.ts";
 import { Diverged, divergedAt, stem, type VerifyResult } from "./result.ts";
+import { readOffer, readServer } from "./vmbus-server-lines.ts";
 import { describePayload } from "./vmbus-text.ts";
 
 const MACHINE_ACT =
@@ -99,60 +99,19 @@ class ServerReplay {
 
 	#configure(f: Fields): void {
 		if (this.#server !== null) throw f.error("server", "one such line");
-		const value = (index: number, name: string): string => {
-			const text = f.text(index, name);
-			if (!text.startsWith(`${name}=`)) throw f.error(name, `"${name}="`, text);
-			return text.slice(name.length + 1);
-		};
-		const hexes = (index: number, name: string): number[] => {
-			const text = value(index, name);
-			if (!/^([0-9a-f]{1,8}(,[0-9a-f]{1,8})*)?$/.test(text)) throw f.error(name, "hex numbers", text);
-			return text === "" ? [] : text.split(",").map((one) => Number.parseInt(one, 16));
-		};
-		const ids = hexes(3, "conn_ids");
-		const [messageConnectionId = ConnectionId.Message] = hexes(4, "msg_conn");
-		const all = ids.length === 0 ? [] : [...new Set([...ids, messageConnectionId])];
-		const config = {
-			versions: hexes(2, "versions"),
-			messageConnectionId,
-			ports: all.map((connectionId) => ({ connectionId, multiclient: connectionId !== ConnectionId.Message })),
-			vtl: this.#vtl,
-			// the recorded hosts are older than confidential channels
-			oldOfferFlags: true,
-		};
 		try {
-			this.#server = new VmbusServer(config);
+			this.#server = new VmbusServer(readServer(f, this.#vtl));
 		} catch (error) {
+			if (error instanceof InputError) throw error;
 			throw f.error("server", "a server that can be", (error as Error).message);
 		}
 	}
 
 	#offer(f: Fields, index: number): void {
-		const json = (this.#lines[index] as string).trim().slice("S offer ".length);
-		let read: Record<string, unknown>;
-		try {
-			read = JSON.parse(json);
-		} catch {
-			throw f.error("offer", "JSON", json.slice(0, 40));
-		}
-		if (typeof read !== "object" || read === null || typeof read.relid !== "number")
-			throw f.error("offer", "a JSON object with a relid");
-		if (typeof read.user !== "string" || !/^([0-9a-f]{2})*$/.test(read.user)) throw f.error("user", "hex digits");
-		const offer = {
-			interfaceId: read.type,
-			instanceId: read.instance,
-			subChannelIndex: read.sub,
-			flags: read.flags,
-			mmioMegabytes: read.mmio,
-			userData: Buffer.from(read.user, "hex"),
-			monitorId: read.monitor,
-			dedicatedInterrupt: read.dedicated === 1,
-			relid: read.relid,
-			connectionId: read.conn,
-		} as OfferOptions;
-		this.#offers.set(read.relid, offer);
+		const offer = readOffer(f, this.#lines[index] as string);
+		this.#offers.set(offer.relid, offer);
 		// a hot-added one is offered by the act
-		if (!this.#connected) this.#add(f, read.relid);
+		if (!this.#connected) this.#add(f, offer.relid);
 	}
 
 	#add(f: Fields, relid: number): void {

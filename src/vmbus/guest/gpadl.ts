@@ -12,20 +12,37 @@ const BODY_PFNS = 28;
 /** The u16 byte count of all ranges wraps beyond. */
 export const MAX_GPADL_PAGES = 8190;
 
+/** Memory that the host is to be told of: one run of whole pages. */
+export interface GpadlMemory {
+	readonly kind: "ring" | "buffer";
+	readonly gpa: number;
+	readonly pages: number;
+	/** Whether the guest took the pages itself. Default true. */
+	readonly owned?: boolean;
+	/** Whether their owner has made them visible to the host, and will end that. Default false. */
+	readonly decrypted?: boolean;
+}
+
 /** A GPADL and the memory behind it. */
 export class Gpadl {
 	readonly handle: number;
 	readonly kind: "ring" | "buffer";
 	readonly gpa: number;
 	readonly pages: number;
+	/** Whether its pages change state with it. */
+	readonly converts: boolean;
+	/** Whether the guest took the pages for it, and gives them back. */
+	readonly owned: boolean;
 	/** Whether the host sees the pages, or may see them: then they must not be freed. */
 	shared = false;
 
-	constructor(handle: number, kind: "ring" | "buffer", gpa: number, pages: number) {
+	constructor(handle: number, { kind, gpa, pages, owned = true }: GpadlMemory, converts: boolean) {
 		this.handle = handle;
 		this.kind = kind;
 		this.gpa = gpa;
 		this.pages = pages;
+		this.owned = owned;
+		this.converts = converts;
 	}
 }
 
@@ -76,26 +93,26 @@ function* create(core: GuestCore, channel: GuestChannel, gpadl: Gpadl): Steps<{ 
 export function* establishGpadl(
 	core: GuestCore,
 	channel: GuestChannel,
-	kind: Gpadl["kind"],
-	gpa: number,
-	pages: number,
+	memory: GpadlMemory,
 ): Steps<{ status: GuestStatus; gpadl: Gpadl }> {
-	const gpadl = new Gpadl(core.nextGpadl, kind, gpa, pages);
+	const { kind, gpa, pages, decrypted = false } = memory;
+	const converts = core.isIsolated && !decrypted && !staysPrivate(channel, kind);
+	const gpadl = new Gpadl(core.nextGpadl, memory, converts);
 	core.nextGpadl = (core.nextGpadl + 1) >>> 0 || 1;
-	const converts = core.isIsolated && !staysPrivate(channel, kind);
 	if (converts) {
 		gpadl.shared = true;
 		if (!core.decrypt(gpa, pages)) return { status: "conversion-failed", gpadl };
 	}
 	const { status, told } = yield* create(core, channel, gpadl);
-	if (status !== "ok") takeBack(core, gpadl, converts, told);
+	if (status !== "ok") takeBack(core, gpadl, told);
 	else gpadl.shared = true;
 	return { status, gpadl };
 }
 
 /** Ends the host's sight of a GPADL's pages. @param told the host may still use them, and has not said otherwise */
-function takeBack(core: GuestCore, gpadl: Gpadl, converts: boolean, told: boolean): boolean {
-	const hostKeeps = told && !core.linux && !core.hostGone && !(core.isIsolated && converts);
+function takeBack(core: GuestCore, gpadl: Gpadl, told: boolean): boolean {
+	const { converts } = gpadl;
+	const hostKeeps = told && !core.linux && !core.hostGone && !converts;
 	const isPrivate = !converts || core.encrypt(gpadl.gpa, gpadl.pages);
 	gpadl.shared = !isPrivate || hostKeeps;
 	return isPrivate;
@@ -118,6 +135,6 @@ export function* teardownGpadl(core: GuestCore, channel: GuestChannel, gpadl: Gp
 	}
 	if (core.linux || core.hostGone || (channel.rescinded && core.state === "connected")) status = "ok";
 	core.pending.remove(request);
-	const isPrivate = takeBack(core, gpadl, core.isIsolated && !staysPrivate(channel, gpadl.kind), status !== "ok");
+	const isPrivate = takeBack(core, gpadl, status !== "ok");
 	return isPrivate ? status : "conversion-failed";
 }

@@ -3,10 +3,9 @@ import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
 import { type MessageOf, MessageType } from "../messages.ts";
 import { Version } from "../versions.ts";
-import { endBuffer } from "./buffers.ts";
+import { endBuffer, shareBuffer } from "./buffers.ts";
 import { requestOffers } from "./connect.ts";
 import { GuestCore } from "./core.ts";
-import { establishGpadl, MAX_GPADL_PAGES } from "./gpadl.ts";
 import { onSlot } from "./inbox.ts";
 import { bringUp, type Crash, crash, takeDown, unloadAll } from "./life.ts";
 import { modifyConnection, pause, setTargetCpu, unpause } from "./modify.ts";
@@ -17,7 +16,7 @@ import { send, sendGpaDirect } from "./send.ts";
 import { resume, suspend } from "./suspend.ts";
 import { GuestSynic } from "./synic.ts";
 import * as traffic from "./traffic.ts";
-import type { GuestCommand, GuestOptions, GuestStatus, OpenOptions } from "./types.ts";
+import type { BufferMemory, GuestCommand, GuestOptions, GuestStatus, OpenOptions } from "./types.ts";
 import { GuestView } from "./view.ts";
 
 /** A buffer that the host was told of. */
@@ -101,22 +100,12 @@ export class VmbusGuest extends GuestView {
 		});
 	}
 
-	/** Takes `pages` pages and tells the host of them. 1 .. 8190 */
-	gpadl(relid: number, pages: number): GuestCommand<GuestBuffer> {
+	/** Tells the host of memory: pages that the guest takes (1 .. 8190), or the embedder's. */
+	gpadl(relid: number, memory: number | BufferMemory): GuestCommand<GuestBuffer> {
 		const core = this.#core;
 		return this.#runner.asDriver<GuestBuffer>("gpadl", relid, function* (channel, command) {
-			if (!Number.isInteger(pages) || pages < 1 || (pages > MAX_GPADL_PAGES && !core.linux)) return "bad-argument";
-			const isGone = channel.rescinded || channel.removed || (channel.primary?.removed ?? false);
-			if (!core.linux && isGone) return "rescinded";
-			if (!core.takesRequests) return "not-connected";
-			const gpa = core.pages.alloc(pages, "buffer");
-			if (gpa < 0) return "no-memory";
-			const { status, gpadl } = yield* establishGpadl(core, channel, "buffer", gpa, pages);
-			if (status === "ok") {
-				channel.gpadls.set(gpadl.handle, gpadl);
-				if (channel.device !== null) channel.device.bound = true;
-				command.result = gpadl;
-			} else core.release(gpa, pages, !gpadl.shared);
+			const { status, gpadl } = yield* shareBuffer(core, channel, memory);
+			if (status === "ok" && gpadl !== null) command.result = gpadl;
 			return status;
 		});
 	}

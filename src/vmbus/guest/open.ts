@@ -124,7 +124,7 @@ function* openRings(
 	channel.options = options;
 	channel.callbacks = true;
 	channel.stuck = false;
-	const { status, gpadl } = yield* establishGpadl(core, channel, "ring", ring.gpa, ring.pages);
+	const { status, gpadl } = yield* establishGpadl(core, channel, { kind: "ring", gpa: ring.gpa, pages: ring.pages });
 	channel.ringGpadl = gpadl;
 	if (status !== "ok") return status;
 	const rings = attach(core, channel, ring, options);

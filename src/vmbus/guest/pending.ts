@@ -15,7 +15,7 @@ type RequestMessage =
 type Response = Message;
 
 /** One request. */
-export class PendingRequest {
+class PendingRequest {
 	readonly message: RequestMessage;
 	/** The channel whose rescind ends the wait, or null. */
 	readonly channel: GuestChannel | null;

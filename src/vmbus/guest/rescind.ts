@@ -20,7 +20,7 @@ export function* removeDriver(core: GuestCore, device: Device): Steps {
 }
 
 /** Takes a device off the bus; its channel is rescinded. Linux 6.12 drivers/hv/vmbus_drv.c, vmbus_device_unregister. */
-export function* unregisterDevice(core: GuestCore, device: Device): Steps {
+function* unregisterDevice(core: GuestCore, device: Device): Steps {
 	// the recordings show a removal wait for target CPU changes of any channel
 	if (core.linux) yield* core.scheduler.poll("target CPU change", () => core.modifying === 0);
 	yield* device.lock.lock("device lock");

@@ -10,7 +10,7 @@ export type Steps<T = void> = Generator<undefined, T, undefined>;
 export type Woken = "done" | "timed-out" | "cancelled";
 
 /** A thread. */
-export class Task {
+class Task {
 	readonly name: string;
 	readonly steps: Steps<unknown>;
 	/** What it waits for, as people read it; empty while it runs. */

@@ -127,6 +127,16 @@ export interface OpenOptions {
 	readonly redirectInterrupt?: boolean;
 }
 
+/** Memory of the embedder's that the host is told of. After a conversion that failed, its state is unknown: do not use it again. */
+export interface BufferMemory {
+	/** Multiple of 4096. */
+	readonly gpa: number;
+	/** 1 .. 8190 */
+	readonly pages: number;
+	/** The embedder has shared it with the host himself, and ends that himself. Default false. */
+	readonly decrypted?: boolean;
+}
+
 /** What a driver does with a channel that is offered. */
 export interface DriverPlan {
 	readonly open: OpenOptions;
