@@ -143,7 +143,7 @@ class ServerReplay {
 
 	#rescind(relid: number, line: number): void {
 		const offerId = this.#offerIds.get(relid);
-		const state = offerId === undefined ? undefined : this.#ours.channel(offerId)?.state.name;
+		const state = this.#ours.channel(offerId ?? 0)?.state.name;
 		this.#rescinded.add(relid);
 		if (offerId !== undefined && state !== undefined && state !== "Revoked") this.#do(this.#ours.revoke(offerId), line);
 		// the recorded host sends it in vain: to no channel, or once more
