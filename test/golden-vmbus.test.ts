@@ -56,6 +56,13 @@ describe("transcripts of Linux 6.12's guest driver", () => {
 		expect(summary).not.toContain("server");
 	});
 
+	it("believes an index beside the file that says so", async () => {
+		const text = textOf("connect_5_3");
+		expect((await verifyText(text)).summary).toContain("server");
+		writeFileSync(join(folder, "INDEX.tsv"), `name\tserver\nvmbus${written}\tspecial\n`);
+		expect((await verifyText(text)).summary).not.toContain("server");
+	});
+
 	it("makes the payloads that the recorder made of its seeds", () => {
 		expect(Buffer.from(payloadOf(1, 8)).toString("hex")).toBe("7235548658c86f6c");
 		expect(Buffer.from(payloadOf(1000, 4)).toString("hex")).not.toBe(Buffer.from(payloadOf(1, 4)).toString("hex"));
