@@ -16,6 +16,7 @@ Commands:
   compare TRACE...   bounce against direct DMA on a recorded workload
   verify FILE...     replay recordings of the real kernel and compare every answer
   vmbus decode HEX   VMBus messages and ring packets as a person reads them
+  vmbus demo         a VMBus guest, host and paravisor, step by step, and what the host can read
   bench [SUITE...]   benchmarks against the kernel's algorithm, plain TypeScript and bare copies
 
 coco-dma COMMAND --help tells more. --version prints the version.

@@ -9,6 +9,7 @@ import { type CapturedBytes, pcapng } from "../vmbus/pcapng.ts";
 import { isTranscript, parseHex, type Recorded, transcriptItems } from "../vmbus/transcript.ts";
 import { Version, versionName } from "../vmbus/versions.ts";
 import { checkWritable, parseOptions, UsageError, writeJson, writeOutput } from "./usage.ts";
+import { demoCommand } from "./vmbus-demo.ts";
 
 const HELP = `Usage: coco-dma vmbus decode HEX...|FILE... [options]
 
@@ -124,13 +125,30 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 	return items.some(({ decoded }) => decoded.error !== undefined) ? 1 : 0;
 }
 
+const VMBUS_HELP = `Usage: coco-dma vmbus decode HEX...|FILE... [options]
+       coco-dma vmbus demo --scenario NAME [options]
+
+Commands:
+  decode   VMBus messages and ring packets as a person reads them
+  demo     a whole system, step by step, and what the host can read of it
+
+coco-dma vmbus COMMAND --help tells more.
+`;
+
+const COMMANDS = new Map([
+	["decode", decodeCommand],
+	["demo", demoCommand],
+]);
+
 /** Runs `coco-dma vmbus`. @returns the exit code */
 export async function vmbusCommand(args: readonly string[]): Promise<number> {
 	const [name, ...rest] = args;
-	if (name === "decode") return decodeCommand(rest);
 	if (name === "--help") {
-		process.stdout.write(HELP);
+		process.stdout.write(VMBUS_HELP);
 		return 0;
 	}
-	throw new UsageError(name === undefined ? "expected decode" : `unknown command "${name}": expected decode`);
+	const command = COMMANDS.get(name ?? "");
+	if (command !== undefined) return command(rest);
+	const expected = [...COMMANDS.keys()].join(" or ");
+	throw new UsageError(name === undefined ? `expected ${expected}` : `unknown command "${name}": expected ${expected}`);
 }

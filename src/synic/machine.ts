@@ -122,7 +122,8 @@ export class SynicMachine {
 		this.hypervisor.writeRegister(vp, Msr.SIEFP, BigInt(eventGpa + sharedGpaBoundary));
 	}
 
-	#route(sender: Party): (vp: number, sint: number) => Synic {
+	/** Through which SynIC a party reaches the guest's SINTs, as they are set now. @throws RangeError for a paravisor that is not there */
+	route(sender: Party): (vp: number, sint: number) => Synic {
 		return sender === "hypervisor" ? () => this.hypervisor : paravisorRoute(this.synic("paravisor"), this.hypervisor);
 	}
 
@@ -130,13 +131,13 @@ export class SynicMachine {
 	guestPort(sender: Party, vp: number, sint: number, depth?: number): MessagePort {
 		const synics = this.paravisor === null ? [this.hypervisor] : [this.hypervisor, this.paravisor];
 		const { interrupts } = this;
-		const route = this.#route(sender);
+		const route = this.route(sender);
 		return new MessagePort({ route, synics, interrupts, vp, sint, ...(depth === undefined ? {} : { depth }) });
 	}
 
 	/** Sets an event flag of the guest's. @returns as Synic.signal */
 	signalGuest(sender: Party, vp: number, sint: number, flag: number): HvStatus {
-		return this.#route(sender)(vp, sint).signal(vp, sint, flag);
+		return this.route(sender)(vp, sint).signal(vp, sint, flag);
 	}
 
 	/** A guest's call. @returns the hypercall's result: the status in its low 16 bits */
