@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { PageState } from "../src/memory/ram.ts";
+import { encodeMessage } from "../src/vmbus/codec.ts";
 import type { GuestPages } from "../src/vmbus/guest/pages.ts";
 import { DeviceType } from "../src/vmbus/guid.ts";
 import { type Message, MessageType } from "../src/vmbus/messages.ts";
@@ -81,6 +82,17 @@ describe("the safe guest refuses", () => {
 });
 
 describe("the safe guest ends", () => {
+	it("a suspend when the host rescinds the sub-channels that it waits for", async () => {
+		const sub = offer(21, { instanceId: offer(1).instanceId, subChannelIndex: 1 });
+		const test = await connected({}, [offer(1), sub]);
+		const suspend = test.guest.suspend();
+		test.send(offer(3));
+		expect(suspend.status).toBeUndefined();
+		test.send(rescind(21));
+		expect(suspend.status).toBe("ok");
+		expect(test.take()).toEqual([T.RelidReleased, T.Unload]);
+	});
+
 	it("a wait that the host does not answer, and does not trust the channel after", async () => {
 		const test = await connected();
 		test.keeps = ({ type }) => type === T.OpenChannelResult;
@@ -263,6 +275,34 @@ describe("Confidential VMBus", () => {
 			"paravisor 80",
 		]);
 		expect(writes[5]).toBe("paravisor 92 200f3");
+	});
+
+	it("takes messages from the paravisor's page only, and events from both", async () => {
+		const pages: Record<string, number> = {};
+		const callbacks: number[] = [];
+		const test = await connected(CONFIDENTIAL, [offer(1)], {
+			readMsr: (_, __, msr) => BigInt(msr === 0x40000083 ? 0x3f00000 : 0x3f01000),
+			writeMsr: (cpu, party, msr, value) => {
+				if (cpu === 0 && (value & 1n) !== 0n) pages[`${party} ${msr - 0x40000080}`] = Number(value & ~0xfffn);
+				return true;
+			},
+			callback: ({ relid }) => void callbacks.push(relid),
+		});
+		test.guest.open(1, RINGS);
+		const put = (page: string, message: Message) => {
+			const payload = encodeMessage(message);
+			test.engine.ram.write((pages[page] ?? 0) + 512, Uint8Array.from([1, 0, 0, 0, payload.length]));
+			test.engine.ram.write((pages[page] ?? 0) + 528, payload);
+			test.guest.interrupt(0);
+		};
+		put("hypervisor 3", offer(2));
+		put("paravisor 3", offer(3));
+		expect(relids(test)).toEqual([1, 3]);
+		for (const page of ["hypervisor 2", "paravisor 2"]) {
+			test.engine.ram.write((pages[page] ?? 0) + 512, Uint8Array.of(2));
+			test.guest.interrupt(0);
+		}
+		expect(callbacks).toEqual([1, 1]);
 	});
 
 	it("mirrors the interrupt with the proxy bit, and posts past the paravisor, when it is not confidential", async () => {

@@ -201,8 +201,8 @@ export class GuestCore {
 	}
 
 	/** Gives pages back if nobody else can see them, else gives them up. */
-	release(gpa: number, pages: number, private_: boolean): void {
-		if (private_) this.pages.free(gpa, pages);
+	release(gpa: number, pages: number, isPrivate: boolean): void {
+		if (isPrivate) this.pages.free(gpa, pages);
 		else this.pages.leak(gpa, pages);
 	}
 }

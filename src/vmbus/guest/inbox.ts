@@ -55,12 +55,12 @@ function versionFor(core: GuestCore, type: number): number {
 function onMessage(core: GuestCore, message: Message): void {
 	switch (message.type) {
 		case MessageType.OfferChannel:
-			if (isUnwanted(core, core.queues.offers)) return;
+			if (core.ignoresOffers || isUnwanted(core, core.queues.offers)) return;
 			core.offersInProgress++;
 			core.queues.offers.queue(() => onOffer(core, message));
 			return;
 		case MessageType.RescindChannelOffer:
-			if (isUnwanted(core, core.queues.rescinds)) return;
+			if ((core.linux && core.ignoresOffers) || isUnwanted(core, core.queues.rescinds)) return;
 			core.queues.rescinds.queue(() => onRescind(core, message.relid));
 			return;
 		case MessageType.UnloadResponse:
@@ -71,9 +71,9 @@ function onMessage(core: GuestCore, message: Message): void {
 	}
 }
 
-/** Whether an offer or rescind is to be dropped. */
+/** Whether the safe guest drops an offer or rescind. */
 function isUnwanted(core: GuestCore, queue: WorkQueue): boolean {
-	if (core.linux || core.ignoresOffers) return core.ignoresOffers;
+	if (core.linux) return false;
 	if (core.state !== "connected") return true;
 	if (queue.length < MAX_QUEUED) return false;
 	core.warn("too many offers or rescinds wait: one is dropped");

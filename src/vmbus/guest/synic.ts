@@ -242,6 +242,12 @@ export class GuestSynic {
 		}
 	}
 
+	/** In a confidential connection only the paravisor has something to say; Linux would listen to the host as well. */
+	#takeFromHost(slot: Uint8Array): void {
+		if (this.#core.confidential) this.#core.warn("a message of the host is dropped: the connection is confidential");
+		else this.#onMessage(slot);
+	}
+
 	#scan(cpu: number): void {
 		const callbacks: (() => void)[] = [];
 		for (const page of this.#pagesOf(cpu, "event")) {
@@ -251,7 +257,9 @@ export class GuestSynic {
 			}
 		}
 		for (const callback of callbacks) callback();
-		for (const page of this.#pagesOf(cpu, "message")) this.#takeMessage(cpu, page, this.#onMessage);
+		const [host, paravisor] = this.#pagesOf(cpu, "message");
+		if (host !== undefined) this.#takeMessage(cpu, host, (slot) => this.#takeFromHost(slot));
+		if (paravisor !== undefined) this.#takeMessage(cpu, paravisor, this.#onMessage);
 	}
 
 	#takeFlags(gpa: number): number[] {
