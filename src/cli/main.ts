@@ -8,6 +8,7 @@ import { compareCommand } from "./compare.ts";
 import { explainCommand } from "./explain.ts";
 import { UsageError } from "./usage.ts";
 import { verifyCommand } from "./verify.ts";
+import { vmbusCommand } from "./vmbus.ts";
 
 const HELP = `Usage: coco-dma COMMAND [arguments]
 
@@ -17,6 +18,8 @@ Commands:
   compare TRACE...   bounce against direct DMA on a recorded workload
   explain            one mapping of a confidential guest, step by step: who decides what, and who can read the bytes
   verify FILE...     replay recordings of the real kernel and compare every answer
+  vmbus decode HEX   VMBus messages and ring packets as a person reads them
+  vmbus demo         a VMBus guest, host and paravisor, step by step, and what the host can read
   bench [SUITE...]   benchmarks against the kernel's algorithm, plain TypeScript and bare copies
 
 coco-dma COMMAND --help tells more. --version prints the version.
@@ -26,6 +29,7 @@ const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
 	["compare", compareCommand],
 	["explain", explainCommand],
 	["verify", verifyCommand],
+	["vmbus", vmbusCommand],
 	["bench", benchCommand],
 ]);
 

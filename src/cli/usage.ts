@@ -41,9 +41,9 @@ export function checkWritable(path: string | undefined): void {
 }
 
 /** Writes a file. @throws InputError that names it */
-export function writeOutput(path: string, text: string): void {
+export function writeOutput(path: string, content: string | Uint8Array): void {
 	try {
-		writeFileSync(path, text);
+		writeFileSync(path, content);
 	} catch (error) {
 		throw new InputError(`${path}: cannot be written (${(error as NodeJS.ErrnoException).code})`);
 	}

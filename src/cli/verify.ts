@@ -9,8 +9,9 @@ import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./
 export const VERIFY_HELP = `Usage: coco-dma verify FILE... [options]
 
 Replays recordings of real kernel code, plain or gzip, and stops each at the first answer that differs. Formats:
-swiotlb-recorded (a running kernel), swiotlb-dynamic (one whose swiotlb grows), swiotlb-ops (the allocator, op by op) and
-ring (the VMBus ring, op by op); see docs/recordings.md.
+swiotlb-recorded (a running kernel), swiotlb-dynamic (one whose swiotlb grows), swiotlb-ops (the allocator, op by op),
+ring (the VMBus ring, op by op) and vmbus (transcripts of the VMBus guest driver: our guest in its place, and our server
+opposite a host that behaves); see docs/recordings.md.
 Exit code: 0 when all are identical, 1 when one differs, 2 when one cannot be read.
 
 Options:

@@ -6,6 +6,7 @@ import { isOps, verifyOps } from "./ops.ts";
 import { isRecorded, verifyRecorded } from "./recorded.ts";
 import type { VerifyResult } from "./result.ts";
 import { isRing, verifyRing } from "./ring.ts";
+import { isVmbus, verifyVmbus } from "./vmbus.ts";
 
 /**
  * Replays a recording of real code and stops at the first answer that differs.
@@ -18,7 +19,8 @@ export async function verifyFile(path: string, build: Build = "engine"): Promise
 	if (isDynamic(text)) return verifyDynamic(path, text, build);
 	if (isRecorded(text)) return verifyRecorded(path, text, build);
 	if (isRing(text)) return verifyRing(path, text, build);
+	if (isVmbus(text)) return verifyVmbus(path, text, build);
 	throw new InputError(
-		`${path}:1: unknown format: expected a swiotlb-recorded, swiotlb-dynamic, swiotlb-ops or ring recording`,
+		`${path}:1: unknown format: expected a swiotlb-recorded, swiotlb-dynamic, swiotlb-ops or ring recording, or a vmbus transcript`,
 	);
 }

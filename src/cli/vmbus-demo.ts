@@ -1,0 +1,69 @@
+import { demoCapture, demoData } from "../vmbus/demo/export.ts";
+import { PLATFORM_NAMES, type PlatformName } from "../vmbus/demo/platforms.ts";
+import { SCENARIOS, type Scenario, show } from "../vmbus/demo/scenarios.ts";
+import { demoText } from "../vmbus/demo/text.ts";
+import { checkWritable, parseOptions, UsageError, writeJson, writeOutput } from "./usage.ts";
+
+const HELP = `Usage: coco-dma vmbus demo --scenario NAME [options]
+
+Runs a whole VMBus system: a guest, a host, perhaps a paravisor, with their SynICs, servers and echo devices over one RAM.
+Prints each step: who sent what to whom by which path and through which SynIC, and which pages changed their state; then
+which pages the host can read, and what each channel carried.
+
+Options:
+  --scenario NAME    what is run; --list tells the names
+  --list             lists the scenarios
+  --platform NAME    snp, tdx, vbs or none; default: the scenario's first
+  --json FILE|-      also writes steps, pages and channels as JSON; "-": JSON alone on standard output
+  --pcapng FILE      also writes every message, signal and packet for Wireshark (with examples/vmbus.lua)
+  --help             this text
+`;
+
+function listText(): string {
+	const width = Math.max(...SCENARIOS.map(({ name }) => name.length));
+	return SCENARIOS.map(
+		({ name, about, platforms }) => `  ${name.padEnd(width)}  ${about} (${platforms.join(", ")})\n`,
+	).join("");
+}
+
+/** @throws UsageError */
+function platformFor(scenario: Scenario, name: string | undefined): PlatformName {
+	const wanted = name ?? scenario.platforms[0];
+	const known = PLATFORM_NAMES.find((one) => one === wanted);
+	if (known !== undefined && scenario.platforms.includes(known)) return known;
+	throw new UsageError(`--platform: scenario ${scenario.name} runs on ${scenario.platforms.join(", ")}, not "${name}"`);
+}
+
+/** Runs `coco-dma vmbus demo`. @returns the exit code @throws UsageError, InputError */
+export async function demoCommand(args: readonly string[]): Promise<number> {
+	const { values, positionals } = parseOptions(args, {
+		scenario: { type: "string" },
+		list: { type: "boolean" },
+		platform: { type: "string" },
+		json: { type: "string" },
+		pcapng: { type: "string" },
+		help: { type: "boolean" },
+	});
+	if (values.help || values.list) {
+		process.stdout.write(values.help ? HELP : listText());
+		return 0;
+	}
+	const names = SCENARIOS.map(({ name }) => name).join(", ");
+	if (positionals.length > 0)
+		throw new UsageError(`demo: expected options only, not "${positionals[0]}" (--scenario NAME)`);
+	if (values.scenario === undefined) {
+		process.stdout.write(listText());
+		throw new UsageError("demo: expected --scenario NAME: the names are listed above");
+	}
+	const scenario = SCENARIOS.find(({ name }) => name === values.scenario);
+	if (scenario === undefined) throw new UsageError(`--scenario: expected ${names}, not "${values.scenario}"`);
+	const platform = platformFor(scenario, values.platform);
+	if (values.pcapng === "-") throw new UsageError("--pcapng: expected a FILE");
+	checkWritable(values.json);
+	checkWritable(values.pcapng);
+	const shown = await show(scenario, platform);
+	if (values.pcapng !== undefined) writeOutput(values.pcapng, demoCapture(shown));
+	if (values.json !== undefined) writeJson(values.json, demoData(shown));
+	if (values.json !== "-") process.stdout.write(demoText(shown));
+	return 0;
+}

@@ -1,0 +1,154 @@
+import { existsSync } from "node:fs";
+import { readText } from "../input.ts";
+import { hex } from "../status.ts";
+import type { DecodeRules } from "../vmbus/codec.ts";
+import { describeBytes, describeMessage, describeSlot } from "../vmbus/decode.ts";
+import { describePacket } from "../vmbus/decode-packet.ts";
+import type { Decoded } from "../vmbus/decoded.ts";
+import { type CapturedBytes, pcapng } from "../vmbus/pcapng.ts";
+import { isTranscript, parseHex, type Recorded, transcriptItems } from "../vmbus/transcript.ts";
+import { Version, versionName } from "../vmbus/versions.ts";
+import { checkWritable, parseOptions, UsageError, writeJson, writeOutput } from "./usage.ts";
+import { demoCommand } from "./vmbus-demo.ts";
+
+const HELP = `Usage: coco-dma vmbus decode HEX...|FILE... [options]
+
+Prints VMBus bytes as a person reads them, one field a line: offset, size, name, value and what the value says.
+HEX, in one or more groups: a channel message, a message slot of 256 bytes, or a ring packet from its descriptor on.
+FILE, plain or gzip: such hex, or a recorded transcript, of which every message and packet is decoded.
+Exit code: 0 when all could be decoded, 1 when some bytes are malformed, 2 when the hex or the file cannot be read.
+
+Options:
+  --version X.Y      the connection's version, such as 5.3: refuses messages that it does not have
+  --json             JSON alone on standard output
+  --pcapng FILE      also writes the bytes for Wireshark (with examples/vmbus.lua), 1 µs apart
+  --help
+`;
+
+/** A decoded piece and where it came from. */
+interface Item {
+	readonly source: string;
+	readonly line?: number;
+	/** How it went: "POST connection 0x4 by hc". */
+	readonly way?: string;
+	readonly decoded: Decoded;
+	readonly captured: Omit<CapturedBytes, "timeNs">;
+}
+
+const PATHS = { hc: "direct", ghcb: "ghcb", tdcall: "tdcall" } as const;
+const NS_APART = 1000n;
+
+function versionOption(text: string | undefined): DecodeRules {
+	if (text === undefined) return {};
+	const versions = Object.values(Version);
+	const version = versions.find((known) => versionName(known) === text);
+	if (version !== undefined) return { version };
+	throw new UsageError(`--version: expected ${versions.map(versionName).join(", ")}, not "${text}"`);
+}
+
+function recordedItem(source: string, recorded: Recorded, rules: DecodeRules): Item {
+	const { line, verb, from, bytes, connectionId = 0, path, relid = 0, isCut, vp = 0 } = recorded;
+	const known = { ...rules, direction: from };
+	const item = (way: string, decoded: Decoded, rest: Partial<CapturedBytes>): Item => {
+		const captured = { kind: decoded.kind, from, bytes, vp, ...rest };
+		return { source, line, way: `${verb} ${way}`, decoded, captured };
+	};
+	if (verb === "PKTOUT" || verb === "PKTIN") return item(`relid ${relid}`, describePacket(bytes, isCut), { id: relid });
+	if (verb === "HVMSG") return item(`vp ${vp}`, describeSlot(bytes, known), { synic: "hypervisor" });
+	const decoded = describeMessage(bytes, known);
+	if (path === undefined) return item(`vp ${vp}`, decoded, { synic: "hypervisor" });
+	return item(`connection ${hex(connectionId)} by ${path}`, decoded, { id: connectionId, path: PATHS[path] });
+}
+
+function hexItem(source: string, bytes: Uint8Array, rules: DecodeRules): Item {
+	const decoded = describeBytes(bytes, rules);
+	return { source, decoded, captured: { kind: decoded.kind, from: decoded.from ?? "guest", bytes } };
+}
+
+function fileItems(path: string, rules: DecodeRules): Item[] {
+	const text = readText(path);
+	if (!isTranscript(text)) return [hexItem(path, parseHex(text, { name: path }), rules)];
+	return [...transcriptItems(path, text)].map((recorded) => recordedItem(path, recorded, rules));
+}
+
+/** What the arguments hold: files, and hex, whose groups may stand apart. */
+function itemsOf(args: readonly string[], rules: DecodeRules): Item[] {
+	const items: Item[] = [];
+	for (let i = 0; i < args.length; ) {
+		const end = args.findIndex((argument, at) => at >= i && existsSync(argument));
+		const groups = args.slice(i, end < 0 ? args.length : end);
+		if (groups.length > 0) {
+			const text = groups.join(" ");
+			const name = text.length > 40 ? `${text.slice(0, 40)}...` : text;
+			items.push(hexItem("HEX", parseHex(text, { name: `${name}: no such file; as hex` }), rules));
+		} else items.push(...fileItems(args[i] as string, rules));
+		i += Math.max(groups.length, 1);
+	}
+	return items;
+}
+
+function textOf({ source, line, way, decoded }: Item): string {
+	const lines = line === undefined ? [] : [`${source}:${line}: ${way}`];
+	lines.push(`${decoded.title}, ${decoded.bytes} bytes`);
+	for (const { offset, bytes, name, value, meaning } of decoded.fields) {
+		const text = `${String(offset).padStart(6)} ${String(bytes).padStart(5)}  ${name.padEnd(22)} ${value}`;
+		lines.push(meaning === "" ? text : `${text.padEnd(60)}  ${meaning}`);
+	}
+	if (decoded.error !== undefined) lines.push(`  malformed: ${decoded.error}`);
+	return `${lines.join("\n")}\n`;
+}
+
+async function decodeCommand(args: readonly string[]): Promise<number> {
+	const { values, positionals } = parseOptions(args, {
+		version: { type: "string" },
+		json: { type: "boolean" },
+		pcapng: { type: "string" },
+		help: { type: "boolean" },
+	});
+	if (values.help) {
+		process.stdout.write(HELP);
+		return 0;
+	}
+	if (positionals.length === 0) throw new UsageError("decode: expected HEX or a FILE");
+	if (values.pcapng === "-") throw new UsageError("--pcapng: expected a FILE");
+	checkWritable(values.pcapng);
+	const rules = versionOption(values.version);
+	const items = itemsOf(positionals, rules);
+	if (values.pcapng !== undefined) {
+		const events = items.map(({ captured }, i) => ({ ...captured, timeNs: BigInt(i) * NS_APART }));
+		writeOutput(values.pcapng, pcapng(events));
+	}
+	if (values.json) {
+		const shown = items.map(({ source, line, way, decoded }) => ({ source, line, way, ...decoded }));
+		writeJson("-", { command: "vmbus decode", items: shown });
+	} else process.stdout.write(items.map(textOf).join("\n"));
+	return items.some(({ decoded }) => decoded.error !== undefined) ? 1 : 0;
+}
+
+const VMBUS_HELP = `Usage: coco-dma vmbus decode HEX...|FILE... [options]
+       coco-dma vmbus demo --scenario NAME [options]
+
+Commands:
+  decode   VMBus messages and ring packets as a person reads them
+  demo     a whole system, step by step, and what the host can read of it
+
+coco-dma vmbus COMMAND --help tells more.
+`;
+
+const COMMANDS = new Map([
+	["decode", decodeCommand],
+	["demo", demoCommand],
+]);
+
+/** Runs `coco-dma vmbus`. @returns the exit code */
+export async function vmbusCommand(args: readonly string[]): Promise<number> {
+	const [name, ...rest] = args;
+	if (name === "--help") {
+		process.stdout.write(VMBUS_HELP);
+		return 0;
+	}
+	const command = COMMANDS.get(name ?? "");
+	if (command !== undefined) return command(rest);
+	const expected = [...COMMANDS.keys()].join(" or ");
+	throw new UsageError(name === undefined ? `expected ${expected}` : `unknown command "${name}": expected ${expected}`);
+}

@@ -1,0 +1,94 @@
+/** Pages that a guest sets aside for its SynIC and hypercalls, some on each processor. Linux 6.12 drivers/hv/hv.c, hv_synic_alloc */
+import type { SynicMemory } from "./memory.ts";
+
+/** Where pages come from, and how they change state; false: it failed, and the pages may never be used again. */
+export interface SynicPages {
+	/** @returns a gpa (multiple of 4096), or -1 */
+	alloc(pages: number, purpose: string): number;
+	free(gpa: number, pages: number): void;
+	decrypt(gpa: number, pages: number): boolean;
+	encrypt(gpa: number, pages: number): boolean;
+	/** Takes pages out of use for good. */
+	leak(gpa: number, pages: number): void;
+}
+
+/** How taking pages ended. */
+export type PagesStatus = "ok" | "no-memory" | "conversion-failed";
+
+export interface PagesOptions<Name extends string> {
+	readonly pages: SynicPages;
+	readonly memory: SynicMemory;
+	/** Processors of the guest. */
+	readonly vps: number;
+	/** The pages of each, and what they are for. */
+	readonly names: readonly Name[];
+	/** Whether they are decrypted. */
+	readonly shared: boolean;
+}
+
+interface Page {
+	gpa: number;
+	shared: boolean;
+}
+
+export class PagesByProcessor<Name extends string> {
+	readonly #options: PagesOptions<Name>;
+	readonly #vps: Map<Name, Page>[];
+
+	constructor(options: PagesOptions<Name>) {
+		this.#options = options;
+		this.#vps = Array.from({ length: options.vps }, () => new Map());
+	}
+
+	/** A page's gpa, or -1 when there is none. */
+	gpa(vp: number, name: Name): number {
+		return this.#vps[vp]?.get(name)?.gpa ?? -1;
+	}
+
+	/** Takes all pages; after a failure all are given back, or leaked. */
+	take(): PagesStatus {
+		for (const taken of this.#vps) {
+			const status = this.#takeSome(taken);
+			if (status === "ok") continue;
+			this.giveBack();
+			return status;
+		}
+		return "ok";
+	}
+
+	/** Gives all pages back, encrypted again; what cannot be encrypted is leaked. */
+	giveBack(): void {
+		const { pages } = this.#options;
+		for (const taken of this.#vps) {
+			for (const [name, page] of taken) {
+				if (page.shared && !pages.encrypt(page.gpa, 1)) this.#leak(taken, name, page);
+			}
+			for (const { gpa } of taken.values()) pages.free(gpa, 1);
+			taken.clear();
+		}
+	}
+
+	/** Takes a processor's pages, then shares them if need be, then zeroes them: a change of state leaves any bytes. */
+	#takeSome(taken: Map<Name, Page>): PagesStatus {
+		const { pages, memory, names, shared } = this.#options;
+		for (const name of names) {
+			const gpa = pages.alloc(1, name);
+			if (gpa < 0) return "no-memory";
+			taken.set(name, { gpa, shared: false });
+		}
+		for (const [name, page] of taken) {
+			if (shared && !pages.decrypt(page.gpa, 1)) {
+				this.#leak(taken, name, page);
+				return "conversion-failed";
+			}
+			page.shared = shared;
+		}
+		for (const { gpa } of taken.values()) memory.page(gpa)?.fill(0);
+		return "ok";
+	}
+
+	#leak(taken: Map<Name, Page>, name: Name, { gpa }: Page): void {
+		this.#options.pages.leak(gpa, 1);
+		taken.delete(name);
+	}
+}

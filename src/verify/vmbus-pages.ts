@@ -1,0 +1,59 @@
+/** Guest pages of a replay: as the recorder's, with conversions that fail on demand and leave nothing of the contents. */
+import type { Engine } from "../engine.ts";
+import type { EnginePages, GuestPages } from "../vmbus/guest/pages.ts";
+import type { Expected } from "./vmbus-expect.ts";
+
+const PAGE_BYTES = 4096;
+/** What the recorder leaves in converted pages. */
+const DECRYPTED_BYTE = 0xdc;
+const ENCRYPTED_BYTE = 0xec;
+/** No conversion is to fail. */
+const NEVER = -1;
+
+export class ReplayPages implements GuestPages {
+	readonly #engine: Engine;
+	readonly #pages: EnginePages;
+	readonly #expected: Expected;
+	/** Conversions that still work before one fails. */
+	#untilFailure = { DECRYPT: NEVER, ENCRYPT: NEVER };
+
+	constructor(engine: Engine, pages: EnginePages, expected: Expected) {
+		this.#engine = engine;
+		this.#pages = pages;
+		this.#expected = expected;
+	}
+
+	/** Lets a conversion fail. @param after conversions that still work before it */
+	fail(verb: "DECRYPT" | "ENCRYPT", after: number): void {
+		this.#untilFailure[verb] = after;
+	}
+
+	alloc(pages: number, purpose: string): number {
+		return this.#pages.alloc(pages, purpose);
+	}
+
+	free(gpa: number, pages: number): void {
+		this.#pages.free(gpa, pages);
+	}
+
+	leak(gpa: number, pages: number): void {
+		this.#pages.leak(gpa, pages);
+	}
+
+	#convert(verb: "DECRYPT" | "ENCRYPT", gpa: number, pages: number, convert: () => boolean): boolean {
+		const left = this.#untilFailure[verb];
+		if (left !== NEVER) this.#untilFailure[verb]--;
+		const done = left !== 0 && convert();
+		this.#expected.convert(verb, pages, done);
+		if (done) this.#engine.ram.fill(gpa, pages * PAGE_BYTES, verb === "DECRYPT" ? DECRYPTED_BYTE : ENCRYPTED_BYTE);
+		return done;
+	}
+
+	decrypt(gpa: number, pages: number): boolean {
+		return this.#convert("DECRYPT", gpa, pages, () => this.#pages.decrypt(gpa, pages));
+	}
+
+	encrypt(gpa: number, pages: number): boolean {
+		return this.#convert("ENCRYPT", gpa, pages, () => this.#pages.encrypt(gpa, pages));
+	}
+}

@@ -1,0 +1,14 @@
+/** Messages as people read them, for divergences. */
+import { describeMessage } from "../vmbus/decode.ts";
+
+/** Longest text of a field. */
+const FIELD_TEXT = 60;
+
+const cut = (text: string) => (text.length > FIELD_TEXT ? `${text.slice(0, FIELD_TEXT)}...` : text);
+
+/** A payload in one line: the message's name, its fields and its size. */
+export function describePayload(payload: Uint8Array): string {
+	const { title, bytes, fields, error } = describeMessage(payload);
+	const shown = fields.filter(({ name }) => name !== "type").map(({ name, value }) => `${name}=${cut(value)}`);
+	return `${[title.replace(/, .*/, ""), ...shown].join(" ")} [${bytes} bytes]${error === undefined ? "" : ` (${error})`}`;
+}

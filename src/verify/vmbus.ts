@@ -1,0 +1,254 @@
+/**
+ * Transcripts of Linux 6.12's own guest driver: our guest, as linux-6.12, is given what the host did and the commands, and must
+ * post, signal, convert and write to its rings the same. Where the recorded host is well-behaved, our server stands in for it too.
+ */
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { Engine } from "../engine.ts";
+import { readText } from "../input.ts";
+import { PacketType } from "../ring/packet.ts";
+import type { GuestChannel } from "../vmbus/guest/channel.ts";
+import { VmbusGuest } from "../vmbus/guest/guest.ts";
+import { EnginePages } from "../vmbus/guest/pages.ts";
+import type { CallPath, GuestCommand, Isolation } from "../vmbus/guest/types.ts";
+import type { Build } from "../wasm.ts";
+import { divergedAt, stem, type VerifyResult } from "./result.ts";
+import { compareRings, hostRing, type Replay, runCommand } from "./vmbus-commands.ts";
+import { Expected } from "./vmbus-expect.ts";
+import { ReplayHost } from "./vmbus-host.ts";
+import { isVmbus, LineArgs, readTranscript, type TranscriptLine } from "./vmbus-lines.ts";
+import { ReplayPages } from "./vmbus-pages.ts";
+import { hasCleanServer, verifyVmbusServer } from "./vmbus-server.ts";
+
+export { isVmbus };
+
+/** RAM of a replay: room for the largest GPADLs, and where the guest's pages start. */
+const RAM_BYTES = 320 * 2 ** 20;
+const FIRST_GPA = 2 ** 20;
+/** Bytes of rings' records and packet buffers. */
+const SPARE_BYTES = 2 ** 24;
+/** The recorder stops a callback at so many packets. */
+const LIVELOCK_PACKETS = 24;
+/** What Linux answers for a completion whose id is not live. */
+const REQUEST_ERROR = "fffffffffffffffe";
+const PATHS: Readonly<Record<CallPath, string>> = { hypercall: "hc", ghcb: "ghcb", tdcall: "tdcall" };
+const ISOLATIONS: readonly Isolation[] = ["none", "vbs", "snp", "tdx"];
+
+/** The guest that was recorded: its first line, and its arguments where that says nothing. */
+interface Recorded {
+	readonly cpus: number;
+	readonly isolation: Isolation;
+	readonly paravisor: boolean;
+	readonly vtom: number;
+	readonly vtl: number;
+	/** VP index of CPU c: c * factor + offset. */
+	readonly vp: readonly [factor: number, offset: number];
+}
+
+function readHello(path: string, lines: readonly TranscriptLine[]): Recorded {
+	const args = new LineArgs(path, lines[0] as TranscriptLine);
+	const option = (key: string, pattern: RegExp, expected: string) => {
+		const text = args.option(key) ?? "0";
+		if (!pattern.test(text)) throw args.error(key, expected, text);
+		return text;
+	};
+	const guestArgs = lines.find(({ direction, verb }) => direction === "S" && verb === "guestargs")?.rest ?? "";
+	const [, factor = "1", offset = "0"] = /--vp=(\d{1,4}),(\d{1,4})/.exec(guestArgs) ?? [];
+	return {
+		cpus: Number(option("cpus", /^([1-9]|[1-9]\d|1\d\d)$/, "1 to 199")),
+		isolation: ISOLATIONS[Number(option("iso", /^[0-3]$/, "0 to 3"))] as Isolation,
+		paravisor: option("paravisor", /^[01]$/, "0 or 1") === "1",
+		vtom: Number.parseInt(option("vtom", /^[0-9a-f]{1,12}$/, "hex digits"), 16),
+		vtl: Number(option("vtl", /^[02]$/, "0 or 2")),
+		vp: [Number(factor), Number(offset)],
+	};
+}
+
+/** Reads a channel's packets as the recorder's driver does. */
+function readPackets(replay: Replay, channel: GuestChannel): void {
+	const { relid } = channel;
+	const { guest, expected } = replay;
+	let count = 0;
+	for (const packet of guest.packets(relid)) {
+		const ends = packet.type === PacketType.Completion && (channel.options?.requests ?? 0) > 0;
+		const found = ends ? (guest.endRequest(relid, packet.id)?.toString(16) ?? REQUEST_ERROR) : undefined;
+		expected.packet("PKTIN", String(relid), packet.bytes, found === undefined ? "" : ` rqaddr=${found}`);
+		if (++count < LIVELOCK_PACKETS) continue;
+		expected.livelock(relid);
+		channel.stuck = true;
+		return;
+	}
+}
+
+async function makeReplay(path: string, lines: readonly TranscriptLine[], build: Build): Promise<Replay> {
+	const recorded = readHello(path, lines);
+	const { isolation, paravisor, cpus, vtom, vp } = recorded;
+	const engine = await Engine.create({
+		build,
+		swiotlb: null,
+		ram: [{ gpa: 0, bytes: RAM_BYTES }],
+		coco: isolation !== "none",
+		spareBytes: SPARE_BYTES,
+	});
+	const own = new EnginePages(engine, [{ gpa: FIRST_GPA, bytes: RAM_BYTES - FIRST_GPA }]);
+	const expected = new Expected(path, lines, BigInt(vtom));
+	const pages = new ReplayPages(engine, own, expected);
+	const numbers: number[] = [];
+	const manual = new Set<number>();
+	const host = new ReplayHost(engine, cpus, paravisor ? own : null, (cpu) => replay.guest.interrupt(cpu));
+	const guest = new VmbusGuest({
+		engine,
+		behaviour: "linux-6.12",
+		isolation,
+		paravisor,
+		sharedGpaBoundary: vtom,
+		vtl: recorded.vtl,
+		cpus,
+		vpIndex: (cpu) => cpu * vp[0] + vp[1],
+		pages,
+		driver: (channel) => replay.driver?.(channel) ?? null,
+		ports: {
+			post: (connectionId, type, payload, way) => {
+				expected.post(connectionId, type, payload, PATHS[way]);
+				return expected.status((line) => hostInput(replay, line));
+			},
+			signal: (connectionId, flag, way) =>
+				expected.line1("SIGNAL", `${connectionId.toString(16)} ${flag.toString(16)} ${PATHS[way]}`),
+			bitSet: (gpa, bit) => expected.bitSet(gpa, bit),
+			eom: (cpu) => {
+				expected.line1("EOM", String(cpu));
+				host.eom(cpu);
+			},
+			readMsr: (cpu, _, msr) => host.readMsr(cpu, msr),
+			writeMsr: (cpu, party, msr, value) => {
+				if (party === "hypervisor") host.writeMsr(cpu, msr, value);
+				return true;
+			},
+			callback: (channel) => {
+				if (!manual.has(channel.relid) && !channel.stuck) readPackets(replay, channel);
+			},
+			livelock: ({ relid }) => expected.livelock(relid),
+			now: () => replay.clock,
+			finished: (command) => finished(replay, command),
+			probed: (channel, status) => {
+				if (status === "ok") compareRings(replay, channel.relid, "opened");
+			},
+		},
+	});
+	const replay: Replay = { engine, guest, expected, host, pages, numbers, buffers: [], manual, driver: null, clock: 0 };
+	return replay;
+}
+
+/** Time passes: what waits with a limit waits no longer. */
+function passTime(replay: Replay): void {
+	replay.clock += 60e9;
+	replay.guest.tick();
+}
+
+/** A command is over: an opened channel's rings are shown first. */
+function finished(replay: Replay, command: GuestCommand): void {
+	const number = replay.numbers[command.number] ?? command.number;
+	const status = command.status ?? "ok";
+	if (command.name === "open" && status === "ok") compareRings(replay, command.relid ?? 0, "opened");
+	// the recorder's driver does not say how the end of a buffer went
+	replay.expected.result(number, command.name === "gpadldown" ? "ok" : status);
+}
+
+/** What the host does. Bytes that it writes to guest memory stand in the note before. */
+function hostInput(replay: Replay, line: TranscriptLine): void {
+	const { host, guest, expected } = replay;
+	const args = new LineArgs(expected.path, line);
+	const cpu = () => (args.has(1) ? args.number(1, "cpu", 4095) : 0);
+	const slot = new Uint8Array(256);
+	switch (line.verb) {
+		case "hostring":
+			hostRing(replay, args);
+			break;
+		// the note before says the same in terms of the channel
+		case "MEMW":
+			break;
+		case "MSG":
+			host.message(expected.hostPayload(args.bytes(0, "payload", 240)), cpu());
+			guest.pollCrash();
+			break;
+		case "HVMSG":
+			slot.set(args.bytes(0, "message", 256));
+			host.slot(slot, cpu());
+			guest.pollCrash();
+			break;
+		case "EVENT":
+			host.event(args.number(0, "relid"), cpu());
+			break;
+		case "TICK":
+			for (let left = args.number(0, "polls", 100_000); left > 0; left--) guest.pollCrash();
+			break;
+		default:
+			throw args.error("verb", "MSG, HVMSG, EVENT, MEMW, RET or TICK", line.verb);
+	}
+}
+
+async function verifyGuest(path: string, text: string, build: Build): Promise<VerifyResult> {
+	const lines = readTranscript(path, text);
+	const replay = { current: null as Replay | null };
+	const common = { file: path, format: "vmbus" };
+	try {
+		replay.current = await makeReplay(path, lines, build);
+		const { expected } = replay.current;
+		let commands = 0;
+		const { current } = replay;
+		const next = () => {
+			if (expected.endsWithout("resume")) passTime(current);
+			return expected.nextInput();
+		};
+		for (let line = next(); line !== undefined; line = next()) {
+			if (line.direction === "C") runCommand(replay.current, commands++, new LineArgs(path, line));
+			else hostInput(replay.current, line);
+		}
+	} catch (error) {
+		const { compared = {}, line = 1 } = replay.current?.expected ?? {};
+		return { ...common, compared, ...divergedAt(path, line, error) };
+	}
+	const { compared } = replay.current.expected;
+	const names: readonly [string, string][] = [
+		["POST", "posts"],
+		["SIGNAL", "signals"],
+		["BITSET", "bits set"],
+		["DECRYPT", "decryptions"],
+		["ENCRYPT", "encryptions"],
+		["PKTOUT", "packets out"],
+		["PKTIN", "packets in"],
+		["RES", "results"],
+	];
+	const parts = names.flatMap(([verb, name]) => (compared[verb] === undefined ? [] : [`${compared[verb]} ${name}`]));
+	return {
+		...common,
+		compared,
+		identical: true,
+		summary: `${stem(path)}: guest: ${parts.join(", ") || "nothing"} identical`,
+	};
+}
+
+/** Whether the host of a transcript behaves well: unless the index beside the file says no, its lines tell. */
+function hasGoodHost(path: string, lines: readonly string[]): boolean {
+	const index = join(dirname(path), "INDEX.tsv");
+	const rows = existsSync(index) ? readText(index).split("\n") : [];
+	const row = rows.map((text) => text.split("\t")).find(([name]) => name === stem(path));
+	return row?.[1] !== "special" && hasCleanServer(lines);
+}
+
+/** Replays a transcript. @throws InputError for a file that is not of the format */
+export async function verifyVmbus(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+	const guest = await verifyGuest(path, text, build);
+	const lines = text.split("\n");
+	if (!guest.identical || !hasGoodHost(path, lines)) return guest;
+	const server = verifyVmbusServer(path, lines);
+	const compared = Object.fromEntries(
+		Object.entries(server.compared).map(([name, count]) => [`server ${name}`, count]),
+	);
+	return {
+		...server,
+		format: guest.format,
+		compared: { ...guest.compared, ...compared },
+		summary: server.identical ? `${guest.summary}; ${server.summary.replace(/^[^:]*: /, "")}` : server.summary,
+	};
+}

@@ -1,0 +1,165 @@
+/** The scenarios of `coco-dma vmbus demo`: what is set up, and what is done. */
+import { DeviceType } from "../guid.ts";
+import type { SystemEvent } from "../system/events.ts";
+import type { SystemOptions } from "../system/system.ts";
+import { OfferFlag } from "../versions.ts";
+import { type PlatformName, platformOf } from "./platforms.ts";
+import { type Finding, Stage } from "./stage.ts";
+
+const RING = OfferFlag.ConfidentialRingBuffer;
+const ALL = OfferFlag.ConfidentialRingBuffer | OfferFlag.ConfidentialExternalMemory;
+/** EAX of CPUID leaf 0x40000082 with the bit for Confidential VMBus. */
+const CPUID_EAX = 1 << 3;
+const BY_CPUID = { how: "cpuid", eax: CPUID_EAX } as const;
+const BY_TRY = { how: "try-then-fallback" } as const;
+/** Requests that a device leaves unanswered when it is taken away. */
+const REQUESTS = 8;
+
+export interface Scenario {
+	readonly name: string;
+	readonly about: string;
+	/** The first is the default. */
+	readonly platforms: readonly PlatformName[];
+	readonly paravisor: boolean;
+	readonly options: Omit<SystemOptions, "platform">;
+	play(stage: Stage): void;
+}
+
+/** What a scenario showed. */
+export interface Shown extends Finding {
+	readonly scenario: string;
+	readonly about: string;
+	readonly platform: PlatformName;
+	readonly events: readonly SystemEvent[];
+}
+
+function device(n: number, interfaceId: string, flags = 0) {
+	return { interfaceId, instanceId: `c0c0d3a0-0000-4000-8000-${n.toString(16).padStart(12, "0")}`, flags };
+}
+const { Network, Scsi } = DeviceType;
+
+/** The host offers a device; the guest uses it. */
+function hostOnly(stage: Stage): void {
+	stage.offer(stage.system.host, "network", device(1, Network));
+	stage.connect();
+	stage.useAll();
+}
+
+function paravisorOf({ system }: Stage) {
+	if (system.paravisor === null) throw new Error("the scenario has no paravisor's server");
+	return system.paravisor;
+}
+
+function paravisorOffers(flags: number) {
+	return (stage: Stage) => {
+		stage.offer(paravisorOf(stage), "network", device(1, Network, flags));
+		stage.connect();
+		stage.useAll();
+	};
+}
+
+function relayed(stage: Stage): void {
+	stage.offer(stage.system.host, "the host's disk", device(1, Scsi, ALL));
+	stage.offer(paravisorOf(stage), "the paravisor's network", device(2, Network, ALL));
+	stage.system.startRelay();
+	stage.connect();
+	stage.useAll();
+}
+
+/** Both devices go while one has unanswered requests and the other is being opened. */
+function rescind(stage: Stage): void {
+	const { system } = stage;
+	const paravisor = paravisorOf(stage);
+	const network = stage.offer(paravisor, "network", device(1, Network, RING));
+	const disk = stage.offer(paravisor, "disk", device(2, Scsi));
+	stage.connect();
+	const [first, second] = [network, disk].map((offerId) => paravisor.server.channel(offerId)?.info?.relid ?? 0);
+	if (first === undefined || second === undefined) return;
+	stage.open(first);
+	system.lazy = true;
+	system.note("the devices are busy from now on");
+	for (let i = 0; i < REQUESTS; i++)
+		system.send(first, new Uint8Array(64).fill(i), { id: stage.id(), wantsCompletion: true });
+	const open = stage.open(second);
+	// the ring's GPADL is made, and the guest waits for the result of its OPENCHANNEL
+	system.step(system.due - 1);
+	stage.remember();
+	for (const offerId of [network, disk]) paravisor.revoke(offerId);
+	system.note(`open channel ${second}: ${open.status ?? "still waits"}`);
+	system.note(`channel ${first}: ${stage.take(first).length} of ${REQUESTS} requests were answered`);
+	system.lazy = false;
+	system.settle();
+}
+
+const HARDWARE = ["snp", "tdx"] as const;
+const WITH_PARAVISOR = { platforms: HARDWARE, paravisor: true } as const;
+const SERVED = { paravisorServes: true, confidential: BY_CPUID } as const;
+
+export const SCENARIOS: readonly Scenario[] = [
+	{
+		name: "no-paravisor",
+		about: "the guest and an untrusted host; everything on the bus is shared",
+		platforms: ["snp", "tdx", "vbs", "none"],
+		paravisor: false,
+		options: {},
+		play: hostOnly,
+	},
+	{
+		name: "paravisor",
+		about: "a paravisor without VMBus: the guest passes it by and talks to the host",
+		...WITH_PARAVISOR,
+		options: {},
+		play: hostOnly,
+	},
+	{
+		name: "confidential-ring",
+		about: "Confidential VMBus: a device of the paravisor with private rings",
+		...WITH_PARAVISOR,
+		options: SERVED,
+		play: paravisorOffers(RING),
+	},
+	{
+		name: "confidential-all",
+		about: "Confidential VMBus: private rings, and private external memory",
+		...WITH_PARAVISOR,
+		options: SERVED,
+		play: paravisorOffers(ALL),
+	},
+	{
+		name: "fallback-cpuid",
+		about: "CPUID promises Confidential VMBus, the connection fails: an error, as merged into Linux",
+		...WITH_PARAVISOR,
+		options: { confidential: BY_CPUID },
+		play: hostOnly,
+	},
+	{
+		name: "fallback-try",
+		about: "the guest tries Confidential VMBus, fails, undoes it and connects to the host, as first designed",
+		...WITH_PARAVISOR,
+		options: { confidential: BY_TRY },
+		play: hostOnly,
+	},
+	{
+		name: "relayed",
+		about: "the paravisor relays a disk of the host beside its own network: one shared, one private",
+		...WITH_PARAVISOR,
+		options: { ...SERVED, relays: true },
+		play: relayed,
+	},
+	{
+		name: "rescind",
+		about: "two devices go under load: one with unanswered requests, one while it is being opened",
+		...WITH_PARAVISOR,
+		options: SERVED,
+		play: rescind,
+	},
+];
+
+/** Plays a scenario. */
+export async function show(scenario: Scenario, platform: PlatformName): Promise<Shown> {
+	const stage = await Stage.create({ ...scenario.options, platform: platformOf(platform, scenario.paravisor) });
+	scenario.play(stage);
+	const found = stage.finish();
+	const { name, about } = scenario;
+	return { scenario: name, about, platform, events: stage.system.events, ...found };
+}

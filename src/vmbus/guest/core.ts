@@ -1,0 +1,208 @@
+/** What all parts of the guest side share: the connection's state, its locks and queues, and the ways to the host. */
+import type { Engine } from "../../engine.ts";
+import { type PostError, PostRetry, postWithRetry } from "../../synic/retry.ts";
+import { HvStatus } from "../../synic/status.ts";
+import { encodeMessage } from "../codec.ts";
+import { isGuid } from "../guid.ts";
+import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../messages.ts";
+import { Feature, Version } from "../versions.ts";
+import type { GuestChannel } from "./channel.ts";
+import { CpuPlan } from "./cpus.ts";
+import { EnginePages, type GuestPages } from "./pages.ts";
+import { PendingRequests } from "./pending.ts";
+import { Completion, Mutex, Scheduler, WorkQueue } from "./scheduler.ts";
+import type { CallPath, GuestOptions, GuestPorts, Isolation } from "./types.ts";
+
+/** Relids, and event flags, are below this. */
+export const MAX_RELIDS = 2048;
+/** Linux's first GPADL handle. */
+const FIRST_GPADL = 0xe1e10;
+/** A connection id of a hypercall has 24 bits. */
+const CONNECTION_ID_MASK = 0xffffff;
+const DEFAULT_WAIT_LIMIT_NS = 100e9;
+const MAX_CPUS = 2048;
+
+export class GuestCore {
+	readonly engine: Engine;
+	readonly ports: GuestPorts;
+	readonly options: GuestOptions;
+	/** Whether it does as Linux 6.12 does where that is weak. */
+	readonly linux: boolean;
+	readonly isolation: Isolation;
+	readonly paravisor: boolean;
+	readonly cpus: number;
+	readonly maxVersion: number;
+	readonly pages: GuestPages;
+	readonly scheduler: Scheduler;
+	readonly pending: PendingRequests;
+	/** Guards the lists of channels (Linux vmbus_connection.channel_mutex). */
+	readonly mutex: Mutex;
+	readonly queues: Readonly<Record<"offers" | "rescinds" | "primaries" | "subChannels", WorkQueue>>;
+	readonly cpuPlan: CpuPlan;
+
+	state: "disconnected" | "connecting" | "connected" = "disconnected";
+	/** The version agreed on; 0: none yet. */
+	version = 0;
+	/** Features that both sides have. */
+	features = 0;
+	/** Whether the connection is to the paravisor. Set before the SynIC's pages are made, and kept as long as they live. */
+	confidential = false;
+	/** The connection's end is under way. */
+	ending = false;
+	/** The host has confirmed UNLOAD: it uses nothing of the guest any more. */
+	hostGone = true;
+	/** Connection id of messages. */
+	connectionId = 0;
+	/** Version of the contact under way: it tells which form of response is meant. */
+	contactVersion = 0;
+	/** gpas of the interrupt page and the monitor pages; -1: none. */
+	interruptPage = -1;
+	monitorPages: [number, number] | null = null;
+	/** gpa of the page that the guest sets monitor bits in: its own or the server's; -1: none. */
+	triggerPage = -1;
+
+	readonly channels = new Map<number, GuestChannel>();
+	/** Primary channels, oldest first. */
+	readonly primaries: GuestChannel[] = [];
+	/** Channels by the event flag that the host signals, where it is not the relid. */
+	readonly eventFlags = new Map<number, GuestChannel>();
+	offersInProgress = 0;
+	/** Offers and rescinds are dropped: a suspend has begun. */
+	ignoresOffers = false;
+	nextGpadl = FIRST_GPADL;
+	/** Target CPU changes under way. */
+	modifying = 0;
+	readonly unloaded: Completion;
+	/** Channels that must end before a suspend, and those that must come back after. */
+	endingAtSuspend = 0;
+	comingBack = 0;
+	readonly readyForSuspend: Completion;
+	readonly readyForResume: Completion;
+	#scratch = { ptr: 0, bytes: -1 };
+
+	/** @throws RangeError that names the option */
+	constructor(options: GuestOptions) {
+		const { engine, ports, isolation = "none", cpus = 1 } = options;
+		if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_CPUS)
+			throw new RangeError(`cpus must be a whole number from 1 to ${MAX_CPUS}, not ${cpus}`);
+		this.linux = options.behaviour === "linux-6.12";
+		if (this.linux && options.confidential !== undefined)
+			throw new RangeError("confidential: Linux 6.12 knows no Confidential VMBus");
+		if (options.clientId !== undefined && !isGuid(options.clientId))
+			throw new RangeError(`clientId must be a GUID, not "${options.clientId}"`);
+		this.engine = engine;
+		this.ports = ports;
+		this.options = options;
+		this.isolation = isolation;
+		this.paravisor = options.paravisor ?? false;
+		this.cpus = cpus;
+		const highest = this.linux ? Version.V5_3 : Version.V6_0;
+		this.maxVersion = Math.min(options.maxVersion ?? highest, highest);
+		this.pages = options.pages ?? new EnginePages(engine);
+		const limit = this.linux ? null : (options.waitLimitNs ?? DEFAULT_WAIT_LIMIT_NS);
+		this.scheduler = new Scheduler(() => ports.now?.() ?? 0, limit);
+		this.pending = new PendingRequests(this.scheduler);
+		this.mutex = new Mutex(this.scheduler);
+		const queue = (name: string) => new WorkQueue(this.scheduler, name);
+		this.queues = {
+			offers: queue("offers"),
+			rescinds: queue("rescinds"),
+			primaries: queue("primary channels"),
+			subChannels: queue("sub-channels"),
+		};
+		this.unloaded = new Completion(this.scheduler);
+		this.readyForSuspend = new Completion(this.scheduler);
+		this.readyForResume = new Completion(this.scheduler);
+		this.cpuPlan = new CpuPlan(cpus);
+	}
+
+	get isIsolated(): boolean {
+		return this.isolation !== "none";
+	}
+
+	/** Whether channels may be opened, changed and told of memory; linux-6.12 does not ask. */
+	get takesRequests(): boolean {
+		return this.linux || this.state === "connected";
+	}
+
+	has(feature: number): boolean {
+		return (this.features & feature) !== 0;
+	}
+
+	/** Whether offers may be confidential. */
+	get takesConfidentialChannels(): boolean {
+		return this.confidential && this.version >= Version.V6_0 && this.has(Feature.ConfidentialChannels);
+	}
+
+	vpIndex(cpu: number): number {
+		return this.options.vpIndex?.(cpu) ?? cpu;
+	}
+
+	warn(text: string): void {
+		this.ports.warn?.(text);
+	}
+
+	/** The way past the paravisor, or null where Linux has none (Linux 6.12 drivers/hv/hv.c, hv_post_message). */
+	#hostPath(): CallPath | null {
+		if (!this.paravisor || (!this.isIsolated && !this.linux)) return "hypercall";
+		return this.isolation === "snp" ? "ghcb" : this.isolation === "tdx" ? "tdcall" : null;
+	}
+
+	/**
+	 * Posts a message, again and again as Linux does while the host is short of room.
+	 * @param maySleep false in a crash
+	 * @returns why it was given up, or null
+	 */
+	post(message: Message, maySleep = true): PostError | null {
+		const payload = encodeMessage(message);
+		const path = this.confidential ? "hypercall" : this.#hostPath();
+		const post = () =>
+			path === null
+				? HvStatus.INVALID_PARAMETER
+				: this.ports.post(this.connectionId & CONNECTION_ID_MASK, SYNIC_MESSAGE_TYPE, payload.slice(), path);
+		const retry = new PostRetry(message.type === MessageType.InitiateContact, maySleep);
+		const error = postWithRetry(post, retry, (us, sleeps) => this.ports.delay?.(us, sleeps));
+		if (error !== null) this.warn(`message of type ${message.type} was not posted: ${error}`);
+		return error;
+	}
+
+	/** Signals the host: always past the paravisor, also for confidential channels (Linux connection.c, vmbus_set_event). */
+	signal(connectionId: number, flag: number): void {
+		const path = this.#hostPath();
+		if (path !== null) this.ports.signal(connectionId, flag, path);
+	}
+
+	/** Lets the host see pages; without isolation it sees all. @returns whether it worked */
+	decrypt(gpa: number, pages: number): boolean {
+		return !this.isIsolated || this.pages.decrypt(gpa, pages);
+	}
+
+	encrypt(gpa: number, pages: number): boolean {
+		return !this.isIsolated || this.pages.encrypt(gpa, pages);
+	}
+
+	/** Room for a packet on its way to a ring. @returns its ptr, or -1 when the engine's context is full */
+	scratch(bytes: number): number {
+		if (bytes > this.#scratch.bytes) {
+			const wanted = Math.max(8192, 2 * this.#scratch.bytes, (bytes + 63) & ~63);
+			try {
+				this.#scratch = { ptr: this.engine.scratch(wanted), bytes: wanted };
+			} catch (error) {
+				if (error instanceof RangeError) return -1;
+				throw error;
+			}
+		}
+		return this.#scratch.ptr;
+	}
+
+	/** Whether a page-aligned gpa is that of a page of RAM. */
+	isRam(gpa: number): boolean {
+		return this.engine.ram.regions.some((region) => gpa >= region.gpa && gpa + 4096 <= region.gpa + region.bytes);
+	}
+
+	/** Gives pages back if nobody else can see them, else gives them up. */
+	release(gpa: number, pages: number, isPrivate: boolean): void {
+		if (isPrivate) this.pages.free(gpa, pages);
+		else this.pages.leak(gpa, pages);
+	}
+}

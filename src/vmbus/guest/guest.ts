@@ -1,0 +1,270 @@
+/** The guest side of VMBus: commands and host inputs in, posts, signals and page conversions out, through injected ports. */
+import type { GpaRange } from "../../ring/packet.ts";
+import type { SendOptions } from "../../ring/writer.ts";
+import { type MessageOf, MessageType } from "../messages.ts";
+import { Version } from "../versions.ts";
+import { endBuffer, shareBuffer } from "./buffers.ts";
+import { requestOffers } from "./connect.ts";
+import { GuestCore } from "./core.ts";
+import { onSlot } from "./inbox.ts";
+import { bringUp, type Crash, crash, takeDown, unloadAll } from "./life.ts";
+import { modifyConnection, pause, setTargetCpu, unpause } from "./modify.ts";
+import { closeChannel, openChannel } from "./open.ts";
+import { removeDriver } from "./rescind.ts";
+import { CommandRunner } from "./runner.ts";
+import { send, sendGpaDirect } from "./send.ts";
+import { resume, suspend } from "./suspend.ts";
+import { GuestSynic } from "./synic.ts";
+import * as traffic from "./traffic.ts";
+import type { BufferMemory, GuestCommand, GuestOptions, GuestStatus, OpenOptions } from "./types.ts";
+import { GuestView } from "./view.ts";
+
+/** A buffer that the host was told of. */
+export interface GuestBuffer {
+	readonly handle: number;
+	readonly gpa: number;
+	readonly pages: number;
+}
+
+/**
+ * A guest. Commands begin at once and end, in the same call or a later one, with a status: `finished` of the ports tells when.
+ * All is synchronous and deterministic: time passes only by the ports' clock and `tick`.
+ */
+export class VmbusGuest extends GuestView {
+	readonly #core: GuestCore;
+	readonly #synic: GuestSynic;
+	readonly #runner: CommandRunner;
+	#crash: Crash | null = null;
+
+	/** @throws RangeError that names the option, or when the first pages cannot be made */
+	constructor(options: GuestOptions) {
+		const core = new GuestCore(options);
+		super(core);
+		this.#core = core;
+		this.#runner = new CommandRunner(core);
+		this.#synic = new GuestSynic(
+			core,
+			(slot) => onSlot(core, slot),
+			(flag) => traffic.onEvent(core, flag),
+		);
+		const made = this.#synic.allocInputs();
+		if (made !== "ok") throw new RangeError(`pages: the hypercalls' input pages: ${made}`);
+		core.scheduler.run();
+	}
+
+	/**
+	 * Makes the SynIC's pages, connects with the highest version both know, and asks for offers.
+	 * @param maxVersion default: that of the options
+	 */
+	connect(maxVersion = this.#core.maxVersion): GuestCommand {
+		return this.#runner.start("connect", () =>
+			bringUp(this.#core, this.#synic, Math.min(maxVersion, this.#core.maxVersion)),
+		);
+	}
+
+	/** REQUESTOFFERS again: legal once a connection. */
+	requestOffers(): GuestCommand {
+		const core = this.#core;
+		return this.#runner.atOnce("requestoffers", () => {
+			return core.takesRequests ? requestOffers(core) : "not-connected";
+		});
+	}
+
+	/** Opens an offered channel. The driver counts as bound from then on. */
+	open(relid: number, options: OpenOptions): GuestCommand {
+		const core = this.#core;
+		return this.#runner.asDriver("open", relid, function* (channel) {
+			const status = yield* openChannel(core, channel, options);
+			if (status === "ok" && channel.device !== null) channel.device.bound = true;
+			return status;
+		});
+	}
+
+	/** Closes a primary channel and its sub-channels. */
+	close(relid: number): GuestCommand {
+		const core = this.#core;
+		return this.#runner.onChannel("close", relid, function* (channel) {
+			if (channel.state === "opened" || core.linux) yield* closeChannel(core, channel);
+			else return channel.state === "broken" ? "bad-state" : "ok";
+			return "ok";
+		});
+	}
+
+	/** Takes the driver off a device: channel and buffers end, the device stays. */
+	unbind(relid: number): GuestCommand {
+		const core = this.#core;
+		return this.#runner.asDriver("unbind", relid, function* (channel) {
+			if (channel.device === null) return "bad-state";
+			yield* removeDriver(core, channel.device);
+			return "ok";
+		});
+	}
+
+	/** Tells the host of memory: pages that the guest takes (1 .. 8190), or the embedder's. */
+	gpadl(relid: number, memory: number | BufferMemory): GuestCommand<GuestBuffer> {
+		const core = this.#core;
+		return this.#runner.asDriver<GuestBuffer>("gpadl", relid, function* (channel, command) {
+			const { status, gpadl } = yield* shareBuffer(core, channel, memory);
+			if (status === "ok" && gpadl !== null) command.result = gpadl;
+			return status;
+		});
+	}
+
+	/** Ends a buffer's GPADL and gives its pages back. */
+	gpadlDown(relid: number, handle: number): GuestCommand {
+		return this.#runner.onChannel("gpadldown", relid, (channel) => endBuffer(this.#core, channel, handle));
+	}
+
+	/** Moves a channel's interrupts to another processor. */
+	modify(relid: number, cpu: number): GuestCommand {
+		return this.#runner.onChannel("modify", relid, (channel) => setTargetCpu(this.#core, channel, cpu));
+	}
+
+	/** MODIFY_CONNECTION: other monitor pages (gpas), or none (0 and 0). */
+	modifyConnection(pages: readonly [number, number]): GuestCommand {
+		return this.#runner.start("modifyconnection", () => modifyConnection(this.#core, pages));
+	}
+
+	/** The server takes no messages until `unpause`. */
+	pause(): GuestCommand {
+		return this.#runner.start("pause", () => pause(this.#core));
+	}
+
+	unpause(): GuestCommand {
+		const core = this.#core;
+		return this.#runner.atOnce("unpause", () => {
+			return unpause(core);
+		});
+	}
+
+	/** Asks the host for an hvsock connection: GUIDs of endpoint and service, from 5.2 on also a silo. */
+	tlConnect(endpointId: string, serviceId: string, siloId?: string): GuestCommand {
+		const core = this.#core;
+		const message: MessageOf<"TlConnectRequest"> = {
+			type: MessageType.TlConnectRequest,
+			endpointId,
+			serviceId,
+			...(siloId === undefined ? {} : { siloId }),
+		};
+		return this.#runner.atOnce("tlconnect", () => {
+			if (!core.takesRequests) return "not-connected";
+			if (!core.linux && core.version < Version.V4_0) return "unsupported";
+			if (siloId !== undefined && core.version < Version.V5_2) return "unsupported";
+			return core.post(message) === null ? "ok" : "post-failed";
+		});
+	}
+
+	/** UNLOAD. Safe then ends every channel and gives all pages back; linux-6.12 leaves them. */
+	unload(): GuestCommand {
+		return this.#runner.start("unload", () => unloadAll(this.#core, this.#synic));
+	}
+
+	/** UNLOAD, then the end of every channel and of all pages. */
+	exit(): GuestCommand {
+		return this.#runner.start("exit", () => takeDown(this.#core, this.#synic));
+	}
+
+	suspend(): GuestCommand {
+		return this.#runner.start("suspend", () => suspend(this.#core));
+	}
+
+	resume(): GuestCommand {
+		return this.#runner.start("resume", () => resume(this.#core));
+	}
+
+	/** UNLOAD in a crash: no interrupts; the answer is looked for in the message pages by `pollCrash`. */
+	crash(): GuestCommand {
+		return this.#runner.start("crash", () =>
+			crash(this.#core, this.#synic, (state) => {
+				this.#crash = state;
+			}),
+		);
+	}
+
+	/** Looks for the answer to a crash's UNLOAD: Linux does so every 10 ms, 10,000 times. The look after the one that finds it ends the search. */
+	pollCrash(): void {
+		this.#crash?.poll();
+		this.#core.scheduler.run();
+	}
+
+	/** An interrupt of VMBus's SINT on a processor: what the message and event pages hold is taken. */
+	interrupt(cpu = 0): void {
+		if (this.#crash !== null) return;
+		this.#synic.interrupt(cpu);
+		this.#core.scheduler.run();
+	}
+
+	/** A channel message, past the SynIC's pages. @param payload up to 240 bytes */
+	message(payload: Uint8Array): void {
+		const slot = new Uint8Array(256);
+		new DataView(slot.buffer).setUint32(0, 1, true);
+		slot[4] = Math.min(payload.length, 255);
+		slot.set(payload.subarray(0, 240), 16);
+		onSlot(this.#core, slot);
+		this.#core.scheduler.run();
+	}
+
+	/** An event flag, past the SynIC's pages. */
+	event(flag: number): void {
+		traffic.onEvent(this.#core, flag)?.();
+		this.#core.scheduler.run();
+	}
+
+	/** Ends waits that have lasted too long by the ports' clock. Call it now and then. */
+	tick(): void {
+		this.#core.scheduler.expire();
+	}
+
+	/** Sends one packet. With a requestor, `id` of the options stands behind the id it gets. */
+	send(relid: number, payload: Uint8Array, options: SendOptions = {}): GuestStatus {
+		const channel = this.#runner.find(relid);
+		return channel === null ? "not-found" : send(this.#core, channel, payload, options);
+	}
+
+	/** Sends a packet that names guest memory. */
+	sendGpaDirect(
+		relid: number,
+		ranges: readonly GpaRange[],
+		payload: Uint8Array,
+		options: SendOptions = {},
+	): GuestStatus {
+		const channel = this.#runner.find(relid);
+		if (channel === null) return "not-found";
+		return sendGpaDirect(this.#core, channel, ranges, payload, options);
+	}
+
+	/** The packets that are there. Return value: why there are no more; "ok" for an empty ring. */
+	packets(relid: number): Generator<traffic.ReceivedPacket, GuestStatus> {
+		const channel = this.#runner.find(relid);
+		return channel === null ? nothing("not-found") : traffic.packets(this.#core, channel);
+	}
+
+	/**
+	 * The next packet, or null. @param maxBytes room for its payload; a longer one stays
+	 * @param raw the room is for its header as well
+	 */
+	receive(relid: number, maxBytes = 2 ** 19, raw = false): traffic.Received {
+		const channel = this.#runner.find(relid);
+		if (channel === null) return { status: "not-found", packet: null };
+		return traffic.receiveOne(this.#core, channel, maxBytes, raw);
+	}
+
+	/**
+	 * Ends the request that a completion names. @param only end it only if it was sent with this value
+	 * @returns the value it was sent with, or null for an id that is not live
+	 */
+	endRequest(relid: number, id: bigint, only?: bigint): bigint | null {
+		const channel = this.#runner.find(relid);
+		return channel === null ? null : traffic.endRequest(this.#core, channel, id, only);
+	}
+
+	/** Gives the last pages back. The guest is not to be used again. */
+	dispose(): void {
+		this.#synic.freeInputs();
+	}
+}
+
+// biome-ignore lint/correctness/useYield: there is nothing to yield
+function* nothing(status: GuestStatus): Generator<never, GuestStatus> {
+	return status;
+}

@@ -1,0 +1,35 @@
+/** How the guest tells the host that a ring has something for it. */
+import type { GuestChannel } from "./channel.ts";
+import type { GuestCore } from "./core.ts";
+
+/** The second half of the interrupt page is what the guest writes. */
+const SEND_HALF = 2048;
+/** Monitor page: groups of {u32 pending, u32 armed} from here. */
+const TRIGGER_GROUPS = 8;
+const MONITORS = 128;
+
+/**
+ * Signals the host for a channel (Linux 6.12 drivers/hv/channel.c, vmbus_setevent): by monitor page, else by hypercall, and
+ * where the channel's interrupt is shared, with its bit in the interrupt page.
+ */
+export function signalHost(core: GuestCore, channel: GuestChannel): void {
+	const { offer, options } = channel;
+	const isMonitored = (offer.monitorAllocated & 1) !== 0 && !(options?.lowLatency ?? false) && core.triggerPage >= 0;
+	if (isMonitored && (core.linux || offer.monitorId < MONITORS)) {
+		setBit(core, core.interruptPage + SEND_HALF, offer.relid);
+		setBit(core, core.triggerPage + TRIGGER_GROUPS + 8 * (offer.monitorId >>> 5), offer.monitorId & 31);
+		return;
+	}
+	if ((offer.dedicatedInterrupt & 1) === 0) setBit(core, core.interruptPage + SEND_HALF, offer.relid);
+	core.signal(options?.signal?.connectionId ?? offer.connectionId, 0);
+}
+
+/** Sets bit `bit`, counted from byte `gpa` on; Linux does not look where that is. */
+function setBit(core: GuestCore, gpa: number, bit: number): void {
+	const page = gpa - (gpa % 4096);
+	const byte = gpa - page + (bit >>> 3);
+	if (page < 0 || byte >= 4096) return;
+	const at = core.engine.ram.view(page + byte, 1);
+	at[0] = (at[0] as number) | (1 << (bit & 7));
+	core.ports.bitSet?.(gpa, bit);
+}

@@ -1,0 +1,205 @@
+/** Packets in, and the callbacks that say there are some. */
+import * as layout from "../../../assembly/layout/ring.ts";
+import { RING_EMPTY } from "../../../assembly/layout/status.ts";
+import type { RingPair } from "../../ring/pair.ts";
+import { DmaError } from "../../status.ts";
+import type { GuestChannel } from "./channel.ts";
+import type { GuestCore } from "./core.ts";
+import { nextTampered, publishTampered } from "./linux-ring.ts";
+import { ringStatus } from "./send.ts";
+import { signalHost } from "./signal.ts";
+import type { GuestStatus } from "./types.ts";
+
+/** A packet's copy: nothing of it is in the host's reach any more. */
+export interface ReceivedPacket {
+	/** Header and payload; the header's lengths are the checked ones. */
+	readonly bytes: Uint8Array;
+	readonly type: number;
+	readonly id: bigint;
+	/** Where the payload starts in `bytes`. */
+	readonly offset: number;
+}
+
+/** What a read came to. */
+export interface Received {
+	readonly status: GuestStatus;
+	readonly packet: ReceivedPacket | null;
+}
+
+/** Packets that a linux-6.12 reader takes from a ring whose host broke it, before it is said that Linux would never return. */
+const LIVELOCK_STOPS = 64;
+
+/** Callbacks in a row for one event. */
+const MAX_ROUNDS = 1000;
+
+/** Reads the next packet, or null. @returns why not in `status` */
+function receive(core: GuestCore, channel: GuestChannel, stops: { left: number }): Received {
+	const { rings, kept } = channel;
+	if (rings === null) return { status: "bad-state", packet: null };
+	channel.kept = null;
+	if (kept !== null) return { status: "ok", packet: kept };
+	const tampered = core.linux ? nextTampered(core, channel) : undefined;
+	if (tampered !== undefined) return { status: "ok", packet: tampered };
+	const { reader } = rings;
+	const { instance } = core.engine;
+	let result = reader.next(0);
+	if (result === RING_EMPTY && reader.stopped) {
+		if (!core.linux) return { status: "ring-corrupt", packet: null };
+		if (stops.left-- === 0) return { status: "livelock", packet: null };
+		reader.resume();
+		result = reader.next(0);
+	}
+	if (result === RING_EMPTY) return { status: "ok", packet: null };
+	if (result < 0) return { status: ringStatus(result), packet: null };
+	const record = reader.recordPtr;
+	const at = reader.packetPtr;
+	const bytes = instance.data.getUint16(record + layout.RING_PACKET_HEAD + 4, true) * 8;
+	return {
+		status: "ok",
+		packet: {
+			bytes: instance.bytes.slice(at, at + bytes),
+			type: instance.data.getUint16(record + layout.RING_PACKET_HEAD, true),
+			id: instance.data.getBigUint64(record + layout.RING_PACKET_ID, true),
+			offset: instance.data.getUint16(record + layout.RING_PACKET_HEAD + 2, true) * 8,
+		},
+	};
+}
+
+/**
+ * Every packet that is there, one after the other; what was taken is published at the end. The status tells why it ended:
+ * "ok" when the ring was empty.
+ */
+export function* packets(core: GuestCore, channel: GuestChannel): Generator<ReceivedPacket, GuestStatus> {
+	const stops = { left: LIVELOCK_STOPS };
+	try {
+		while (true) {
+			const { status, packet } = receive(core, channel, stops);
+			if (packet === null) return status;
+			yield packet;
+			if (channel.rings === null) return "bad-state";
+		}
+	} finally {
+		publish(core, channel);
+	}
+}
+
+/** Publishes what was consumed. */
+function publish(core: GuestCore, channel: GuestChannel): void {
+	if (channel.tampered !== null) {
+		publishTampered(core, channel);
+		return;
+	}
+	if (channel.rings?.reader.release() === 1) signalHost(core, channel);
+}
+
+/**
+ * One packet, consumed and published (Linux 6.12 drivers/hv/ring_buffer.c, hv_ringbuffer_read). One whose payload, or
+ * which raw, is longer than `maxBytes` stays.
+ */
+export function receiveOne(core: GuestCore, channel: GuestChannel, maxBytes: number, raw: boolean): Received {
+	if (!(maxBytes > 0)) return { status: "bad-argument", packet: null };
+	const got = receive(core, channel, { left: 1 });
+	const { rings } = channel;
+	if (got.packet === null || rings === null) return got;
+	if (got.packet.bytes.length - (raw ? 0 : got.packet.offset) > maxBytes) {
+		channel.kept = got.packet;
+		return { status: "too-small", packet: null };
+	}
+	if (channel.tampered === null) rings.reader.advance();
+	publish(core, channel);
+	return got;
+}
+
+/**
+ * Ends the request that a completion names, also when the rings are closed.
+ * @param only end it only if it was sent with this value (Linux 6.12 drivers/hv/channel.c, vmbus_request_addr_match)
+ * @returns the value it was sent with, or null
+ */
+export function endRequest(
+	core: GuestCore,
+	channel: GuestChannel,
+	id: bigint,
+	only: bigint | undefined = undefined,
+): bigint | null {
+	const { rings } = channel;
+	if (rings === null) return null;
+	const value = only === undefined ? only : liveValue(core, rings, id);
+	if (value !== undefined && value !== only) return value;
+	try {
+		return rings.writer.endRequest(id);
+	} catch (error) {
+		if (error instanceof DmaError) return null;
+		throw error;
+	}
+}
+
+/** The value that a slot of the requestor holds: the sender's, while the id is live. */
+function liveValue({ engine }: GuestCore, { writer }: RingPair, id: bigint): bigint | undefined {
+	const requestor = engine.instance.exports.requestorOf(writer.number);
+	const slots = requestor === 0 ? 0 : engine.instance.u32(requestor + layout.REQUESTOR_SLOTS);
+	if (id < 1n || id > BigInt(slots)) return undefined;
+	const slot = requestor + layout.REQUESTOR_HEADER_BYTES + 8 * (Number(id) - 1);
+	return engine.instance.data.getBigUint64(slot, true);
+}
+
+/**
+ * What an event flag runs, or null (Linux 6.12 drivers/hv/vmbus_drv.c, vmbus_chan_sched and connection.c, vmbus_on_event).
+ * A batched channel masks the host's signals while its callback runs, and looks again after.
+ */
+export function onEvent(core: GuestCore, flag: number): (() => void) | null {
+	if (flag === 0) return null;
+	const channel = core.eventFlags.get(flag) ?? core.channels.get(flag);
+	if (channel === undefined || channel.rescinded || !channel.callbacks || channel.stuck) return null;
+	if (channel.options?.signal !== undefined && channel.options.signal.eventFlag !== flag) return null;
+	if (channel.mode === "isr") {
+		core.ports.callback?.(channel);
+		return null;
+	}
+	const exports = core.engine.instance.exports;
+	const mask = (value: 0 | 1) => {
+		if (channel.rings !== null) exports.ringMask(channel.rings.reader.number, value);
+	};
+	if (channel.mode === "batched") mask(1);
+	return () => {
+		if (!channel.callbacks) return;
+		for (let round = 0; round < MAX_ROUNDS; round++) {
+			const before = readIndex(core, channel);
+			core.ports.callback?.(channel);
+			const { rings } = channel;
+			if (channel.mode !== "batched" || rings === null || channel.stuck) return;
+			const left = exports.ringEndRead(rings.reader.number);
+			const isAgain = core.linux ? unread(core, channel) > 0 : left > 0;
+			if (!isAgain || !channel.callbacks) return;
+			// who reads nothing is not called again for the same bytes; Linux calls for ever
+			if (readIndex(core, channel) === before) {
+				core.warn(`channel ${channel.relid}: the callback leaves bytes unread`);
+				if (!core.linux) return;
+				mask(1);
+				stop(core, channel);
+				return;
+			}
+			mask(1);
+		}
+		mask(0);
+	};
+}
+
+/** Where the reader is in its ring. */
+function readIndex({ engine }: GuestCore, { rings }: GuestChannel): number {
+	return rings === null ? -1 : engine.instance.u32(rings.reader.recordPtr + layout.RING_AT);
+}
+
+/** Bytes to read as Linux counts them, less than a packet's header included. */
+function unread(core: GuestCore, channel: GuestChannel): number {
+	const { ring } = channel;
+	if (ring === null) return 0;
+	const header = core.engine.ram.view(ring.gpa + ring.sendPages * 4096, 8);
+	const write = new DataView(header.buffer, header.byteOffset).getUint32(layout.HEADER_WRITE_INDEX, true);
+	return Math.abs(write - readIndex(core, channel));
+}
+
+/** linux-6.12: ends what Linux would never return from. The channel's callback is not called again. */
+function stop(core: GuestCore, channel: GuestChannel): void {
+	channel.stuck = true;
+	core.ports.livelock?.(channel);
+}

@@ -1,0 +1,109 @@
+/** The server's state, and how its parts send messages, answer and look channels up. */
+import { encodeMessage } from "../codec.ts";
+import type { Message } from "../messages.ts";
+import type { Action, Rejection } from "./actions.ts";
+import type { FullConfig } from "./config.ts";
+import type { Channel, Connection, ConnectionInfo, Gpadl, Target } from "./types.ts";
+
+/** Messages that wait for the guest's slot; beyond that the server takes no more of its messages (HV_STATUS_INSUFFICIENT_BUFFERS). */
+export const MAX_OUTGOING = 64;
+
+export interface ServerChannel extends Channel {
+	readonly gpadls: Map<number, Gpadl>;
+}
+
+export class Core {
+	readonly config: FullConfig;
+	connection: Connection = { name: "Disconnected" };
+	/** VP that takes the messages: that of the last contact. */
+	targetVp = 0;
+	readonly channels = new Map<number, ServerChannel>();
+	readonly byRelid = new Map<number, ServerChannel>();
+	readonly monitorIds = new Set<number>();
+	/** GPADLs whose bodies are under way, by id: bodies name no channel. */
+	readonly incomplete = new Map<number, Gpadl>();
+	gpadlQuadwords = 0;
+	nextOfferId = 1;
+	/** Payloads that wait: the guest paused, or its slot was busy. */
+	outgoing: Uint8Array[] = [];
+	/** Whether the guest's slot was busy when last tried. */
+	slotBusy = false;
+	#actions: Action[] = [];
+
+	constructor(config: FullConfig) {
+		this.config = config;
+	}
+
+	/** The guest's connection, when it is complete. */
+	get connected(): ConnectionInfo | null {
+		return this.connection.name === "Connected" ? this.connection.info : null;
+	}
+
+	/** Whether the guest's connection has a feature. */
+	has(feature: number): boolean {
+		return ((this.connected?.features ?? 0) & feature) !== 0;
+	}
+
+	act(action: Action): void {
+		this.#actions.push(action);
+	}
+
+	reject(reason: Rejection, text: string): void {
+		this.#actions.push({ type: "rejected", reason, text });
+	}
+
+	/** The actions since the last call. */
+	takeActions(): Action[] {
+		const actions = this.#actions;
+		this.#actions = [];
+		return actions;
+	}
+
+	/** Sends to the guest, in order. */
+	send(message: Message): void {
+		const payload = encodeMessage(message);
+		if (this.slotBusy || this.outgoing.length > 0 || this.connected?.paused === true) this.outgoing.push(payload);
+		else this.#actions.push({ type: "send", target: this.#target, payload, queued: true });
+	}
+
+	/** Sends what waits, unless the guest is paused. */
+	flush(): void {
+		if (this.slotBusy || this.connected?.paused === true) return;
+		for (const payload of this.outgoing) this.act({ type: "send", target: this.#target, payload, queued: true });
+		this.outgoing = [];
+	}
+
+	/** Sends to another target than the connection's; such messages are not queued. */
+	sendTo(target: Target, message: Message): void {
+		this.#actions.push({ type: "send", target, payload: encodeMessage(message), queued: false });
+	}
+
+	get #target(): Target {
+		return { vp: this.targetVp, sint: this.config.sint };
+	}
+
+	/** The channel of a relid that the guest may name; rejects all others. */
+	channelOf(relid: number): ServerChannel | undefined {
+		const channel = this.byRelid.get(relid);
+		if (channel === undefined) this.reject("unknown-relid", `relid ${relid} is not the guest's`);
+		return channel;
+	}
+
+	/** The relid of a channel that has one. */
+	relidOf(channel: Channel): number {
+		if (channel.info === null) throw new Error(`channel ${channel.offerId} has no relid`);
+		return channel.info.relid;
+	}
+
+	/** Forgets a GPADL. */
+	dropGpadl(channel: ServerChannel, gpadl: Gpadl): void {
+		channel.gpadls.delete(gpadl.gpadl);
+		this.gpadlQuadwords -= gpadl.quadwords;
+		this.endAssembly(gpadl);
+	}
+
+	/** A GPADL's bodies have come or will not: its id says nothing any more, unless it is another one's. */
+	endAssembly(gpadl: Gpadl): void {
+		if (this.incomplete.get(gpadl.gpadl) === gpadl) this.incomplete.delete(gpadl.gpadl);
+	}
+}

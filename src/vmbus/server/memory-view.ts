@@ -1,0 +1,133 @@
+/** Guest memory as one party may touch it, and GPADL ranges as stretches of it. */
+import type { Engine } from "../../engine.ts";
+import { PageState } from "../../memory/ram.ts";
+import type { GpadlRange, PageKind } from "./types.ts";
+
+const PAGE_BYTES = 4096;
+
+/** Why memory may not be touched. */
+export type Refusal =
+	| "OUTSIDE_RAM"
+	/** No bytes, or more than 2^31 - 1. */
+	| "BAD_SIZE"
+	/** A page that is in transition or leaked. */
+	| "BLOCKED_PAGES"
+	/** A page that is not of the kind that the view is of: for a host, one that is not shared. */
+	| "WRONG_PAGES";
+
+/** What a device may do with guest memory. Nothing throws; a refused access has touched nothing. */
+export interface MemoryView {
+	/** Why [gpa, gpa + bytes) may not be touched, or null. */
+	refusal(gpa: number, bytes: number): Refusal | null;
+	/** A copy. */
+	read(gpa: number, bytes: number): Uint8Array | Refusal;
+	write(gpa: number, data: Uint8Array): Refusal | null;
+}
+
+/** A view of the pages of one kind: shared ones are what a host sees, private ones what only the guest and its paravisor see. */
+export function pagesView(engine: Engine, kind: PageKind): MemoryView {
+	const wanted = kind === "shared" ? PageState.Shared : PageState.Private;
+	const refusal = (gpa: number, bytes: number): Refusal | null => {
+		if (!Number.isInteger(bytes) || bytes < 1 || bytes >= 2 ** 31) return "BAD_SIZE";
+		if (!Number.isSafeInteger(gpa) || gpa < 0) return "OUTSIDE_RAM";
+		for (let page = gpa - (gpa % PAGE_BYTES); page < gpa + bytes; page += PAGE_BYTES) {
+			const state = engine.instance.exports.ramPageState(page);
+			if (state < 0) return "OUTSIDE_RAM";
+			if (state === PageState.InTransition || state === PageState.Leaked) return "BLOCKED_PAGES";
+			if (state !== wanted) return "WRONG_PAGES";
+		}
+		return null;
+	};
+	return {
+		refusal,
+		read: (gpa, bytes) => refusal(gpa, bytes) ?? engine.ram.read(gpa, bytes),
+		write: (gpa, data) => {
+			const refused = refusal(gpa, data.length);
+			if (refused === null) engine.ram.write(gpa, data);
+			return refused;
+		},
+	};
+}
+
+/** The pieces of ranges that hold `bytes` bytes from `offset`, or null when they hold fewer. */
+function piecesOf(
+	ranges: readonly GpadlRange[],
+	offset: number,
+	bytes: number,
+): { gpa: number; bytes: number }[] | null {
+	const pieces: { gpa: number; bytes: number }[] = [];
+	let skip = offset;
+	let left = bytes;
+	for (const range of ranges) {
+		let at = range.offset + Math.min(skip, range.bytes);
+		skip -= Math.min(skip, range.bytes);
+		const end = range.offset + range.bytes;
+		while (left > 0 && at < end) {
+			const within = at % PAGE_BYTES;
+			const pfn = range.pfns[(at - within) / PAGE_BYTES];
+			if (pfn === undefined) return null;
+			const piece = Math.min(PAGE_BYTES - within, end - at, left);
+			pieces.push({ gpa: pfn * PAGE_BYTES + within, bytes: piece });
+			at += piece;
+			left -= piece;
+		}
+	}
+	return left > 0 ? null : pieces;
+}
+
+/** Bytes that ranges hold. */
+export function rangesBytes(ranges: readonly GpadlRange[]): number {
+	return ranges.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+/** A copy of `bytes` bytes from `offset` of ranges, or why there is none. */
+export function readRanges(
+	view: MemoryView,
+	ranges: readonly GpadlRange[],
+	offset: number,
+	bytes: number,
+): Uint8Array | Refusal {
+	const pieces = piecesOf(ranges, offset, bytes);
+	if (pieces === null) return "BAD_SIZE";
+	const out = new Uint8Array(bytes);
+	let at = 0;
+	for (const piece of pieces) {
+		const read = view.read(piece.gpa, piece.bytes);
+		if (typeof read === "string") return read;
+		out.set(read, at);
+		at += piece.bytes;
+	}
+	return out;
+}
+
+/** Writes at `offset` of ranges: all, or nothing. */
+export function writeRanges(
+	view: MemoryView,
+	ranges: readonly GpadlRange[],
+	offset: number,
+	data: Uint8Array,
+): Refusal | null {
+	const pieces = piecesOf(ranges, offset, data.length);
+	if (pieces === null) return "BAD_SIZE";
+	for (const piece of pieces) {
+		const refused = view.refusal(piece.gpa, piece.bytes);
+		if (refused !== null) return refused;
+	}
+	let at = 0;
+	for (const piece of pieces) {
+		view.write(piece.gpa, data.subarray(at, at + piece.bytes));
+		at += piece.bytes;
+	}
+	return null;
+}
+
+/**
+ * The pages of both rings (gpas) in a ring GPADL, or null: it must be one range of whole pages from offset 0, with at least
+ * one page on either side of the split (OpenVMM vmbus_channel/src/gpadl_ring.rs).
+ */
+export function ringPagesOf(ranges: readonly GpadlRange[], downstreamPage: number): number[] | null {
+	const [range] = ranges;
+	if (range === undefined || ranges.length !== 1 || range.offset !== 0 || range.bytes % PAGE_BYTES !== 0) return null;
+	if (downstreamPage < 1 || downstreamPage >= range.pfns.length) return null;
+	return range.pfns.map((pfn) => pfn * PAGE_BYTES);
+}

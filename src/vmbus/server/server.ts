@@ -1,0 +1,291 @@
+/**
+ * The server side of VMBus's control plane: messages and device completions in, actions out; no clock, no I/O, no callback.
+ * A host runs one; a paravisor runs another, with `confidential` and, before it, a relay (relay.ts).
+ * Source of the rules: OpenVMM vmbus_server/src/channels.rs.
+ */
+import { HvStatus } from "../../synic/status.ts";
+import { DecodeError, decodeMessage } from "../codec.ts";
+import { MAX_PAYLOAD_BYTES, type Message, MessageType } from "../messages.ts";
+import { Version } from "../versions.ts";
+import type { Action, Completion, SendAction } from "./actions.ts";
+import {
+	completeClose,
+	completeModify,
+	completeOpen,
+	handleClose,
+	handleCloseReserved,
+	handleModify,
+	handleOpen,
+	handleOpenReserved,
+	handleRelidReleased,
+	revoke,
+} from "./channels.ts";
+import { fullConfig, type ServerConfig } from "./config.ts";
+import {
+	type Arrival,
+	completeConnect,
+	completeModifyConnection,
+	handleContact,
+	handleModifyConnection,
+	handlePause,
+	handleRequestOffers,
+	handleResume,
+	handleUnload,
+	isResetting,
+	reset,
+} from "./connection.ts";
+import { Core, MAX_OUTGOING, type ServerChannel } from "./core.ts";
+import {
+	completeGpadl,
+	completeGpadlTeardown,
+	handleGpadlBody,
+	handleGpadlHeader,
+	handleGpadlTeardown,
+} from "./gpadls.ts";
+import {
+	areFlagsLegal,
+	fullOffer,
+	isRelidTaken,
+	MAX_CHANNELS,
+	type OfferOptions,
+	type OfferRefusal,
+	offerToGuest,
+	sameChannel,
+} from "./offers.ts";
+import { restoreCore, type SavedServer, saveCore } from "./save.ts";
+import type { Channel, Connection, ConnectionInfo, Gpadl } from "./types.ts";
+
+/** NT status of a refused hvsock connection: guests show it as such. */
+const STATUS_CONNECTION_REFUSED = 0xc0000236;
+
+/** A message as it arrives with HvPostMessage. */
+export interface Post {
+	readonly connectionId: number;
+	/** A copy that the guest cannot change any more. */
+	readonly payload: Uint8Array;
+	/** Whether no untrusted party can have made it or seen it: at a paravisor, a plain hypercall. Default false. */
+	readonly trusted?: boolean;
+}
+
+export class VmbusServer {
+	readonly #core: Core;
+
+	/** @throws RangeError that names the option */
+	constructor(config: ServerConfig = {}) {
+		this.#core = new Core(fullConfig(config));
+	}
+
+	/** Goes on where the state was saved; every completion that was due then is still due. @throws RangeError that names what is wrong */
+	static restore(config: ServerConfig, saved: unknown): VmbusServer {
+		const server = new VmbusServer(config);
+		restoreCore(server.#core, saved);
+		return server;
+	}
+
+	/** Everything that the server knows, as JSON can hold it. */
+	save(): SavedServer {
+		return saveCore(this.#core);
+	}
+
+	/**
+	 * Takes a message.
+	 * @returns what is to be done, and the status of the hypercall: INVALID_CONNECTION_ID for an id that is no port,
+	 * INVALID_PARAMETER beyond 240 bytes, INSUFFICIENT_BUFFERS while 64 messages wait for the guest's slot
+	 */
+	post({ connectionId, payload, trusted = false }: Post): { status: HvStatus; actions: Action[] } {
+		const core = this.#core;
+		const port = core.config.ports.find((one) => one.connectionId === connectionId);
+		if (port === undefined) return { status: HvStatus.INVALID_CONNECTION_ID, actions: [] };
+		if (payload.length > MAX_PAYLOAD_BYTES) return { status: HvStatus.INVALID_PARAMETER, actions: [] };
+		const paused = core.connected?.paused === true;
+		if (core.outgoing.length >= MAX_OUTGOING && !paused) return { status: HvStatus.INSUFFICIENT_BUFFERS, actions: [] };
+		this.#take({ payload, multiclient: port.multiclient, trusted });
+		return { status: HvStatus.SUCCESS, actions: core.takeActions() };
+	}
+
+	#take(arrival: Arrival): void {
+		const core = this.#core;
+		const { connection } = core;
+		const info = "info" in connection ? connection.info : null;
+		const version = info?.version ?? (connection.name === "Disconnecting" ? connection.version : 0);
+		const rules = { version, features: info?.features ?? 0, direction: "guest" } as const;
+		const message = decodeMessage(arrival.payload, rules);
+		if (isResetting(core)) core.reject("resetting", "a message during a reset");
+		else if (trustOf(connection) && !arrival.trusted)
+			core.reject("untrusted", "an untrusted message on a trusted connection");
+		else if (message instanceof DecodeError) {
+			const closed = message.error === "not-in-version" && connection.name === "Disconnected";
+			core.reject(closed ? "not-connected" : "malformed", message.text);
+		} else if (message.type === MessageType.InitiateContact) handleContact(core, message, arrival);
+		else if (message.type === MessageType.Unload) handleUnload(core, version);
+		else if (message.type === MessageType.CloseReservedChannel && core.connected?.paused !== true)
+			handleCloseReserved(core, message);
+		else if (core.connected === null) core.reject("not-connected", `message ${message.type} while ${connection.name}`);
+		else if (message.type === MessageType.Resume) handleResume(core, core.connected);
+		else if (core.connected.paused) core.reject("paused", `message ${message.type} while paused`);
+		else this.#handle(message, core.connected);
+	}
+
+	#handle(message: Message, info: ConnectionInfo): void {
+		const core = this.#core;
+		switch (message.type) {
+			case MessageType.RequestOffers:
+				handleRequestOffers(core, info);
+				break;
+			case MessageType.OpenChannel:
+				handleOpen(core, message);
+				break;
+			case MessageType.CloseChannel:
+				handleClose(core, message.relid);
+				break;
+			case MessageType.GpadlHeader:
+				handleGpadlHeader(core, message);
+				break;
+			case MessageType.GpadlBody:
+				handleGpadlBody(core, message);
+				break;
+			case MessageType.GpadlTeardown:
+				handleGpadlTeardown(core, message.relid, message.gpadl);
+				break;
+			case MessageType.RelidReleased:
+				handleRelidReleased(core, message.relid);
+				break;
+			case MessageType.OpenReservedChannel:
+				handleOpenReserved(core, message);
+				break;
+			case MessageType.TlConnectRequest: {
+				const { endpointId, serviceId, siloId = null } = message;
+				core.act({ type: "tlConnect", endpointId, serviceId, siloId });
+				break;
+			}
+			case MessageType.ModifyChannel:
+				handleModify(core, message.relid, message.targetVp);
+				break;
+			case MessageType.ModifyConnection:
+				handleModifyConnection(core, info, message.monitorPages);
+				break;
+			case MessageType.Pause:
+				handlePause(core, info);
+		}
+	}
+
+	/** The end of what an action began. One that is not due changes nothing. @throws RangeError for a connect without a child-to-parent page */
+	complete(completion: Completion): Action[] {
+		const core = this.#core;
+		switch (completion.type) {
+			case "open":
+				completeOpen(core, completion.offerId, completion.status);
+				break;
+			case "close":
+				completeClose(core, completion.offerId);
+				break;
+			case "modify":
+				completeModify(core, completion.offerId, completion.status);
+				break;
+			case "gpadl":
+				completeGpadl(core, completion.offerId, completion.gpadl, completion.status);
+				break;
+			case "gpadlTeardown":
+				completeGpadlTeardown(core, completion.offerId, completion.gpadl);
+				break;
+			case "connect":
+				completeConnect(core, completion);
+				break;
+			case "modifyConnection":
+				completeModifyConnection(core, completion.state);
+		}
+		return core.takeActions();
+	}
+
+	/**
+	 * Offers a channel. One that was revoked and that the guest has not released is the same one again, offered on its release.
+	 * @returns its number for all later calls, or why not @throws RangeError that names the field
+	 */
+	offer(options: OfferOptions): { offerId: number; actions: Action[] } | OfferRefusal {
+		const core = this.#core;
+		const offer = fullOffer(options);
+		if (!core.config.oldOfferFlags && !areFlagsLegal(offer.flags))
+			throw new RangeError("flags: confidential external memory (0x4) needs a confidential ring buffer (0x2)");
+		for (const channel of core.channels.values()) {
+			if (!sameChannel(channel.offer, offer)) continue;
+			if (channel.state.name !== "Revoked") return "already-offered";
+			if (offer.relid !== null && offer.relid !== channel.info?.relid) return "relid-taken";
+			channel.offer = offer;
+			channel.state = { name: "Reoffered" };
+			return { offerId: channel.offerId, actions: [] };
+		}
+		if (core.channels.size >= MAX_CHANNELS) return "too-many-channels";
+		if (offer.relid !== null && isRelidTaken(core, offer.relid)) return "relid-taken";
+		const offerId = core.nextOfferId++;
+		const channel: ServerChannel = { offerId, offer, state: { name: "ClientReleased" }, info: null, gpadls: new Map() };
+		core.channels.set(offerId, channel);
+		if (core.connected?.offersSent === true) offerToGuest(core, channel);
+		return { offerId, actions: core.takeActions() };
+	}
+
+	/** Takes a channel back, its sub-channels first; nothing else is asked of its device. A number that is unknown changes nothing. */
+	revoke(offerId: number): Action[] {
+		const channel = this.#core.channels.get(offerId);
+		if (channel !== undefined) revoke(this.#core, channel);
+		return this.#core.takeActions();
+	}
+
+	/** The whole VM resets: releases all channels, reserved ones too; ends with the action "resetDone". */
+	reset(): Action[] {
+		reset(this.#core);
+		return this.#core.takeActions();
+	}
+
+	/** Answers the action "tlConnect" when there will be no channel; success has no answer but the offer. */
+	tlConnectFailed(endpointId: string, serviceId: string): Action[] {
+		const core = this.#core;
+		const { TlConnectResult: type } = MessageType;
+		if ((core.connected?.version ?? 0) >= Version.V4_1)
+			core.send({ type, endpointId, serviceId, status: STATUS_CONNECTION_REFUSED });
+		return core.takeActions();
+	}
+
+	/** Keeps messages that the guest's slot did not take, and all later ones, until retry(). */
+	hold(unsent: readonly SendAction[]): void {
+		const core = this.#core;
+		core.slotBusy = true;
+		core.outgoing.unshift(...unsent.filter(({ queued }) => queued).map(({ payload }) => payload));
+	}
+
+	/** The slot may be free again. @returns what waited, to be sent in order */
+	retry(): Action[] {
+		this.#core.slotBusy = false;
+		this.#core.flush();
+		return this.#core.takeActions();
+	}
+
+	get connection(): Connection {
+		return this.#core.connection;
+	}
+
+	/** Messages that wait for the guest's slot or its RESUME. */
+	get waiting(): number {
+		return this.#core.outgoing.length;
+	}
+
+	/** The channels, in the order of their offers. */
+	get channels(): readonly Readonly<Channel>[] {
+		return [...this.#core.channels.values()];
+	}
+
+	/** A channel, or undefined when there is none of that number. */
+	channel(offerId: number): Readonly<Channel> | undefined {
+		return this.#core.channels.get(offerId);
+	}
+
+	/** The GPADLs of a channel. */
+	gpadls(offerId: number): readonly Readonly<Gpadl>[] {
+		return [...(this.#core.channels.get(offerId)?.gpadls.values() ?? [])];
+	}
+}
+
+/** Whether a connection takes trusted messages only; also while it is being ended. */
+function trustOf(connection: Connection): boolean {
+	if ("info" in connection) return connection.info.trusted;
+	return connection.name === "Disconnecting" && connection.trusted;
+}

@@ -1,0 +1,88 @@
+/** The guest's pages, with what each is for and every change of state written down. */
+import type { Engine } from "../../engine.ts";
+import { PageState } from "../../memory/ram.ts";
+import { EnginePages, type GuestPages } from "../guest/pages.ts";
+import type { PagesEvent, Recorder } from "./events.ts";
+
+const STATES = new Map<number, string>([
+	[PageState.Shared, "shared"],
+	[PageState.Private, "private"],
+	[PageState.Hidden, "hidden"],
+	[PageState.InTransition, "in transition"],
+	[PageState.Leaked, "leaked"],
+]);
+
+/** Pages in use, and what for. */
+export interface PageRun {
+	readonly gpa: number;
+	readonly pages: number;
+	readonly purpose: string;
+}
+
+/** State of the page at a gpa, for people. */
+export function pageStateName(engine: Engine, gpa: number): string {
+	return STATES.get(engine.ram.pageState(gpa)) ?? "unknown";
+}
+
+export class RecordedPages implements GuestPages {
+	readonly #engine: Engine;
+	readonly #pages: EnginePages;
+	readonly #record: Recorder;
+	readonly #runs = new Map<number, PageRun>();
+
+	/** @param region where the guest's pages come from */
+	constructor(engine: Engine, region: { readonly gpa: number; readonly bytes: number }, record: Recorder) {
+		this.#engine = engine;
+		this.#pages = new EnginePages(engine, [region]);
+		this.#record = record;
+	}
+
+	/** What is in use, leaked pages too, by gpa. */
+	get runs(): readonly PageRun[] {
+		return [...this.#runs.values()].sort((a, b) => a.gpa - b.gpa);
+	}
+
+	/** Pages in use, leaked ones not counted. */
+	get used(): number {
+		return this.#pages.used;
+	}
+
+	get leaked(): number {
+		return this.#pages.leaked;
+	}
+
+	alloc(pages: number, purpose: string): number {
+		const gpa = this.#pages.alloc(pages, purpose);
+		if (gpa >= 0) this.#runs.set(gpa, { gpa, pages, purpose });
+		return gpa;
+	}
+
+	free(gpa: number, pages: number): void {
+		this.#runs.delete(gpa);
+		this.#pages.free(gpa, pages);
+	}
+
+	#change(change: PagesEvent["change"], gpa: number, pages: number, run: () => boolean): boolean {
+		const purpose = this.#runs.get(gpa)?.purpose ?? "unknown";
+		const before = pageStateName(this.#engine, gpa);
+		const done = run();
+		const after = pageStateName(this.#engine, gpa);
+		this.#record({ kind: "pages", from: "guest", change, gpa, pages, purpose, before, after, done });
+		return done;
+	}
+
+	decrypt(gpa: number, pages: number): boolean {
+		return this.#change("decrypt", gpa, pages, () => this.#pages.decrypt(gpa, pages));
+	}
+
+	encrypt(gpa: number, pages: number): boolean {
+		return this.#change("encrypt", gpa, pages, () => this.#pages.encrypt(gpa, pages));
+	}
+
+	leak(gpa: number, pages: number): void {
+		this.#change("leak", gpa, pages, () => {
+			this.#pages.leak(gpa, pages);
+			return true;
+		});
+	}
+}
