@@ -73,6 +73,26 @@ describe("the page allocator", () => {
 		expect(pages.alloc(1024)).toBe(60 * MIB);
 	});
 
+	it("takes runs above 4 MiB from adjoining free blocks, the highest that end within the limit", () => {
+		const pages = new PageAllocator([
+			{ gpa: MIB, bytes: 31 * MIB },
+			{ gpa: 64 * MIB, bytes: 16 * MIB },
+		]);
+		expect(pages.allocRun(1024)).toBe(76 * MIB);
+		// the blocks below 76 MiB adjoin, those at 28 and 64 MiB do not
+		expect(pages.allocRun(3 * 1024)).toBe(64 * MIB);
+		expect(pages.allocRun(3 * 1024 + 1, { belowGpa: 30 * MIB })).toBe(16 * MIB);
+		expect(pages.allocRun(4 * 1024)).toBe(-1);
+		expect(pages.allocRun(1025, { belowGpa: 12 * MIB })).toBe(4 * MIB);
+		expect(pages.usedPages).toBe(1024 + 3 * 1024 + 3 * 1024 + 1 + 1025);
+		pages.free(16 * MIB, 3 * 1024 + 1);
+		expect(refusal(() => pages.free(16 * MIB, 3 * 1024 + 1))).toBe("DOUBLE_FREE");
+		pages.failNext();
+		expect(pages.allocRun(3 * 1024)).toBe(-1);
+		expect(pages.allocRun(3 * 1024)).toBe(20 * MIB);
+		expect(() => pages.allocRun(2000.5)).toThrow(/pages must be/);
+	});
+
 	it("refuses a double, foreign or partial free by name, and changes nothing", () => {
 		const pages = new PageAllocator([{ gpa: 0, bytes: 4 * MIB }], [{ gpa: 0, bytes: PAGE }]);
 		const gpa = pages.alloc(4);

@@ -34,7 +34,7 @@ export class PoisonedLines {
 	firstPartlyIn(gpa: number, bytes: number): number {
 		const head = Math.floor(gpa / LINE_BYTES) * LINE_BYTES;
 		const tail = Math.floor((gpa + bytes - 1) / LINE_BYTES) * LINE_BYTES;
-		if ((gpa !== head || gpa + bytes < head + LINE_BYTES) && this.firstIn(head, 1) >= 0) return head;
+		if (gpa !== head && this.firstIn(head, 1) >= 0) return head;
 		if (gpa + bytes !== tail + LINE_BYTES && this.firstIn(tail, 1) >= 0) return tail;
 		return -1;
 	}

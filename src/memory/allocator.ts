@@ -108,13 +108,38 @@ export class PageAllocator {
 			const limit = Math.floor((belowGpa - start) / PAGE_SIZE);
 			const page = this.#find(i * TREE_NODES, 1, MAX_ORDER, 0, order, limit);
 			if (page < 0) continue;
-			const gpa = start + page * PAGE_SIZE;
-			this.#mark(gpa, pages, false);
-			this.#freePages -= pages;
-			this.#live.set(gpa, pages);
-			return gpa;
+			return this.#take(start + page * PAGE_SIZE, pages);
 		}
 		return -1;
+	}
+
+	/**
+	 * Takes pages in one run, also more than the largest block holds: then from adjoining free blocks (alloc_contig_pages).
+	 * @returns the run's gpa, or -1: there is none
+	 * @throws RangeError as alloc
+	 */
+	allocRun(pages: number, limits: Pick<BlockLimits, "belowGpa"> = {}): number {
+		if (!(pages > MAX_BLOCK_PAGES)) return this.alloc(pages, limits);
+		const blocks = Math.ceil(pages / MAX_BLOCK_PAGES);
+		const { belowGpa = Number.POSITIVE_INFINITY } = limits;
+		if (!Number.isSafeInteger(pages)) throw new RangeError(`pages must be a whole number from 1, not ${pages}`);
+		if (this.#failIn > 0 && --this.#failIn === 0) return -1;
+		let run = 0;
+		for (let i = this.#blocks.length - 1; i >= 0; i--) {
+			const number = this.#blocks[i] as number;
+			const whole = this.#largest[i * TREE_NODES + 1] === MAX_ORDER && number * MAX_BLOCK_BYTES < belowGpa;
+			run = !whole ? 0 : run > 0 && this.#blocks[i + 1] === number + 1 ? run + 1 : 1;
+			const gpa = number * MAX_BLOCK_BYTES;
+			if (run >= blocks && gpa + pages * PAGE_SIZE <= belowGpa) return this.#take(gpa, pages);
+		}
+		return -1;
+	}
+
+	#take(gpa: number, pages: number): number {
+		this.#mark(gpa, pages, false);
+		this.#freePages -= pages;
+		this.#live.set(gpa, pages);
+		return gpa;
 	}
 
 	/** Gives a block back, as a whole. @throws PageError DOUBLE_FREE, FOREIGN_FREE, SIZE_MISMATCH, LEAKED_PAGES; then nothing has changed */
