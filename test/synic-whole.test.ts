@@ -96,7 +96,7 @@ async function whole(name: string, serving: Party, confidential = false): Promis
 		sharedGpaBoundary: platform.sharedGpaBoundary,
 		cpus: VPS,
 		confidential: { how: "cpuid", eax: confidential ? CONFIDENTIAL_LEAF : 0 },
-		pages: new EnginePages(engine, [{ gpa: GUEST_GPA, bytes: 0x800000 }]),
+		pages: EnginePages.over(engine, [{ gpa: GUEST_GPA, bytes: 0x800000 }]),
 	});
 	return {
 		engine,

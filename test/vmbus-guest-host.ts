@@ -123,7 +123,7 @@ export async function testGuest(
 		coco: isolated,
 		spareBytes: 2 ** 22,
 	});
-	const pages = new EnginePages(engine);
+	const pages = EnginePages.over(engine);
 	const shared = () => engine.ram.pagesInState(PageState.Shared);
 	const test: Omit<TestGuest, "guest"> = {
 		engine,

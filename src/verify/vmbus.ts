@@ -90,7 +90,7 @@ async function makeReplay(path: string, lines: readonly TranscriptLine[], build:
 		coco: isolation !== "none",
 		spareBytes: SPARE_BYTES,
 	});
-	const own = new EnginePages(engine, [{ gpa: FIRST_GPA, bytes: RAM_BYTES - FIRST_GPA }]);
+	const own = EnginePages.over(engine, [{ gpa: FIRST_GPA, bytes: RAM_BYTES - FIRST_GPA }]);
 	const expected = new Expected(path, lines, BigInt(vtom));
 	const pages = new ReplayPages(engine, own, expected);
 	const numbers: number[] = [];

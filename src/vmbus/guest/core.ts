@@ -98,7 +98,7 @@ export class GuestCore {
 		this.cpus = cpus;
 		const highest = this.linux ? Version.V5_3 : Version.V6_0;
 		this.maxVersion = Math.min(options.maxVersion ?? highest, highest);
-		this.pages = options.pages ?? new EnginePages(engine);
+		this.pages = options.pages ?? EnginePages.over(engine);
 		const limit = this.linux ? null : (options.waitLimitNs ?? DEFAULT_WAIT_LIMIT_NS);
 		this.scheduler = new Scheduler(() => ports.now?.() ?? 0, limit);
 		this.pending = new PendingRequests(this.scheduler);

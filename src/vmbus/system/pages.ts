@@ -33,7 +33,7 @@ export class RecordedPages implements GuestPages {
 	/** @param region where the guest's pages come from */
 	constructor(engine: Engine, region: { readonly gpa: number; readonly bytes: number }, record: Recorder) {
 		this.#engine = engine;
-		this.#pages = new EnginePages(engine, [region]);
+		this.#pages = EnginePages.over(engine, [region]);
 		this.#record = record;
 	}
 
