@@ -99,6 +99,7 @@ const FLOORS = {
 	"bounced in a private pool": 3,
 	BUSY: 20,
 	"held across": 20,
+	"judge ok": 3,
 	"T=1": 100,
 	"host stopped": 50,
 	"device stopped": 20,

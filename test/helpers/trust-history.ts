@@ -175,15 +175,27 @@ export class History extends DriverPages {
 		const held = this.random.pick(this.#held);
 		const { trust } = held.device;
 		if (trust === null) return;
-		const request = this.random.pick(["lock", "report", "accept", "start", "start", "reject", "stop", "fault", "all"]);
+		const request = this.random.pick([
+			"lock",
+			"report",
+			"accept",
+			"start",
+			"start",
+			"reject",
+			"stop",
+			"fault",
+			"judge",
+			"all",
+		]);
 		const holding = held.mappings.length + held.coherent.length > 0;
 		const before = [trust.state, trust.accepted];
 		held.steps.length = 0;
 		let status = "ok";
 		try {
-			if (request === "lock" || request === "all") trust.lock();
-			if (request === "report" || request === "all") trust.collectEvidence();
-			if (request === "accept" || request === "all") trust.accept();
+			const several = request === "all" || request === "judge";
+			if (request === "lock" || several) trust.lock();
+			if (request === "report" || several) trust.collectEvidence();
+			if (request === "accept" || several) trust.accept();
 			if (request === "start" || request === "all") trust.start();
 			if (request === "reject") trust.reject("enough");
 			if (request === "stop") trust.stop();
