@@ -93,6 +93,19 @@ describe("an allocator of a guest that is full", () => {
 		}
 	});
 
+	it("grows no further than growthSlabs", async () => {
+		const { guest, device, buffer } = await full({ platform: "tdx", growthSlabs: 1100 });
+		const grown: (number | undefined)[] = [];
+		for (let i = 0; i < 5; i++) {
+			for (let dma = 0; dma >= 0; ) dma = device.dma.tryMap(buffer, 262144, ToDevice);
+			device.map(buffer, 100, ToDevice);
+			grown.push(guest.tick().growth[0]?.pool?.slabs);
+		}
+		expect(grown).toEqual([512, 512, undefined, undefined, undefined]);
+		expect(guest.pools[0]?.growing?.slabs).toBe(512 + 1024);
+		expect(guest.messages.at(-1)).toBe("Failed to allocate new pool");
+	});
+
 	it("leaks what it cannot decrypt, and tries less", async () => {
 		const { guest, device, buffer } = await full({ platform: "tdx", ram: 24 * MIB, swiotlb: "2048,1" });
 		device.map(buffer, 2048, ToDevice);

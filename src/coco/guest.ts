@@ -1,5 +1,5 @@
 /** A confidential guest: an engine, its platform, the parties around it, its pools and the devices it trusts or does not. */
-import { poolBytes } from "../../assembly/layout/pool.ts";
+import { IO_TLB_SIZE, poolBytes } from "../../assembly/layout/pool.ts";
 import type { Device } from "../dma/device.ts";
 import { Engine } from "../engine.ts";
 import { PageAllocator } from "../memory/allocator.ts";
@@ -110,6 +110,7 @@ export class Guest {
 	readonly #devices: GuestDevice[] = [];
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
+	readonly #growthBytes: number;
 	/** Hazards in the order in which they were met. */
 	readonly hazards: Hazard[] = [];
 	/** What Linux would have logged. */
@@ -121,7 +122,8 @@ export class Guest {
 		this.kernel = plan.kernel;
 		this.#forced = plan.forced;
 		this.#noforce = plan.noforce;
-		const { cipher, seed, reserved = [] } = options;
+		const { cipher, seed, reserved = [], growthSlabs = 0 } = options;
+		this.#growthBytes = growthSlabs * IO_TLB_SIZE;
 		this.converter = new PageConverter(engine, plan.platform, {
 			...(cipher === undefined ? {} : { cipher }),
 			...(seed === undefined ? {} : { seed }),
@@ -192,6 +194,7 @@ export class Guest {
 			kernel: this.kernel,
 			like,
 			belowGpa: FOUR_GIB,
+			growthBytes: this.#growthBytes,
 			onHazard: (hazard) => this.hazards.push(hazard),
 			onMessage: (message) => this.messages.push(message),
 		});
