@@ -131,6 +131,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 	const pool = poolFor(guest, device, request);
 	const pools = pool?.growing?.pools ?? (pool === null ? [] : [pool.pool]);
 	const indexes = pools.map((each) => each.areas().map(({ index }) => index));
+	const transients = pool?.growing?.transients ?? [];
 	const before = device.dma.counters;
 	const dma = device.tryMap(gpa, bytes, dir, cpu, attrs);
 	const after = device.dma.counters;
@@ -144,8 +145,12 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 		agree(predicted !== "direct", common, predicted, statusName(dma));
 		readers.push(onlookers.look("after", "buffer", gpa, bytes, null));
 		const refused = { ...common, steps, status: statusName(dma), dma: null, readers };
-		const tlb = after.beyondMask > before.beyondMask ? residueOf(guest, pools, indexes, device, request) : -1;
-		if (tlb < 0) return { ...refused, decision: "refused", bounce: null };
+		if (after.beyondMask === before.beyondMask) return { ...refused, decision: "refused", bounce: null };
+		const transient = pool?.growing?.transients.find((start) => !transients.includes(start));
+		const tlb =
+			transient === undefined
+				? residueOf(guest, pools, indexes, device, request)
+				: transient + inSlotOffset(device, gpa);
 		const { predicate, value, why } = reachStep(
 			device,
 			encodeGpa(guest.platform, device.ruled, tlb, pool?.ccShared === true),
@@ -195,7 +200,7 @@ function tlbOf(guest: Guest, dma: number): number {
 /**
  * Where a map that was refused after its copy left its bytes: its slots end where that area's next search starts. A search
  * that ended where it had begun moved nothing; then it is the first area that is asked and has such a run.
- * @returns tlb_addr, or -1
+ * @returns tlb_addr
  */
 function residueOf(
 	guest: Guest,
@@ -225,8 +230,14 @@ function residueOf(
 		return first >= areaStart && aligned && inside && (pool.list()[first] as number) >= slots;
 	};
 	const place = places.find(({ moved }) => moved) ?? places.sort((a, b) => a.turn - b.turn).find(fits);
-	if (place === undefined) return -1;
-	return place.pool.start + place.first * IO_TLB_SIZE + (gpa & minAlignMask & (IO_TLB_SIZE - 1));
+	if (place === undefined)
+		throw new Error(`explain of ${bytes} bytes on ${device.name}: the slots are not to be found`);
+	return place.pool.start + place.first * IO_TLB_SIZE + inSlotOffset(device, gpa);
+}
+
+/** Where in its first slot a buffer starts. */
+function inSlotOffset({ options: { minAlignMask = 0 } }: GuestDevice, gpa: number): number {
+	return gpa & minAlignMask & (IO_TLB_SIZE - 1);
 }
 
 function placeOf(
