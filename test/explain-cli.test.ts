@@ -102,7 +102,7 @@ describe("coco-dma explain", () => {
 		[["--bytes", "20000000"], "--bytes: the guest has no 20000000 adjacent bytes; give --gpa"],
 		[["--gpa", "1.5"], '--gpa: expected a whole number from 0 to 4503599627370495, not "1.5"'],
 		[["--gpa", "0x10000000"], "OUTSIDE_RAM: the range is not in RAM"],
-		[["--gpa", "0xf000000", "--shared"], "the pages are Shared already"],
+		[["--gpa", "0xf000000", "--shared"], "POOL_PAGES: the range belongs to a bounce pool"],
 		[["--dir", "UP"], 'direction must be one of BIDIRECTIONAL, TO_DEVICE, FROM_DEVICE, not "UP"'],
 		[["--mask", "65"], '--mask: expected a whole number from 1 to 64, not "65"'],
 		[["--mask", "0"], '--mask: expected a whole number from 1 to 64, not "0"'],

@@ -1,8 +1,9 @@
 /** One mapping, explained: each predicate, what was done, and who can read the bytes before, during and after. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
+import { BAD_DIRECTION, POOL_PAGES } from "../../assembly/layout/status.ts";
 import { PageState } from "../memory/ram.ts";
-import { DmaError, type StatusName, statusName } from "../status.ts";
+import { DmaError, hex, type StatusName, statusName } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { Attr, Direction, directionName } from "../types.ts";
 import { CipherUnavailable } from "./ciphertext.ts";
@@ -112,7 +113,7 @@ class Onlookers {
 
 /**
  * Explains a mapping, and makes and ends it to be sure: what the predicates say is compared with what was done.
- * @throws DmaError for a range that is not usable RAM, a bad size or direction; RangeError for Attr.Mmio; Error when the
+ * @throws DmaError for a range that is not usable RAM or a pool's, a bad size or direction; RangeError for Attr.Mmio; Error when the
  *   engine decided otherwise
  */
 export function explain(guest: Guest, device: GuestDevice, request: MapRequest): Explanation {
@@ -120,7 +121,10 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 	if ((attrs & Attr.Mmio) !== 0) throw new RangeError("explain: MMIO is no RAM, and so nobody's to read");
 	// refuses what no kernel decides about
 	guest.engine.ram.rangeState(gpa, bytes);
-	if (directionName(dir) === String(dir)) throw new DmaError(`explain(${dir})`, -3);
+	const call = `explain(gpa ${hex(gpa)}, ${bytes} bytes, ${directionName(dir)})`;
+	if (directionName(dir) === String(dir)) throw new DmaError(call, BAD_DIRECTION);
+	const inPool = guest.engine.pools.some((pool) => gpa < pool.start + pool.bytes && gpa + bytes > pool.start);
+	if (inPool) throw new DmaError(call, POOL_PAGES);
 	const onlookers = new Onlookers(guest, device);
 	const { steps: decided, decision: predicted } = decisionSteps(guest, device, request);
 	const steps = [...decided];

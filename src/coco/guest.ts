@@ -175,7 +175,7 @@ export class Guest {
 		const { ok, message } = convertPool(this.converter, this.kernel, plan);
 		if (message !== null) this.messages.push(message);
 		if (!ok && message === null) {
-			const detail = `the ${plan.name} pool's pages could not be decrypted; ${this.kernel.name} uses them all the same`;
+			const detail = `the ${plan.name} pool's pages could not be decrypted: ${this.kernel.name} would use them in whatever state they are; here the pool serves nothing`;
 			this.hazards.push({ what: "POOL_STATE_UNKNOWN", device: null, detail });
 		}
 		const { state, ccShared, zeroOnFree, kind, name } = plan;
