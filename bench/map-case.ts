@@ -9,5 +9,6 @@ export interface MapCase extends Case {
 	readonly minAlignMask: number;
 	/** Bytes between two originals. */
 	readonly step: number;
-	readonly kind: "bounce" | "direct" | "workers";
+	/** zeroing: a pool that zeroes slots when they are given back (zeroOnFree) beside one that does not. */
+	readonly kind: "bounce" | "direct" | "workers" | "zeroing";
 }

@@ -50,6 +50,12 @@ const cases: MapCase[] = [
 		kind: "direct" as const,
 		targets: [],
 	})),
+	...[Direction.ToDevice, Direction.FromDevice].flatMap((dir) =>
+		[512, 4096, 65536].map((bytes) => {
+			const plain = bounce(bytes, dir, 16);
+			return { ...plain, name: `${plain.name}, slots left or zeroed`, kind: "zeroing" as const, targets: [] };
+		}),
+	),
 	...[4096, 65536].map((bytes) => ({
 		...bounce(bytes, Direction.ToDevice, 16),
 		name: `${formatBytes(bytes)} TO_DEVICE, 2 areas of 8 MiB, a worker each`,
@@ -60,7 +66,9 @@ const cases: MapCase[] = [
 
 function digestOf(stage: Stage, of: MapCase): string {
 	const { exports, ramPtr, engine, bench } = stage;
-	const bytes = exports.hashBytes(ramPtr, stage.ramBytes + of.poolBytes) >>> 0;
+	// zeroing changes the slots, and nothing else
+	const poolBytes = of.kind === "zeroing" ? 0 : of.poolBytes;
+	const bytes = exports.hashBytes(ramPtr, stage.ramBytes + poolBytes) >>> 0;
 	return `addresses ${engine.instance.u32(bench + BENCH_DIGEST)}, bytes ${bytes}`;
 }
 
@@ -87,6 +95,23 @@ async function openEngine(build: "bench" | "bench.reference", of: MapCase): Prom
 		check() {
 			map(checkOps(of), stage.list);
 			return digestOf(stage, of);
+		},
+	};
+}
+
+/** The engine with a pool that zeroes slots when they are given back. */
+async function openZeroing(of: MapCase): Promise<Runner> {
+	const stage = await openStage("bench", of.poolBytes, windowOf(of) + MIB, 1, { zeroOnFree: true });
+	const map = mapper(stage, of);
+	const { engine, exports, bench, pool } = stage;
+	return {
+		batch: (ops) => map(ops, 0),
+		check() {
+			map(checkOps(of), stage.list);
+			const digest = digestOf(stage, of);
+			exports.mapDrain(engine.devices.length - 1, bench, of.bytes, of.dir, DEPTH);
+			if (engine.ram.view(pool.start, pool.bytes).some((byte) => byte !== 0)) throw new Error("slots are not zero");
+			return digest;
 		},
 	};
 }
@@ -169,14 +194,15 @@ async function openPlain(of: MapCase): Promise<Runner> {
 
 export const map: Suite<MapCase> = {
 	name: "map",
-	about: `map and unmap with the copies, ${DEPTH} in flight, FIFO: the pool is walked from end to end. memory.copy: the very same copies bare, recorded from a run of the engine; FROM_DEVICE copies in and back. reference and TypeScript as in slots, TypeScript with copyWithin.`,
-	variants: ["engine", "memory.copy", "reference", "TypeScript", "1 worker", "2 workers"],
+	about: `map and unmap with the copies, ${DEPTH} in flight, FIFO: the pool is walked from end to end. memory.copy: the very same copies bare, recorded from a run of the engine; FROM_DEVICE copies in and back. reference and TypeScript as in slots, TypeScript with copyWithin. zero on free: a pool whose slots are zeroed when they are given back.`,
+	variants: ["engine", "memory.copy", "reference", "TypeScript", "zero on free", "1 worker", "2 workers"],
 	cases,
 	async open(variant, of) {
 		if (variant.includes("worker")) return of.kind === "workers" ? openPair(variant === "2 workers" ? 2 : 1, of) : null;
 		if (of.kind === "workers") return null;
 		if (variant === "engine") return openEngine("bench", of);
-		if (of.kind === "direct") return null;
+		if (variant === "zero on free") return of.kind === "zeroing" ? openZeroing(of) : null;
+		if (of.kind === "zeroing" || of.kind === "direct") return null;
 		if (variant === "reference") return openEngine("bench.reference", of);
 		return variant === "memory.copy" ? openBare(of) : openPlain(of);
 	},

@@ -1,7 +1,7 @@
 /** An engine for one case, on a memory that all cases of a process share: no memory is left over between them. */
 import { BENCH_BYTES, BENCH_SEED } from "../assembly/bench/layout.ts";
 import { Engine } from "../src/engine.ts";
-import type { Pool } from "../src/swiotlb/pool.ts";
+import type { Pool, PoolOptions } from "../src/swiotlb/pool.ts";
 import type { Build, EngineExports } from "../src/wasm.ts";
 
 /** The exports of assembly/bench, where they are documented. */
@@ -81,7 +81,13 @@ export interface Stage {
 /**
  * Sets a pool up behind `ramBytes` of RAM; all of it is touched.
  */
-export async function openStage(build: Build, poolBytes: number, ramBytes: number, areas = 1): Promise<Stage> {
+export async function openStage(
+	build: Build,
+	poolBytes: number,
+	ramBytes: number,
+	areas = 1,
+	options: PoolOptions = {},
+): Promise<Stage> {
 	const base = MIB;
 	const memory = memoryFor(build.includes("threads"));
 	new Uint8Array(memory.buffer, BENCH_PTR, CONTEXT_PTR + CONTEXT_ROOM - BENCH_PTR).fill(0);
@@ -93,7 +99,7 @@ export async function openStage(build: Build, poolBytes: number, ramBytes: numbe
 		spareBytes: 4 * MIB,
 		ram: [{ gpa: base, bytes: ramBytes + poolBytes, ptr: RAM_PTR }],
 	});
-	const pool = engine.addPool({ slabs: poolBytes / 2048, areas }, base + ramBytes);
+	const pool = engine.addPool({ slabs: poolBytes / 2048, areas }, base + ramBytes, options);
 	const words = new Uint32Array(memory.buffer, RAM_PTR, ramBytes / 4);
 	for (let i = 0; i < words.length; i++) words[i] = Math.imul(i, 0x9e3779b1);
 	engine.instance.data.setUint32(BENCH_PTR + BENCH_SEED, SEED, true);

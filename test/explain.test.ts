@@ -64,7 +64,19 @@ describe("explain", () => {
 		expect(exposes(explained)).toBe(true);
 		device.unmap(held, 262144, ToDevice);
 		guest.tick();
-		expect(guest.pools[0]?.growing).toMatchObject({ used: 0, hasTransients: false });
+		expect(guest.pools[0]?.growing).toMatchObject({ used: 0, transients: [] });
+	});
+
+	it("finds residue in a transient pool too, before its memory goes back", async () => {
+		const guest = await smallGuest({ platform: "tdx", swiotlb: "128,1", growthSlabs: 512 });
+		const buffer = takePages(guest, 64);
+		guest.addDevice().map(buffer, 262144, ToDevice);
+		const device = guest.addDevice({ dmaMask: 2n ** 32n - 1n, minAlignMask: 0x7ff });
+		guest.engine.ram.fill(buffer + 100, 4096, 0x77);
+		const explained = explain(guest, device, { gpa: buffer + 100, bytes: 4096, dir: ToDevice });
+		expect(explained).toMatchObject({ status: "BEYOND_MASK", bounce: { slots: 3, transient: true } });
+		expect(exposes(explained)).toBe(true);
+		expect(guest.parties.host.read(explained.bounce?.tlb as number, 4096).every((byte) => byte === 0x77)).toBe(true);
 	});
 
 	it.each([

@@ -45,7 +45,7 @@ describe("an allocator of a guest that is full", () => {
 		expect(guest.engine.ram.pageState(tlb)).toBe(memEncrypt || hostRead === "plain" ? Shared : Private);
 		// encrypted memory would have to be decrypted, which may sleep
 		expect([free - atomicFree(), pages - guest.pages.freePages]).toEqual(memEncrypt ? [8192, 0] : [0, 2]);
-		expect([growing?.growthQueued, growing?.hasTransients, growing?.transientSlabs]).toEqual([true, true, 3]);
+		expect([growing?.growthQueued, growing?.transients, growing?.transientSlabs]).toEqual([true, [tlb], 3]);
 		// what a device would write: on pKVM the kernel's own pool is private, and no device reaches it
 		guest.engine.ram.fill(tlb, 1, 9);
 		const grown = guest.tick();
@@ -56,10 +56,10 @@ describe("an allocator of a guest that is full", () => {
 		expect([growing?.growthQueued, growing?.transientSlabs, growing?.slabs]).toEqual([false, 3, 1024]);
 		device.unmap(dma, 5000, FromDevice);
 		expect([0, 1, 4999].map((at) => guest.engine.ram.read(buffer + at, 1)[0])).toEqual([9, 7, 7]);
-		expect([growing?.transientSlabs, growing?.hasTransients]).toEqual([0, true]);
+		expect([growing?.transientSlabs, growing?.transients]).toEqual([0, [tlb]]);
 		expect(guest.tick().growth).toEqual([{ pool: null, failed: false, freedTransients: 1 }]);
 		expect(atomicFree() - free).toBe(grown.atomicBytes);
-		expect([growing?.hasTransients, pages - guest.pages.freePages]).toEqual([false, 256 + grown.atomicBytes / 4096]);
+		expect([growing?.transients, pages - guest.pages.freePages]).toEqual([[], 256 + grown.atomicBytes / 4096]);
 		for (const one of [...held, next]) device.unmap(one, 262144, ToDevice);
 		expect([growing?.used, growing?.hiwater, growing?.transientSlabs]).toEqual([0, 4 * 128 + 3 + 128, 0]);
 		expect(device.holds()).toEqual({ mappings: 0, bounceSlots: 0, coherentBuffers: 0 });
@@ -91,6 +91,19 @@ describe("an allocator of a guest that is full", () => {
 			// not due again before the next map that finds no room
 			expect(guest.tick().growth.map(({ pool }) => pool)).toEqual([null]);
 		}
+	});
+
+	it("grows no further than growthSlabs", async () => {
+		const { guest, device, buffer } = await full({ platform: "tdx", growthSlabs: 1100 });
+		const grown: (number | undefined)[] = [];
+		for (let i = 0; i < 5; i++) {
+			for (let dma = 0; dma >= 0; ) dma = device.dma.tryMap(buffer, 262144, ToDevice);
+			device.map(buffer, 100, ToDevice);
+			grown.push(guest.tick().growth[0]?.pool?.slabs);
+		}
+		expect(grown).toEqual([512, 512, undefined, undefined, undefined]);
+		expect(guest.pools[0]?.growing?.slabs).toBe(512 + 1024);
+		expect(guest.messages.at(-1)).toBe("Failed to allocate new pool");
 	});
 
 	it("leaks what it cannot decrypt, and tries less", async () => {

@@ -235,6 +235,27 @@ describe("a device of a guest", () => {
 		expect(device.holds()).toEqual({ mappings: 0, bounceSlots: 0, coherentBuffers: 0 });
 	});
 
+	it("ends what it holds in a pool that it has left, and gets no new slots there", async () => {
+		const guest = await smallGuest({
+			platform: "snp",
+			kernel: "linux-7.3",
+			swiotlb: "512,1,force",
+			pools: [{ kind: "private", size: "256K" }],
+		});
+		const device = acceptedDevice(guest);
+		const buffer = takePages(guest, 1);
+		const dma = device.map(buffer, 4096, Bidirectional);
+		device.write(dma, Uint8Array.of(9));
+		device.trust?.stop();
+		expect([device.pool?.kind, device.privatePool?.kind]).toEqual(["default", "private"]);
+		expect(statusOf(device.tryMap(buffer, 100, ToDevice))).toBe("POOL_STATE");
+		device.unmap(dma, 4096, Bidirectional);
+		expect([guest.engine.ram.read(buffer, 1)[0], guest.pools[1]?.pool.used]).toEqual([9, 0]);
+		expect(device.holds()).toEqual({ mappings: 0, bounceSlots: 0, coherentBuffers: 0 });
+		expect(device.privatePool).toBeNull();
+		expect(statusOf(device.tryMap(buffer, 100, ToDevice))).toBe("OK");
+	});
+
 	it("has the pools that it is given: restricted, a bus's, or several with a matcher", async () => {
 		const pools = [
 			{ kind: "restricted", size: "256K" },

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { CipherUnavailable, loadCipher, type MemoryCipher } from "../coco/ciphertext.ts";
 import { directionNamed, type Explanation, explain } from "../coco/explain.ts";
 import { Guest } from "../coco/guest.ts";
@@ -130,7 +131,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 		device.trust.accept();
 		device.trust.start();
 	}
-	const pages = Math.max(1, Math.ceil(bytes / 4096));
+	const pages = Math.max(1, Math.ceil(bytes / PAGE_SIZE));
 	const fallback = values.gpa === undefined ? guest.pages.alloc(pages) : 0;
 	if (fallback < 0) throw new UsageError(`--bytes: the guest has no ${bytes} adjacent bytes; give --gpa`);
 	const gpa = parseNumber("gpa", values.gpa, fallback, 0, 2 ** 52 - 1);
@@ -147,9 +148,10 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 	return 0;
 }
 
-/** Decrypts the pages of a buffer, as its driver would have done. */
+/** Decrypts the pages of a buffer that are not shared yet, as its driver would have done. */
 function share(guest: Guest, gpa: number, bytes: number): void {
-	const first = gpa - (gpa % 4096);
-	const length = Math.ceil((gpa + bytes - first) / 4096) * 4096;
-	if (guest.platform.hostRead !== "plain") guest.converter.convert(first, length, PageState.Shared);
+	for (let page = gpa - (gpa % PAGE_SIZE); page < gpa + bytes; page += PAGE_SIZE) {
+		if (guest.engine.ram.pageState(page) !== PageState.Shared)
+			guest.converter.convert(page, PAGE_SIZE, PageState.Shared);
+	}
 }

@@ -68,6 +68,8 @@ export class GuestDevice {
 	readonly #view: DeviceView;
 	#pool: GuestPool | null = null;
 	#privatePool: GuestPool | null = null;
+	/** Whether its second pool is one that it has left, and only serves to end what it holds there. */
+	#leaving = false;
 
 	/** Made by Guest. @throws TrustError for an offer that is refused; RangeError for options that exclude each other */
 	constructor(dma: Device, options: GuestDeviceOptions, setting: DeviceSetting) {
@@ -104,7 +106,10 @@ export class GuestDevice {
 		return this.#pool;
 	}
 
-	/** The pool that bounces buffers on private pages, if it is another. */
+	/**
+	 * The pool that bounces buffers on private pages, if it is another. After a stop or a fault with slots held, the pool
+	 * that they are in until they are given back: its state refuses new ones.
+	 */
 	get privatePool(): GuestPool | null {
 		return this.#privatePool;
 	}
@@ -147,6 +152,7 @@ export class GuestDevice {
 		const { kernel, platform } = this.#setting;
 		const { pools, matcher = platform.hostRead === "plain" ? firstOf : firstFitting } = this.options;
 		const accepted = kernel.knowsAcceptance && this.accepted;
+		const before = [this.#privatePool, this.#pool];
 		if (pools === undefined) {
 			this.#pool = this.#setting.defaultPool(accepted);
 			this.#privatePool = null;
@@ -158,6 +164,9 @@ export class GuestDevice {
 			this.#pool ??= forPrivate;
 			if (this.#pool === forPrivate) this.#privatePool = null;
 		}
+		const left = before.find((pool) => pool !== null && pool !== this.#pool && pool.growing === null) ?? null;
+		this.#leaving = this.#privatePool === null && left !== null && this.dma.holds().bouncedMappings > 0;
+		if (this.#leaving) this.#privatePool = left;
 		this.#view.t = this.t;
 		const { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent } = this.options;
 		const given = { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent };
@@ -195,6 +204,7 @@ export class GuestDevice {
 	/** Ends a mapping, as Device.unmap. @throws DmaError */
 	unmap(dma: DmaAddr | number, bytes: number, dir: Direction, attrs = 0): void {
 		this.dma.unmap(dma, bytes, dir, attrs);
+		if (this.#leaving && this.dma.holds().bouncedMappings === 0) this.#decide();
 	}
 
 	/** Maps a scatter-gather list, all or nothing. @returns one address a segment @throws DmaError */

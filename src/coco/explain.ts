@@ -1,8 +1,9 @@
 /** One mapping, explained: each predicate, what was done, and who can read the bytes before, during and after. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
+import { BAD_DIRECTION, POOL_PAGES } from "../../assembly/layout/status.ts";
 import { PageState } from "../memory/ram.ts";
-import { DmaError, type StatusName, statusName } from "../status.ts";
+import { DmaError, hex, type StatusName, statusName } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { Attr, Direction, directionName } from "../types.ts";
 import { CipherUnavailable } from "./ciphertext.ts";
@@ -112,7 +113,7 @@ class Onlookers {
 
 /**
  * Explains a mapping, and makes and ends it to be sure: what the predicates say is compared with what was done.
- * @throws DmaError for a range that is not usable RAM, a bad size or direction; RangeError for Attr.Mmio; Error when the
+ * @throws DmaError for a range that is not usable RAM or a pool's, a bad size or direction; RangeError for Attr.Mmio; Error when the
  *   engine decided otherwise
  */
 export function explain(guest: Guest, device: GuestDevice, request: MapRequest): Explanation {
@@ -120,7 +121,10 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 	if ((attrs & Attr.Mmio) !== 0) throw new RangeError("explain: MMIO is no RAM, and so nobody's to read");
 	// refuses what no kernel decides about
 	guest.engine.ram.rangeState(gpa, bytes);
-	if (directionName(dir) === String(dir)) throw new DmaError(`explain(${dir})`, -3);
+	const call = `explain(gpa ${hex(gpa)}, ${bytes} bytes, ${directionName(dir)})`;
+	if (directionName(dir) === String(dir)) throw new DmaError(call, BAD_DIRECTION);
+	const inPool = guest.engine.pools.some((pool) => gpa < pool.start + pool.bytes && gpa + bytes > pool.start);
+	if (inPool) throw new DmaError(call, POOL_PAGES);
 	const onlookers = new Onlookers(guest, device);
 	const { steps: decided, decision: predicted } = decisionSteps(guest, device, request);
 	const steps = [...decided];
@@ -131,6 +135,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 	const pool = poolFor(guest, device, request);
 	const pools = pool?.growing?.pools ?? (pool === null ? [] : [pool.pool]);
 	const indexes = pools.map((each) => each.areas().map(({ index }) => index));
+	const transients = pool?.growing?.transients ?? [];
 	const before = device.dma.counters;
 	const dma = device.tryMap(gpa, bytes, dir, cpu, attrs);
 	const after = device.dma.counters;
@@ -144,8 +149,12 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 		agree(predicted !== "direct", common, predicted, statusName(dma));
 		readers.push(onlookers.look("after", "buffer", gpa, bytes, null));
 		const refused = { ...common, steps, status: statusName(dma), dma: null, readers };
-		const tlb = after.beyondMask > before.beyondMask ? residueOf(guest, pools, indexes, device, request) : -1;
-		if (tlb < 0) return { ...refused, decision: "refused", bounce: null };
+		if (after.beyondMask === before.beyondMask) return { ...refused, decision: "refused", bounce: null };
+		const transient = pool?.growing?.transients.find((start) => !transients.includes(start));
+		const tlb =
+			transient === undefined
+				? residueOf(guest, pools, indexes, device, request)
+				: transient + inSlotOffset(device, gpa);
 		const { predicate, value, why } = reachStep(
 			device,
 			encodeGpa(guest.platform, device.ruled, tlb, pool?.ccShared === true),
@@ -195,7 +204,7 @@ function tlbOf(guest: Guest, dma: number): number {
 /**
  * Where a map that was refused after its copy left its bytes: its slots end where that area's next search starts. A search
  * that ended where it had begun moved nothing; then it is the first area that is asked and has such a run.
- * @returns tlb_addr, or -1
+ * @returns tlb_addr
  */
 function residueOf(
 	guest: Guest,
@@ -225,8 +234,14 @@ function residueOf(
 		return first >= areaStart && aligned && inside && (pool.list()[first] as number) >= slots;
 	};
 	const place = places.find(({ moved }) => moved) ?? places.sort((a, b) => a.turn - b.turn).find(fits);
-	if (place === undefined) return -1;
-	return place.pool.start + place.first * IO_TLB_SIZE + (gpa & minAlignMask & (IO_TLB_SIZE - 1));
+	if (place === undefined)
+		throw new Error(`explain of ${bytes} bytes on ${device.name}: the slots are not to be found`);
+	return place.pool.start + place.first * IO_TLB_SIZE + inSlotOffset(device, gpa);
+}
+
+/** Where in its first slot a buffer starts. */
+function inSlotOffset({ options: { minAlignMask = 0 } }: GuestDevice, gpa: number): number {
+	return gpa & minAlignMask & (IO_TLB_SIZE - 1);
 }
 
 function placeOf(

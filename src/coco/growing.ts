@@ -129,9 +129,9 @@ export class GrowingPools {
 		return device.tryMap(gpa, bytes, dir, cpu, attrs | ATTR_TRANSIENT);
 	}
 
-	/** Whether transient pools live, or wait for their memory to go back. */
-	get hasTransients(): boolean {
-		return this.#transients.size > 0;
+	/** gpas of the transient pools that live, or wait for their memory to go back. */
+	get transients(): readonly number[] {
+		return [...this.#transients.keys()];
 	}
 
 	/**

@@ -1,5 +1,5 @@
 /** A confidential guest: an engine, its platform, the parties around it, its pools and the devices it trusts or does not. */
-import { poolBytes } from "../../assembly/layout/pool.ts";
+import { IO_TLB_SIZE, poolBytes } from "../../assembly/layout/pool.ts";
 import type { Device } from "../dma/device.ts";
 import { Engine } from "../engine.ts";
 import { PageAllocator } from "../memory/allocator.ts";
@@ -110,6 +110,7 @@ export class Guest {
 	readonly #devices: GuestDevice[] = [];
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
+	readonly #growthBytes: number;
 	/** Hazards in the order in which they were met. */
 	readonly hazards: Hazard[] = [];
 	/** What Linux would have logged. */
@@ -121,7 +122,8 @@ export class Guest {
 		this.kernel = plan.kernel;
 		this.#forced = plan.forced;
 		this.#noforce = plan.noforce;
-		const { cipher, seed, reserved = [] } = options;
+		const { cipher, seed, reserved = [], growthSlabs = 0 } = options;
+		this.#growthBytes = growthSlabs * IO_TLB_SIZE;
 		this.converter = new PageConverter(engine, plan.platform, {
 			...(cipher === undefined ? {} : { cipher }),
 			...(seed === undefined ? {} : { seed }),
@@ -173,7 +175,7 @@ export class Guest {
 		const { ok, message } = convertPool(this.converter, this.kernel, plan);
 		if (message !== null) this.messages.push(message);
 		if (!ok && message === null) {
-			const detail = `the ${plan.name} pool's pages could not be decrypted; ${this.kernel.name} uses them all the same`;
+			const detail = `the ${plan.name} pool's pages could not be decrypted: ${this.kernel.name} would use them in whatever state they are; here the pool serves nothing`;
 			this.hazards.push({ what: "POOL_STATE_UNKNOWN", device: null, detail });
 		}
 		const { state, ccShared, zeroOnFree, kind, name } = plan;
@@ -192,6 +194,7 @@ export class Guest {
 			kernel: this.kernel,
 			like,
 			belowGpa: FOUR_GIB,
+			growthBytes: this.#growthBytes,
 			onHazard: (hazard) => this.hazards.push(hazard),
 			onMessage: (message) => this.messages.push(message),
 		});

@@ -144,7 +144,8 @@ export class Parties {
 		checkSize(by.who, "read", gpa, bytes);
 		const { engine, poison } = this.#converter;
 		const { ram } = engine;
-		const out = new Uint8Array(bytes);
+		// a device may ask for more than there is: what it gets is taken part by part
+		const parts: Uint8Array[] = [];
 		let at = 0;
 		while (at < bytes) {
 			const run = this.#run(by, "read", gpa + at, bytes - at);
@@ -153,12 +154,13 @@ export class Parties {
 				const line = run.state === PageState.Private ? poison.firstIn(run.gpa, run.bytes) : -1;
 				const skipped = Math.max(line - run.gpa, 0);
 				if (line >= 0) throw this.#corrupted(by, "read", run.gpa + skipped, run.bytes - skipped);
-				out.set(ram.read(run.gpa, run.bytes), at);
-			} else if (result === "ciphertext") out.set(this.#throughKey("encrypt", run.gpa, run.bytes), at);
-			else if (result === "garbage") out.set(this.#throughKey("decrypt", run.gpa, run.bytes), at);
+				parts.push(ram.read(run.gpa, run.bytes));
+			} else if (result === "ciphertext") parts.push(this.#throughKey("encrypt", run.gpa, run.bytes));
+			else if (result === "garbage") parts.push(this.#throughKey("decrypt", run.gpa, run.bytes));
+			else parts.push(new Uint8Array(run.bytes));
 			at += run.bytes;
 		}
-		return out;
+		return parts.length === 1 ? (parts[0] as Uint8Array) : joined(parts, bytes);
 	}
 
 	#write(by: Accessor, gpa: number, data: Uint8Array): void {
@@ -241,6 +243,16 @@ function unmapped(access: Access): Verdict {
 
 function refusal(access: Access): "fault" | "refused" {
 	return access === "read" ? "fault" : "refused";
+}
+
+function joined(parts: readonly Uint8Array[], bytes: number): Uint8Array {
+	const out = new Uint8Array(bytes);
+	let at = 0;
+	for (const part of parts) {
+		out.set(part, at);
+		at += part.length;
+	}
+	return out;
 }
 
 function checkSize(who: PartyName, access: Access, address: number, bytes: number): void {

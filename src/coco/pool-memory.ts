@@ -19,6 +19,8 @@ export interface PoolMemoryOptions {
 	readonly like: PlannedPool;
 	/** Linux's phys_limit: a default pool's allocator stays below 4 GiB. */
 	readonly belowGpa: number;
+	/** Most bytes that common pools may get together. */
+	readonly growthBytes: number;
 	readonly onHazard: (hazard: Hazard) => void;
 	readonly onMessage: (message: string) => void;
 }
@@ -28,6 +30,8 @@ export class GuestPoolMemory implements PoolMemory {
 	readonly #options: PoolMemoryOptions;
 	/** Transient pools' memory by its first gpa: whether it came from the atomic pools. */
 	readonly #fromAtomic = new Map<number, boolean>();
+	/** Bytes that common pools got: they never come back. */
+	#grownBytes = 0;
 
 	constructor(options: PoolMemoryOptions) {
 		this.#options = options;
@@ -39,7 +43,11 @@ export class GuestPoolMemory implements PoolMemory {
 	}
 
 	allocPool(bytes: number): number {
-		return this.#alloc(bytes, this.#options.belowGpa);
+		const { belowGpa, growthBytes } = this.#options;
+		if (this.#grownBytes + bytes > growthBytes) return -1;
+		const gpa = this.#alloc(bytes, belowGpa);
+		if (gpa >= 0) this.#grownBytes += bytes;
+		return gpa;
 	}
 
 	#alloc(bytes: number, belowGpa: number): number {
