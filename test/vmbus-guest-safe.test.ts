@@ -288,6 +288,8 @@ describe("Confidential VMBus", () => {
 			},
 			callback: ({ relid }) => void callbacks.push(relid),
 		});
+		// the host's pages are shared, or they are not looked at
+		test.engine.ram.convert(0x3f00000, 8192, PageState.Shared);
 		test.guest.open(1, RINGS);
 		const put = (page: string, message: Message) => {
 			const payload = encodeMessage(message);

@@ -71,8 +71,6 @@ export interface GuestPorts {
 	writeMsr?(cpu: number, party: Party, msr: number, value: bigint): boolean;
 	/** Reads a SynIC register: SIMP and SIEFP that the paravisor or host has placed. */
 	readMsr?(cpu: number, party: Party, msr: number): bigint;
-	/** A hypervisor's timer message in the slot of VMBus. */
-	timerMessage?(cpu: number): void;
 	/** A post is tried again after so many µs. Default: at once. */
 	delay?(us: number, sleeps: boolean): void;
 	/** The embedder's clock (ns). Default: stands at 0, so that no wait times out. */
