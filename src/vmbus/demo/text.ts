@@ -133,7 +133,7 @@ export function demoText(shown: Shown): string {
 		"",
 		...events.map((event, i) => eventLine(event, i + 1)),
 		"",
-		`What the host can read with the connection up (${connection}):`,
+		`What the host can read (connection: ${connection}):`,
 		...table(rows),
 		"",
 		...(channels.length === 0 ? ["no channels"] : channels.map(channelText)),
