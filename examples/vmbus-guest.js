@@ -69,7 +69,7 @@ const guest = new VmbusGuest({
 	isolation: "snp",
 	ports: {
 		post: (connectionId, _type, payload, path) => {
-			console.log(`guest: ${describeMessage(payload).title.split(",")[0]} on connection ${connectionId} by ${path}`);
+			console.log(`guest: ${describeMessage(payload).title.split(",")[0]} on connection ${connectionId}, path ${path}`);
 			for (const answer of answers(decodeMessage(payload))) guest.message(encodeMessage(answer));
 			return 0; // HvStatus: success
 		},

@@ -30,6 +30,7 @@ export {
 export { Connections, type EventConnection, type MessageConnection } from "./synic/connections.ts";
 export { GuestSynic, type ReceivedMessage, type SynicRegisters } from "./synic/guest.ts";
 export { GuestCalls } from "./synic/guest-calls.ts";
+export type { GuestPages } from "./synic/guest-pages.ts";
 export { CallCode, controlWord, encodePost, encodeSignal } from "./synic/hypercall.ts";
 export type { Interrupt, Party } from "./synic/interrupts.ts";
 export { type Hypercall, type HypercallReport, type MachineOptions, SynicMachine } from "./synic/machine.ts";
@@ -46,10 +47,9 @@ export type { Decoded, DecodedField } from "./vmbus/decoded.ts";
 export { ECHO, EchoCommand, EchoDevice, type EchoOptions, EchoStatus, type EchoTurn } from "./vmbus/echo.ts";
 export type { GuestChannel } from "./vmbus/guest/channel.ts";
 export { type GuestBuffer, VmbusGuest } from "./vmbus/guest/guest.ts";
-export { EnginePages, type GuestPages } from "./vmbus/guest/pages.ts";
+export { EnginePages } from "./vmbus/guest/pages.ts";
 export type { ReceivedPacket } from "./vmbus/guest/traffic.ts";
 export type {
-	CallPath,
 	ConfidentialDiscovery,
 	DriverPlan,
 	GuestBehaviour,

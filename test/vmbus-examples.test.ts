@@ -4,19 +4,19 @@ import { describe, expect, it } from "vitest";
 
 const EXAMPLES = fileURLToPath(new URL("../examples/", import.meta.url));
 
-const GUEST = `guest: INITIATE_CONTACT (14) on connection 4 by hypercall
-guest: INITIATE_CONTACT (14) on connection 4 by hypercall
-guest: REQUESTOFFERS (3) on connection 1 by hypercall
+const GUEST = `guest: INITIATE_CONTACT (14) on connection 4, path direct
+guest: INITIATE_CONTACT (14) on connection 4, path direct
+guest: REQUESTOFFERS (3) on connection 1, path direct
 connect: ok
-guest: GPADL_HEADER (8) on connection 1 by hypercall
-guest: OPENCHANNEL (5) on connection 1 by hypercall
+guest: GPADL_HEADER (8) on connection 1, path direct
+guest: OPENCHANNEL (5) on connection 1, path direct
 open: ok
 guest: signals connection 0x2001
 host: ring page readable
 host: page 0 WRONG_PAGES
 host: request 7: "read 7  "
 guest: completion 7: "block 7 "
-guest: UNLOAD (16) on connection 1 by hypercall
+guest: UNLOAD (16) on connection 1, path direct
 unload: ok
 host: ring page WRONG_PAGES
 `;
