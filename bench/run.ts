@@ -204,6 +204,7 @@ Suites (default: all):
   copy    copy kernels by size, cache-hot and walking
   map     bounced and direct mappings with their copies; two workers
   calls   the cost of calling from TypeScript
+  vmbus   VMBus's control plane: connecting, messages, packets there and back
   ring    VMBus rings: one thread and two workers, against plain TypeScript, ringbuf.js and bare copies
 
 Options:

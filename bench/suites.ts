@@ -3,6 +3,7 @@ import { copy } from "./copy.ts";
 import { map } from "./map.ts";
 import { slots } from "./slots.ts";
 import type { Case, Suite } from "./suite.ts";
+import { vmbus } from "./vmbus.ts";
 
 /** All suites, in the order in which they run. */
-export const suites: readonly Suite[] = [slots, copy, map, calls] as readonly Suite<Case>[] as Suite[];
+export const suites: readonly Suite[] = [slots, copy, map, calls, vmbus] as readonly Suite<Case>[] as Suite[];

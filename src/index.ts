@@ -73,5 +73,48 @@ export {
 	type SizingOptions,
 	type SwiotlbOption,
 } from "./swiotlb/sizing.ts";
+export { Connections, type EventConnection, type MessageConnection } from "./synic/connections.ts";
+export { GuestSynic, type ReceivedMessage, type SynicRegisters } from "./synic/guest.ts";
+export { GuestCalls } from "./synic/guest-calls.ts";
+export type { GuestPages } from "./synic/guest-pages.ts";
+export { CallCode, controlWord, encodePost, encodeSignal } from "./synic/hypercall.ts";
+export type { Interrupt, Party } from "./synic/interrupts.ts";
+export { type Hypercall, type HypercallReport, type MachineOptions, SynicMachine } from "./synic/machine.ts";
+export type { Isolation, Path, Platform } from "./synic/modes.ts";
+export type { MessagePort } from "./synic/port.ts";
+export { Msr, SintBit, sintMsr, VMBUS_SINT, VMBUS_VECTOR } from "./synic/registers.ts";
+export { HvStatus, hvStatusName } from "./synic/status.ts";
+export type { Synic } from "./synic/synic.ts";
 export { Attr, Direction, type DmaAddr, type Gpa, gpa } from "./types.ts";
+export { DecodeError, type DecodeRules, decodeMessage, encodeMessage } from "./vmbus/codec.ts";
+export { describeBytes, describeMessage, describeSlot } from "./vmbus/decode.ts";
+export { describePacket } from "./vmbus/decode-packet.ts";
+export type { Decoded, DecodedField } from "./vmbus/decoded.ts";
+export { ECHO, EchoCommand, EchoDevice, type EchoOptions, EchoStatus, type EchoTurn } from "./vmbus/echo.ts";
+export type { GuestChannel } from "./vmbus/guest/channel.ts";
+export { type GuestBuffer, VmbusGuest } from "./vmbus/guest/guest.ts";
+export { EnginePages } from "./vmbus/guest/pages.ts";
+export type { ReceivedPacket } from "./vmbus/guest/traffic.ts";
+export type {
+	ConfidentialDiscovery,
+	DriverPlan,
+	GuestBehaviour,
+	GuestCommand,
+	GuestOptions,
+	GuestPorts,
+	GuestStatus,
+	OpenOptions,
+} from "./vmbus/guest/types.ts";
+export { DeviceType } from "./vmbus/guid.ts";
+export { type Message, type MessageOf, MessageType } from "./vmbus/messages.ts";
+export { type CapturedBytes, pcapng } from "./vmbus/pcapng.ts";
+export type { Action, Completion, OpenAction, SendAction } from "./vmbus/server/actions.ts";
+export type { ServerConfig } from "./vmbus/server/config.ts";
+export { type MemoryView, pagesView, readRanges, ringPagesOf, writeRanges } from "./vmbus/server/memory-view.ts";
+export type { OfferOptions, OfferRefusal } from "./vmbus/server/offers.ts";
+export { type RelayAction, type RelayOptions, VmbusRelay } from "./vmbus/server/relay.ts";
+export { type Post, VmbusServer } from "./vmbus/server/server.ts";
+export type { SystemEvent } from "./vmbus/system/events.ts";
+export { type SystemOptions, VmbusSystem } from "./vmbus/system/system.ts";
+export { ConnectionId, Feature, OfferFlag, Version, versionName } from "./vmbus/versions.ts";
 export { type Build, type EngineExports, Instance } from "./wasm.ts";

@@ -61,6 +61,17 @@ describe("the README", () => {
 		expect(execFileSync(process.execPath, [`${ROOT}examples/rings.js`], { encoding: "utf8" })).toBe(output);
 	});
 
+	it.each(["README.md", "docs/vmbus.md"])("shows of the commands in %s what they print", (name) => {
+		const text = readFileSync(`${ROOT}${name}`, "utf8");
+		const shown = [...text.matchAll(/```console\n\$ npx coco-dma ([^|\n]*?)(?: \| tail -n (\d+))?\n([\s\S]*?)```/g)];
+		expect(shown.length).toBe(text.split("```console").length - 1);
+		for (const [, command, tail, output] of shown) {
+			const lines = coco(...(command as string).split(" ")).out.split("\n");
+			const last = tail === undefined ? lines : lines.slice(-1 - Number(tail));
+			expect(last.join("\n"), command).toBe(output);
+		}
+	});
+
 	it("links to files that exist", () => {
 		const files = [README, ...readdirSync(`${ROOT}docs`).map((name) => readFileSync(`${ROOT}docs/${name}`, "utf8"))];
 		for (const [i, text] of files.entries()) {

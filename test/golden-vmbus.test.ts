@@ -69,6 +69,73 @@ describe("transcripts of Linux 6.12's guest driver", () => {
 	});
 });
 
+describe("transcripts of what the recordings beside these show", () => {
+	const offers = textOf("offers_5");
+	const [contact, offered] = [/^G POST 4 .*$/m.exec(offers)?.[0] as string, offers.match(/^H MSG 01.*$/gm) as string[]];
+
+	/** The transcript with more lines before the last command; its host is no example for a server. */
+	function longer(lines: readonly string[], text = offers): string {
+		const at = text.indexOf("C unload");
+		const end = text
+			.slice(at)
+			.replace("RES 3 unload", `RES ${3 + lines.filter((line) => line.startsWith("C ")).length} unload`);
+		return `${text.slice(0, at)}S act made by hand\n${lines.join("\n")}\n${end}`;
+	}
+
+	const suspend = [
+		"C suspend",
+		"G POST 1 1 1000000000000000 hc",
+		"H RET 0",
+		"H MSG 1100000000000000",
+		"G RES 3 suspend 0",
+	];
+	const resume = [
+		"C resume",
+		contact,
+		"H RET 0",
+		"H MSG 0f000000000000000100000001000000",
+		"G POST 1 1 0300000000000000 hc",
+		"H RET 0",
+	];
+
+	it.each([
+		["all channels come back", [...offered, "G RES 4 resume 0"]],
+		["one comes after the time that Linux waits", [...offered.slice(1), "G RES 4 resume 0", offered[0] as string]],
+	])("verifies a resume where %s", async (_, lines) => {
+		expect((await verifyText(longer([...suspend, ...resume, ...lines]))).divergence).toBeUndefined();
+	});
+
+	it("verifies bits that are set in place of signals", async () => {
+		// the first offer, with monitor 70 allotted
+		const monitored = (offered[0] as string).replace(/ff0001000120/, "460101000120");
+		const text = offers.replace(offered[0] as string, monitored);
+		const ring =
+			"w=0 r=0 mask=0 pend=0 feat=1 size=1000 data=ad7facb2586fc6e966c004d7d1d16b024f5805ff7cb47c7a85dabd8b48892ca7";
+		const pfns = [0x110, 0x111, 0x112, 0x113].map((pfn) => `${pfn.toString(16).slice(1)}01000000000000`).join("");
+		const lines = [
+			"C open 1 2 2",
+			`G POST 1 1 080000000000000001000000101e0e00280001000040000000000000${pfns} hc`,
+			"H RET 0",
+			"H MSG 0a0000000000000001000000101e0e0000000000",
+			`G POST 1 1 05000000000000000100000001000000101e0e000000000002000000${"00".repeat(120)} hc`,
+			"H RET 0",
+			"H MSG 0600000000000000010000000100000000000000",
+			`G RING 1 out opened ${ring}`,
+			`G RING 1 in opened ${ring}`,
+			"G RES 3 open 0",
+			"C send 1 8 0 1 1",
+			"G BITSET 10c800 1",
+			"G BITSET 10e018 6",
+			"G PKTOUT 1 at=0 next=20 060002000300000001000000000000007235548658c86f6c0000000000000000",
+			"G RES 4 send 0 trans_id=1",
+		];
+		expect((await verifyText(longer(lines, text))).divergence).toBeUndefined();
+		const other = lines.map((line) => line.replace("BITSET 10e018 6", "BITSET 10e010 6"));
+		expect((await verifyText(longer(other, text))).divergence?.what).toBe("BITSET");
+		expect((await verifyText(longer(lines))).divergence).toMatchObject({ what: "BITSET", got: "SIGNAL 2001 0 hc" });
+	});
+});
+
 describe("a transcript that says something else", () => {
 	const rescind = textOf("rescind_open");
 	const isolated = textOf("iso_snp_para");

@@ -3,7 +3,7 @@ import { Engine } from "../src/engine.ts";
 import { PageState } from "../src/memory/ram.ts";
 import { GuestSynic, type ReceivedMessage, type RegisterWrite } from "../src/synic/guest.ts";
 import { GuestCalls } from "../src/synic/guest-calls.ts";
-import type { SynicPages } from "../src/synic/guest-pages.ts";
+import type { GuestPages } from "../src/synic/guest-pages.ts";
 import type { Interrupt } from "../src/synic/interrupts.ts";
 import { type HypercallReport, SynicMachine } from "../src/synic/machine.ts";
 import type { Platform } from "../src/synic/modes.ts";
@@ -23,7 +23,7 @@ export const PLATFORMS: Readonly<Record<string, Platform>> = {
 };
 
 /** Pages one after the other, and a log of what is done with them. `fail` names conversions that fail: "decrypt 2". */
-export class LoggedPages implements SynicPages {
+export class LoggedPages implements GuestPages {
 	readonly #engine: Engine;
 	readonly log: string[] = [];
 	readonly fail = new Set<string>();

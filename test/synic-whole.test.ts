@@ -73,16 +73,15 @@ async function whole(name: string, serving: Party, confidential = false): Promis
 			},
 		});
 	}
-	const pathOf = (path: string) => (path === "hypercall" ? "direct" : (path as "ghcb" | "tdcall"));
 	const ports: GuestPorts = {
 		post: (connectionId, type, payload, path) => {
 			const control = controlWord(CallCode.PostMessage, false);
 			const input = encodePost({ connectionId, type, payload });
-			return Number(machine.hypercall({ vp: 0, path: pathOf(path), control, input }));
+			return Number(machine.hypercall({ vp: 0, path, control, input }));
 		},
 		signal: (connectionId, flag, path) => {
 			const control = controlWord(CallCode.SignalEvent, true);
-			machine.hypercall({ vp: 0, path: pathOf(path), control, input: encodeSignal({ connectionId, flag }) });
+			machine.hypercall({ vp: 0, path, control, input: encodeSignal({ connectionId, flag }) });
 		},
 		eom: (cpu, party) => machine.writeRegister(cpu, party, Msr.EOM, 0n),
 		writeMsr: (cpu, party, msr, value) => machine.writeRegister(cpu, party, msr, value),

@@ -9,6 +9,7 @@ import { connected, created, goodHost, offer, RINGS, rescind, type TestGuest, te
 const T = MessageType;
 /** Steps of a history; FUZZ_CASES asks for so many of them altogether (npm run fuzz). */
 const STEPS = 120;
+const TIMEOUT_MS = 3_600_000;
 const run = { seed: SEED, numRuns: Math.ceil(Number(process.env.FUZZ_CASES ?? 60 * STEPS) / STEPS) };
 printSeed("vmbus guest");
 
@@ -174,15 +175,19 @@ describe("a guest with a hostile host", () => {
 		return test;
 	}
 
-	it.each(["none", "snp"] as const)("survives random histories and leaves nothing: %s", async (isolation) => {
-		const options = { isolation, paravisor: isolation === "snp" };
-		await fc.assert(
-			fc.asyncProperty(fc.integer(), async (seed) => expectEnd(await history(seed, options))),
-			run,
-		);
-	});
+	it.each(["none", "snp"] as const)(
+		"survives random histories and leaves nothing: %s",
+		{ timeout: TIMEOUT_MS },
+		async (isolation) => {
+			const options = { isolation, paravisor: isolation === "snp" };
+			await fc.assert(
+				fc.asyncProperty(fc.integer(), async (seed) => expectEnd(await history(seed, options))),
+				run,
+			);
+		},
+	);
 
-	it("survives them as linux-6.12 too, though it may wait for ever", async () => {
+	it("survives them as linux-6.12 too, though it may wait for ever", { timeout: TIMEOUT_MS }, async () => {
 		const options = { behaviour: "linux-6.12", isolation: "tdx" } as const;
 		await fc.assert(
 			fc.asyncProperty(fc.integer(), async (seed) => {

@@ -256,7 +256,7 @@ describe("the guest as linux-6.12: versions, suspend, and the rest", () => {
 		expect(test.signals).toEqual([]);
 		test.guest.send(4, new Uint8Array(8));
 		expect(test.bits.slice(2).map(({ gpa, bit }) => [gpa % 4096, bit])).toEqual([[0x800, 4]]);
-		expect(test.signals).toEqual([{ connectionId: 0x2004, flag: 0, path: "hypercall" }]);
+		expect(test.signals).toEqual([{ connectionId: 0x2004, flag: 0, path: "direct" }]);
 	});
 
 	it("counts the bytes of 8191 pages modulo 65536, and sends them all", async () => {

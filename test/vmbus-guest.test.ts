@@ -28,7 +28,7 @@ describe("connecting", () => {
 			featureFlags: Feature.PauseResume | Feature.ClientId,
 			clientId: offer(1).instanceId,
 		});
-		expect(test.ways).toEqual(["4 hypercall", "1 hypercall"]);
+		expect(test.ways).toEqual(["4 direct", "1 direct"]);
 		expect([test.guest.version, test.guest.features]).toEqual([0x60000, Feature.PauseResume | Feature.ClientId]);
 	});
 
@@ -52,7 +52,7 @@ describe("connecting", () => {
 		expect(contacts.map((post) => "version" in post && post.version)).toEqual([
 			0x60000, 0x50003, 0x50002, 0x50001, 0x50000, 0x40001, 0x40000, 0x30000, 0x20004,
 		]);
-		expect(test.ways.slice(5)).toEqual(Array(5).fill("1 hypercall"));
+		expect(test.ways.slice(5)).toEqual(Array(5).fill("1 direct"));
 		expect(test.guest.version).toBe(0x20004);
 	});
 
@@ -79,7 +79,7 @@ describe("connecting", () => {
 		const test = await testGuest({ vtl: 2 });
 		test.status = (message) => (message.type === T.InitiateContact && test.ways.at(-1)?.startsWith("800074") ? 18 : 0);
 		expect(test.guest.connect().status).toBe("ok");
-		expect(test.ways.slice(0, 2)).toEqual(["800074 hypercall", "4 hypercall"]);
+		expect(test.ways.slice(0, 2)).toEqual(["800074 direct", "4 direct"]);
 	});
 
 	it("posts again while the host is short of room, with Linux's delays", async () => {
@@ -143,7 +143,7 @@ describe("channels", () => {
 		expect(test.guest.open(1, { ...RINGS, requests: 4, userData: Uint8Array.of(1, 2, 3) }).status).toBe("ok");
 		expect(test.posts[1]).toMatchObject({ relid: 1, openId: 1, downstreamPage: 2, targetVp: 0 });
 		expect(test.guest.send(1, Buffer.from("hello"), { wantsCompletion: true, id: 99n })).toBe("ok");
-		expect(test.signals).toEqual([{ connectionId: 0x2001, flag: 0, path: "hypercall" }]);
+		expect(test.signals).toEqual([{ connectionId: 0x2001, flag: 0, path: "direct" }]);
 		const ring = test.guest.channels.get(1)?.ring;
 		const incoming = (ring?.gpa ?? 0) + 2 * 4096;
 		const packet = Buffer.from("0b000200030000000100000000000000776f726c640000000000000000000000", "hex");

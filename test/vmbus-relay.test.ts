@@ -160,6 +160,8 @@ describe("a relay", () => {
 		const created = machine.post(gpadlBody(0xe1e10, 0x100 + 54, 6));
 		expect(created).toEqual([{ type: M.GpadlCreated, relid: 1, gpadl: 0xe1e10, status: 0 }]);
 		const [gpadl] = machine.host.gpadls(1);
+		// packets of devices name it
+		expect(gpadl?.gpadl).toBe(0xe1e10);
 		expect(gpadl?.ranges).toEqual([
 			{ bytes: 60 * 4096, offset: 0, pfns: Array.from({ length: 60 }, (_, i) => 0x100 + i) },
 		]);
@@ -188,7 +190,7 @@ describe("a relay", () => {
 		machine.hostAnswers = false;
 		machine.post(gpadlHeader(1, 7, 2));
 		machine.hostAnswers = true;
-		const failed = encodeMessage({ type: M.GpadlCreated, relid: 1, gpadl: 1, status: 0x8000ffff });
+		const failed = encodeMessage({ type: M.GpadlCreated, relid: 1, gpadl: 7, status: 0x8000ffff });
 		machine.run(machine.relay.hostMessage(failed));
 		expect(machine.inbox).toEqual([{ type: M.GpadlCreated, relid: 1, gpadl: 7, status: 0x8000ffff }]);
 		expect(machine.post(openChannel(1, 7))).toMatchObject([{ type: M.OpenChannelResult, status: 0x8000ffff }]);

@@ -44,7 +44,7 @@ class Both {
 			ports: {
 				post: (connectionId, _, payload, path) => {
 					// with a paravisor a plain hypercall traps to it; the host sees the others
-					const { status, actions } = this.server.post({ connectionId, payload, trusted: path === "hypercall" });
+					const { status, actions } = this.server.post({ connectionId, payload, trusted: path === "direct" });
 					this.#serve(actions);
 					return status;
 				},

@@ -1,6 +1,6 @@
 /** The guest's hypercalls, by the tables in modes.ts. Linux 6.12 drivers/hv/hv.c hv_post_message, connection.c vmbus_set_event */
 import type { Ram } from "../memory/ram.ts";
-import { PagesByProcessor, type PagesStatus, type SynicPages } from "./guest-pages.ts";
+import { type GuestPages, PagesByProcessor, type PagesStatus } from "./guest-pages.ts";
 import { CallCode, controlWord, encodePost, encodeSignal } from "./hypercall.ts";
 import type { Hypercall } from "./machine.ts";
 import { memoryOf, type SynicMemory } from "./memory.ts";
@@ -28,7 +28,7 @@ export interface GuestCallsOptions {
 	/** Processors of the guest. */
 	readonly vps: number;
 	readonly ram: Ram;
-	readonly pages: SynicPages;
+	readonly pages: GuestPages;
 }
 
 export class GuestCalls {

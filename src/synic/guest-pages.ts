@@ -1,14 +1,17 @@
 /** Pages that a guest sets aside for its SynIC and hypercalls, some on each processor. Linux 6.12 drivers/hv/hv.c, hv_synic_alloc */
 import type { SynicMemory } from "./memory.ts";
 
-/** Where pages come from, and how they change state; false: it failed, and the pages may never be used again. */
-export interface SynicPages {
-	/** @returns a gpa (multiple of 4096), or -1 */
+/** What owns and converts the guest's pages. A conversion that answers false leaves them in an unknown state: leak, never free. */
+export interface GuestPages {
+	/** Takes `pages` zeroed, private pages in one run. @param purpose for people @returns their gpa, or -1 */
 	alloc(pages: number, purpose: string): number;
+	/** Gives them back: none of them is shared with the host. */
 	free(gpa: number, pages: number): void;
+	/** Makes them visible to the host; their contents are undefined after. @returns whether it worked */
 	decrypt(gpa: number, pages: number): boolean;
+	/** Makes them private again; their contents are undefined after. @returns whether it worked */
 	encrypt(gpa: number, pages: number): boolean;
-	/** Takes pages out of use for good. */
+	/** Gives them up for good. */
 	leak(gpa: number, pages: number): void;
 }
 
@@ -16,7 +19,7 @@ export interface SynicPages {
 export type PagesStatus = "ok" | "no-memory" | "conversion-failed";
 
 export interface PagesOptions<Name extends string> {
-	readonly pages: SynicPages;
+	readonly pages: GuestPages;
 	readonly memory: SynicMemory;
 	/** Processors of the guest. */
 	readonly vps: number;

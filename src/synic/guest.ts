@@ -1,6 +1,6 @@
 /** The guest's use of its SynICs, by the tables in modes.ts. Linux 6.12 drivers/hv/hv.c and vmbus_drv.c */
 import type { Ram } from "../memory/ram.ts";
-import { PagesByProcessor, type PagesStatus, type SynicPages } from "./guest-pages.ts";
+import { type GuestPages, PagesByProcessor, type PagesStatus } from "./guest-pages.ts";
 import type { Party } from "./interrupts.ts";
 import { memoryOf, type SynicMemory } from "./memory.ts";
 import {
@@ -47,7 +47,7 @@ export interface GuestSynicOptions {
 	/** Processors of the guest. */
 	readonly vps: number;
 	readonly ram: Ram;
-	readonly pages: SynicPages;
+	readonly pages: GuestPages;
 	/** Default 2. */
 	readonly sint?: number;
 	/** Default 0xf3, as Linux on x86-64. */

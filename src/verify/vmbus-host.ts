@@ -29,8 +29,7 @@ export class ReplayHost {
 		this.#engine = engine;
 		this.#interrupt = interrupt;
 		this.#processors = Array.from({ length: cpus }, () => {
-			const placed =
-				own === null ? [] : [Msr.SIMP, Msr.SIEFP].map((msr): [number, number] => [msr, own.alloc(1, "SynIC")]);
+			const placed = own === null ? [] : [Msr.SIMP, Msr.SIEFP].map((msr): [number, number] => [msr, sharedPage(own)]);
 			return { pages: new Map(placed), on: new Set<number>(), queue: [], held: false };
 		});
 	}
@@ -110,4 +109,11 @@ export class ReplayHost {
 			this.#interrupt(cpu);
 		}
 	}
+}
+
+/** A page that a paravisor has placed: shared, as the host writes to it. */
+function sharedPage(own: EnginePages): number {
+	const gpa = own.alloc(1, "SynIC");
+	own.decrypt(gpa, 1);
+	return gpa;
 }

@@ -1,6 +1,7 @@
 /** Guest pages of a replay: as the recorder's, with conversions that fail on demand and leave nothing of the contents. */
 import type { Engine } from "../engine.ts";
-import type { EnginePages, GuestPages } from "../vmbus/guest/pages.ts";
+import type { GuestPages } from "../synic/guest-pages.ts";
+import type { EnginePages } from "../vmbus/guest/pages.ts";
 import type { Expected } from "./vmbus-expect.ts";
 
 const PAGE_BYTES = 4096;

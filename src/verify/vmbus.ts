@@ -7,10 +7,11 @@ import { dirname, join } from "node:path";
 import { Engine } from "../engine.ts";
 import { readText } from "../input.ts";
 import { PacketType } from "../ring/packet.ts";
+import type { Isolation, Path } from "../synic/modes.ts";
 import type { GuestChannel } from "../vmbus/guest/channel.ts";
 import { VmbusGuest } from "../vmbus/guest/guest.ts";
 import { EnginePages } from "../vmbus/guest/pages.ts";
-import type { CallPath, GuestCommand, Isolation } from "../vmbus/guest/types.ts";
+import type { GuestCommand } from "../vmbus/guest/types.ts";
 import type { Build } from "../wasm.ts";
 import { divergedAt, stem, type VerifyResult } from "./result.ts";
 import { compareRings, hostRing, type Replay, runCommand } from "./vmbus-commands.ts";
@@ -31,7 +32,7 @@ const SPARE_BYTES = 2 ** 24;
 const LIVELOCK_PACKETS = 24;
 /** What Linux answers for a completion whose id is not live. */
 const REQUEST_ERROR = "fffffffffffffffe";
-const PATHS: Readonly<Record<CallPath, string>> = { hypercall: "hc", ghcb: "ghcb", tdcall: "tdcall" };
+const PATHS: Readonly<Record<Path, string>> = { direct: "hc", ghcb: "ghcb", tdcall: "tdcall" };
 const ISOLATIONS: readonly Isolation[] = ["none", "vbs", "snp", "tdx"];
 
 /** The guest that was recorded: its first line, and its arguments where that says nothing. */

@@ -120,7 +120,7 @@ function channelText(line: ChannelLine): string {
 	const way = `${device}'s device${relayed ? ", relayed by the paravisor" : ""}`;
 	const data = carried.map(({ kind, bytes, same }) => `${kind} ${bytes} B ${same ? "echoed" : "LOST"}`).join(", ");
 	const memory = `ring ${ring}, external memory ${external}`;
-	return `channel ${relid} (${name}): ${way}, connection ${hex(connectionId)}, ${state}; ${memory}; ${data || "no data"}`;
+	return `channel ${relid}, ${name}: ${way}, connection ${hex(connectionId)}, ${state}\n  ${memory}; ${data || "no data"}`;
 }
 
 /** The whole of it. */
@@ -133,7 +133,7 @@ export function demoText(shown: Shown): string {
 		"",
 		...events.map((event, i) => eventLine(event, i + 1)),
 		"",
-		`What the host can read with the connection up (${connection}):`,
+		`What the host can read (connection: ${connection}):`,
 		...table(rows),
 		"",
 		...(channels.length === 0 ? ["no channels"] : channels.map(channelText)),

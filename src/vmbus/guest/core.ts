@@ -1,5 +1,7 @@
 /** What all parts of the guest side share: the connection's state, its locks and queues, and the ways to the host. */
 import type { Engine } from "../../engine.ts";
+import type { GuestPages } from "../../synic/guest-pages.ts";
+import type { Isolation, Path } from "../../synic/modes.ts";
 import { type PostError, PostRetry, postWithRetry } from "../../synic/retry.ts";
 import { HvStatus } from "../../synic/status.ts";
 import { encodeMessage } from "../codec.ts";
@@ -8,10 +10,10 @@ import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../messages.ts";
 import { Feature, Version } from "../versions.ts";
 import type { GuestChannel } from "./channel.ts";
 import { CpuPlan } from "./cpus.ts";
-import { EnginePages, type GuestPages } from "./pages.ts";
+import { EnginePages } from "./pages.ts";
 import { PendingRequests } from "./pending.ts";
 import { Completion, Mutex, Scheduler, WorkQueue } from "./scheduler.ts";
-import type { CallPath, GuestOptions, GuestPorts, Isolation } from "./types.ts";
+import type { GuestOptions, GuestPorts } from "./types.ts";
 
 /** Relids, and event flags, are below this. */
 export const MAX_RELIDS = 2048;
@@ -143,8 +145,8 @@ export class GuestCore {
 	}
 
 	/** The way past the paravisor, or null where Linux has none (Linux 6.12 drivers/hv/hv.c, hv_post_message). */
-	#hostPath(): CallPath | null {
-		if (!this.paravisor || (!this.isIsolated && !this.linux)) return "hypercall";
+	#hostPath(): Path | null {
+		if (!this.paravisor || (!this.isIsolated && !this.linux)) return "direct";
 		return this.isolation === "snp" ? "ghcb" : this.isolation === "tdx" ? "tdcall" : null;
 	}
 
@@ -155,7 +157,7 @@ export class GuestCore {
 	 */
 	post(message: Message, maySleep = true): PostError | null {
 		const payload = encodeMessage(message);
-		const path = this.confidential ? "hypercall" : this.#hostPath();
+		const path = this.confidential ? "direct" : this.#hostPath();
 		const post = () =>
 			path === null
 				? HvStatus.INVALID_PARAMETER

@@ -5,22 +5,9 @@ import type { Engine } from "../../engine.ts";
 import { PageAllocator } from "../../memory/allocator.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError } from "../../status.ts";
+import type { GuestPages } from "../../synic/guest-pages.ts";
 
 const PAGE_BYTES = 4096;
-
-/** What owns and converts the guest's pages. A conversion that answers false leaves them in an unknown state: leak, never free. */
-export interface GuestPages {
-	/** Takes `pages` zeroed, private pages in one run. @param purpose for people @returns their gpa, or -1 */
-	alloc(pages: number, purpose: string): number;
-	/** Gives them back: none of them is shared with the host. */
-	free(gpa: number, pages: number): void;
-	/** Makes them visible to the host; their contents are undefined after. @returns whether it worked */
-	decrypt(gpa: number, pages: number): boolean;
-	/** Makes them private again; their contents are undefined after. @returns whether it worked */
-	encrypt(gpa: number, pages: number): boolean;
-	/** Gives them up for good. */
-	leak(gpa: number, pages: number): void;
-}
 
 /** Pages of an engine's RAM, converted as its platform does it: Guest.pages and Guest.converter, or a guest side's own. */
 export class EnginePages implements GuestPages {

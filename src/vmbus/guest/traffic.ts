@@ -39,7 +39,9 @@ function receive(core: GuestCore, channel: GuestChannel, stops: { left: number }
 	channel.kept = null;
 	if (kept !== null) return { status: "ok", packet: kept };
 	const tampered = core.linux ? nextTampered(core, channel) : undefined;
-	if (tampered !== undefined) return { status: "ok", packet: tampered };
+	if (tampered === null) return { status: "ok", packet: null };
+	if (tampered !== undefined)
+		return stops.left-- > 0 ? { status: "ok", packet: tampered } : { status: "livelock", packet: null };
 	const { reader } = rings;
 	const { instance } = core.engine;
 	let result = reader.next(0);

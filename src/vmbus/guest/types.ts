@@ -1,19 +1,15 @@
 /** What the guest side is given, and what it answers. */
 import type { Engine } from "../../engine.ts";
+import type { GuestPages } from "../../synic/guest-pages.ts";
 import type { Party } from "../../synic/interrupts.ts";
+import type { Isolation, Path } from "../../synic/modes.ts";
 import type { GuestChannel } from "./channel.ts";
-import type { GuestPages } from "./pages.ts";
 
 /**
  * How the guest behaves where Linux is weak: `safe` refuses or ends; `linux-6.12` does what Linux 6.12 does, byte for byte, up
  * to where Linux would never return. docs/vmbus-guest.md lists each difference.
  */
 export type GuestBehaviour = "safe" | "linux-6.12";
-
-export type Isolation = "none" | "vbs" | "snp" | "tdx";
-
-/** The way of a hypercall: plain (in a confidential connection it traps to the paravisor), or past the paravisor to the host. */
-export type CallPath = "hypercall" | "ghcb" | "tdcall";
 
 /** How a command ended. */
 export type GuestStatus =
@@ -60,9 +56,9 @@ export interface GuestPorts {
 	 * @param payload up to 240 bytes, the callee's own
 	 * @returns HvStatus
 	 */
-	post(connectionId: number, type: number, payload: Uint8Array, path: CallPath): number;
+	post(connectionId: number, type: number, payload: Uint8Array, path: Path): number;
 	/** HvSignalEvent: input connection id and flag number. */
-	signal(connectionId: number, flag: number, path: CallPath): void;
+	signal(connectionId: number, flag: number, path: Path): void;
 	/** A bit that the guest has set in its RAM instead of a signal: `bit` counts from byte `gpa`. */
 	bitSet?(gpa: number, bit: number): void;
 	/** End of message, to the SynIC that delivers the next. */
@@ -71,8 +67,6 @@ export interface GuestPorts {
 	writeMsr?(cpu: number, party: Party, msr: number, value: bigint): boolean;
 	/** Reads a SynIC register: SIMP and SIEFP that the paravisor or host has placed. */
 	readMsr?(cpu: number, party: Party, msr: number): bigint;
-	/** A hypervisor's timer message in the slot of VMBus. */
-	timerMessage?(cpu: number): void;
 	/** A post is tried again after so many µs. Default: at once. */
 	delay?(us: number, sleeps: boolean): void;
 	/** The embedder's clock (ns). Default: stands at 0, so that no wait times out. */

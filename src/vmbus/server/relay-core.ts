@@ -115,8 +115,12 @@ export class RelayCore {
 		this.#byGuest.delete(`${gpadl.offerId} ${gpadl.gpadl}`);
 	}
 
-	/** An id that the host has for no GPADL. */
-	takeGpadlId(): number {
+	/**
+	 * The id that the host gets for a guest's GPADL: the same, for devices' packets name it and a relay does not see them; only
+	 * where the host has that one already, for a buffer of another channel, one that it has not.
+	 */
+	takeGpadlId(wanted: number): number {
+		if (wanted !== 0 && !this.gpadls.has(wanted)) return wanted;
 		while (this.gpadls.has(this.nextGpadl)) this.nextGpadl = nextId(this.nextGpadl);
 		const id = this.nextGpadl;
 		this.nextGpadl = nextId(id);

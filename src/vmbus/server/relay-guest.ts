@@ -21,7 +21,7 @@ function ask(core: RelayCore, channel: HostChannel, action: Action): void {
 	const { relid, offerId } = channel;
 	switch (action.type) {
 		case "gpadl": {
-			const hostGpadl = core.takeGpadlId();
+			const hostGpadl = core.takeGpadlId(action.gpadl);
 			core.addGpadl({ hostGpadl, offerId, gpadl: action.gpadl, state: "creating" });
 			for (const message of gpadlMessages(relid, hostGpadl, action.ranges)) core.post(message);
 			break;

@@ -4,7 +4,7 @@ import type { Party } from "../../synic/interrupts.ts";
 import type { HypercallReport, SynicMachine } from "../../synic/machine.ts";
 import { type Path, registerPath } from "../../synic/modes.ts";
 import { Msr } from "../../synic/registers.ts";
-import type { CallPath, GuestPorts } from "../guest/types.ts";
+import type { GuestPorts } from "../guest/types.ts";
 import type { CallEvent, Recorder, RegisterEvent } from "./events.ts";
 
 type CallPorts = Required<Pick<GuestPorts, "post" | "signal" | "eom" | "writeMsr" | "readMsr">>;
@@ -46,15 +46,13 @@ export class RecordedCalls {
 	ports(): CallPorts {
 		const machine = this.#machine;
 		return {
-			post: (connectionId, type, payload, by) => {
-				const path = pathOf(by);
+			post: (connectionId, type, payload, path) => {
 				this.#calls("post", path, connectionId, payload.slice());
 				const input = encodePost({ connectionId, type, payload });
 				return Number(machine.hypercall({ vp: 0, path, control: controlWord(CallCode.PostMessage, false), input }));
 			},
-			signal: (connectionId, flag, by) => {
+			signal: (connectionId, flag, path) => {
 				this.#onSignal();
-				const path = pathOf(by);
 				this.#calls("signal", path, connectionId);
 				const input = encodeSignal({ connectionId, flag });
 				machine.hypercall({ vp: 0, path, control: controlWord(CallCode.SignalEvent, true), input });
@@ -64,9 +62,4 @@ export class RecordedCalls {
 			readMsr: (cpu, party, msr) => machine.readRegister(cpu, party, msr) ?? 0n,
 		};
 	}
-}
-
-/** A path as the machine names it. */
-function pathOf(path: CallPath): Path {
-	return path === "hypercall" ? "direct" : path;
 }

@@ -1,7 +1,8 @@
 /** The guest's pages, with what each is for and every change of state written down. */
 import type { Engine } from "../../engine.ts";
 import { PageState } from "../../memory/ram.ts";
-import { EnginePages, type GuestPages } from "../guest/pages.ts";
+import type { GuestPages } from "../../synic/guest-pages.ts";
+import { EnginePages } from "../guest/pages.ts";
 import type { PagesEvent, Recorder } from "./events.ts";
 
 const STATES = new Map<number, string>([
