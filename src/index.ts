@@ -80,7 +80,7 @@ export type { GuestPages } from "./synic/guest-pages.ts";
 export { CallCode, controlWord, encodePost, encodeSignal } from "./synic/hypercall.ts";
 export type { Interrupt, Party } from "./synic/interrupts.ts";
 export { type Hypercall, type HypercallReport, type MachineOptions, SynicMachine } from "./synic/machine.ts";
-export type { Isolation, Path, Platform } from "./synic/modes.ts";
+export type { Isolation, Path, SynicPlatform } from "./synic/modes.ts";
 export type { MessagePort } from "./synic/port.ts";
 export { Msr, SintBit, sintMsr, VMBUS_SINT, VMBUS_VECTOR } from "./synic/registers.ts";
 export { HvStatus, hvStatusName } from "./synic/status.ts";
@@ -100,10 +100,10 @@ export type {
 	DriverPlan,
 	GuestBehaviour,
 	GuestCommand,
-	GuestOptions,
 	GuestPorts,
 	GuestStatus,
 	OpenOptions,
+	VmbusGuestOptions,
 } from "./vmbus/guest/types.ts";
 export { DeviceType } from "./vmbus/guid.ts";
 export { type Message, type MessageOf, MessageType } from "./vmbus/messages.ts";

@@ -44,12 +44,6 @@ describe("the README", () => {
 		}
 	});
 
-	it("shows explanations as explain prints them", () => {
-		const shown = [...README.matchAll(/```text\n\$ npx coco-dma (explain [^\n]*)\n([\s\S]*?)```/g)];
-		expect(shown).toHaveLength(2);
-		for (const [, command, output] of shown) expect(coco(...(command as string).split(" ")).out).toBe(output);
-	});
-
 	it("has an example of trust that runs to its end", () => {
 		const out = execFileSync(process.execPath, [`${ROOT}examples/trust.js`], { encoding: "utf8" });
 		expect(out).toMatch(/^not accepted: bounced[\s\S]*accepted: direct[\s\S]*BUSY[\s\S]*1 page leaked\n$/);

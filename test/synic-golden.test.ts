@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { readText } from "../src/input.ts";
-import type { Isolation, Platform } from "../src/synic/modes.ts";
+import type { Isolation, SynicPlatform } from "../src/synic/modes.ts";
 import type { MessagePort } from "../src/synic/port.ts";
 import { Msr, VMBUS_SINT, VMBUS_VECTOR } from "../src/synic/registers.ts";
 import { PostRetry } from "../src/synic/retry.ts";
@@ -21,7 +21,7 @@ const bytes = (text = "") => Uint8Array.from(Buffer.from(text, "hex"));
 /** The guest that a transcript's first line describes; a paravisor's pages are where the recorded one had them. */
 async function recordedGuest(lines: readonly string[]): Promise<TestGuest> {
 	const hello = Object.fromEntries((lines[0] as string).split(" ").map((word) => word.split("=")));
-	const platform: Platform = {
+	const platform: SynicPlatform = {
 		isolation: ISOLATIONS[Number(hello.iso)] as Isolation,
 		paravisor: hello.paravisor === "1",
 		sharedGpaBoundary: Number.parseInt(hello.vtom, 16),

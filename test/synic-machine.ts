@@ -6,13 +6,13 @@ import { GuestCalls } from "../src/synic/guest-calls.ts";
 import type { GuestPages } from "../src/synic/guest-pages.ts";
 import type { Interrupt } from "../src/synic/interrupts.ts";
 import { type HypercallReport, SynicMachine } from "../src/synic/machine.ts";
-import type { Platform } from "../src/synic/modes.ts";
+import type { SynicPlatform } from "../src/synic/modes.ts";
 
 const FIRST_PAGE = 0x100000;
 const GIVEN_PAGES = 0x80000;
 
 export const VTOM = 2 ** 46;
-export const PLATFORMS: Readonly<Record<string, Platform>> = {
+export const PLATFORMS: Readonly<Record<string, SynicPlatform>> = {
 	bare: { isolation: "none", paravisor: false, sharedGpaBoundary: 0 },
 	"SNP without paravisor": { isolation: "snp", paravisor: false, sharedGpaBoundary: 0 },
 	"TDX without paravisor": { isolation: "tdx", paravisor: false, sharedGpaBoundary: 0 },
@@ -93,7 +93,7 @@ export interface TestGuest {
 
 /** A guest whose processors are set up, unless told otherwise. */
 export async function testGuest(
-	platform: Platform,
+	platform: SynicPlatform,
 	options: { confidential?: boolean; vps?: number; enabled?: boolean; autoEoi?: boolean; intercept?: boolean } = {},
 ): Promise<TestGuest> {
 	const { vps = 2, confidential = false } = options;

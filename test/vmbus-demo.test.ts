@@ -65,9 +65,9 @@ describe("a demonstration", () => {
 		expect(await rings("confidential-ring")).toEqual([[false], [true], [true]]);
 		expect(await rings("confidential-all")).toEqual([[false], [false], [false]]);
 		expect(await rings("relayed")).toEqual([
-			[true, false],
-			[true, false],
-			[true, false],
+			[false, true],
+			[false, true],
+			[false, true],
 		]);
 		for (const { name } of SCENARIOS) {
 			const found = await shown(name);

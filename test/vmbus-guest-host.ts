@@ -4,7 +4,7 @@ import { DecodeError, decodeMessage, encodeMessage } from "../src/vmbus/codec.ts
 import type { GuestChannel } from "../src/vmbus/guest/channel.ts";
 import { VmbusGuest } from "../src/vmbus/guest/guest.ts";
 import { EnginePages } from "../src/vmbus/guest/pages.ts";
-import type { GuestCommand, GuestOptions, GuestPorts } from "../src/vmbus/guest/types.ts";
+import type { GuestCommand, GuestPorts, VmbusGuestOptions } from "../src/vmbus/guest/types.ts";
 import { DeviceType } from "../src/vmbus/guid.ts";
 import { type Message, type MessageOf, MessageType } from "../src/vmbus/messages.ts";
 
@@ -112,7 +112,7 @@ export interface TestGuest {
 }
 
 export async function testGuest(
-	options: Partial<GuestOptions> = {},
+	options: Partial<VmbusGuestOptions> = {},
 	ports: Partial<GuestPorts> = {},
 	answers: Answers = goodHost([0x60000, 0x50003], 0xff),
 ): Promise<TestGuest> {
@@ -184,7 +184,7 @@ export async function testGuest(
 
 /** A connected guest with these offers. */
 export async function connected(
-	options: Partial<GuestOptions> = {},
+	options: Partial<VmbusGuestOptions> = {},
 	offers: readonly Message[] = [offer(1), offer(2)],
 	ports: Partial<GuestPorts> = {},
 	answers?: Answers,

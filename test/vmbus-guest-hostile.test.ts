@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { encodeMessage } from "../src/vmbus/codec.ts";
-import type { GuestOptions } from "../src/vmbus/guest/types.ts";
+import type { VmbusGuestOptions } from "../src/vmbus/guest/types.ts";
 import { type Message, MessageType } from "../src/vmbus/messages.ts";
 import { printSeed, Random, SEED } from "./helpers/random.ts";
 import { connected, created, goodHost, offer, RINGS, rescind, type TestGuest, testGuest } from "./vmbus-guest-host.ts";
@@ -143,7 +143,7 @@ function scribble(test: TestGuest, random: Random): void {
 
 describe("a guest with a hostile host", () => {
 	/** A random history of commands, messages and bytes, with a host that answers most of the time. */
-	async function history(seed: number, options: Partial<GuestOptions>): Promise<TestGuest> {
+	async function history(seed: number, options: Partial<VmbusGuestOptions>): Promise<TestGuest> {
 		const random = new Random(seed);
 		const good = goodHost([0x60000, 0x50003], 0xff);
 		const test = await testGuest(

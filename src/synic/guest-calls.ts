@@ -8,9 +8,9 @@ import {
 	hasPostPages,
 	modeOf,
 	type Path,
-	type Platform,
 	postPath,
 	type SynicMode,
+	type SynicPlatform,
 	sharesInputPages,
 	signalPath,
 } from "./modes.ts";
@@ -22,7 +22,7 @@ const POST_PAGES = ["post message"] as const;
 export interface GuestCallsOptions {
 	/** Who takes the call: SynicMachine, or an embedder's own hypervisor. */
 	readonly hypercall: (call: Hypercall) => bigint;
-	readonly platform: Platform;
+	readonly platform: SynicPlatform;
 	/** Whether the guest uses Confidential VMBus. */
 	readonly confidential: boolean;
 	/** Processors of the guest. */

@@ -7,10 +7,10 @@ import {
 	MODES,
 	modeOf,
 	type Path,
-	type Platform,
 	type RegisterStep,
 	registerPath,
 	type SynicMode,
+	type SynicPlatform,
 	sharesSynicPages,
 } from "./modes.ts";
 import { ENABLED, Msr, PAGE_MASK, SintBit, sintMsr, VMBUS_SINT, VMBUS_VECTOR } from "./registers.ts";
@@ -41,7 +41,7 @@ export interface RegisterWrite {
 
 export interface GuestSynicOptions {
 	readonly registers: SynicRegisters;
-	readonly platform: Platform;
+	readonly platform: SynicPlatform;
 	/** Whether the guest uses Confidential VMBus. It decides what is done to pages, and cannot change later. */
 	readonly confidential: boolean;
 	/** Processors of the guest. */

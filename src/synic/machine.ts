@@ -4,7 +4,7 @@ import { Connections } from "./connections.ts";
 import { CallCode, decodePost, decodeSignal, POST_INPUT_BYTES, parseControl, SIGNAL_INPUT_BYTES } from "./hypercall.ts";
 import { type Interrupt, InterruptQueue, type Party } from "./interrupts.ts";
 import { memoryOf, type SynicMemory } from "./memory.ts";
-import type { Path, Platform } from "./modes.ts";
+import type { Path, SynicPlatform } from "./modes.ts";
 import { MessagePort, paravisorRoute } from "./port.ts";
 import { ProxyFilter } from "./proxy.ts";
 import { Msr } from "./registers.ts";
@@ -37,7 +37,7 @@ export interface HypercallReport {
 }
 
 export interface MachineOptions {
-	readonly platform: Platform;
+	readonly platform: SynicPlatform;
 	/** Processors of the guest. */
 	readonly vps: number;
 	readonly ram: Ram;
@@ -56,7 +56,7 @@ export interface MachineOptions {
 
 /** The parties outside the guest, and their memory, registers and connections. */
 export class SynicMachine {
-	readonly platform: Platform;
+	readonly platform: SynicPlatform;
 	readonly vps: number;
 	readonly interrupts: InterruptQueue;
 	readonly hypervisor: Synic;

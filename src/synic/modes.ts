@@ -8,7 +8,7 @@ import type { Party } from "./interrupts.ts";
 /** Isolation of the guest; "vbs": by the hypervisor alone, without memory encryption. */
 export type Isolation = "none" | "vbs" | "snp" | "tdx";
 
-export interface Platform {
+export interface SynicPlatform {
 	readonly isolation: Isolation;
 	readonly paravisor: boolean;
 	/** Start of the shared alias of guest memory (the vTOM bit; a power of 2 up to 2^51), or 0. */
@@ -92,50 +92,50 @@ export const MODES: Readonly<Record<SynicMode, ModeTable>> = {
 };
 
 /** A guest's mode. @param confidential whether it uses Confidential VMBus */
-export function modeOf(platform: Platform, confidential: boolean): SynicMode {
+export function modeOf(platform: SynicPlatform, confidential: boolean): SynicMode {
 	if (confidential) return "confidential";
 	return platform.paravisor ? "paravisor" : "bare";
 }
 
 /** Whether the host cannot read the guest's private pages. */
-export function isHardwareIsolated({ isolation }: Platform): boolean {
+export function isHardwareIsolated({ isolation }: SynicPlatform): boolean {
 	return isolation === "snp" || isolation === "tdx";
 }
 
 /** How the guest reaches a SynIC's registers. */
-export function registerPath(platform: Platform, synic: Party): Path {
+export function registerPath(platform: SynicPlatform, synic: Party): Path {
 	if (synic === "paravisor") return "direct";
 	return outsidePath(platform) ?? "direct";
 }
 
 /** How HvPostMessage leaves the guest; null: it fails with INVALID_PARAMETER before it does. */
-export function postPath(platform: Platform, mode: SynicMode): Path | null {
+export function postPath(platform: SynicPlatform, mode: SynicMode): Path | null {
 	return mode === "paravisor" ? outsidePath(platform) : "direct";
 }
 
 /** How HvSignalEvent leaves the guest, in confidential mode too: past the paravisor. null: it fails inside. */
-export function signalPath(platform: Platform, mode: SynicMode): Path | null {
+export function signalPath(platform: SynicPlatform, mode: SynicMode): Path | null {
 	return mode === "bare" ? "direct" : outsidePath(platform);
 }
 
 /** The way past a paravisor, if the platform has one. */
-function outsidePath({ paravisor, isolation }: Platform): Path | null {
+function outsidePath({ paravisor, isolation }: SynicPlatform): Path | null {
 	if (!paravisor) return "direct";
 	if (isolation === "snp") return "ghcb";
 	return isolation === "tdx" ? "tdcall" : null;
 }
 
 /** Whether the guest decrypts its own SynIC pages. */
-export function sharesSynicPages(platform: Platform, mode: SynicMode): boolean {
+export function sharesSynicPages(platform: SynicPlatform, mode: SynicMode): boolean {
 	return mode === "bare" && isHardwareIsolated(platform);
 }
 
 /** Whether the guest decrypts its hypercall input pages. */
-export function sharesInputPages(platform: Platform): boolean {
+export function sharesInputPages(platform: SynicPlatform): boolean {
 	return isHardwareIsolated(platform) && !platform.paravisor;
 }
 
 /** Whether HvPostMessage has input pages of its own: TDX with a paravisor. They are private in confidential mode only. */
-export function hasPostPages({ isolation, paravisor }: Platform): boolean {
+export function hasPostPages({ isolation, paravisor }: SynicPlatform): boolean {
 	return isolation === "tdx" && paravisor;
 }

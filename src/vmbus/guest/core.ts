@@ -13,7 +13,7 @@ import { CpuPlan } from "./cpus.ts";
 import { EnginePages } from "./pages.ts";
 import { PendingRequests } from "./pending.ts";
 import { Completion, Mutex, Scheduler, WorkQueue } from "./scheduler.ts";
-import type { GuestOptions, GuestPorts } from "./types.ts";
+import type { GuestPorts, VmbusGuestOptions } from "./types.ts";
 
 /** Relids, and event flags, are below this. */
 export const MAX_RELIDS = 2048;
@@ -27,7 +27,7 @@ const MAX_CPUS = 2048;
 export class GuestCore {
 	readonly engine: Engine;
 	readonly ports: GuestPorts;
-	readonly options: GuestOptions;
+	readonly options: VmbusGuestOptions;
 	/** Whether it does as Linux 6.12 does where that is weak. */
 	readonly linux: boolean;
 	readonly isolation: Isolation;
@@ -83,7 +83,7 @@ export class GuestCore {
 	#scratch = { ptr: 0, bytes: -1 };
 
 	/** @throws RangeError that names the option */
-	constructor(options: GuestOptions) {
+	constructor(options: VmbusGuestOptions) {
 		const { engine, ports, isolation = "none", cpus = 1 } = options;
 		if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_CPUS)
 			throw new RangeError(`cpus must be a whole number from 1 to ${MAX_CPUS}, not ${cpus}`);

@@ -16,7 +16,7 @@ import { send, sendGpaDirect } from "./send.ts";
 import { resume, suspend } from "./suspend.ts";
 import { GuestSynic } from "./synic.ts";
 import * as traffic from "./traffic.ts";
-import type { BufferMemory, GuestCommand, GuestOptions, GuestStatus, OpenOptions } from "./types.ts";
+import type { BufferMemory, GuestCommand, GuestStatus, OpenOptions, VmbusGuestOptions } from "./types.ts";
 import { GuestView } from "./view.ts";
 
 /** A buffer that the host was told of. */
@@ -37,7 +37,7 @@ export class VmbusGuest extends GuestView {
 	#crash: Crash | null = null;
 
 	/** @throws RangeError that names the option, or when the first pages cannot be made */
-	constructor(options: GuestOptions) {
+	constructor(options: VmbusGuestOptions) {
 		const core = new GuestCore(options);
 		super(core);
 		this.#core = core;

@@ -5,7 +5,7 @@
 import { GuestSynic as Synic } from "../../synic/guest.ts";
 import { PagesByProcessor } from "../../synic/guest-pages.ts";
 import { memoryOf } from "../../synic/memory.ts";
-import { hasPostPages, type Platform, sharesInputPages } from "../../synic/modes.ts";
+import { hasPostPages, type SynicPlatform, sharesInputPages } from "../../synic/modes.ts";
 import { Msr } from "../../synic/registers.ts";
 import type { GuestCore } from "./core.ts";
 import type { GuestStatus } from "./types.ts";
@@ -14,7 +14,7 @@ type CallPages = PagesByProcessor<"hypercall input" | "post message">;
 
 export class GuestSynic {
 	readonly #core: GuestCore;
-	readonly #platform: Platform;
+	readonly #platform: SynicPlatform;
 	readonly #onMessage: (slot: Uint8Array) => void;
 	readonly #onEvent: (flag: number) => (() => void) | null;
 	readonly #inputs: CallPages;

@@ -145,7 +145,7 @@ export type ConfidentialDiscovery =
 	/** As first designed: try, and on failure begin anew without. */
 	| { readonly how: "try-then-fallback" };
 
-export interface GuestOptions {
+export interface VmbusGuestOptions {
 	readonly engine: Engine;
 	readonly ports: GuestPorts;
 	/** Default "safe". */

@@ -8,7 +8,7 @@ import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
 import type { Interrupt } from "../../synic/interrupts.ts";
 import { type HypercallReport, SynicMachine } from "../../synic/machine.ts";
-import type { Platform } from "../../synic/modes.ts";
+import type { SynicPlatform } from "../../synic/modes.ts";
 import type { GuestChannel } from "../guest/channel.ts";
 import { VmbusGuest } from "../guest/guest.ts";
 import type { ReceivedPacket } from "../guest/traffic.ts";
@@ -30,7 +30,7 @@ const GUEST_GPA = 0x100000;
 const NS_A_STEP = 1000;
 
 export interface SystemOptions {
-	readonly platform: Platform;
+	readonly platform: SynicPlatform;
 	/** Processors. Default 1. */
 	readonly vps?: number;
 	/** Guest RAM. Default 16 MiB. */
@@ -57,7 +57,7 @@ export interface SystemOptions {
 
 export class VmbusSystem {
 	readonly engine: Engine;
-	readonly platform: Platform;
+	readonly platform: SynicPlatform;
 	readonly machine: SynicMachine;
 	readonly guest: VmbusGuest;
 	readonly pages: RecordedPages;
