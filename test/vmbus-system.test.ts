@@ -56,6 +56,9 @@ describe("a whole system", () => {
 		await expect(VmbusSystem.create({ platform: platformOf("snp", true), relays: true })).rejects.toThrow(
 			"relays: a relay needs paravisorServes",
 		);
+		await expect(VmbusSystem.create({ platform: platformOf("snp", true), ramBytes: 2 ** 20 })).rejects.toThrow(
+			"engine: its RAM must start at gpa 0, with 2 MiB or more in one region",
+		);
 	});
 
 	it("refuses a channel whose guest chose a connection id that is taken, and goes on", async () => {
