@@ -174,7 +174,7 @@ export async function hostileHost(kind: string, seed: number, seen: Seen): Promi
 	}
 	system.startRelay();
 	commands.push(guest.connect());
-	if (random.oneIn(4) === false) settle(system);
+	if (!random.oneIn(4)) settle(system);
 	for (let step = 0; step < STEPS; step++) {
 		const relid = random.pick([...guest.channels.keys(), 1]);
 		switch (random.below(16)) {
@@ -234,16 +234,16 @@ export async function hostileHost(kind: string, seed: number, seen: Seen): Promi
 		}
 	}
 	checkCanaries(system);
-	endGuest(system, commands);
+	endGuest(system, commands, random.oneIn(2));
 	for (const { name, status } of commands) note(seen, `${name} ${status}`);
 }
 
-/** Ends the connection of a guest whose host may say nothing more. */
-function endGuest(system: VmbusSystem, commands: GuestCommand[]): void {
+/** Ends the connection of a guest. @param answers whether its host still answers */
+function endGuest(system: VmbusSystem, commands: GuestCommand[], answers: boolean): void {
 	const { guest, pages, engine, platform } = system;
 	commands.push(guest.unload());
 	for (let i = 0; i < 5; i++) {
-		settle(system);
+		if (answers) settle(system);
 		system.wait(LONG);
 	}
 	const waiting = commands.filter(({ status }) => status === undefined);

@@ -4,7 +4,7 @@ import type { Path } from "../../synic/modes.ts";
 import type { HvStatus } from "../../synic/status.ts";
 import type { PageKind } from "../server/types.ts";
 
-export type Actor = "guest" | "host" | "paravisor";
+type Actor = "guest" | "host" | "paravisor";
 
 /** The server on a SynIC's side. */
 export const ACTORS: Readonly<Record<Party, Actor>> = { hypervisor: "host", paravisor: "paravisor" };
