@@ -115,6 +115,7 @@ export type { OfferOptions, OfferRefusal } from "./vmbus/server/offers.ts";
 export { type RelayAction, type RelayOptions, VmbusRelay } from "./vmbus/server/relay.ts";
 export { type Post, VmbusServer } from "./vmbus/server/server.ts";
 export type { SystemEvent } from "./vmbus/system/events.ts";
-export { type SystemOptions, VmbusSystem } from "./vmbus/system/system.ts";
+export type { SystemOptions } from "./vmbus/system/options.ts";
+export { VmbusSystem } from "./vmbus/system/system.ts";
 export { ConnectionId, Feature, OfferFlag, Version, versionName } from "./vmbus/versions.ts";
 export { type Build, type EngineExports, Instance } from "./wasm.ts";

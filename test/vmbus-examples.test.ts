@@ -38,10 +38,24 @@ vector 0xf3: message slot: UNLOAD_RESPONSE (17), server to guest
 server: Disconnected
 `;
 
+const BOTH = `connect: ok
+channel 1, disk: open ok; the host reads of its ring: "hello 1."
+channel 2, network: open ok; the host reads of its ring: WRONG_PAGES
+channel 1 came back: "hello 1."
+channel 2 came back: "hello 2."
+unload: ok
+7 hypercalls: message, direct to the paravisor
+1 hypercalls: signal, ghcb to the hypervisor
+1 hypercalls: signal, ghcb to the paravisor
+10 interrupts from the paravisor's SynIC to processor 0
+1 interrupts from the hypervisor's SynIC to processor 0
+`;
+
 describe("the VMBus examples", () => {
 	it.each([
 		["vmbus-guest.js", GUEST],
 		["vmbus-server.js", SERVER],
+		["vmbus-both.js", BOTH],
 	])("%s prints the same as ever", (name, output) => {
 		expect(execFileSync(process.execPath, [`${EXAMPLES}${name}`], { encoding: "utf8" })).toBe(output);
 	});

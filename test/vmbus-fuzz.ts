@@ -28,6 +28,13 @@ const CANARY = 0xc5;
 /** Longer than any wait (ns). */
 const LONG = 1e12;
 
+/** How often cases reached what matters. */
+export type Seen = Map<string, number>;
+
+function note(seen: Seen, what: string): void {
+	seen.set(what, (seen.get(what) ?? 0) + 1);
+}
+
 /** What went wrong, with the seed that shows it again. */
 export class FuzzFailure extends Error {}
 
@@ -155,7 +162,7 @@ function scribble(system: VmbusSystem, random: Random): void {
 }
 
 /** A guest that means well, and a host that does not. */
-export async function hostileHost(kind: string, seed: number): Promise<void> {
+export async function hostileHost(kind: string, seed: number, seen: Seen): Promise<void> {
 	const random = new Random(seed);
 	const system = await systemOf(kind);
 	const { guest, host, machine, paravisor } = system;
@@ -167,7 +174,7 @@ export async function hostileHost(kind: string, seed: number): Promise<void> {
 	}
 	system.startRelay();
 	commands.push(guest.connect());
-	if (random.oneIn(4) === false) settle(system);
+	if (!random.oneIn(4)) settle(system);
 	for (let step = 0; step < STEPS; step++) {
 		const relid = random.pick([...guest.channels.keys(), 1]);
 		switch (random.below(16)) {
@@ -227,15 +234,16 @@ export async function hostileHost(kind: string, seed: number): Promise<void> {
 		}
 	}
 	checkCanaries(system);
-	endGuest(system, commands);
+	endGuest(system, commands, random.oneIn(2));
+	for (const { name, status } of commands) note(seen, `${name} ${status}`);
 }
 
-/** Ends the connection of a guest whose host may say nothing more. */
-function endGuest(system: VmbusSystem, commands: GuestCommand[]): void {
+/** Ends the connection of a guest. @param answers whether its host still answers */
+function endGuest(system: VmbusSystem, commands: GuestCommand[], answers: boolean): void {
 	const { guest, pages, engine, platform } = system;
 	commands.push(guest.unload());
 	for (let i = 0; i < 5; i++) {
-		settle(system);
+		if (answers) settle(system);
 		system.wait(LONG);
 	}
 	const waiting = commands.filter(({ status }) => status === undefined);
@@ -252,7 +260,7 @@ function endGuest(system: VmbusSystem, commands: GuestCommand[]): void {
 }
 
 /** Servers that mean well, and a guest's kernel that does not: it never runs our guest side. */
-export async function hostileGuest(kind: string, seed: number): Promise<void> {
+export async function hostileGuest(kind: string, seed: number, seen: Seen): Promise<void> {
 	const random = new Random(seed);
 	const system = await systemOf(kind);
 	const { engine, machine, host, paravisor, platform } = system;
@@ -284,6 +292,20 @@ export async function hostileGuest(kind: string, seed: number): Promise<void> {
 		machine.hypercall({ vp: 0, path: by, control: controlWord(CallCode.PostMessage, false), input });
 	};
 	const paths = ["direct", "ghcb", "tdcall"] as const;
+	/** A channel as a driver would open it; later steps write into its rings and convert their pages. */
+	const openRings = (step: number) => {
+		const relid = random.between(1, 5);
+		const gpadl = 100 + step;
+		const pfn = 0x100 + random.below(0x70);
+		// a private channel's device takes private pages only
+		if (platform.isolation !== "none")
+			ram.convert(pfn * 4096, 8 * 4096, random.oneIn(2) ? PageState.Shared : PageState.Private);
+		ram.fill(pfn * 4096, 8 * 4096, 0);
+		post(encodeMessage(gpadlHeader(relid, gpadl, 8, pfn)), path, 1);
+		settle(system);
+		post(encodeMessage(openChannel(relid, gpadl, { downstreamPage: 4 })), path, 1);
+		if (random.oneIn(2)) settle(system);
+	};
 	// most cases get as far as a connection
 	if (!random.oneIn(5)) {
 		post(encodeMessage(contact(0x60000, 0xf7)), path, 4);
@@ -293,6 +315,8 @@ export async function hostileGuest(kind: string, seed: number): Promise<void> {
 	for (let step = 0; step < STEPS; step++) {
 		switch (random.below(12)) {
 			case 0:
+				if (!random.oneIn(3)) openRings(step);
+				break;
 			case 1:
 			case 2:
 			case 3:
@@ -348,6 +372,8 @@ export async function hostileGuest(kind: string, seed: number): Promise<void> {
 		}
 	}
 	settle(system);
+	note(seen, serving.server.connection.name);
+	for (const { state } of serving.server.channels) note(seen, `channel ${state.name}`);
 	// whatever the guest names, a host has no way to what is private; a paravisor has
 	if (platform.isolation !== "none" && paravisor === null) checkCanaries(system);
 	// the VM resets: nothing of it is left

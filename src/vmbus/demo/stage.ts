@@ -7,8 +7,9 @@ import type { ReceivedPacket } from "../guest/traffic.ts";
 import type { GuestCommand, OpenOptions } from "../guest/types.ts";
 import { pagesView } from "../server/memory-view.ts";
 import type { OfferOptions } from "../server/offers.ts";
+import type { SystemOptions } from "../system/options.ts";
 import { pageStateName } from "../system/pages.ts";
-import { type SystemOptions, VmbusSystem } from "../system/system.ts";
+import { VmbusSystem } from "../system/system.ts";
 import type { Vsp } from "../system/vsp.ts";
 
 const PAGE_BYTES = 4096;

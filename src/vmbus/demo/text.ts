@@ -96,7 +96,7 @@ export function eventText(event: SystemEvent): string {
 }
 
 /** An event as its line says it. */
-export function eventLine(event: SystemEvent, step: number): string {
+function eventLine(event: SystemEvent, step: number): string {
 	return `${String(step).padStart(4)}  ${event.from.padEnd(9)} ${eventText(event)}`;
 }
 

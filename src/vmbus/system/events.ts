@@ -4,7 +4,7 @@ import type { Path } from "../../synic/modes.ts";
 import type { HvStatus } from "../../synic/status.ts";
 import type { PageKind } from "../server/types.ts";
 
-export type Actor = "guest" | "host" | "paravisor";
+type Actor = "guest" | "host" | "paravisor";
 
 /** The server on a SynIC's side. */
 export const ACTORS: Readonly<Record<Party, Actor>> = { hypervisor: "host", paravisor: "paravisor" };
@@ -24,7 +24,7 @@ export interface CallEvent {
 }
 
 /** A message on its way to a slot of the guest. */
-export interface MessageEvent {
+interface MessageEvent {
 	readonly kind: "message";
 	readonly from: Actor;
 	readonly synic: Party;
@@ -38,7 +38,7 @@ export interface MessageEvent {
 }
 
 /** A message between paravisor and host: the guest sees none of it. */
-export interface RelayEvent {
+interface RelayEvent {
 	readonly kind: "relay";
 	readonly from: "host" | "paravisor";
 	/** Of a post to the host. */
@@ -109,7 +109,7 @@ export interface ServedEvent {
 }
 
 /** A command of the guest begins or ends; or something for people. */
-export interface NoteEvent {
+interface NoteEvent {
 	readonly kind: "note";
 	readonly from: Actor;
 	readonly text: string;

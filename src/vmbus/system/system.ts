@@ -6,17 +6,16 @@ import { Engine } from "../../engine.ts";
 import { PageState } from "../../memory/ram.ts";
 import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
-import type { Interrupt } from "../../synic/interrupts.ts";
-import { type HypercallReport, SynicMachine } from "../../synic/machine.ts";
+import { SynicMachine } from "../../synic/machine.ts";
 import type { SynicPlatform } from "../../synic/modes.ts";
 import type { GuestChannel } from "../guest/channel.ts";
 import { VmbusGuest } from "../guest/guest.ts";
-import type { ReceivedPacket } from "../guest/traffic.ts";
-import type { ConfidentialDiscovery, GuestPorts, GuestStatus } from "../guest/types.ts";
+import type { GuestPorts, GuestStatus } from "../guest/types.ts";
 import { VmbusRelay } from "../server/relay.ts";
 import { VmbusServer } from "../server/server.ts";
 import { RecordedCalls } from "./calls.ts";
 import type { NewEvent, PacketEvent, Recorder, SystemEvent } from "./events.ts";
+import type { SystemOptions } from "./options.ts";
 import { type PageRun, RecordedPages } from "./pages.ts";
 import { sentPacket } from "./ring-bytes.ts";
 import { Vsp } from "./vsp.ts";
@@ -26,34 +25,9 @@ const PAGE_BYTES = 4096;
 const PLACED_GPA = 0x80000;
 /** Where the guest's own pages start. */
 const GUEST_GPA = 0x100000;
+const LEAST_RAM_BYTES = 2 ** 21;
 /** From one event to the next on the system's clock. */
 const NS_A_STEP = 1000;
-
-export interface SystemOptions {
-	readonly platform: SynicPlatform;
-	/** Processors. Default 1. */
-	readonly vps?: number;
-	/** Guest RAM. Default 16 MiB. */
-	readonly ramBytes?: number;
-	/** Room for rings' records and packets, about 20 KiB a channel. Default 2 MiB. */
-	readonly spareBytes?: number;
-	/** Whether the paravisor serves channels of its own, over Confidential VMBus. Default false: the host serves the guest. */
-	readonly paravisorServes?: boolean;
-	/** Whether the paravisor also offers the host's channels. Default false. */
-	readonly relays?: boolean;
-	/** How the guest finds Confidential VMBus. Default: it never does. */
-	readonly confidential?: ConfidentialDiscovery;
-	/** Feature flags that the guest asks for. Default 0. */
-	readonly features?: number;
-	/** Devices do nothing until step() or settle(). Default false: all happens at once. */
-	readonly lazy?: boolean;
-	/** Whether events are kept in `events`. Default true. */
-	readonly records?: boolean;
-	readonly onInterrupt?: (interrupt: Interrupt) => void;
-	readonly onHypercall?: (report: HypercallReport) => void;
-	/** A packet that the guest has received. */
-	readonly onPacket?: (channel: GuestChannel, packet: ReceivedPacket) => void;
-}
 
 export class VmbusSystem {
 	readonly engine: Engine;
@@ -76,18 +50,21 @@ export class VmbusSystem {
 	#running = false;
 	#timeNs = 0;
 
-	/** @throws RangeError for a paravisor that serves where there is none, or a relay without a paravisor's server */
+	/** @throws RangeError for a paravisor that serves where there is none, or a relay without a paravisor's server, or RAM that is too small */
 	static async create(options: SystemOptions): Promise<VmbusSystem> {
 		const { platform, paravisorServes = false, relays = false } = options;
 		if (paravisorServes && !platform.paravisor) throw new RangeError("paravisorServes: the platform has no paravisor");
 		if (relays && !paravisorServes) throw new RangeError("relays: a relay needs paravisorServes");
 		const { ramBytes = 2 ** 24, spareBytes = 2 ** 21 } = options;
 		const coco = platform.isolation !== "none";
-		const engine = await Engine.create({ ram: ramBytes, swiotlb: null, coco, spareBytes });
-		return new VmbusSystem(engine, options);
+		const engine = options.engine ?? (await Engine.create({ ram: ramBytes, swiotlb: null, coco, spareBytes }));
+		const [region] = engine.ram.regions;
+		if (region?.gpa !== 0 || region.bytes < LEAST_RAM_BYTES)
+			throw new RangeError("engine: its RAM must start at gpa 0, with 2 MiB or more in one region");
+		return new VmbusSystem(engine, region.bytes, options);
 	}
 
-	private constructor(engine: Engine, options: SystemOptions) {
+	private constructor(engine: Engine, ramBytes: number, options: SystemOptions) {
 		const { platform, vps = 1, paravisorServes = false, relays = false } = options;
 		this.engine = engine;
 		this.platform = platform;
@@ -131,8 +108,7 @@ export class VmbusSystem {
 		this.paravisor = paravisorServes ? new Vsp({ ...common, party: "paravisor", server, ...relaying }) : null;
 		this.paravisor?.listen();
 		if (!relays) this.host.listen();
-		const bytes = engine.ram.bytes - GUEST_GPA;
-		this.pages = new RecordedPages(engine, { gpa: GUEST_GPA, bytes }, record);
+		this.pages = new RecordedPages(engine, { gpa: GUEST_GPA, bytes: ramBytes - GUEST_GPA }, record);
 		this.guest = new VmbusGuest({
 			engine,
 			ports: this.#ports(),
