@@ -70,8 +70,11 @@ export class RecordedCalls {
 			signal: (connectionId, flag, path) => {
 				this.#onSignal();
 				this.#calls("signal", path, connectionId);
-				const input = encodeSignal({ connectionId, flag });
-				machine.hypercall({ vp: 0, path, control: controlWord(CallCode.SignalEvent, true), input });
+				const value = encodeSignal({ connectionId, flag });
+				// the GHCB has no fast form
+				const isFast = path !== "ghcb";
+				const input = isFast ? value : new Uint8Array(BigUint64Array.of(value).buffer);
+				machine.hypercall({ vp: 0, path, control: controlWord(CallCode.SignalEvent, isFast), input });
 			},
 			eom: (cpu, party) => void this.#writeRegister(cpu, party, Msr.EOM, 0n),
 			writeMsr: (cpu, party, msr, value) => this.#writeRegister(cpu, party, msr, value),
