@@ -198,6 +198,14 @@ describe("a guest with a hostile host", () => {
 		);
 	});
 
+	it("may refuse a guest as linux-6.12 that then resumes what is not there", async () => {
+		const test = await connected({ behaviour: "linux-6.12" });
+		test.guest.unload();
+		test.answers = goodHost([]);
+		expect(test.guest.connect().status).toBe("no-version");
+		expect(test.guest.resume().status).toBe("cancelled");
+	});
+
 	it("may rescind at any step of an open, a GPADL, a change and a close", async () => {
 		const steps = [T.GpadlHeader, T.GpadlBody, T.OpenChannel, T.ModifyChannel, T.CloseChannel, T.GpadlTeardown];
 		for (const isolation of ["none", "snp"] as const) {

@@ -4,6 +4,7 @@ import type { Interrupt } from "../src/synic/interrupts.ts";
 import type { HypercallReport } from "../src/synic/machine.ts";
 import { platformOf } from "../src/vmbus/demo/platforms.ts";
 import { DeviceType } from "../src/vmbus/guid.ts";
+import { pagesView } from "../src/vmbus/server/memory-view.ts";
 import { VmbusSystem } from "../src/vmbus/system/system.ts";
 import { OfferFlag } from "../src/vmbus/versions.ts";
 import { device } from "./vmbus-server-guest.ts";
@@ -14,6 +15,10 @@ const CONFIDENTIAL = {
 	confidential: { how: "cpuid", eax: 1 << 3 },
 } as const;
 const network = (n: number, flags = 0) => device(n, { interfaceId: DeviceType.Network, flags });
+
+function fail(): never {
+	throw new Error("there is no such page");
+}
 
 describe("a whole system", () => {
 	it("tells of each interrupt and each hypercall, and who took it", async () => {
@@ -47,6 +52,20 @@ describe("a whole system", () => {
 		expect([...system.guest.channels.keys()]).toEqual(Array.from({ length: 2047 }, (_, i) => i + 1));
 		expect(system.paravisor?.server.waiting).toBe(0);
 		expect(system.guest.unload().status).toBe("ok");
+	});
+
+	it.each([
+		["TDX alone: in the shared input page", platformOf("tdx", false), false, "hypercall input", true],
+		["TDX past a paravisor: in the shared post page", platformOf("tdx", true), false, "post message", true],
+		["TDX, confidential: in the private post page", platformOf("tdx", true), true, "post message", false],
+	])("passes messages in a page that the other side may read: %s", async (_, platform, served, purpose, hostReads) => {
+		const { paravisorServes, confidential } = CONFIDENTIAL;
+		const system = await VmbusSystem.create({ platform, ...(served ? { paravisorServes, confidential } : {}) });
+		expect(system.guest.connect().status).toBe("ok");
+		const { gpa } = system.pages.runs.find((run) => run.purpose === purpose) ?? fail();
+		// REQUESTOFFERS on connection 1 was the last
+		expect([...system.engine.ram.read(gpa, 20)]).toEqual([1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 3, 0, 0, 0]);
+		expect(typeof pagesView(system.engine, "shared").read(gpa, 20)).toBe(hostReads ? "object" : "string");
 	});
 
 	it("says what does not go together", async () => {

@@ -93,6 +93,8 @@ function accept(core: GuestCore, version: number, response: MessageOf<"VersionRe
 
 /** One contact. @returns "refused" when the host says no, or may not be asked by that id: "not-found" */
 function* contact(core: GuestCore, version: number, connectionId: number): Steps<GuestStatus> {
+	// an unload or exit has meanwhile taken the pages, or there is nothing to resume
+	if (core.monitorPages === null) return "cancelled";
 	core.connectionId = connectionId;
 	core.contactVersion = version;
 	const message = contactMessage(core, version);

@@ -194,6 +194,14 @@ export class VmbusGuest extends GuestView {
 		this.#core.scheduler.run();
 	}
 
+	/**
+	 * Where HvPostMessage's input is to be placed (gpa) before the call of `ports.post` is made by plain hypercall or tdcall: a page
+	 * that the other side may read. -1: the guest has set none aside.
+	 */
+	inputGpa(cpu = 0): number {
+		return this.#synic.inputGpa(cpu);
+	}
+
 	/** A channel message, past the SynIC's pages. @param payload up to 240 bytes */
 	message(payload: Uint8Array): void {
 		const slot = new Uint8Array(256);

@@ -52,6 +52,12 @@ export class GuestSynic {
 		this.#inputs.giveBack();
 	}
 
+	/** The page that a processor's messages pass in (gpa), or -1 when the guest has none: then they are the caller's to place. */
+	inputGpa(cpu: number): number {
+		const post = this.#posts?.gpa(cpu, "post message") ?? -1;
+		return post >= 0 ? post : this.#inputs.gpa(cpu, "hypercall input");
+	}
+
 	/** Makes every processor's pages (Linux 6.12 drivers/hv/hv.c, hv_synic_alloc). After a failure, call free. */
 	alloc(): GuestStatus {
 		const { confidential, cpus, engine, pages, ports } = this.#core;

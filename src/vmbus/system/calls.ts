@@ -1,4 +1,5 @@
 /** The guest's hypercalls and register accesses on a SynIC machine, each written down before it takes effect. */
+import type { Ram } from "../../memory/ram.ts";
 import { CallCode, controlWord, encodePost, encodeSignal } from "../../synic/hypercall.ts";
 import type { Party } from "../../synic/interrupts.ts";
 import type { HypercallReport, SynicMachine } from "../../synic/machine.ts";
@@ -13,12 +14,19 @@ export class RecordedCalls {
 	readonly #machine: SynicMachine;
 	readonly #record: Recorder;
 	readonly #onSignal: () => void;
+	readonly #inputGpa: () => number;
+	readonly #ram: Ram;
 	#call: CallEvent | null = null;
 
-	/** @param onSignal called before a signal is written down */
-	constructor(machine: SynicMachine, record: Recorder, onSignal: () => void) {
+	/**
+	 * @param inputGpa where the guest wants messages to be placed, or -1
+	 * @param onSignal called before a signal is written down
+	 */
+	constructor(machine: SynicMachine, ram: Ram, record: Recorder, inputGpa: () => number, onSignal: () => void) {
 		this.#machine = machine;
+		this.#ram = ram;
 		this.#record = record;
+		this.#inputGpa = inputGpa;
 		this.#onSignal = onSignal;
 	}
 
@@ -42,20 +50,31 @@ export class RecordedCalls {
 		return event.done;
 	}
 
+	/** Puts a message's input where the call names it: into the GHCB, or into the guest's page for it. */
+	#place(path: Path, block: Uint8Array): Uint8Array | bigint {
+		const gpa = path === "ghcb" ? -1 : this.#inputGpa();
+		if (gpa < 0) return block;
+		this.#ram.write(gpa, block);
+		return BigInt(gpa + (path === "tdcall" ? this.#machine.platform.sharedGpaBoundary : 0));
+	}
+
 	/** The guest side's ports. */
 	ports(): CallPorts {
 		const machine = this.#machine;
 		return {
 			post: (connectionId, type, payload, path) => {
 				this.#calls("post", path, connectionId, payload.slice());
-				const input = encodePost({ connectionId, type, payload });
+				const input = this.#place(path, encodePost({ connectionId, type, payload }));
 				return Number(machine.hypercall({ vp: 0, path, control: controlWord(CallCode.PostMessage, false), input }));
 			},
 			signal: (connectionId, flag, path) => {
 				this.#onSignal();
 				this.#calls("signal", path, connectionId);
-				const input = encodeSignal({ connectionId, flag });
-				machine.hypercall({ vp: 0, path, control: controlWord(CallCode.SignalEvent, true), input });
+				const value = encodeSignal({ connectionId, flag });
+				// the GHCB has no fast form
+				const isFast = path !== "ghcb";
+				const input = isFast ? value : new Uint8Array(BigUint64Array.of(value).buffer);
+				machine.hypercall({ vp: 0, path, control: controlWord(CallCode.SignalEvent, isFast), input });
 			},
 			eom: (cpu, party) => void this.#writeRegister(cpu, party, Msr.EOM, 0n),
 			writeMsr: (cpu, party, msr, value) => this.#writeRegister(cpu, party, msr, value),

@@ -91,7 +91,13 @@ export class VmbusSystem {
 			}
 		}
 		const record: Recorder = (event) => this.#record(event);
-		this.#calls = new RecordedCalls(this.machine, record, () => this.#takeSent());
+		this.#calls = new RecordedCalls(
+			this.machine,
+			engine.ram,
+			record,
+			() => this.guest.inputGpa(),
+			() => this.#takeSent(),
+		);
 		const common = { engine, machine: this.machine, record, later: (work: () => void) => this.#later(work) };
 		const { vp, sint } = { vp: 0, sint: 7 };
 		const server = new VmbusServer({ confidential: paravisorServes });

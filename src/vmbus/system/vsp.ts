@@ -98,6 +98,7 @@ export class Vsp {
 	revoke(offerId: number): void {
 		this.#end(offerId);
 		this.#devices.get(offerId)?.revoked();
+		this.#devices.delete(offerId);
 		this.perform(this.server.revoke(offerId));
 	}
 
