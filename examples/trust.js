@@ -2,7 +2,7 @@
  * A device that becomes trusted, and stops being: run with `node examples/trust.js`.
  * A confidential guest under the rules merged for Linux 7.3, on AMD SEV-SNP.
  */
-import { Direction, Guest, loadCipher, PageState, TdispState } from "coco-dma";
+import { Direction, Guest, loadCipher, PageState, tdispStateName } from "coco-dma";
 
 const guest = await Guest.create({
 	platform: "snp",
@@ -52,7 +52,7 @@ try {
 disk.unbindDriver();
 disk.trust.stop();
 console.log(
-	`stopped: ${disk.trust.state === TdispState.Unlocked ? "CONFIG_UNLOCKED" : "?"}, accepted: ${disk.accepted}`,
+	`stopped: ${tdispStateName(disk.trust.state)}, accepted: ${disk.accepted}`,
 );
 
 // a page whose conversion fails is never used again

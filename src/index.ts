@@ -34,6 +34,7 @@ export {
 	type TdispFault,
 	TdispState,
 	type TdispStep,
+	tdispStateName,
 	type Verdict,
 } from "./coco/tdisp.ts";
 export { TrustError, type TrustStatus } from "./coco/trust-error.ts";

@@ -26,7 +26,7 @@ export const NONE: i32 = -1;
 const CLOSED_BITS: u32 = 18;
 
 /** Address of slot 0 as the search sees it: the pool's start under the segment boundary mask. */
-export function tableAddress(pool: usize, boundaryMask: u64): u64 {
+function tableAddress(pool: usize, boundaryMask: u64): u64 {
 	return load<u64>(pool, POOL_START) & boundaryMask;
 }
 
@@ -35,7 +35,7 @@ export function tableAddress(pool: usize, boundaryMask: u64): u64 {
  * @param shift the table address in slots, rounded up
  * @param boundarySlots slots between two boundaries, less 1
  */
-export function straddles(slot: u32, n: u32, shift: u64, boundarySlots: u64): bool {
+function straddles(slot: u32, n: u32, shift: u64, boundarySlots: u64): bool {
 	return ((shift + slot) & boundarySlots) + n > boundarySlots + 1;
 }
 

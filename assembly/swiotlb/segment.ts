@@ -141,7 +141,7 @@ export function freeUpwards(low: u64, high: u64, from: u32): u32 {
 }
 
 /** Free slots directly below `from`. from: 0 .. 128 */
-export function freeDownwards(low: u64, high: u64, from: u32): u32 {
+function freeDownwards(low: u64, high: u64, from: u32): u32 {
 	if (from === 0) return 0;
 	if (from <= 64) return u32(clz(~(low << u64(64 - from))));
 	const here = u32(clz(~(high << u64(128 - from))));

@@ -18,7 +18,7 @@ import {
 	writeOutput,
 } from "./usage.ts";
 
-export const COMPARE_HELP = `Usage: coco-dma compare TRACE... [options]
+const COMPARE_HELP = `Usage: coco-dma compare TRACE... [options]
 
 Replays block traces (ftrace text with block_rq_issue and block_rq_complete, plain or gzip) through Linux 6.12's DMA
 rules, and shows what bouncing costs against direct DMA.

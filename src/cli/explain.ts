@@ -14,7 +14,7 @@ import { checkWritable, parseOptions, UsageError, writeJson } from "./usage.ts";
 
 const POOLS = ["default", "private", "restricted"] as const;
 
-export const EXPLAIN_HELP = `Usage: coco-dma explain --platform P [options]
+const EXPLAIN_HELP = `Usage: coco-dma explain --platform P [options]
 
 Explains one DMA mapping of a confidential guest: each predicate that the kernel asks, with its value; the pool and its
 slots; the address that the device is given; and who can read the bytes before, while and after they are mapped.

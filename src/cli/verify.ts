@@ -6,7 +6,7 @@ import { verifyFile } from "../verify/verify.ts";
 import { loadModule } from "../wasm.ts";
 import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
 
-export const VERIFY_HELP = `Usage: coco-dma verify FILE... [options]
+const VERIFY_HELP = `Usage: coco-dma verify FILE... [options]
 
 Replays recordings of real kernel code, plain or gzip, and stops each at the first answer that differs. Formats:
 swiotlb-recorded (a running kernel), swiotlb-dynamic (one whose swiotlb grows), swiotlb-ops (the allocator, op by op),

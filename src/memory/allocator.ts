@@ -4,7 +4,7 @@ import { hex } from "../status.ts";
 
 /** Largest block: MAX_PAGE_ORDER of x86, 4 MiB. */
 const MAX_ORDER = 10;
-export const MAX_BLOCK_PAGES = 1 << MAX_ORDER;
+const MAX_BLOCK_PAGES = 1 << MAX_ORDER;
 export const MAX_BLOCK_BYTES = MAX_BLOCK_PAGES * PAGE_SIZE;
 /** Nodes of one block's tree: node 1 is the block, nodes 2n and 2n + 1 the halves of node n. */
 const TREE_NODES = 2 * MAX_BLOCK_PAGES;

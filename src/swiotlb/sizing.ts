@@ -2,7 +2,7 @@
 import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 
 /** 64 MiB: the pool that Linux makes when nothing else is said. */
-export const DEFAULT_POOL_BYTES = 64 * 2 ** 20;
+const DEFAULT_POOL_BYTES = 64 * 2 ** 20;
 const DEFAULT_SLABS = DEFAULT_POOL_BYTES / IO_TLB_SIZE;
 const COCO_MAX_BYTES = 2 ** 30;
 const COCO_PERCENT = 6;

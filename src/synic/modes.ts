@@ -98,7 +98,7 @@ export function modeOf(platform: SynicPlatform, confidential: boolean): SynicMod
 }
 
 /** Whether the host cannot read the guest's private pages. */
-export function isHardwareIsolated({ isolation }: SynicPlatform): boolean {
+function isHardwareIsolated({ isolation }: SynicPlatform): boolean {
 	return isolation === "snp" || isolation === "tdx";
 }
 

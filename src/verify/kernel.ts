@@ -12,7 +12,7 @@ export interface KernelHeader {
 }
 
 /** The value of `name=` in a header line. @throws InputError when there is none */
-export function headerValue(path: string, line: string, name: string, pattern: string): string {
+function headerValue(path: string, line: string, name: string, pattern: string): string {
 	const match = new RegExp(`\\b${name}=(${pattern})`).exec(line);
 	if (match === null) throw new InputError(`${path}:1: header: expected ${name}=`);
 	return match[1] as string;

@@ -165,7 +165,7 @@ class Reader {
 }
 
 /** Whether a text looks like ftrace output with block events. */
-export function isBlockFtrace(text: string): boolean {
+function isBlockFtrace(text: string): boolean {
 	return /:\s+block_rq_(issue|complete):\s/.test(text.slice(0, 1 << 20));
 }
 

@@ -9,7 +9,7 @@ export interface Run {
 }
 
 /** A small generator with 32 bits of state (mulberry32, Tommy Ettinger, public domain). Numbers from 0 to below 1. */
-export function randomFrom(seed: number): () => number {
+function randomFrom(seed: number): () => number {
 	let state = seed >>> 0;
 	return () => {
 		state = (state + 0x6d2b79f5) >>> 0;
