@@ -18,6 +18,8 @@ export const HEADER_PENDING_SEND: usize = 12; // P
 /** Bit 0: pending_send_sz is meant. */
 export const HEADER_FEATURES: usize = 64; // P
 export const FEATURE_PENDING_SEND: u32 = 1;
+/** u64 count of the guest's signals: statistics of other systems, never read or written here. */
+export const HEADER_GUEST_INTERRUPTS: usize = 4088;
 
 /** Packet: u16 type, u16 payload offset / 8, u16 length / 8 without trailer, u16 flags, u64 transaction id. */
 export const PACKET_ID: usize = 8;
