@@ -51,9 +51,7 @@ try {
 }
 disk.unbindDriver();
 disk.trust.stop();
-console.log(
-	`stopped: ${tdispStateName(disk.trust.state)}, accepted: ${disk.accepted}`,
-);
+console.log(`stopped: ${tdispStateName(disk.trust.state)}, accepted: ${disk.accepted}`);
 
 // a page whose conversion fails is never used again
 guest.converter.failAt("host");
