@@ -165,9 +165,10 @@ describe("a device of a guest", () => {
 			["RangeError: device: trusted by tdisp or by offer, not by both", { offer: OFFER, tdisp: TDISP }],
 			["RangeError: device: a matcher needs pools to choose from", { matcher: () => null }],
 			["RangeError: device: a pool is not one of this guest's", { pools: foreign }],
+			["RangeError: device: minAlignMask must be a whole number from 0 to 2^32 - 1, not -1", { minAlignMask: -1 }],
 		];
 		for (const [status, options] of refused) expect(await refusal(() => guest.addDevice(options))).toBe(status);
-		expect(guest.devices).toEqual([]);
+		expect([guest.devices, guest.engine.devices]).toEqual([[], []]);
 		const { trust } = guest.addDevice({ tdisp: TDISP });
 		expect(await refusal(() => trust?.accept())).toBe("NOT_LOCKED");
 		trust?.lock();

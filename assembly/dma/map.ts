@@ -48,7 +48,6 @@ import {
 	deviceAt,
 	dmaCapable,
 	poolFor,
-	poolHolding,
 	poolOf,
 	privateDma,
 	sharedDma,
@@ -216,7 +215,7 @@ export function bounceSlots(
 	const tlb = bareSlots(device, gpa, bytes, allocAlignMask, dir, cpu, attrs);
 	if (tlb < 0) return tlb;
 	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
-	copyFromRam(slotPtr(poolHolding(device, tlb), tlb), gpa, bytes);
+	copyFromRam(slotPtr(tookFrom(), tlb), gpa, bytes);
 	return tlb;
 }
 

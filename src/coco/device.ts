@@ -54,6 +54,26 @@ export interface DeviceSetting {
 	readonly slots: Omit<SlotSource, "ccShared">;
 }
 
+/**
+ * Judges options before a device exists.
+ * @returns what its VMBus offer says, or null
+ * @throws TrustError for an offer that is refused; RangeError for options that exclude each other
+ */
+export function judgeOptions({ tdisp, offer, matcher, pools }: GuestDeviceOptions): OfferTrust | null {
+	if (tdisp !== undefined && offer !== undefined)
+		throw new RangeError("device: trusted by tdisp or by offer, not by both");
+	if (matcher !== undefined && pools === undefined)
+		throw new RangeError("device: a matcher needs pools to choose from");
+	return offer === undefined ? null : trustOfOffer(offer.flags, offer.connection);
+}
+
+/** The options that the engine knows. */
+export function hardwareOf(options: GuestDeviceOptions): DeviceOptions {
+	const { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent } = options;
+	const given = { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent };
+	return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
 /** A device, as its driver, the guest's policy and the device itself use it. */
 export class GuestDevice {
 	readonly name: string;
@@ -71,18 +91,14 @@ export class GuestDevice {
 	/** Whether its second pool is one that it has left, and only serves to end what it holds there. */
 	#leaving = false;
 
-	/** Made by Guest. @throws TrustError for an offer that is refused; RangeError for options that exclude each other */
-	constructor(dma: Device, options: GuestDeviceOptions, setting: DeviceSetting) {
-		if (options.tdisp !== undefined && options.offer !== undefined)
-			throw new RangeError("device: trusted by tdisp or by offer, not by both");
-		if (options.matcher !== undefined && options.pools === undefined)
-			throw new RangeError("device: a matcher needs pools to choose from");
+	/** Made by Guest. offer: what judgeOptions made of the options */
+	constructor(dma: Device, options: GuestDeviceOptions, offer: OfferTrust | null, setting: DeviceSetting) {
 		this.name = options.name ?? `device ${dma.index}`;
 		this.dma = dma;
 		this.options = options;
 		this.#setting = setting;
 		this.#view = setting.makeView(dma.index, { encoded: options.encoded ?? true });
-		this.offer = options.offer === undefined ? null : trustOfOffer(options.offer.flags, options.offer.connection);
+		this.offer = offer;
 		this.trust =
 			options.tdisp === undefined
 				? null
@@ -168,10 +184,7 @@ export class GuestDevice {
 		this.#leaving = this.#privatePool === null && left !== null && this.dma.holds().bouncedMappings > 0;
 		if (this.#leaving) this.#privatePool = left;
 		this.#view.t = this.t;
-		const { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent } = this.options;
-		const given = { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent };
-		const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-		this.dma.configure({ ...known, ...decisionOf(kernel, platform, this.ruled) });
+		this.dma.configure({ ...hardwareOf(this.options), ...decisionOf(kernel, platform, this.ruled) });
 	}
 
 	/** The end of what its addresses reach, as gpas: the encoding bit does not count. */

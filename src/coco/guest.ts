@@ -12,7 +12,7 @@ import type { MemoryCipher } from "./ciphertext.ts";
 import { CoherentMemory } from "./coherent.ts";
 import type { Hazard } from "./coherent-types.ts";
 import { PageConverter } from "./convert.ts";
-import { GuestDevice, type GuestDeviceOptions } from "./device.ts";
+import { GuestDevice, type GuestDeviceOptions, hardwareOf, judgeOptions } from "./device.ts";
 import { GrowingPools, type Growth } from "./growing.ts";
 import { Parties } from "./parties.ts";
 import { type Platform, type PlatformName, platformNamed } from "./platform.ts";
@@ -207,15 +207,16 @@ export class Guest {
 	}
 
 	/**
-	 * Adds a device.
+	 * Adds a device. Nothing is added when an option is refused.
 	 * @throws TrustError for an offer that is refused; RangeError that names the option; DmaError CONTEXT_FULL
 	 */
 	addDevice(options: GuestDeviceOptions = {}): GuestDevice {
 		for (const pool of options.pools ?? [])
 			if (!this.pools.includes(pool)) throw new RangeError("device: a pool is not one of this guest's");
-		const dma: Device = this.engine.addDevice({ pool: null });
+		const offer = judgeOptions(options);
+		const dma: Device = this.engine.addDevice({ ...hardwareOf(options), pool: null });
 		const { exports } = this.engine.instance;
-		const device = new GuestDevice(dma, options, {
+		const device = new GuestDevice(dma, options, offer, {
 			kernel: this.kernel,
 			platform: this.platform,
 			forced: this.#forced,

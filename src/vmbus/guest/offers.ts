@@ -1,7 +1,9 @@
 /** Offers: which are taken, and what becomes of them. */
+import { offerFlags, trustOfOffer } from "../../coco/offer.ts";
+import { TrustError } from "../../coco/trust-error.ts";
 import { DeviceType } from "../guid.ts";
 import type { MessageOf } from "../messages.ts";
-import { OfferFlag } from "../versions.ts";
+import { Feature, OfferFlag } from "../versions.ts";
 import { GuestChannel, NO_RELID } from "./channel.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
 import { Device } from "./device.ts";
@@ -31,12 +33,22 @@ function primaryOf(core: GuestCore, offer: Offer): GuestChannel | undefined {
 	return core.primaries.find((channel) => channel.offer.instanceId === offer.instanceId);
 }
 
+/** Why an offer's confidential flags cannot be, or null. */
+function distrust(core: GuestCore, offer: Offer): string | null {
+	const confidential = core.confidential && core.has(Feature.ConfidentialChannels);
+	try {
+		trustOfOffer(offerFlags(offer.flags), { confidential, version: core.version });
+		return null;
+	} catch (error) {
+		if (error instanceof TrustError) return error.message;
+		throw error;
+	}
+}
+
 /** Why the safe guest does not take an offer, or null. */
 function refusal(core: GuestCore, offer: Offer): string | null {
-	const ring = (offer.flags & OfferFlag.ConfidentialRingBuffer) !== 0;
-	const memory = (offer.flags & OfferFlag.ConfidentialExternalMemory) !== 0;
-	if (memory && !ring) return "its external memory is confidential and its ring is not";
-	if ((ring || memory) && !core.takesConfidentialChannels) return "confidential channels were not negotiated";
+	const untrusted = distrust(core, offer);
+	if (untrusted !== null) return untrusted;
 	if (offer.relid < 1 || offer.relid >= MAX_RELIDS) return "its relid is out of range";
 	if (core.channels.has(offer.relid)) return "its relid is in use";
 	const primary = primaryOf(core, offer);
