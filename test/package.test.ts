@@ -12,6 +12,12 @@ function run(command: string, args: readonly string[], cwd: string): string {
 }
 
 describe("the package", () => {
+	it("has a command that runs in a clone: by itself, and by npx", () => {
+		const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+		expect(run(join(ROOT, "build/src/cli/main.js"), ["--version"], ROOT)).toBe(`${version}\n`);
+		expect(run("npx", ["--no-install", "coco-dma", "--version"], ROOT)).toBe(`${version}\n`);
+	});
+
 	it("packs, installs elsewhere and runs there, as a library with types and as a command", () => {
 		const folder = temporaryFolder();
 		// the build is fresh (pretest), so its scripts need not run again
