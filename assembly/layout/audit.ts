@@ -1,0 +1,133 @@
+/**
+ * The audit's own memory, beside the context: a shadow byte for each byte of RAM, and a log. Only the build `engine.audit`
+ * has it. RAM is known by its offset in the span, the stretch of linear memory from the first region's first byte to
+ * the last one's last; `spans` below are such offsets.
+ *
+ *   0      header (AUDIT_HEADER_BYTES)
+ *   ...    labels, AUDIT_LABELS records of LABEL_BYTES
+ *   ...    page states, one byte a page of the span
+ *   ...    when each 2 KiB of the span was given back as a slot, f64
+ *   ...    events, a ring of EVENT_RECORD_BYTES each
+ *   ...    shadow, one byte a byte of the span
+ */
+import { alignBlock, PAGE_SHIFT } from "./context.ts";
+import { IO_TLB_SHIFT } from "./pool.ts";
+
+/** ptr of the span's first byte, and its length in bytes. */
+export const AUDIT_SPAN_PTR: usize = 0;
+export const AUDIT_SPAN_BYTES: usize = 4;
+/** Where the parts lie, from the block's first byte. */
+export const AUDIT_STATES: usize = 8;
+export const AUDIT_FREED: usize = 12;
+export const AUDIT_EVENTS: usize = 16;
+export const AUDIT_SHADOW: usize = 20;
+/** Events that the ring holds, and events ever logged: u64. */
+export const AUDIT_MAX_EVENTS: usize = 24;
+export const AUDIT_EVENT_COUNT: usize = 32;
+/** f64 that each event takes as its time; the caller sets it, in ns. */
+export const AUDIT_NOW: usize = 40;
+/** The label of what the guest's CPU writes; 0: LABEL_GUEST on private pages, none on others. */
+export const AUDIT_PEN: usize = 48;
+/** Who reads and writes through ramRead and ramWrite: a device's number, or ACTOR_*. */
+export const AUDIT_ACTOR: usize = 52;
+/** Number of the mapping that works now, 0: none; and mappings ever asked for. */
+export const AUDIT_MAPPING: usize = 56;
+export const AUDIT_MAPPINGS: usize = 60;
+/** MUTATE_* bits: faults that a test plants. */
+export const AUDIT_MUTATIONS: usize = 64;
+/** Bytes of private origin that each kind of event ever put on shared pages: u64 each. */
+export const AUDIT_SHARED_BYTES: usize = 72;
+export const AUDIT_HEADER_BYTES: u32 = 128;
+
+export const ACTOR_GUEST: i32 = -1;
+export const ACTOR_PARAVISOR: i32 = -2;
+export const ACTOR_HOST: i32 = -3;
+
+/** A label: what a byte is. 0 stands for nothing known: zeros, noise, what was never secret. */
+export const AUDIT_LABELS: u32 = 256;
+/** What the guest's CPU wrote on private pages, of no device known. */
+export const LABEL_GUEST: u32 = 1;
+/** Labels that callers make are LABEL_FIRST .. LABEL_HOST - 1. */
+export const LABEL_FIRST: u32 = 2;
+/** What the host wrote. */
+export const LABEL_HOST: u32 = 255;
+
+export const LABEL_FLAGS: usize = 0;
+/** Number of the device whose data it is, or -1. */
+export const LABEL_OWNER: usize = 4;
+/** u64: bytes ever put on shared pages, and on hidden ones. */
+export const LABEL_SHARED_BYTES: usize = 8;
+export const LABEL_HIDDEN_BYTES: usize = 16;
+/** Of the first: by the copy that starts a FROM_DEVICE mapping, and by pages that became shared with their contents. */
+export const LABEL_INITIAL_BYTES: usize = 24;
+export const LABEL_CONVERTED_BYTES: usize = 32;
+/** Of what stayed in freed slots and was overwritten there: bytes; f64: bytes times ns; f64: the longest (ns). */
+export const LABEL_RESIDUE_BYTES: usize = 40;
+export const LABEL_RESIDUE_BYTE_NS: usize = 48;
+export const LABEL_RESIDUE_MAX_NS: usize = 56;
+export const LABEL_BYTES: u32 = 64;
+
+/** LABEL_FLAGS: its bytes come from private memory, or from a device that reaches private memory. */
+export const LABEL_PRIVATE: u32 = 1;
+/** Whoever wrote it counts on its staying confidential. */
+export const LABEL_SECRET: u32 = 2;
+/** Its owner was accepted (an offer with confidential external memory, or TDISP in RUN) when the label was made. */
+export const LABEL_ACCEPTED: u32 = 4;
+
+/** An event. u8 each: EVENT_* kind; direction; state of the first page concerned; label of the first byte. */
+export const EVENT_KIND: usize = 0;
+export const EVENT_DIR: usize = 1;
+export const EVENT_STATE: usize = 2;
+export const EVENT_LABEL: usize = 3;
+/** Device, or ACTOR_* of a read or write. */
+export const EVENT_DEVICE: usize = 4;
+/** Number of the mapping that it belongs to, 0: none. */
+export const EVENT_MAPPING: usize = 8;
+/** What the call answered, if that is a status. */
+export const EVENT_STATUS: usize = 12;
+export const EVENT_TIME: usize = 16;
+/** f64. A copy, a write, a zeroing: where to, as a span offset. A map: the DMA address. A conversion: the new state. */
+export const EVENT_TO: usize = 24;
+/** f64. A copy, a read: where from, as a span offset; -1: from outside RAM. A map: the original's gpa. An unmap or sync: the DMA address. */
+export const EVENT_FROM: usize = 32;
+export const EVENT_LENGTH: usize = 40;
+/** Attributes of a map, unmap. */
+export const EVENT_ATTRS: usize = 44;
+/** Bytes of private origin that it put on shared pages, and on hidden ones. */
+export const EVENT_SHARED_BYTES: usize = 48;
+export const EVENT_HIDDEN_BYTES: usize = 52;
+export const EVENT_RECORD_BYTES: u32 = 64;
+
+export const EVENT_MAP = 1;
+export const EVENT_UNMAP = 2;
+export const EVENT_SYNC_FOR_DEVICE = 3;
+export const EVENT_SYNC_FOR_CPU = 4;
+/** Inside RAM, by the engine. */
+export const EVENT_COPY = 5;
+/** From outside RAM, by EVENT_DEVICE; and to there. */
+export const EVENT_WRITE = 6;
+export const EVENT_READ = 7;
+/** Bytes became one constant. */
+export const EVENT_FILL = 8;
+/** Pages changed their state. */
+export const EVENT_CONVERT = 9;
+/** Slots taken without an original (swiotlb_alloc), and given back. */
+export const EVENT_TAKE = 10;
+export const EVENT_GIVE = 11;
+
+/** MUTATE_*: a FROM_DEVICE mapping starts without the copy of its original. */
+export const MUTATE_INITIAL_COPY: u32 = 1;
+/** Copies do not take labels along. */
+export const MUTATE_LABELS: u32 = 2;
+
+/** Bytes of the audit's block. spanBytes: a multiple of 4096 */
+export function auditBytes(spanBytes: u32, maxEvents: u32): u32 {
+	return (
+		AUDIT_HEADER_BYTES +
+		AUDIT_LABELS * LABEL_BYTES +
+		alignBlock(spanBytes >>> PAGE_SHIFT) +
+		alignBlock((spanBytes >>> IO_TLB_SHIFT) << 3) +
+		alignBlock(maxEvents * EVENT_RECORD_BYTES) +
+		alignBlock(spanBytes)
+	);
+}

@@ -1,0 +1,234 @@
+/** What stands in each byte of RAM and how it came there: the face of the build `engine.audit`. */
+import * as layout from "../../assembly/layout/audit.ts";
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import type { Region } from "../memory/ram.ts";
+import { hex, orThrow } from "../status.ts";
+import type { Instance } from "../wasm.ts";
+import { type AuditEvent, EventReader } from "./events.ts";
+
+/** Who reads and writes: a device has its number in the engine. */
+export type Actor = number;
+export const Actor = {
+	Guest: layout.ACTOR_GUEST,
+	Paravisor: layout.ACTOR_PARAVISOR,
+	Host: layout.ACTOR_HOST,
+} as const;
+
+/** What a byte is. */
+export interface Label {
+	/** 1 .. 255; a byte that is nothing known is 0. */
+	readonly number: number;
+	/** Number of the device whose data it is, or -1. */
+	readonly owner: number;
+	/** Whether it comes from private memory, or from a device that reaches private memory. */
+	readonly isPrivate: boolean;
+	/** Whether whoever wrote it counts on its staying confidential. */
+	readonly secret: boolean;
+	/** Whether its owner was accepted when the label was made. */
+	readonly accepted: boolean;
+}
+
+/** What became of a label's bytes so far. */
+export interface LabelTotals {
+	/** Bytes ever put on shared pages and on hidden ones, each time anew. */
+	readonly sharedBytes: number;
+	readonly hiddenBytes: number;
+	/** Of sharedBytes: by the copy that starts a FROM_DEVICE mapping; by pages that became shared with their contents. */
+	readonly initialBytes: number;
+	readonly convertedBytes: number;
+	/** Of what stayed in freed slots and was overwritten there: bytes, bytes times ns, and the longest stay (ns). */
+	readonly residueBytes: number;
+	readonly residueByteNs: number;
+	readonly residueMaxNs: number;
+}
+
+/** Faults that a test plants. */
+export const Mutation = { InitialCopy: layout.MUTATE_INITIAL_COPY, Labels: layout.MUTATE_LABELS } as const;
+
+export class Audit {
+	readonly #instance: Instance;
+	readonly #ptr: number;
+	readonly #regions: readonly Region[];
+	readonly #spanPtr: number;
+	readonly #labels: (Label | undefined)[] = [];
+	readonly #reader: EventReader;
+	#nextLabel: number = layout.LABEL_FIRST;
+
+	/** Made by Engine. ptr: the audit's block; regions as the engine's RAM has them */
+	constructor(instance: Instance, ptr: number, regions: readonly Region[]) {
+		this.#instance = instance;
+		this.#ptr = ptr;
+		this.#regions = regions;
+		this.#spanPtr = instance.u32(ptr + layout.AUDIT_SPAN_PTR);
+		this.#reader = new EventReader(instance, ptr, (span) => this.#gpaOf(span));
+		this.#define(layout.LABEL_GUEST, { owner: -1, isPrivate: true, secret: true, accepted: false });
+		this.#define(layout.LABEL_HOST, { owner: layout.ACTOR_HOST, isPrivate: false, secret: false, accepted: false });
+	}
+
+	#define(number: number, spec: Omit<Label, "number">): Label {
+		const label = { number, ...spec };
+		const at = this.#labelPtr(number);
+		const flags =
+			(spec.isPrivate ? layout.LABEL_PRIVATE : 0) |
+			(spec.secret ? layout.LABEL_SECRET : 0) |
+			(spec.accepted ? layout.LABEL_ACCEPTED : 0);
+		this.#instance.data.setUint32(at + layout.LABEL_FLAGS, flags, true);
+		this.#instance.data.setInt32(at + layout.LABEL_OWNER, spec.owner, true);
+		this.#labels[number] = label;
+		return label;
+	}
+
+	#labelPtr(number: number): number {
+		return this.#ptr + layout.AUDIT_HEADER_BYTES + number * layout.LABEL_BYTES;
+	}
+
+	/** The label with these properties: the same each time. @throws RangeError when all 253 are taken */
+	label(spec: Omit<Label, "number">): Label {
+		const { owner, isPrivate, secret, accepted } = spec;
+		const same = this.#labels.find(
+			(one) =>
+				one !== undefined &&
+				one.owner === owner &&
+				one.isPrivate === isPrivate &&
+				one.secret === secret &&
+				one.accepted === accepted,
+		);
+		if (same !== undefined) return same;
+		if (this.#nextLabel === layout.LABEL_HOST) throw new RangeError("audit: all labels are taken");
+		return this.#define(this.#nextLabel++, { owner, isPrivate, secret, accepted });
+	}
+
+	/** Every label that was made. */
+	get labels(): readonly Label[] {
+		return this.#labels.filter((label) => label !== undefined);
+	}
+
+	/** The label of a number, or null: 0, or a number that was never made. */
+	labelOf(number: number): Label | null {
+		return this.#labels[number] ?? null;
+	}
+
+	totals({ number }: Pick<Label, "number">): LabelTotals {
+		const at = this.#labelPtr(number);
+		const { data } = this.#instance;
+		return {
+			sharedBytes: this.#instance.u64(at + layout.LABEL_SHARED_BYTES),
+			hiddenBytes: this.#instance.u64(at + layout.LABEL_HIDDEN_BYTES),
+			initialBytes: this.#instance.u64(at + layout.LABEL_INITIAL_BYTES),
+			convertedBytes: this.#instance.u64(at + layout.LABEL_CONVERTED_BYTES),
+			residueBytes: this.#instance.u64(at + layout.LABEL_RESIDUE_BYTES),
+			residueByteNs: data.getFloat64(at + layout.LABEL_RESIDUE_BYTE_NS, true),
+			residueMaxNs: data.getFloat64(at + layout.LABEL_RESIDUE_MAX_NS, true),
+		};
+	}
+
+	/** The label of what the guest's CPU writes from now on; null: LABEL_GUEST on private pages, none on others. */
+	set pen(label: Pick<Label, "number"> | null) {
+		this.#instance.data.setUint32(this.#ptr + layout.AUDIT_PEN, label?.number ?? 0, true);
+	}
+
+	/** The time that events take from now on (ns). */
+	set nowNs(ns: number) {
+		this.#instance.data.setFloat64(this.#ptr + layout.AUDIT_NOW, ns, true);
+	}
+
+	get nowNs(): number {
+		return this.#instance.data.getFloat64(this.#ptr + layout.AUDIT_NOW, true);
+	}
+
+	/** Runs something as somebody else's reads and writes, with that one's label. */
+	as<T>(actor: Actor, label: Pick<Label, "number"> | null, run: () => T): T {
+		const { data } = this.#instance;
+		const [actorAt, penAt] = [this.#ptr + layout.AUDIT_ACTOR, this.#ptr + layout.AUDIT_PEN];
+		const before = [data.getInt32(actorAt, true), data.getUint32(penAt, true)] as const;
+		data.setInt32(actorAt, actor, true);
+		data.setUint32(penAt, label?.number ?? 0, true);
+		try {
+			return run();
+		} finally {
+			this.#instance.data.setInt32(actorAt, before[0], true);
+			this.#instance.data.setUint32(penAt, before[1], true);
+		}
+	}
+
+	/** Says what stands in a range, all in one region, whoever wrote it. null: nothing known @throws DmaError OUTSIDE_RAM, BAD_SIZE */
+	paint(gpa: number, bytes: number, label: Pick<Label, "number"> | null): void {
+		this.#shadow(gpa, bytes).fill(label?.number ?? 0);
+	}
+
+	/** Labels of a range, all in one region, a byte each: a view that ends when the memory grows. @throws DmaError OUTSIDE_RAM, BAD_SIZE */
+	labelsAt(gpa: number, bytes: number): Uint8Array {
+		return this.#shadow(gpa, bytes);
+	}
+
+	#shadow(gpa: number, bytes: number): Uint8Array {
+		const ram = orThrow(this.#instance.exports.ramPtr(gpa, bytes), () => `audit(gpa ${hex(gpa)}, ${bytes} bytes)`);
+		const at = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_SHADOW) + (ram - this.#spanPtr);
+		return this.#instance.bytes.subarray(at, at + bytes);
+	}
+
+	/** When the 2 KiB that hold `gpa` were last given back as a slot (ns), or -1: never, or taken since. */
+	freedAtNs(gpa: number): number {
+		const ram = orThrow(this.#instance.exports.ramPtr(gpa, 1), () => `audit(gpa ${hex(gpa)})`);
+		const freed = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_FREED);
+		return this.#instance.data.getFloat64(freed + ((ram - this.#spanPtr) >>> 11) * 8, true);
+	}
+
+	#gpaOf(span: number): number {
+		const ptr = this.#spanPtr + span;
+		const region = this.#regions.find((one) => ptr >= one.ptr && ptr < one.ptr + one.bytes);
+		return region === undefined ? -1 : region.gpa + (ptr - region.ptr);
+	}
+
+	/** Events ever logged. */
+	get eventCount(): number {
+		return this.#reader.count;
+	}
+
+	/** Number of the oldest event that the log still holds. */
+	get firstEvent(): number {
+		return this.#reader.first;
+	}
+
+	/** An event by its number, from firstEvent to eventCount - 1. @throws RangeError for one that is not there */
+	event(number: number): AuditEvent {
+		return this.#reader.event(number);
+	}
+
+	/** Events from `from` on that the log still holds, the oldest first. Allocates. */
+	events(from = 0): AuditEvent[] {
+		return this.#reader.events(from);
+	}
+
+	/** Plants faults: MUTATE_* bits. */
+	set mutations(bits: number) {
+		this.#instance.data.setUint32(this.#ptr + layout.AUDIT_MUTATIONS, bits, true);
+	}
+
+	/** Runs of equal, known labels in all pages of RAM, with each page's state. Allocates; for reports. */
+	*runs(): Generator<{ readonly gpa: number; readonly bytes: number; readonly label: Label; readonly page: number }> {
+		for (const region of this.#regions) {
+			for (let page = region.gpa; page < region.gpa + region.bytes; page += PAGE_SIZE) {
+				const labels = this.#shadow(page, PAGE_SIZE);
+				let at = firstKnown(labels);
+				while (at < PAGE_SIZE) {
+					const number = labels[at] as number;
+					let end = at + 1;
+					while (end < PAGE_SIZE && labels[end] === number) end++;
+					const label = this.#labels[number];
+					if (label !== undefined) yield { gpa: page + at, bytes: end - at, label, page };
+					at = end;
+				}
+			}
+		}
+	}
+}
+
+/** Offset of the first label that is not 0, or the length. */
+function firstKnown(labels: Uint8Array): number {
+	const words =
+		labels.byteOffset % 8 === 0 ? new BigUint64Array(labels.buffer, labels.byteOffset, labels.length / 8) : null;
+	if (words?.every((word) => word === 0n)) return labels.length;
+	const at = labels.findIndex((label) => label !== 0);
+	return at < 0 ? labels.length : at;
+}
