@@ -6,3 +6,5 @@ declare const COCO_THREADS: i32;
 declare const COCO_REFERENCE: i32;
 /** 1: the slot benchmarks take slots from the bitmaps alone (bench builds only). */
 declare const COCO_BARE: i32;
+/** 1: the copies, slots and conversions tell the audit what they do (build engine.audit only). */
+declare const COCO_AUDIT: i32;

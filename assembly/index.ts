@@ -3,9 +3,11 @@
  * numbers i32; a result below 0 is a status (layout/status.ts). An instance works on one context: contextInit or
  * contextAttach comes first, then the regions, then ramSeal, then pools and devices.
  */
+import { callBegins, callEnds } from "./audit/hooks.ts";
 import { deviceAt, deviceMaxMappingBytes, poolHolding } from "./dma/device.ts";
 import { bareSlots, bounceSlots, dmaMap } from "./dma/map.ts";
 import { dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./dma/unmap.ts";
+import { EVENT_GIVE, EVENT_TAKE } from "./layout/audit.ts";
 import { BIDIRECTIONAL, DEVICE_MIN_ALIGN_MASK, FROM_DEVICE } from "./layout/device.ts";
 import { POOL_NSLABS } from "./layout/pool.ts";
 import {
@@ -187,8 +189,10 @@ export function swiotlbTblMap(
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
 	enter();
+	if (COCO_AUDIT) callBegins(EVENT_TAKE, device, addressOf(gpa), bytes, dir, attrs);
 	const usable = rangeUsable(addressOf(gpa), bytes);
 	const tlb = usable === OK ? bounceSlots(record, addressOf(gpa), bytes, allocAlignMask, dir, cpu, attrs) : usable;
+	if (COCO_AUDIT) callEnds(tlb);
 	leave();
 	return f64(tlb);
 }
@@ -197,7 +201,11 @@ export function swiotlbTblMap(
 export function swiotlbAlloc(device: i32, bytes: i32, allocAlignMask: u32, cpu: u32): f64 {
 	const record = deviceAt(device);
 	if (record === 0) return BAD_DEVICE;
-	return bytes <= 0 ? BAD_SIZE : f64(bareSlots(record, 0, bytes, allocAlignMask, BIDIRECTIONAL, cpu, 0));
+	if (bytes <= 0) return BAD_SIZE;
+	if (COCO_AUDIT) callBegins(EVENT_TAKE, device, 0, bytes, BIDIRECTIONAL, 0);
+	const tlb = bareSlots(record, 0, bytes, allocAlignMask, BIDIRECTIONAL, cpu, 0);
+	if (COCO_AUDIT) callEnds(tlb);
+	return f64(tlb);
 }
 
 /** Linux's swiotlb_tbl_unmap_single: size and direction are taken as given. @returns bytes copied back or a status */
@@ -211,8 +219,10 @@ export function swiotlbTblUnmap(device: i32, tlb: f64, bytes: i32, dir: i32, att
 	if (pool === 0) return NOT_MAPPED;
 	const head = headOf(pool, gpa);
 	if (head < 0) return NOT_MAPPED;
+	if (COCO_AUDIT) callBegins(EVENT_GIVE, device, gpa, bytes, dir, attrs);
 	enter();
 	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));
 	leave();
+	if (COCO_AUDIT) callEnds(copied);
 	return copied;
 }

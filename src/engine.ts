@@ -1,12 +1,15 @@
+import { auditBytes } from "../assembly/layout/audit.ts";
 import * as layout from "../assembly/layout/context.ts";
 import { DEVICE_POOL } from "../assembly/layout/device.ts";
 import { IO_TLB_SIZE } from "../assembly/layout/pool.ts";
 import { BAD_ARGUMENT } from "../assembly/layout/status.ts";
+import { Audit } from "./audit/audit.ts";
 import { Device } from "./dma/device.ts";
 import { addDevice, type DeviceOptions } from "./dma/options.ts";
 import { PageState, Ram, type Region } from "./memory/ram.ts";
 import { placePool } from "./memory/stretches.ts";
 import {
+	AUDIT_EVENTS,
 	behindContext,
 	checkPlaces,
 	type EngineOptions,
@@ -15,6 +18,7 @@ import {
 	OWNED_CONTEXT_PTR,
 	place,
 	planOf,
+	spanOf,
 } from "./setup.ts";
 import { hex, orThrow } from "./status.ts";
 import { Pool, type PoolOptions, poolFlags } from "./swiotlb/pool.ts";
@@ -52,6 +56,8 @@ export class Engine {
 	readonly #listOffset: number;
 	readonly #forceBounce: boolean;
 	readonly ram: Ram;
+	/** Where each byte of RAM came from: of the build "engine.audit" alone, else null. */
+	readonly audit: Audit | null;
 	readonly #pools: Pool[] = [];
 	readonly #devices: Device[] = [];
 
@@ -61,12 +67,14 @@ export class Engine {
 		regions: readonly Region[],
 		listOffset: number,
 		forceBounce: boolean,
+		auditPtr: number | null = null,
 	) {
 		this.#instance = instance;
 		this.#contextPtr = contextPtr;
 		this.#listOffset = listOffset;
 		this.#forceBounce = forceBounce;
 		this.ram = new Ram(instance, regions, contextPtr + listOffset, LIST_BYTES);
+		this.audit = auditPtr === null ? null : new Audit(instance, auditPtr, regions);
 		for (let i = 0; i < this.#header(layout.CTX_NPOOLS); i++) this.#pools.push(new Pool(instance, i));
 		for (let i = 0; i < this.#header(layout.CTX_NDEVICES); i++) this.#devices.push(this.#existingDevice(i));
 	}
@@ -91,13 +99,22 @@ export class Engine {
 		return planOf(options).contextBytes;
 	}
 
+	/** Bytes that the audit of an engine over these stretches needs, for an embedder's `audit`. @throws RangeError as create */
+	static auditBytes(options: EngineOptions): number {
+		const regions = planOf(options).regions.map(({ ptr, ...region }) => {
+			if (ptr === undefined) throw new RangeError(`ram: the stretch at gpa ${hex(region.gpa)} must have a ptr`);
+			return { ...region, ptr };
+		});
+		return auditBytes(spanOf(regions).bytes, options.auditEvents ?? AUDIT_EVENTS);
+	}
+
 	/**
 	 * Makes an engine: RAM, then Linux's default pool at the top of the memory below 4 GiB.
 	 * @throws RangeError that names the option; DmaError for regions that overlap or lie outside the memory
 	 */
 	static async create(options: EngineOptions): Promise<Engine> {
 		const plan = planOf(options);
-		const { memory, context, regions } = place(options, plan);
+		const { memory, context, regions, audit } = place(options, plan);
 		const build = options.build ?? "engine";
 		const instance = await Instance.create(await loadModule(build), memory);
 		const { exports } = instance;
@@ -110,8 +127,17 @@ export class Engine {
 		for (const { gpa, bytes, ptr } of regions) {
 			orThrow(exports.ramAddRegion(gpa, bytes, ptr), () => `ram: the stretch at gpa ${hex(gpa)} of ${bytes} bytes`);
 		}
+		if (audit !== null) {
+			const span = spanOf(regions);
+			const { auditEvents = AUDIT_EVENTS } = options;
+			orThrow(
+				exports.auditInit?.(audit.ptr, audit.bytes, span.ptr, span.bytes, auditEvents) ?? BAD_ARGUMENT,
+				() => "Engine.create(audit)",
+			);
+		}
 		orThrow(exports.ramSeal((options.coco ?? true) ? PageState.Private : PageState.Shared), () => "Engine.create()");
-		const engine = new Engine(instance, context.ptr, regions, exports.scratchTake(LIST_BYTES), plan.forceBounce);
+		const list = exports.scratchTake(LIST_BYTES);
+		const engine = new Engine(instance, context.ptr, regions, list, plan.forceBounce, audit?.ptr ?? null);
 		if (plan.pool !== null) engine.addPool(plan.pool);
 		return engine;
 	}
@@ -229,8 +255,12 @@ export class Engine {
 		return this.#instance;
 	}
 
-	/** Copies the engine's state, and RAM unless told otherwise. No call may be under way in another worker. */
+	/**
+	 * Copies the engine's state, and RAM unless told otherwise. No call may be under way in another worker.
+	 * @throws RangeError for an engine that audits: its labels and log are no part of a snapshot
+	 */
 	snapshot(options: { ram?: boolean } = {}): Snapshot {
+		if (this.audit !== null) throw new RangeError('an engine of the build "engine.audit" has no snapshots');
 		const { bytes, engine, exports } = this.#instance;
 		const slice = (ptr: number, length: number) => new Uint8Array(bytes.subarray(ptr, ptr + length));
 		return {

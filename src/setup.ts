@@ -1,4 +1,5 @@
 /** What an engine is made from: its options, checked, and where everything lies in the linear memory. */
+import { auditBytes } from "../assembly/layout/audit.ts";
 import * as layout from "../assembly/layout/context.ts";
 import { SG_BYTES } from "../assembly/layout/device.ts";
 import { IO_TLB_SIZE, poolBytes } from "../assembly/layout/pool.ts";
@@ -33,8 +34,15 @@ export interface EngineOptions {
 	readonly memory?: WebAssembly.Memory;
 	/** ptr (multiple of 64) and bytes of the engine's own state; Engine.contextBytes tells how many it needs. */
 	readonly context?: { readonly ptr: number; readonly bytes: number };
-	/** Which build. Default "engine"; "engine.threads" needs a shared memory and serves several workers. */
+	/**
+	 * Which build. Default "engine"; "engine.threads" needs a shared memory and serves several workers; "engine.audit" keeps
+	 * a label for each byte of RAM and a log, and needs as much memory again.
+	 */
 	readonly build?: Build;
+	/** In a memory of someone else, the audit's part of it: ptr (multiple of 64) and bytes, as Engine.auditBytes tells. */
+	readonly audit?: { readonly ptr: number; readonly bytes: number };
+	/** Events that the audit's log holds, a power of two from 16 to 2^24. Default 65536. */
+	readonly auditEvents?: number;
 	/** Room in the context for more pools, workers' lists and scratch (bytes). Default 64 KiB. */
 	readonly spareBytes?: number;
 	/** Most devices. Default 64. */
@@ -63,6 +71,9 @@ export function planOf(options: EngineOptions): SetupPlan {
 	wholeNumber("maxPools", options.maxPools, 0, 4096);
 	wholeNumber("maxDevices", options.maxDevices, 0, 4096);
 	wholeNumber("spareBytes", options.spareBytes, 0, MAX_MEMORY_BYTES);
+	wholeNumber("auditEvents", options.auditEvents, 16, 2 ** 24);
+	if (!Number.isInteger(Math.log2(options.auditEvents ?? AUDIT_EVENTS)))
+		throw new RangeError(`auditEvents must be a power of two, not ${options.auditEvents}`);
 	const regions = ramStretches(options.ram);
 	const ramBytes = regions.reduce((sum, region) => sum + region.bytes, 0);
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
@@ -86,6 +97,36 @@ export interface Place {
 	readonly memory: WebAssembly.Memory;
 	readonly context: { readonly ptr: number; readonly bytes: number };
 	readonly regions: readonly Region[];
+	/** Null: a build that does not audit. */
+	readonly audit: { readonly ptr: number; readonly bytes: number } | null;
+}
+
+/** Events that an audit's log holds unless options say otherwise. */
+export const AUDIT_EVENTS = 65536;
+
+/** From the first byte of RAM in linear memory to the last. */
+export function spanOf(regions: readonly Region[]): { readonly ptr: number; readonly bytes: number } {
+	const ptr = Math.min(...regions.map((region) => region.ptr));
+	return { ptr, bytes: Math.max(...regions.map((region) => region.ptr + region.bytes)) - ptr };
+}
+
+/** The audit's part of a memory. @throws RangeError for regions that do not lie at whole pages from each other, or too little room */
+function placeAudit(options: EngineOptions, regions: readonly Region[], end: number): Place["audit"] {
+	const { build = "engine", audit, auditEvents = AUDIT_EVENTS } = options;
+	if (build !== "engine.audit") {
+		if (audit !== undefined) throw new RangeError(`audit: the build ${build} has none`);
+		return null;
+	}
+	const span = spanOf(regions);
+	const odd = regions.find(({ ptr }) => (ptr - span.ptr) % layout.PAGE_SIZE !== 0);
+	if (odd !== undefined)
+		throw new RangeError(
+			`audit: the stretch at gpa ${hex(odd.gpa)} must lie a multiple of 4096 bytes from the first in memory`,
+		);
+	const bytes = auditBytes(span.bytes, auditEvents);
+	if (audit === undefined) return { ptr: Math.ceil(end / layout.CONTEXT_ALIGN) * layout.CONTEXT_ALIGN, bytes };
+	if (!(audit.bytes >= bytes)) throw new RangeError(`the audit has ${audit.bytes} bytes and needs ${bytes}`);
+	return audit;
 }
 
 /** First free ptr behind a context at OWNED_CONTEXT_PTR. */
@@ -112,8 +153,11 @@ export function place(options: EngineOptions, plan: SetupPlan): Place {
 		if (!(options.context.bytes >= plan.contextBytes)) {
 			throw new RangeError(`the context has ${options.context.bytes} bytes and needs ${plan.contextBytes}`);
 		}
-		checkPlaces(options.memory.buffer.byteLength, options.context, regions);
-		return { memory: options.memory, context: options.context, regions };
+		if (options.build === "engine.audit" && options.audit === undefined)
+			throw new RangeError("audit: the owner of the memory says which bytes of it are the audit's");
+		const audit = placeAudit(options, regions, 0);
+		checkPlaces(options.memory.buffer.byteLength, options.context, regions, audit);
+		return { memory: options.memory, context: options.context, regions, audit };
 	}
 	let ptr = behindContext(plan.contextBytes);
 	const regions = joined(
@@ -123,11 +167,13 @@ export function place(options: EngineOptions, plan: SetupPlan): Place {
 			return region;
 		}),
 	);
+	const audit = placeAudit(options, regions, ptr);
+	if (audit !== null) ptr = audit.ptr + audit.bytes;
 	if (ptr > MAX_MEMORY_BYTES) {
 		throw new RangeError(`RAM and context need ${ptr} bytes, and a WebAssembly memory has at most ${MAX_MEMORY_BYTES}`);
 	}
 	const memory = createMemory(ptr, (options.build ?? "engine").includes("threads"));
-	return { memory, context: { ptr: OWNED_CONTEXT_PTR, bytes: plan.contextBytes }, regions };
+	return { memory, context: { ptr: OWNED_CONTEXT_PTR, bytes: plan.contextBytes }, regions, audit };
 }
 
 /** Stretches that follow each other in the guest and in the memory as one: the fewer regions, the fewer look-ups. */
@@ -142,11 +188,12 @@ function joined(regions: readonly Region[]): Region[] {
 	return result;
 }
 
-/** @throws RangeError unless context and regions lie in the memory, aligned and apart */
+/** @throws RangeError unless context, regions and audit lie in the memory, aligned and apart */
 export function checkPlaces(
 	memoryBytes: number,
 	context: { readonly ptr: number; readonly bytes: number },
 	regions: readonly Region[],
+	audit: Place["audit"] = null,
 ): void {
 	const inside = (ptr: number, bytes: number, align: number) =>
 		ptr >= 0 && ptr % align === 0 && ptr + bytes <= memoryBytes;
@@ -154,6 +201,15 @@ export function checkPlaces(
 		throw new RangeError(
 			`the context of ${context.bytes} bytes at ptr ${context.ptr} must lie inside the memory of ${memoryBytes} bytes, at a multiple of ${layout.CONTEXT_ALIGN}`,
 		);
+	}
+	if (audit !== null) {
+		if (!inside(audit.ptr, audit.bytes, layout.CONTEXT_ALIGN))
+			throw new RangeError(
+				`the audit of ${audit.bytes} bytes at ptr ${audit.ptr} must lie inside the memory of ${memoryBytes} bytes, at a multiple of ${layout.CONTEXT_ALIGN}`,
+			);
+		const end = audit.ptr + audit.bytes;
+		const under = [context, ...regions].find(({ ptr, bytes }) => ptr < end && audit.ptr < ptr + bytes);
+		if (under !== undefined) throw new RangeError(`the audit overlaps what lies at ptr ${under.ptr}`);
 	}
 	for (const { gpa, bytes, ptr } of regions) {
 		if (!inside(ptr, bytes, 8)) {

@@ -1,10 +1,14 @@
 /** The only file that touches WebAssembly: load, instantiate, attach, views. */
 import { instantiate as instantiateWithLoader } from "@assemblyscript/loader";
 
-/** `engine`: unshared memory. `engine.threads`: shared memory, several workers. The others serve tests and comparison. */
+/**
+ * `engine`: unshared memory. `engine.threads`: shared memory, several workers. `engine.audit`: knows where each byte came
+ * from. The others serve tests and comparison.
+ */
 export type Build =
 	| "engine"
 	| "engine.threads"
+	| "engine.audit"
 	| "reference"
 	| "debug"
 	| "bench"
@@ -66,6 +70,8 @@ export interface EngineExports {
 		attrs?: number,
 	): number;
 	swiotlbTblUnmap(device: number, tlb: number, bytes: number, dir: number, attrs: number): number;
+	/** Of the build engine.audit alone (assembly/audit/index.ts). */
+	auditInit?(ptr: number, bytes: number, span: number, length: number, maxEvents: number): number;
 	ringAttach(gpas: number, count: number, flags: number, maxPacketBytes: number, requests: number): number;
 	ringDetach(ring: number): number;
 	ringClose(ring: number, rescinded: number): number;
@@ -160,7 +166,7 @@ export function loadModule(build: Build): Promise<EngineModule> {
 		// this file runs as src/wasm.ts under the tests and as build/src/wasm.js when built
 		const folder = new URL(import.meta.url.endsWith(".ts") ? "../build/" : "../", import.meta.url);
 		const read = (name: string) => readBytes(new URL(`${name}.wasm`, folder));
-		const rings = build.startsWith("engine") ? read(build.replace("engine", "rings")) : null;
+		const rings = build === "engine" || build === "engine.threads" ? read(build.replace("engine", "rings")) : null;
 		loading = Promise.all([read(build), rings]).then(([bytes, ringBytes]) => compile(build, bytes, ringBytes));
 		modules.set(build, loading);
 	}

@@ -1,5 +1,7 @@
 /** Direct, bounce or refuse: Linux's kernel/dma/direct.h and direct.c over one device record. */
 
+import { callBegins, callEnds, leavesOutCopy } from "../audit/hooks.ts";
+import { EVENT_MAP } from "../layout/audit.ts";
 import { MAX_GPA, RANGE_MIXED, RANGE_PRIVATE } from "../layout/context.ts";
 import {
 	ATTR_FORCE_BOUNCE,
@@ -70,6 +72,7 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, att
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
 	if (bytes <= 0) return BAD_SIZE;
 	const flags = load<u32>(device, DEVICE_FLAGS);
+	if (COCO_AUDIT) callBegins(EVENT_MAP, index, gpa, bytes, dir, attrs);
 	enter();
 	let dma =
 		((flags & DEVICE_CHECKS_STATE) | (attrs & DMA_ATTR_MMIO)) === 0
@@ -79,6 +82,7 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, att
 		countMaps(countersOf(device, cpu) + COUNTER_DIRECT_MAPS, 1);
 	} else if (dma <= BOUNCE_PRIVATE) dma = bounce(device, flags, dma === BOUNCE_PRIVATE, gpa, bytes, dir, cpu, attrs);
 	leave();
+	if (COCO_AUDIT) callEnds(dma);
 	if ((flags & DEVICE_NON_COHERENT) !== 0) maintain(device, dma, bytes, cpu, attrs);
 	return dma;
 }
@@ -152,7 +156,7 @@ function bounce(device: usize, flags: u32, isPrivate: bool, gpa: u64, bytes: u32
 	// before the copy: in the threads build each count waits until all stores are out
 	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, 1);
 	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
-	copyFromRam(slotPtr(pool, tlb), gpa, bytes);
+	if (COCO_AUDIT === 0 || !leavesOutCopy(dir)) copyFromRam(slotPtr(pool, tlb), gpa, bytes);
 	const dma = (load<u32>(pool, POOL_FLAGS) & POOL_ENCRYPTED) !== 0 ? privateDma(device, tlb) : sharedDma(device, tlb);
 	if (dmaCapable(device, dma, bytes)) return dma;
 	return takeBack(pool, device, slot, tlb, cpu);

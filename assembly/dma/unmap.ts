@@ -1,5 +1,7 @@
 /** The end of a mapping, and its syncs: Linux 6.12 kernel/dma/direct.h. */
 
+import { callBegins, callEnds } from "../audit/hooks.ts";
+import { EVENT_SYNC_FOR_CPU, EVENT_SYNC_FOR_DEVICE, EVENT_UNMAP } from "../layout/audit.ts";
 import {
 	COUNTER_BYTES_BACK,
 	COUNTER_BYTES_IN,
@@ -30,6 +32,13 @@ import { countBytes, countCache, countersOf, countMaps, deviceAt, gpaOf, poolHol
  * @returns bytes copied back, or BAD_DEVICE, BAD_DIRECTION, BAD_SIZE, OUTSIDE_RAM, NOT_MAPPED, MISMATCH or BLOCKED_PAGES
  */
 export function dmaUnmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32): i32 {
+	if (COCO_AUDIT) callBegins(EVENT_UNMAP, index, dma, bytes, dir, attrs);
+	const done = unmap(index, dma, bytes, dir, attrs);
+	if (COCO_AUDIT) callEnds(done);
+	return done;
+}
+
+function unmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	if (u32(dir) > u32(FROM_DEVICE)) return BAD_DIRECTION;
@@ -74,7 +83,7 @@ function maintain(device: usize, number: u32, bytes: u32, dir: i32, attrs: u32):
  * @returns bytes copied, or a status as dmaUnmap
  */
 export function dmaSyncForDevice(index: i32, dma: u64, bytes: i32, dir: i32): i32 {
-	return sync(index, dma, bytes, dir, true);
+	return audited(index, dma, bytes, dir, true);
 }
 
 /**
@@ -83,7 +92,14 @@ export function dmaSyncForDevice(index: i32, dma: u64, bytes: i32, dir: i32): i3
  * @returns bytes copied, or a status as dmaUnmap
  */
 export function dmaSyncForCpu(index: i32, dma: u64, bytes: i32, dir: i32): i32 {
-	return sync(index, dma, bytes, dir, false);
+	return audited(index, dma, bytes, dir, false);
+}
+
+function audited(index: i32, dma: u64, bytes: i32, dir: i32, forDevice: bool): i32 {
+	if (COCO_AUDIT) callBegins(forDevice ? EVENT_SYNC_FOR_DEVICE : EVENT_SYNC_FOR_CPU, index, dma, bytes, dir, 0);
+	const done = sync(index, dma, bytes, dir, forDevice);
+	if (COCO_AUDIT) callEnds(done);
+	return done;
 }
 
 function sync(index: i32, dma: u64, bytes: i32, dir: i32, forDevice: bool): i32 {

@@ -35,8 +35,6 @@ export const AUDIT_MAPPING: usize = 56;
 export const AUDIT_MAPPINGS: usize = 60;
 /** MUTATE_* bits: faults that a test plants. */
 export const AUDIT_MUTATIONS: usize = 64;
-/** Bytes of private origin that each kind of event ever put on shared pages: u64 each. */
-export const AUDIT_SHARED_BYTES: usize = 72;
 export const AUDIT_HEADER_BYTES: u32 = 128;
 
 export const ACTOR_GUEST: i32 = -1;
@@ -86,9 +84,9 @@ export const EVENT_MAPPING: usize = 8;
 /** What the call answered, if that is a status. */
 export const EVENT_STATUS: usize = 12;
 export const EVENT_TIME: usize = 16;
-/** f64. A copy, a write, a zeroing: where to, as a span offset. A map: the DMA address. A conversion: the new state. */
+/** f64. A copy, write, fill or conversion: where to, as a span offset. A map or take: the address that it answered. */
 export const EVENT_TO: usize = 24;
-/** f64. A copy, a read: where from, as a span offset; -1: from outside RAM. A map: the original's gpa. An unmap or sync: the DMA address. */
+/** f64. A copy or read: where from, as a span offset; -1: from outside RAM. A map or take: the original's gpa. An unmap, sync or give: the address. */
 export const EVENT_FROM: usize = 32;
 export const EVENT_LENGTH: usize = 40;
 /** Attributes of a map, unmap. */
@@ -111,7 +109,7 @@ export const EVENT_READ = 7;
 export const EVENT_FILL = 8;
 /** Pages changed their state. */
 export const EVENT_CONVERT = 9;
-/** Slots taken without an original (swiotlb_alloc), and given back. */
+/** Slots taken beside a device's map (swiotlb_alloc, swiotlb_tbl_map_single), and given back. */
 export const EVENT_TAKE = 10;
 export const EVENT_GIVE = 11;
 

@@ -1,4 +1,5 @@
 /** Checked access of the guest's CPU to RAM: a range is in RAM and usable, or nothing happens. */
+import { filled } from "../audit/hooks.ts";
 import { BAD_SIZE, OK } from "../layout/status.ts";
 import { copyFromRam, copyToRam } from "./copy.ts";
 import { rangeUsable } from "./pages.ts";
@@ -40,6 +41,7 @@ function fill(gpa: u64, left: u64, value: u8): void {
 		const region = regionOf(gpa);
 		const here = min<u64>(regionRemaining(region, gpa), left);
 		memory.fill(regionPtr(region, gpa), value, usize(here));
+		if (COCO_AUDIT) filled(regionPtr(region, gpa), u32(here));
 		gpa += here;
 		left -= here;
 	}

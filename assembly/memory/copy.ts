@@ -1,3 +1,4 @@
+import { moved } from "../audit/hooks.ts";
 import { SMALL_COPY_BYTES } from "../layout/context.ts";
 import { regionOf, regionPtr, regionRemaining } from "./regions.ts";
 
@@ -5,6 +6,7 @@ import { regionOf, regionPtr, regionRemaining } from "./regions.ts";
 export function copy(to: usize, from: usize, n: u32): void {
 	if (n > SMALL_COPY_BYTES) memory.copy(to, from, n);
 	else copySmall(to, from, n);
+	if (COCO_AUDIT) moved(to, from, n);
 }
 
 /** Copies n <= SMALL_COPY_BYTES bytes. All loads come before the first store, and the last ones may overlap the first. */
@@ -43,6 +45,7 @@ export function copyFromRam(to: usize, gpa: u64, n: u32): void {
 	if (regionRemaining(region, gpa) >= n) {
 		if (n > SMALL_COPY_BYTES) memory.copy(to, regionPtr(region, gpa), n);
 		else copySmall(to, regionPtr(region, gpa), n);
+		if (COCO_AUDIT) moved(to, regionPtr(region, gpa), n);
 	} else copyAcrossRegions(to, gpa, n, false);
 }
 
@@ -52,6 +55,7 @@ export function copyToRam(gpa: u64, from: usize, n: u32): void {
 	if (regionRemaining(region, gpa) >= n) {
 		if (n > SMALL_COPY_BYTES) memory.copy(regionPtr(region, gpa), from, n);
 		else copySmall(regionPtr(region, gpa), from, n);
+		if (COCO_AUDIT) moved(regionPtr(region, gpa), from, n);
 	} else copyAcrossRegions(from, gpa, n, true);
 }
 

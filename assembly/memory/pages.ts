@@ -1,3 +1,4 @@
+import { pagesBecame, ramBecame } from "../audit/hooks.ts";
 import {
 	CTX_BLOCKED,
 	CTX_CONVERSION_LOCK,
@@ -19,7 +20,15 @@ import { BAD_ARGUMENT, BLOCKED_PAGES, CONTEXT_FULL, OK, OUTSIDE_RAM } from "../l
 import { context, ramPages, takeBlock } from "./context.ts";
 import { lock, unlock } from "./lock.ts";
 import { quiesce } from "./quiesce.ts";
-import { rangeInRam, regionOf, regionPage, regionRemaining, regionsChanged, regionsNumberPages } from "./regions.ts";
+import {
+	rangeInRam,
+	regionOf,
+	regionPage,
+	regionPtr,
+	regionRemaining,
+	regionsChanged,
+	regionsNumberPages,
+} from "./regions.ts";
 
 /**
  * Ends the list of regions and gives each page a state.
@@ -39,6 +48,7 @@ export function ramSeal(state: i32): i32 {
 	store<u32>(context(), states, CTX_STATES);
 	store<u32>(context(), pages, CTX_NPAGES);
 	setPages(0, pages, state);
+	if (COCO_AUDIT) ramBecame(state);
 	regionsChanged();
 	return OK;
 }
@@ -220,6 +230,7 @@ function setRange(gpa: u64, bytes: u64, state: i32): void {
 		const region = regionOf(gpa);
 		const here = min<u64>(regionRemaining(region, gpa), bytes);
 		setPages(regionPage(region, gpa), u32(here >> PAGE_SHIFT), state);
+		if (COCO_AUDIT) pagesBecame(regionPtr(region, gpa), u32(here >> PAGE_SHIFT), state);
 		gpa += here;
 		bytes -= here;
 	}

@@ -1,4 +1,5 @@
 /** Giving slots back to any pool: one that zeroes them, or counts them for an allocator that grows. */
+import { filled } from "../audit/hooks.ts";
 import {
 	ALLOCATED_BYTES_MASK,
 	ALLOCATED_PAD_SHIFT,
@@ -53,6 +54,7 @@ function zeroSlots(pool: usize, head: u32, n: u32): void {
 	if (COCO_REFERENCE) slot = head - listPad(pool, head);
 	else slot = head - (load<u32>(recordAt(pool, head), RECORD_ALLOCATED) >> ALLOCATED_PAD_SHIFT);
 	memory.fill(pool + load<u32>(pool, POOL_DELTA) + (slot << IO_TLB_SHIFT), 0, n << IO_TLB_SHIFT);
+	if (COCO_AUDIT) filled(pool + load<u32>(pool, POOL_DELTA) + (slot << IO_TLB_SHIFT), n << IO_TLB_SHIFT);
 }
 
 /** Counts slots that an allocator that grows got back. */

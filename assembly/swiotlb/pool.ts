@@ -1,5 +1,6 @@
 /** Pools: making them out of guest RAM, and what can be asked about them. */
 
+import { filled } from "../audit/hooks.ts";
 import { CTX_MAX_POOLS, CTX_NPOOLS, CTX_POOLS, PAGE_HIDDEN, PAGE_SIZE } from "../layout/context.ts";
 import {
 	AREA_LOCK,
@@ -107,6 +108,7 @@ export function poolAdd(start: u64, nslabs: u32, nareas: u32, state: i32, flags:
 	else {
 		rangeSetState(start, bytes, state);
 		memory.fill(ptr, 0, usize(bytes));
+		if (COCO_AUDIT) filled(ptr, u32(bytes));
 	}
 	store<u32>(context() + load<u32>(context(), CTX_POOLS) + (number << 2), header);
 	store<u32>(context(), number + 1, CTX_NPOOLS);

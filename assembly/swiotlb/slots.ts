@@ -1,5 +1,6 @@
 /** Slots of a pool: who holds which. Bits, records, index and use are an area's, under its lock. */
 
+import { slotsGiven, slotsTaken } from "../audit/hooks.ts";
 import { DEVICE_MIN_ALIGN_MASK, DEVICE_NUMBER, DEVICE_SEG_BOUNDARY } from "../layout/device.ts";
 import {
 	ALLOCATED_BYTES_MASK,
@@ -15,6 +16,7 @@ import {
 	OWNER_SHIFT,
 	POOL_AREA_NSLABS,
 	POOL_AREA_SHIFT,
+	POOL_DELTA,
 	POOL_HEADER_BYTES,
 	POOL_HIWATER,
 	POOL_NAREAS,
@@ -110,6 +112,7 @@ export function takeSlots(
 		const mapped = mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir);
 		store<u64>(record, u64(mapped) | ((allocBytes | (u64(pad) << ALLOCATED_PAD_SHIFT)) << 32), RECORD_MAPPED);
 	}
+	if (COCO_AUDIT) slotsTaken(pool + load<u32>(pool, POOL_DELTA) + (slot << IO_TLB_SHIFT), n);
 	const next = u32(found) + n;
 	store<u32>(area, next >= areaSlots ? 0 : next, AREA_INDEX);
 	const used = load<u32>(area, AREA_USED) + n;
@@ -148,6 +151,7 @@ function release(pool: usize, head: u32): u32 {
 	const slot = head - (allocated >> ALLOCATED_PAD_SHIFT);
 	if (DEBUG) assert(head - slot < n && isUsed(segmentOf(pool, slot), slot & 127, n)); // no slot was free already
 	markFree(segmentOf(pool, slot), slot & 127, n, pool + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
+	if (COCO_AUDIT) slotsGiven(pool + load<u32>(pool, POOL_DELTA) + (slot << IO_TLB_SHIFT), n);
 	return n;
 }
 

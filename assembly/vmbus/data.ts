@@ -1,5 +1,6 @@
 /** A ring's record, the words in its header page, and where its data bytes lie. */
 
+import { moved } from "../audit/hooks.ts";
 import { CTX_NEXT, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import {
 	INLINE_COPY_BYTES,
@@ -127,6 +128,7 @@ export function wrappedPtr(record: usize, at: u32): usize {
  * which start slowly where neither end is aligned (measured: 4 KiB over scattered pages 12 % faster, whole pages slower).
  */
 function copyPart(to: usize, from: usize, n: u32): void {
+	if (COCO_AUDIT) moved(to, from, n);
 	if (n > PAGE_SIZE / 2 && n < PAGE_SIZE) {
 		memory.copy(to, from, PAGE_SIZE / 2);
 		memory.copy(to + PAGE_SIZE / 2, from + PAGE_SIZE / 2, n - PAGE_SIZE / 2);

@@ -1,5 +1,6 @@
 /** The consumer, packet by packet: take the next, stop, go on, publish; and when to be woken. */
 
+import { moved } from "../audit/hooks.ts";
 import {
 	HEADER_INTERRUPT_MASK,
 	HEADER_WRITE_INDEX,
@@ -80,8 +81,10 @@ export function ringNext(ring: u32, inPlace: i32): i32 {
 			if (bytes > load<u32>(record, RING_MAX_PACKET)) return RING_TOO_SMALL;
 			packet = bufferPtr(record, at);
 			if (!linear) copyOut(record, at, packet, bytes);
-			else if (bytes > INLINE_COPY_BYTES) memory.copy(packet, herePtr(record, at), bytes);
-			else copy(packet, herePtr(record, at), bytes);
+			else if (bytes > INLINE_COPY_BYTES) {
+				memory.copy(packet, herePtr(record, at), bytes);
+				if (COCO_AUDIT) moved(packet, herePtr(record, at), bytes);
+			} else copy(packet, herePtr(record, at), bytes);
 			store<u64>(packet, load<u64>(record, RING_PACKET_HEAD));
 		}
 	}

@@ -3,6 +3,7 @@
  * fence, write index, and only then whether to signal. One thread writes a ring; Linux takes a lock instead.
  */
 
+import { moved } from "../audit/hooks.ts";
 import {
 	HEADER_INTERRUPT_MASK,
 	HEADER_READ_INDEX,
@@ -142,6 +143,7 @@ export function put(record: usize, kind: u32, id: u64, ptr: usize, bytes: u32): 
 		if (bytes - 16 <= INLINE_COPY_BYTES - 16) {
 			// copy() in short, here because a call costs as much as these bytes; payload and ring do not overlap
 			let payload = to + PACKET_HEADER_BYTES;
+			if (COCO_AUDIT) moved(payload, ptr, bytes);
 			const end = payload + bytes - 16;
 			let from = ptr;
 			const last = v128.load(from + bytes - 16);

@@ -1,5 +1,6 @@
 /** The consumer, straight into the caller's buffer: one packet, or a burst. */
 
+import { moved } from "../audit/hooks.ts";
 import {
 	FEATURE_PENDING_SEND,
 	HEADER_FEATURES,
@@ -91,6 +92,7 @@ export function ringRead(ring: u32, raw: i32, to: usize, bufferBytes: u32): i32 
 				}
 				store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
 				let from = packet + offset;
+				if (COCO_AUDIT) moved(to, from, wanted);
 				if (wanted <= INLINE_COPY_BYTES) {
 					const lastTo = to + wanted - 16;
 					const last = v128.load(from + wanted - 16);
@@ -188,6 +190,7 @@ function takeRun(record: usize, to: usize, bufferBytes: u32, max: u32): u64 {
 			let from = packet + PACKET_HEADER_BYTES;
 			let into = to + PACKET_HEADER_BYTES;
 			const lastTo = into + payload - 16;
+			if (COCO_AUDIT) moved(into, from, payload);
 			const last = v128.load(from + payload - 16);
 			for (; into < lastTo; into += 16) {
 				v128.store(into, v128.load(from));

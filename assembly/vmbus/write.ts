@@ -1,5 +1,6 @@
 /** The producer: in-band packets and completions, one by one or in bursts, and waiting for room. */
 
+import { moved } from "../audit/hooks.ts";
 import {
 	HEADER_INTERRUPT_MASK,
 	HEADER_PENDING_SEND,
@@ -71,6 +72,7 @@ export function ringWrite(ring: u32, kind: u32, idLow: u32, idHigh: u32, ptr: us
 			store<u64>(to, u64(kind | ((PACKET_HEADER_BYTES >> 3) << 16)) | (u64((PACKET_HEADER_BYTES + padded) >> 3) << 32));
 			store<u64>(to + (PACKET_TRAILER_BYTES + padded), 0);
 			let payload = to + PACKET_HEADER_BYTES;
+			if (COCO_AUDIT) moved(payload, ptr, bytes);
 			if (bytes <= INLINE_COPY_BYTES) {
 				const lastTo = payload + bytes - 16;
 				const last = v128.load(ptr + bytes - 16);

@@ -32,11 +32,11 @@ export interface AuditEvent {
 	/** Why a call was refused, or null. */
 	readonly status: StatusName | null;
 	readonly timeNs: number;
-	/** gpa that bytes went to, or -1: outside RAM. Of a map: the original's gpa. Of a conversion: the pages. */
+	/** gpa that bytes went to, or -1: outside RAM. Of a map or take: the original's gpa. Of a conversion: the pages. */
 	readonly gpa: number;
 	/** gpa that bytes came from, or -1: from outside RAM. */
 	readonly from: number;
-	/** Of a map, unmap or sync: the DMA address, or the bounce address of take and give; else -1. */
+	/** Of a map, unmap or sync: the DMA address, of take and give the bounce address; else -1. */
 	readonly dma: number;
 	readonly bytes: number;
 	readonly attrs: number;
@@ -111,11 +111,11 @@ export class EventReader {
 		const span = (offset: number) => (offset < 0 ? -1 : this.#gpaOf(offset));
 		switch (kind) {
 			case "map":
+			case "take slots":
 				return { gpa: from, from: -1, dma: to };
 			case "unmap":
 			case "sync for device":
 			case "sync for cpu":
-			case "take slots":
 			case "give slots":
 				return { gpa: -1, from: -1, dma: from };
 			default:

@@ -158,6 +158,8 @@ export class PageConverter {
 
 	#change(gpa: number, bytes: number, contents: "scrambled" | "zeroed" | "kept", by: "encrypt" | "decrypt"): void {
 		if (contents === "kept") return;
+		// noise and zeros tell nothing of what stood there
+		for (let at = gpa; at < gpa + bytes; at += PAGE_SIZE) this.engine.audit?.paint(at, PAGE_SIZE, null);
 		// a page at a time: pages that adjoin in the guest need not do so in memory
 		for (let at = gpa; at < gpa + bytes; at += PAGE_SIZE) {
 			const page = this.engine.ram.view(at, PAGE_SIZE);

@@ -1,6 +1,7 @@
 /** Who touches RAM: guest, paravisor, host and devices, each through its own view of it. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { BAD_SIZE } from "../../assembly/layout/status.ts";
+import { Actor } from "../audit/audit.ts";
 import { PageState } from "../memory/ram.ts";
 import { DmaError, hex } from "../status.ts";
 import { CIPHER_BLOCK_BYTES, CipherUnavailable } from "./ciphertext.ts";
@@ -48,6 +49,10 @@ type Judge = (state: PageState, access: Access) => Verdict;
 
 interface Accessor {
 	readonly who: PartyName;
+	/** Who the audit says it is. */
+	readonly actor: Actor;
+	/** The T bit of a device. */
+	readonly t?: 0 | 1;
 	readonly judge: Judge;
 	/** What is to be added to a gpa to have the address as the party was given it. */
 	readonly addressOffset: number;
@@ -78,16 +83,16 @@ export class Parties {
 	constructor(converter: PageConverter, options: { readonly keepViolations?: number } = {}) {
 		this.#converter = converter;
 		this.violations = new ViolationLog(options.keepViolations ?? 1024);
-		this.guest = this.#view("guest", () => null);
-		this.paravisor = this.#view("paravisor", () => null);
-		this.host = this.#view("host", (state, access) => {
+		this.guest = this.#view("guest", Actor.Guest, () => null);
+		this.paravisor = this.#view("paravisor", Actor.Paravisor, () => null);
+		this.host = this.#view("host", Actor.Host, (state, access) => {
 			if (state === PageState.Private) return this.#withoutKey("private-page", access);
 			return state === PageState.Hidden ? unmapped(access) : null;
 		});
 	}
 
-	#view(who: PartyName, judge: Judge): PartyView {
-		const accessor = { who, judge, addressOffset: 0 };
+	#view(who: PartyName, actor: Actor, judge: Judge): PartyView {
+		const accessor = { who, actor, judge, addressOffset: 0 };
 		return {
 			who,
 			read: (gpa, bytes) => this.#read(accessor, gpa, bytes),
@@ -103,6 +108,8 @@ export class Parties {
 			encoded ? decodeAddress(this.#converter.platform, dma) : { gpa: dma, form: null as "private" | "shared" | null };
 		const accessor = (gpa: number, dma: number, form: "private" | "shared" | null): Accessor => ({
 			who,
+			actor: index,
+			t: view.t,
 			addressOffset: dma - gpa,
 			judge: (state, access) => this.#judgeDevice(view.t, form, state, access),
 		});
@@ -154,7 +161,7 @@ export class Parties {
 				const line = run.state === PageState.Private ? poison.firstIn(run.gpa, run.bytes) : -1;
 				const skipped = Math.max(line - run.gpa, 0);
 				if (line >= 0) throw this.#corrupted(by, "read", run.gpa + skipped, run.bytes - skipped);
-				parts.push(ram.read(run.gpa, run.bytes));
+				parts.push(this.#as(by, () => ram.read(run.gpa, run.bytes)));
 			} else if (result === "ciphertext") parts.push(this.#throughKey("encrypt", run.gpa, run.bytes));
 			else if (result === "garbage") parts.push(this.#throughKey("decrypt", run.gpa, run.bytes));
 			else parts.push(new Uint8Array(run.bytes));
@@ -172,13 +179,23 @@ export class Parties {
 			if (run.verdict === null) {
 				const line = run.state === PageState.Private ? poison.firstPartlyIn(run.gpa, run.bytes) : -1;
 				const bytes = line < 0 ? run.bytes : Math.max(line - run.gpa, 0);
-				if (bytes > 0) engine.ram.write(run.gpa, data.subarray(at, at + bytes));
+				const part = data.subarray(at, at + bytes);
+				if (bytes > 0) this.#as(by, () => engine.ram.write(run.gpa, part));
 				poison.remove(run.gpa, bytes);
 				// the rest of a line has to be read first
 				if (line >= 0) throw this.#corrupted(by, "write", run.gpa + bytes, run.bytes - bytes);
 			} else poison.add(run.gpa, run.bytes);
 			at += run.bytes;
 		}
+	}
+
+	/** Touches RAM so that the audit knows who did it, and what a device's bytes are. The guest has a pen of its own. */
+	#as<T>({ actor, t }: Accessor, touch: () => T): T {
+		const { audit } = this.#converter.engine;
+		if (audit === null || actor === Actor.Guest) return touch();
+		const trusted = t === 1;
+		const label = t === undefined ? null : { owner: actor, isPrivate: trusted, secret: trusted, accepted: trusted };
+		return audit.as(actor, label === null ? null : audit.label(label), touch);
 	}
 
 	/**

@@ -1,0 +1,68 @@
+/** Runs of equal labels, and what is counted of them. */
+import {
+	AUDIT_NOW,
+	LABEL_FLAGS,
+	LABEL_PRIVATE,
+	LABEL_RESIDUE_BYTE_NS,
+	LABEL_RESIDUE_BYTES,
+	LABEL_RESIDUE_MAX_NS,
+} from "../layout/audit.ts";
+import { block, labelAt } from "./block.ts";
+
+/** Bytes from `at`, at most `n`, whose label is `label`. */
+export function runOf(at: usize, n: u32, label: u32): u32 {
+	const same = i8x16.splat(i8(label));
+	let run: u32 = 0;
+	while (run + 128 <= n) {
+		const here = at + run;
+		// equal to the label in all lanes, or not: one comparison for the eight
+		const a = v128.and(i8x16.eq(v128.load(here), same), i8x16.eq(v128.load(here, 16), same));
+		const b = v128.and(i8x16.eq(v128.load(here, 32), same), i8x16.eq(v128.load(here, 48), same));
+		const c = v128.and(i8x16.eq(v128.load(here, 64), same), i8x16.eq(v128.load(here, 80), same));
+		const d = v128.and(i8x16.eq(v128.load(here, 96), same), i8x16.eq(v128.load(here, 112), same));
+		if (i8x16.bitmask(v128.and(v128.and(a, b), v128.and(c, d))) !== 0xffff) break;
+		run += 128;
+	}
+	while (run < n && load<u8>(at + run) === u8(label)) run++;
+	return run;
+}
+
+/**
+ * Adds the bytes of each label of private origin to a u64 of the label's record, and perhaps to a second one.
+ * @param at ptr of labels, n of them
+ * @param field, second LABEL_*; second 0: none
+ * @returns bytes of private origin
+ */
+export function countLabels(at: usize, n: u32, field: usize, second: usize): u32 {
+	let counted: u32 = 0;
+	while (n > 0) {
+		const label = load<u8>(at);
+		const run = runOf(at, n, label);
+		const record = labelAt(label);
+		if (label !== 0 && (load<u32>(record, LABEL_FLAGS) & LABEL_PRIVATE) !== 0) {
+			store<u64>(record + field, load<u64>(record + field) + run);
+			if (second !== 0) store<u64>(record + second, load<u64>(record + second) + run);
+			counted += run;
+		}
+		at += run;
+		n -= run;
+	}
+	return counted;
+}
+
+/** Counts what stayed in 2 KiB that were freed at `since` and are taken now. */
+export function countResidue(at: usize, n: u32, since: f64): void {
+	const ns = load<f64>(block(), AUDIT_NOW) - since;
+	while (n > 0) {
+		const label = load<u8>(at);
+		const run = runOf(at, n, label);
+		const record = labelAt(label);
+		if (label !== 0 && (load<u32>(record, LABEL_FLAGS) & LABEL_PRIVATE) !== 0) {
+			store<u64>(record, load<u64>(record, LABEL_RESIDUE_BYTES) + run, LABEL_RESIDUE_BYTES);
+			store<f64>(record, load<f64>(record, LABEL_RESIDUE_BYTE_NS) + f64(run) * ns, LABEL_RESIDUE_BYTE_NS);
+			store<f64>(record, max(ns, load<f64>(record, LABEL_RESIDUE_MAX_NS)), LABEL_RESIDUE_MAX_NS);
+		}
+		at += run;
+		n -= run;
+	}
+}
