@@ -15,7 +15,8 @@ const CONTROL = { gpa: 0, bytes: MIB };
 function workload(sizes: readonly number[], read = false): Workload {
 	const requests = sizes.map((bytes, i) => ({ read, bytes, sector: i * 1000, cpu: i % 4 }));
 	const events = Uint32Array.from(requests.flatMap((_, i) => [i * 2, i * 2 + 1]));
-	return { path: "w", requests, events, counters: {} as never, cpus: 4 };
+	const timesNs = Float64Array.from(events, (_, i) => i * 1000);
+	return { path: "w", requests, events, timesNs, counters: {} as never, cpus: 4 };
 }
 
 function plan(sizes: readonly number[], device: string, maxMapping: number, contiguity = 4, read = false) {
@@ -130,7 +131,14 @@ describe("a compiled plan", () => {
 			{ read: false, bytes: 64 * MIB, sector: 0, cpu: 0 },
 			{ read: false, bytes: 4096, sector: 1, cpu: 0 },
 		];
-		const both: Workload = { path: "w", requests, events: Uint32Array.of(0, 2, 1, 3), counters: {} as never, cpus: 1 };
+		const both: Workload = {
+			path: "w",
+			requests,
+			events: Uint32Array.of(0, 2, 1, 3),
+			timesNs: new Float64Array(4),
+			counters: {} as never,
+			cpus: 1,
+		};
 		const pages = new PageAllocator(STRETCHES, 4, 1);
 		expect(() => compilePlan(both, presetNamed("nvme"), pages, CONTROL, 262144)).toThrow(
 			"w: request 1 of 4096 bytes finds no free page: give it more --ram",

@@ -7,6 +7,7 @@ import {
 	AUDIT_HEADER_BYTES,
 	AUDIT_LABELS,
 	AUDIT_MAX_EVENTS,
+	AUDIT_PAGE_BYTES,
 	AUDIT_SHADOW,
 	AUDIT_SPAN_BYTES,
 	AUDIT_SPAN_PTR,
@@ -27,6 +28,7 @@ let spanBytes: u32 = 0;
 let shadowDelta: usize = 0;
 let statesPtr: usize = 0;
 let unitsPtr: usize = 0;
+let pageBytesPtr: usize = 0;
 
 /** ptr of the block, or 0. */
 export function block(): usize {
@@ -51,6 +53,11 @@ export function shadowOf(ptr: usize): usize {
 /** ptr of the state of the page of RAM that holds a byte. */
 export function stateOf(ptr: usize): usize {
 	return statesPtr + ((ptr - spanPtr) >> PAGE_SHIFT);
+}
+
+/** ptr of the u32 that counts what the page of RAM that holds a byte ever got while it was shared. */
+export function pageBytesOf(ptr: usize): usize {
+	return pageBytesPtr + (((ptr - spanPtr) >> PAGE_SHIFT) << 2);
 }
 
 /** ptr of the f64 of the 2 KiB of RAM that hold a byte: when they were freed as a slot, or who has them. */
@@ -102,6 +109,9 @@ export function auditInit(ptr: usize, bytes: u32, span: usize, length: u32, maxE
 	let next = AUDIT_HEADER_BYTES + AUDIT_LABELS * LABEL_BYTES;
 	store<u32>(ptr, next, AUDIT_STATES);
 	next += alignBlock(length >> PAGE_SHIFT);
+	store<u32>(ptr, next, AUDIT_PAGE_BYTES);
+	memory.fill(ptr + next, 0, (length >> PAGE_SHIFT) << 2);
+	next += alignBlock((length >> PAGE_SHIFT) << 2);
 	store<u32>(ptr, next, AUDIT_FREED);
 	const units = length >> IO_TLB_SHIFT;
 	for (let i: u32 = 0; i < units; i++) store<f64>(ptr + next + (i << 3), NEVER);
@@ -114,6 +124,7 @@ export function auditInit(ptr: usize, bytes: u32, span: usize, length: u32, maxE
 	spanPtr = span;
 	spanBytes = length;
 	shadowDelta = ptr + next - span;
+	pageBytesPtr = ptr + load<u32>(ptr, AUDIT_PAGE_BYTES);
 	statesPtr = ptr + load<u32>(ptr, AUDIT_STATES);
 	unitsPtr = ptr + load<u32>(ptr, AUDIT_FREED);
 	return OK;

@@ -36,7 +36,7 @@ import {
 import { PAGE_HIDDEN, PAGE_PRIVATE, PAGE_SHARED, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import { FROM_DEVICE } from "../layout/device.ts";
 import { IO_TLB_SHIFT, IO_TLB_SIZE } from "../layout/pool.ts";
-import { block, heldBy, inSpan, mappingAt, shadowOf, spanOf, stateOf, unitOf } from "./block.ts";
+import { block, heldBy, inSpan, mappingAt, pageBytesOf, shadowOf, spanOf, stateOf, unitOf } from "./block.ts";
 import { countLabels, countResidue } from "./labels.ts";
 import { describe, logEvent, setDirection } from "./log.ts";
 
@@ -156,19 +156,19 @@ function arrived(event: usize, to: usize, n: u32, second: usize): void {
 	describe(event, load<u8>(stateOf(to)), load<u8>(shadowOf(to)));
 	while (n > 0) {
 		const state = load<u8>(stateOf(to));
-		let here = min<u32>(n, PAGE_SIZE - u32(to - pageOf(to)));
-		while (here < n && load<u8>(stateOf(to + here)) === state) here = min<u32>(n, here + PAGE_SIZE);
+		const here = min<u32>(n, PAGE_SIZE - u32(to - pageOf(to)));
 		readable(event, to, here, state, second);
 		to += here;
 		n -= here;
 	}
 }
 
-/** Counts n bytes on pages of one state, if that is one that others may read. */
+/** Counts n bytes on a page, if its state is one that others may read. */
 function readable(event: usize, at: usize, n: u32, state: u32, second: usize): void {
 	if (state === PAGE_SHARED) {
 		const bytes = countLabels(shadowOf(at), n, LABEL_SHARED_BYTES, second);
 		store<u32>(event, load<u32>(event, EVENT_SHARED_BYTES) + bytes, EVENT_SHARED_BYTES);
+		store<u32>(pageBytesOf(at), load<u32>(pageBytesOf(at)) + bytes);
 	} else if (state === PAGE_HIDDEN) {
 		const bytes = countLabels(shadowOf(at), n, LABEL_HIDDEN_BYTES, 0);
 		store<u32>(event, load<u32>(event, EVENT_HIDDEN_BYTES) + bytes, EVENT_HIDDEN_BYTES);

@@ -6,6 +6,7 @@
  *   0      header (AUDIT_HEADER_BYTES)
  *   ...    labels, AUDIT_LABELS records of LABEL_BYTES
  *   ...    page states, one byte a page of the span
+ *   ...    bytes of private origin that each page ever got while it was shared, u32 a page
  *   ...    when each 2 KiB of the span was given back as a slot, f64
  *   ...    events, a ring of EVENT_RECORD_BYTES each
  *   ...    shadow, one byte a byte of the span
@@ -21,6 +22,7 @@ export const AUDIT_STATES: usize = 8;
 export const AUDIT_FREED: usize = 12;
 export const AUDIT_EVENTS: usize = 16;
 export const AUDIT_SHADOW: usize = 20;
+export const AUDIT_PAGE_BYTES: usize = 72;
 /** Events that the ring holds, and events ever logged: u64. */
 export const AUDIT_MAX_EVENTS: usize = 24;
 export const AUDIT_EVENT_COUNT: usize = 32;
@@ -124,6 +126,7 @@ export function auditBytes(spanBytes: u32, maxEvents: u32): u32 {
 		AUDIT_HEADER_BYTES +
 		AUDIT_LABELS * LABEL_BYTES +
 		alignBlock(spanBytes >>> PAGE_SHIFT) +
+		alignBlock((spanBytes >>> PAGE_SHIFT) << 2) +
 		alignBlock((spanBytes >>> IO_TLB_SHIFT) << 3) +
 		alignBlock(maxEvents * EVENT_RECORD_BYTES) +
 		alignBlock(spanBytes)

@@ -174,6 +174,13 @@ export class Audit {
 		return this.#instance.data.getFloat64(freed + ((ram - this.#spanPtr) >>> 11) * 8, true);
 	}
 
+	/** Bytes of private origin that the page of `gpa` ever got while it was shared, each time anew, modulo 2^32. */
+	pageBytes(gpa: number): number {
+		const ram = orThrow(this.#instance.exports.ramPtr(gpa, 1), () => `audit(gpa ${hex(gpa)})`);
+		const pages = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_PAGE_BYTES);
+		return this.#instance.u32(pages + Math.floor((ram - this.#spanPtr) / PAGE_SIZE) * 4);
+	}
+
 	#gpaOf(span: number): number {
 		const ptr = this.#spanPtr + span;
 		const region = this.#regions.find((one) => ptr >= one.ptr && ptr < one.ptr + one.bytes);

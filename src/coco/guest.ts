@@ -21,7 +21,10 @@ import { convertPool, type GuestPool, type GuestPoolOptions, type PlannedPool, p
 import { type Kernel, type KernelName, kernelNamed } from "./rules.ts";
 
 export interface GuestOptions
-	extends Pick<EngineOptions, "ram" | "cpus" | "memory" | "context" | "build" | "maxDevices"> {
+	extends Pick<
+		EngineOptions,
+		"ram" | "cpus" | "memory" | "context" | "build" | "audit" | "auditEvents" | "spareBytes" | "maxDevices"
+	> {
 	/** A platform's name, or a record of your own. */
 	readonly platform: PlatformName | Platform;
 	/** Default "linux-6.12". */
@@ -77,9 +80,11 @@ function planOf(options: GuestOptions): Plan {
 	const records = pools.reduce((sum, { size: { slabs, areas } }) => sum + poolBytes(slabs, areas, true), 0);
 	// grown pools have at most an area each 128 slots, transient ones at most 128 slots
 	const growth = growthSlabs === 0 ? 0 : poolBytes(growthSlabs, growthSlabs / 128 + 1, true) + 512 * 1024;
-	const { memory, context, build, maxDevices } = options;
+	const { memory, context, build, audit, auditEvents, spareBytes = 65536, maxDevices } = options;
 	const given = Object.fromEntries(
-		Object.entries({ memory, context, build, maxDevices }).filter(([, value]) => value !== undefined),
+		Object.entries({ memory, context, build, audit, auditEvents, maxDevices }).filter(
+			([, value]) => value !== undefined,
+		),
 	);
 	const engine: EngineOptions = {
 		...given,
@@ -88,7 +93,7 @@ function planOf(options: GuestOptions): Plan {
 		swiotlb: null,
 		coco: platform.hostRead !== "plain",
 		maxPools: pools.length + Math.ceil(growthSlabs / 128),
-		spareBytes: 65536 + records + growth,
+		spareBytes: spareBytes + records + growth,
 	};
 	return { platform, kernel, forced: option.force === true, noforce: option.force === false, pools, engine };
 }

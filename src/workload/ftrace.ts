@@ -10,7 +10,7 @@ const SECTOR_BYTES = 512;
 const MAX_CPU = 4095;
 
 /** `TASK-PID [CPU] FLAGS SEC.USEC: EVENT: BODY`; a task may hold spaces and dashes. */
-const LINE = /-\d+\s+(?:\(\s*[-\d]+\)\s+)?\[(\d+)\]\s+(?:\S{4,5}\s+)?\d+\.\d+:\s+(\w+):\s+(.*)$/;
+const LINE = /-\d+\s+(?:\(\s*[-\d]+\)\s+)?\[(\d+)\]\s+(?:\S{4,5}\s+)?(\d{1,12})\.(\d+):\s+(\w+):\s+(.*)$/;
 /** `MAJOR,MINOR RWBS BYTES (CMD) SECTOR + SECTORS [IOPRIO] [COMM]`; kernels before 6.9 print no ioprio. */
 const ISSUE = /^(\d+,\d+) (\S+) (-?\d+) \(.*?\) (-?\d+) \+ (-?\d+)(?: \S+,\d+,\d+)? \[.*\]$/;
 /** `MAJOR,MINOR RWBS (CMD) SECTOR + SECTORS [IOPRIO] [ERROR]`. */
@@ -46,6 +46,8 @@ function dataOperation(rwbs: string): "R" | "W" | undefined {
 class Reader {
 	readonly requests: Request[] = [];
 	readonly events: number[] = [];
+	readonly timesNs: number[] = [];
+	#timeNs = 0;
 	readonly #live = new Map<string, number>();
 	readonly #count = {
 		eventLines: 0,
@@ -76,7 +78,15 @@ class Reader {
 	#event(text: string): void {
 		const match = LINE.exec(text);
 		if (match === null) throw new Malformed("line: expected TASK-PID [CPU] FLAGS TIME: EVENT: ...");
-		const [, cpuText, event, body] = match as unknown as [string, string, string, string];
+		const [, cpuText, seconds, fraction, event, body] = match as unknown as [
+			string,
+			string,
+			string,
+			string,
+			string,
+			string,
+		];
+		this.#timeNs = Number(seconds) * 1e9 + Number(fraction.slice(0, 9).padEnd(9, "0"));
 		if (event !== "block_rq_issue" && event !== "block_rq_complete") {
 			this.#count.otherLines++;
 			return;
@@ -116,11 +126,11 @@ class Reader {
 		const old = this.#live.get(key);
 		if (old !== undefined) {
 			this.#count.reissues++;
-			this.events.push(old * 2 + 1);
+			this.#happened(old * 2 + 1);
 		}
 		const number = this.requests.length;
 		this.requests.push({ read: op === "R", bytes, sector: Number(BigInt.asUintN(40, sector)), cpu });
-		this.events.push(number * 2);
+		this.#happened(number * 2);
 		this.#live.set(key, number);
 		this.#count.dataRequests++;
 		this.cpus = Math.max(this.cpus, cpu + 1);
@@ -154,12 +164,17 @@ class Reader {
 			return;
 		}
 		this.#live.delete(key);
-		this.events.push(number * 2 + 1);
+		this.#happened(number * 2 + 1);
+	}
+
+	#happened(event: number): void {
+		this.events.push(event);
+		this.timesNs.push(this.#timeNs);
 	}
 
 	/** Completes what is still live, in order of issue. */
 	drain(): TraceCounters {
-		for (const number of this.#live.values()) this.events.push(number * 2 + 1);
+		for (const number of this.#live.values()) this.#happened(number * 2 + 1);
 		return { ...this.#count, drained: this.#live.size };
 	}
 }
@@ -192,5 +207,13 @@ export function readBlockTrace(path: string): Workload {
 		);
 	}
 	if (reader.requests.length === 0) throw new InputError(`${path}: holds no request that moves data`);
-	return { path, requests: reader.requests, events: Uint32Array.from(reader.events), counters, cpus: reader.cpus };
+	const first = reader.timesNs[0] as number;
+	return {
+		path,
+		requests: reader.requests,
+		events: Uint32Array.from(reader.events),
+		timesNs: Float64Array.from(reader.timesNs, (ns) => ns - first),
+		counters,
+		cpus: reader.cpus,
+	};
 }

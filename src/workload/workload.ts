@@ -41,6 +41,8 @@ export interface Workload {
 	readonly requests: readonly Request[];
 	/** In order: request number times 2, plus 1 for its completion. Each request is issued and completed once. */
 	readonly events: Uint32Array;
+	/** When each event happened, from the first on (ns). */
+	readonly timesNs: Float64Array;
 	readonly counters: TraceCounters;
 	/** CPUs of the trace: one above the highest that issued. */
 	readonly cpus: number;
