@@ -1,0 +1,187 @@
+/** One policy on one scenario, opened into parts: everything in it was run. */
+import type { MemoryCipher } from "../coco/ciphertext.ts";
+import { decisionSteps } from "../coco/steps.ts";
+import { Direction } from "../types.ts";
+import { type PartGroup, type PartOutcome, type PartSpec, type PartStage, runPart } from "./part.ts";
+import type { Place, Scenario } from "./scenarios.ts";
+import type { PolicySetup } from "./setup.ts";
+import { makeStage, type Stage } from "./stage.ts";
+
+/** A part on its platform, judged. */
+export interface CellPart extends PartOutcome {
+	readonly name: string;
+	readonly group: PartGroup;
+	/** The platform, and "plain" where addresses carry no bit. */
+	readonly on: string;
+	/** As a cell says it: private, exposed n bytes, BREACH n bytes, refused: reason, crash: where. */
+	readonly verdict: string;
+	/** What decided: the last predicates that the kernel asked, with their answers. */
+	readonly because: string;
+}
+
+export interface Cell {
+	readonly policy: string;
+	readonly scenario: string;
+	readonly platform: string;
+	/** Whether the device's data is confidential: what its offer or its accepted state says, whatever the policy believes. */
+	readonly confidential: boolean;
+	/** The streaming parts in a line, and what differs from them. */
+	readonly verdict: string;
+	readonly breachedBytes: number;
+	readonly exposedBytes: number;
+	readonly parts: readonly CellPart[];
+	/** A bounced, shared or direct 4 KiB TO_DEVICE: map and unmap on the release build, median ns; null: refused or not measured. */
+	readonly nsPer4KiB: number | null;
+	/** Page conversions that those two calls make. */
+	readonly conversionsPer4KiB: number;
+}
+
+const { ToDevice, FromDevice, Bidirectional } = Direction;
+const streaming = (name: string, dir: Direction): PartSpec => ({ name, group: "streaming", bytes: 4096, dir });
+
+/** The parts of every cell. */
+export const PARTS: readonly PartSpec[] = [
+	streaming("4 KiB TO_DEVICE", ToDevice),
+	streaming("4 KiB FROM_DEVICE", FromDevice),
+	streaming("4 KiB BIDIRECTIONAL", Bidirectional),
+	{ name: "32 B FROM_DEVICE", group: "small", bytes: 32, dir: FromDevice },
+	{ name: "96 B TO_DEVICE", group: "small", bytes: 96, dir: ToDevice },
+	{ name: "4 KiB TO_DEVICE above 4 GiB", group: "above 4 GiB", bytes: 4096, dir: ToDevice },
+	{ name: "coherent 4 KiB", group: "coherent", bytes: 4096, dir: Bidirectional },
+	{ name: "coherent 4 KiB, may not sleep", group: "atomic", bytes: 4096, dir: Bidirectional },
+	{ name: "a peer's MMIO", group: "mmio", bytes: 4096, dir: Bidirectional },
+];
+/** What is run on the scenario's other platforms: enough to see how addresses look there. */
+const ELSEWHERE = PARTS.filter(({ group }) => group === "streaming" || group === "coherent").filter(
+	({ dir, group }) => dir === ToDevice || group === "coherent",
+);
+
+/** What a part says in a cell. */
+export function verdictOf(part: PartOutcome, confidential: boolean): string {
+	const said: string[] = [];
+	if (part.sharedBytes > 0) said.push(`${confidential ? "BREACH" : "exposed"} ${bytesText(part.sharedBytes)}`);
+	if (part.neighbourBytes > 0) said.push(`${bytesText(part.neighbourBytes)} of neighbours exposed`);
+	if (part.crash !== null) said.push(`crash: ${part.crash}`);
+	if (part.refused !== null) said.push(`refused: ${part.refused}`);
+	if (part.hiddenBytes > 0) said.push(`private (${bytesText(part.hiddenBytes)} hidden from the host)`);
+	return said.length === 0 ? "private" : said.join(", ");
+}
+
+function bytesText(bytes: number): string {
+	return `${bytes.toLocaleString("en-US")} bytes`;
+}
+
+function partStage(stage: Stage & { refused: null }): PartStage {
+	const { guest, device, setup } = stage;
+	return {
+		guest,
+		device,
+		preShared: (setup.policy.preSharedPercent ?? 0) > 0,
+		mmioShared: setup.mmioShared,
+	};
+}
+
+function whyOf(stage: Stage & { refused: null }, { bytes, dir }: PartSpec): string {
+	const { guest, device } = stage;
+	const gpa = guest.pages.alloc(1, { belowGpa: 2 ** 32 });
+	if (gpa < 0) return "";
+	try {
+		const { steps } = decisionSteps(guest, device, { gpa, bytes, dir });
+		return steps
+			.slice(-2)
+			.map(({ predicate, value, why }) => `${predicate} ${value}: ${why}`)
+			.join("; ");
+	} finally {
+		guest.pages.free(gpa, 1);
+	}
+}
+
+/** What a run of cells shares. */
+export interface CellOptions {
+	/** For the host's view of encrypted memory. */
+	readonly cipher?: MemoryCipher;
+	/** Measures the release build. Default: nothing is measured. */
+	readonly cost?: (setup: PolicySetup, scenario: Scenario) => Promise<Pick<Cell, "nsPer4KiB" | "conversionsPer4KiB">>;
+	/** The scenario's platform; default: its own, and parts on its others. */
+	readonly place?: Place;
+}
+
+/** Runs a policy on a scenario. @throws as makeStage */
+export async function runCell(setup: PolicySetup, scenario: Scenario, options: CellOptions = {}): Promise<Cell> {
+	const { cipher, place } = options;
+	const home: Place = place ?? { platform: scenario.platform, encoded: true };
+	const places = [home, ...(place === undefined ? scenario.others : [])];
+	const parts: CellPart[] = [];
+	let confidential = false;
+	for (const [i, { platform, encoded }] of places.entries()) {
+		const stage = await makeStage(setup, scenario, {
+			platform,
+			encoded,
+			build: "engine.audit",
+			auditEvents: 1024,
+			...(cipher === undefined ? {} : { cipher }),
+		});
+		const on = encoded ? platform : `${platform}, plain addresses`;
+		if (stage.refused !== null) {
+			const outcome = { ...NOTHING, refused: stage.refused };
+			const first = PARTS[0] as PartSpec;
+			parts.push({ ...outcome, name: first.name, group: first.group, on, verdict: verdictOf(outcome, false), because: "" });
+			continue;
+		}
+		confidential ||= stage.device.accepted;
+		for (const spec of i === 0 ? PARTS : ELSEWHERE) {
+			const outcome = runPart(partStage(stage), spec);
+			const { name, group } = spec;
+			const because = group === "streaming" || group === "small" ? whyOf(stage, spec) : "";
+			parts.push({ ...outcome, name, group, on, verdict: verdictOf(outcome, stage.device.accepted), because });
+		}
+	}
+	const here = parts.filter(({ on }) => on === parts[0]?.on);
+	const sum = here.reduce((bytes, { sharedBytes }) => bytes + sharedBytes, 0);
+	const cost = { nsPer4KiB: null, conversionsPer4KiB: 0 };
+	return {
+		policy: setup.name,
+		scenario: scenario.name,
+		platform: home.platform,
+		confidential,
+		verdict: cellVerdict(parts),
+		breachedBytes: confidential ? sum : 0,
+		exposedBytes: confidential ? 0 : sum,
+		parts,
+		...cost,
+		...(here.some(({ refused, crash }) => refused === null && crash === null) ? await options.cost?.(setup, scenario) : {}),
+	};
+}
+
+const NOTHING: PartOutcome = {
+	sharedBytes: 0,
+	hiddenBytes: 0,
+	neighbourBytes: 0,
+	how: "-",
+	refused: null,
+	crash: null,
+	hazards: [],
+	conversions: 0,
+};
+
+/** How grave a verdict is: the same number for what a reader takes for the same. */
+function gravity(verdict: string): number {
+	return ["private", "private (", "refused", "exposed", "BREACH", "crash"].findLastIndex((word) => verdict.includes(word));
+}
+
+/** A cell in a line: its first part, then every group and platform that says something else. */
+function cellVerdict(parts: readonly CellPart[]): string {
+	const [first] = parts;
+	if (first === undefined) return "";
+	const said = [first.verdict];
+	const told = new Set([gravity(first.verdict)]);
+	for (const part of parts) {
+		const { group, on, verdict } = part;
+		// MMIO moves no data of the guest's, and is told in the opened cell alone
+		if (group === "mmio" || told.has(gravity(verdict))) continue;
+		told.add(gravity(verdict));
+		const where = on !== first.on ? `${group} on ${on}` : group === "streaming" ? part.name : group;
+		said.push(`${where} ${verdict}`);
+	}
+	return said.join("; ");
+}
