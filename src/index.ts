@@ -11,7 +11,8 @@ export type {
 	HazardName,
 } from "./coco/coherent-types.ts";
 export { type Conversion, PageConverter, type StrayRead } from "./coco/convert.ts";
-export { GuestDevice, type GuestDeviceOptions } from "./coco/device.ts";
+export { GuestDevice } from "./coco/device.ts";
+export type { GuestDeviceOptions } from "./coco/device-options.ts";
 export { type Explanation, explain, exposes, type Readers, type Sight } from "./coco/explain.ts";
 export { GrowingPools, type Growth, type PoolMemory } from "./coco/growing.ts";
 export { Guest, type GuestOptions, type GuestTick } from "./coco/guest.ts";
@@ -24,6 +25,15 @@ export {
 	type PlatformName,
 	platformNamed,
 } from "./coco/platform.ts";
+export {
+	type Acceptance,
+	KernelCrash,
+	type Mechanism,
+	type Policy,
+	type PolicyPredicate,
+	type PredicateInput,
+	type PredicateValues,
+} from "./coco/policy.ts";
 export type { GuestPool, GuestPoolOptions, PoolKind, PoolNeed } from "./coco/pools.ts";
 export { KERNELS, type Kernel, type KernelName, kernelNamed } from "./coco/rules.ts";
 export type { MapRequest, PredicateStep } from "./coco/steps.ts";
@@ -48,8 +58,16 @@ export {
 export { Device, type DeviceCounters, type DeviceHolds, type Segment } from "./dma/device.ts";
 export type { DeviceOptions } from "./dma/options.ts";
 export { Engine, type EngineHandle, type Snapshot } from "./engine.ts";
+export { InputError } from "./input-error.ts";
 export { type BlockLimits, PageAllocator, PageError } from "./memory/allocator.ts";
 export { PageState, Ram, RangeState, type Region } from "./memory/ram.ts";
+export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice, type PoolChoice } from "./policy/choice.ts";
+export { MODIFIERS } from "./policy/modifiers.ts";
+export { parsePolicy } from "./policy/parse.ts";
+export { PRESETS } from "./policy/presets.ts";
+export { type Place, SCENARIOS, type Scenario, scenarioNamed } from "./policy/scenarios.ts";
+export type { Modifier, PolicySetup } from "./policy/setup.ts";
+export { makeStage, type Stage, type StageOptions } from "./policy/stage.ts";
 export { Doorbell } from "./ring/doorbell.ts";
 export {
 	type GpaRange,

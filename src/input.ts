@@ -1,14 +1,12 @@
 /** Reading files that somebody else wrote: plain or gzip text, and errors that name the file, line and field. */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
+import { InputError } from "./input-error.ts";
+
+export { InputError };
 
 /** No input unpacks to more than this (bytes). */
 const MAX_INPUT_BYTES = 256 * 2 ** 20;
-
-/** Bad input: one line for a person, naming file, line and field where they are known. */
-export class InputError extends Error {
-	override readonly name = "InputError";
-}
 
 /** The text of a file, unpacked if it is gzip. @throws InputError that names the file */
 export function readText(path: string): string {

@@ -32,8 +32,12 @@ export interface CoherentDevice {
 	readonly needsShared: boolean;
 	/** Whether its DMA is coherent with the caches; else its memory is remapped (CONFIG_DMA_DIRECT_REMAP). */
 	readonly coherent: boolean;
-	/** Its restricted pool, or null. */
+	/** Its restricted pool, if that serves its coherent buffers (is_swiotlb_for_alloc), or null. */
 	readonly slots: SlotSource | null;
+	/** Whether the atomic pools serve it where nothing may sleep (dma_direct_use_pool). Default true. */
+	readonly usesAtomicPools?: boolean;
+	/** Whether its pool's state must be the one that it needs. Default: as the kernel. */
+	readonly checksPoolState?: boolean;
 	/** The address that the device is given, encoded for shared or private memory. */
 	encode(gpa: number, shared: boolean): number;
 	/** Whether its coherent mask and bus limit reach [dma, dma + bytes), the encoding included. */

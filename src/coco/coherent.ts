@@ -82,8 +82,12 @@ export class CoherentMemory {
 		const call: Call = { device, needsShared, bytes: size, atomic, remapped: !coherent, slots };
 		if (slots !== null) return this.#fromSlots({ ...call, slots });
 		if (noKernelMapping && !needsShared) return this.#fromPages({ ...call, remapped: false }, "cookie");
-		if (atomic && (call.remapped || needsShared)) return this.#fromAtomic(call);
-		return this.#fromPages(call, "pages");
+		const mightSleep = call.remapped || needsShared;
+		if (atomic && mightSleep && device.usesAtomicPools !== false) return this.#fromAtomic(call);
+		const got = this.#fromPages(call, "pages");
+		if (call.remapped || this.#converts(needsShared))
+			this.#mayNotSleep(atomic, device, call.remapped ? "remaps pages" : "decrypts pages");
+		return got;
 	}
 
 	/**
@@ -155,14 +159,15 @@ export class CoherentMemory {
 	#fromSlots(call: Call & { readonly slots: SlotSource }): CoherentAllocation {
 		const { device, needsShared, bytes, atomic, remapped, slots } = call;
 		const { kernel, ram } = this.#options;
-		if (kernel === "7.3" && slots.ccShared !== needsShared) {
+		const { checksPoolState = kernel === "7.3" } = device;
+		if (checksPoolState && slots.ccShared !== needsShared) {
 			const [is, needs] = slots.ccShared ? ["shared", "private"] : ["private", "shared"];
 			return refuse("POOL_STATE", `the pool of ${device.name} is ${is}, and the device needs ${needs} memory`);
 		}
 		const tlb = slots.alloc(bytes, blockPages(bytes) * PAGE_SIZE - 1);
 		if (tlb < 0) return refuse("POOL_FULL", `no run of free slots for ${bytes} bytes in the pool of ${device.name}`);
 		const aligned = tlb % PAGE_SIZE === 0;
-		if (!aligned || !device.fits(device.encode(tlb, needsShared), bytes)) {
+		if (!aligned || !device.fits(device.encode(tlb, this.#slotForm(call)), bytes)) {
 			slots.free(tlb, bytes);
 			if (aligned)
 				return refuse("BEYOND_MASK", `slots at gpa ${hex(tlb)} are beyond the coherent mask of ${device.name}`);
@@ -175,6 +180,12 @@ export class CoherentMemory {
 		return kept;
 	}
 
+	/** Whether slots are addressed as shared memory: a pool that is not asked for its state decides that itself. */
+	#slotForm({ device, needsShared, slots }: Call): boolean {
+		const asksPool = slots !== null && device.checksPoolState === false && this.#options.kernel === "7.3";
+		return asksPool ? slots.ccShared : needsShared;
+	}
+
 	/** 6.12 converts a restricted pool's pages though they are as they should be; here they stay as they are. */
 	#reportTwice(device: CoherentDevice, tlb: number, needsShared: boolean, atomic: boolean, what: string): void {
 		if (this.#options.kernel !== "6.12" || !this.#converts(needsShared)) return;
@@ -185,12 +196,13 @@ export class CoherentMemory {
 	#keep(call: Call, gpa: number, source: CoherentBuffer["source"], decrypted: boolean): CoherentAllocation {
 		const { device, needsShared, bytes, remapped, slots } = call;
 		const { converter, ram } = this.#options;
-		const buffer: CoherentBuffer = { gpa, dma: device.encode(gpa, needsShared), bytes, source };
+		const asShared = source === "slots" ? this.#slotForm(call) : needsShared;
+		const buffer: CoherentBuffer = { gpa, dma: device.encode(gpa, asShared), bytes, source };
 		this.#live.set(gpa, { buffer, device: device.index, needsShared, remapped, decrypted, slots });
 		const isShared = ram.pageState(gpa) === PageState.Shared;
 		// without the attribute (pKVM) a pool is shared whatever the kernel knows about its devices
-		const matters = needsShared ? this.#converts(true) : converter.platform.memEncrypt;
-		if (matters && isShared !== needsShared) {
+		const matters = asShared ? this.#converts(true) : converter.platform.memEncrypt;
+		if (matters && isShared !== asShared) {
 			const [is, as] = isShared ? ["shared", "private"] : ["private", "shared"];
 			this.#report("PAGE_STATE", device, `gpa ${hex(gpa)}, from ${source}, is ${is} and addressed as ${as} memory`);
 		}

@@ -1,78 +1,34 @@
 /** A device of a confidential guest: its DMA, its trust, its pools, and its own view of memory. */
 import { NEEDS_TRANSIENT } from "../../assembly/layout/status.ts";
 import type { Device } from "../dma/device.ts";
-import type { DeviceOptions } from "../dma/options.ts";
 import { DmaError, hex } from "../status.ts";
 import { Attr, type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
-import type { CoherentMemory } from "./coherent.ts";
+import { type CoherentAnswers, coherentDeviceOf } from "./coherent-device.ts";
 import type {
 	CoherentAllocation,
 	CoherentBuffer,
 	CoherentDevice,
 	CoherentFree,
 	CoherentRequest,
-	SlotSource,
 } from "./coherent-types.ts";
-import { type OfferConnection, type OfferFlags, type OfferTrust, trustOfOffer } from "./offer.ts";
+import { askForAllocation, askForFree, askForPool, compile, type Decision, type PolicyQuestion } from "./compile.ts";
+import {
+	type DeviceSetting,
+	firstFitting,
+	firstOf,
+	type GuestDeviceOptions,
+	hardwareOf,
+	limitOf,
+} from "./device-options.ts";
+import type { OfferTrust } from "./offer.ts";
 import type { DeviceView } from "./parties.ts";
-import type { Platform } from "./platform.ts";
-import type { GuestPool, PoolNeed } from "./pools.ts";
-import { decisionOf, encodeGpa, type Kernel, type Predicates, predicatesOf, type RuledDevice } from "./rules.ts";
-import { DeviceTrust, type Evidence, type Verdict } from "./tdisp.ts";
+import type { GuestPool } from "./pools.ts";
+import { decisionOf, type Predicates, predicatesOf, type RuledDevice } from "./rules.ts";
+import { RefusedMaps } from "./sharing.ts";
+import { DeviceTrust } from "./tdisp.ts";
 import { TrustError } from "./trust-error.ts";
 
-/** What the hardware and its driver are. */
-export interface GuestDeviceOptions
-	extends Pick<DeviceOptions, "dmaMask" | "busLimit" | "segBoundaryMask" | "minAlignMask" | "coherent"> {
-	/** Default: "device <number>". */
-	readonly name?: string;
-	/** Highest address of a coherent buffer that it can emit, inclusive. Default: dmaMask. */
-	readonly coherentDmaMask?: bigint;
-	/** The pools that may serve it, for the matcher. Default: the guest's own for its trust; a restricted or bus pool alone serves it. */
-	readonly pools?: readonly GuestPool[];
-	/** Chooses among `pools` for buffers on private or shared pages. Default: the first whose pages are as the need. */
-	readonly matcher?: (need: PoolNeed, pools: readonly GuestPool[]) => GuestPool | null;
-	/** Makes it a TDISP device: where its evidence comes from, and who judges it. */
-	readonly tdisp?: { readonly evidence: () => Evidence; readonly policy: (evidence: Evidence) => Verdict };
-	/** Makes it the device of a VMBus channel, trusted as its offer says. */
-	readonly offer?: { readonly flags: OfferFlags; readonly connection: OfferConnection };
-	/** Whether its DMA addresses carry the platform's bit; false: AMD SEV-TIO without a vIOMMU. Default true. */
-	readonly encoded?: boolean;
-}
-
-/** What the guest gives a device. */
-export interface DeviceSetting {
-	readonly kernel: Kernel;
-	readonly platform: Platform;
-	readonly forced: boolean;
-	readonly noforce: boolean;
-	/** The pool for a need, unless the device names pools of its own. */
-	defaultPool(accepted: boolean): GuestPool | null;
-	makeView(index: number, options: { encoded: boolean }): DeviceView;
-	readonly coherent: CoherentMemory;
-	/** Slots of the device's pool without an original (swiotlb_alloc), and their end. */
-	readonly slots: Omit<SlotSource, "ccShared">;
-}
-
-/**
- * Judges options before a device exists.
- * @returns what its VMBus offer says, or null
- * @throws TrustError for an offer that is refused; RangeError for options that exclude each other
- */
-export function judgeOptions({ tdisp, offer, matcher, pools }: GuestDeviceOptions): OfferTrust | null {
-	if (tdisp !== undefined && offer !== undefined)
-		throw new RangeError("device: trusted by tdisp or by offer, not by both");
-	if (matcher !== undefined && pools === undefined)
-		throw new RangeError("device: a matcher needs pools to choose from");
-	return offer === undefined ? null : trustOfOffer(offer.flags, offer.connection);
-}
-
-/** The options that the engine knows. */
-export function hardwareOf(options: GuestDeviceOptions): DeviceOptions {
-	const { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent } = options;
-	const given = { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent };
-	return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-}
+export type { GuestDeviceOptions };
 
 /** A device, as its driver, the guest's policy and the device itself use it. */
 export class GuestDevice {
@@ -85,11 +41,17 @@ export class GuestDevice {
 	/** What its VMBus offer says, or null. */
 	readonly offer: OfferTrust | null;
 	readonly #setting: DeviceSetting;
-	readonly #view: DeviceView;
+	#view: DeviceView;
+	#viewEncoded: boolean;
 	#pool: GuestPool | null = null;
 	#privatePool: GuestPool | null = null;
 	/** Whether its second pool is one that it has left, and only serves to end what it holds there. */
 	#leaving = false;
+	/** The driver's flag, for policies that believe it. */
+	#noBounce = false;
+	#decision: Decision | null = null;
+	/** Null: a refusal is one. */
+	#refused: RefusedMaps | null = null;
 
 	/** Made by Guest. offer: what judgeOptions made of the options */
 	constructor(dma: Device, options: GuestDeviceOptions, offer: OfferTrust | null, setting: DeviceSetting) {
@@ -97,19 +59,65 @@ export class GuestDevice {
 		this.dma = dma;
 		this.options = options;
 		this.#setting = setting;
-		this.#view = setting.makeView(dma.index, { encoded: options.encoded ?? true });
+		this.#viewEncoded = options.encoded ?? true;
+		this.#view = setting.makeView(dma.index, { encoded: this.#viewEncoded });
 		this.offer = offer;
 		this.trust =
 			options.tdisp === undefined
 				? null
-				: new DeviceTrust({ device: this.name, ...options.tdisp, holds: () => this.holds() });
-		this.trust?.onChange(() => this.#decide());
+				: new DeviceTrust({
+						device: this.name,
+						...options.tdisp,
+						holds: () => this.holds(),
+						transitions: setting.policy?.transitions ?? "checked",
+					});
+		this.trust?.onChange(({ heldAcross, request }) => {
+			if (heldAcross !== null && setting.policy !== null) this.#reportChange(request);
+			this.#decide();
+		});
 		this.#decide();
 	}
 
 	/** Whether the guest trusts it with private memory: an accepted interface that runs, or an offer with confidential external memory. */
 	get accepted(): boolean {
 		return this.trust?.accepted ?? this.offer?.accepted ?? false;
+	}
+
+	/** Whether the guest's policy takes it for accepted; without a policy, what is true. */
+	get believed(): boolean {
+		const { policy } = this.#setting;
+		if (policy === null) return this.accepted;
+		const { acceptance } = policy;
+		if (acceptance === "driver") return this.#noBounce;
+		const asks = {
+			offer: acceptance === "offer" || acceptance === "any",
+			tdisp: acceptance === "tdisp" || acceptance === "any",
+		};
+		return (asks.tdisp && this.trust?.accepted === true) || (asks.offer && this.offer?.accepted === true);
+	}
+
+	/**
+	 * The driver's own "do not bounce" flag. It counts under a policy that takes the driver's word, at any time: changed while
+	 * something is held, it is the hazard TRUST_CHANGED.
+	 */
+	setNoBounce(flag: boolean): void {
+		const before = this.believed;
+		this.#noBounce = flag;
+		if (this.believed === before) return;
+		const { mappings, bounceSlots, coherentBuffers } = this.holds();
+		if (mappings + bounceSlots + coherentBuffers > 0) this.#reportChange("the driver's flag");
+		this.#decide();
+	}
+
+	#reportChange(by: string): void {
+		const { mappings, bounceSlots, coherentBuffers } = this.holds();
+		const detail = `${by} changed its trust while it held ${mappings} mappings, ${bounceSlots} bounce slots and ${coherentBuffers} coherent buffers`;
+		this.#setting.onHazard({ what: "TRUST_CHANGED", device: this.name, detail });
+	}
+
+	/** Changes of a page's state that its mappings made: a policy may share buffers in place. */
+	get conversions(): number {
+		return this.#refused?.conversions ?? 0;
 	}
 
 	/** The T bit of its transactions. A VMBus device behind confidential external memory is the paravisor's, which reaches private memory. */
@@ -151,53 +159,108 @@ export class GuestDevice {
 		if (this.trust !== null) this.trust.driverBound = false;
 	}
 
-	/** What the rules look at. */
+	/** What the rules look at. Under a policy, accepted is what that believes. */
 	get ruled(): RuledDevice {
-		const { forced, noforce } = this.#setting;
-		const { encoded = true } = this.options;
-		return { accepted: this.accepted, pool: this.#pool, privatePool: this.#privatePool, forced, noforce, encoded };
+		const { forced, noforce, policy } = this.#setting;
+		const accepted = this.believed;
+		const encoded = accepted && policy?.plainAddresses === true ? false : (this.options.encoded ?? true);
+		return { accepted, pool: this.#pool, privatePool: this.#privatePool, forced, noforce, encoded };
 	}
 
-	/** The kernel's predicates for it, now. */
+	/** The predicates for it, now: the kernel's, and its policy's. */
 	get predicates(): Predicates {
-		return predicatesOf(this.#setting.kernel, this.#setting.platform, this.ruled);
+		return this.#decision?.predicates ?? predicatesOf(this.#setting.kernel, this.#setting.platform, this.ruled);
+	}
+
+	/** Whether its record asks for the memory's and the pool's state before it maps. */
+	get checksState(): boolean {
+		return this.#decision?.checksState ?? this.#setting.kernel.checksState;
+	}
+
+	/** What becomes of a buffer that may not be mapped as it is: "bounce" if there is a pool. */
+	get mechanism(): "bounce" | "share-in-place" | "refuse" {
+		const { bounces = true, shares = false } = this.#decision ?? {};
+		return shares ? "share-in-place" : bounces ? "bounce" : "refuse";
+	}
+
+	/** What its policy is asked, or null without one. */
+	get #question(): PolicyQuestion | null {
+		const { policy, kernel, platform } = this.#setting;
+		return policy === null ? null : { policy, kernel, platform, device: this.ruled, reach: this.#lastAddress };
+	}
+
+	/** Chooses its pools: for buffers on shared pages, and for private ones if that is another. */
+	#choose(): [GuestPool | null, GuestPool | null] {
+		const { kernel, platform, policy, defaultPool } = this.#setting;
+		const { pools, matcher = platform.hostRead === "plain" ? firstOf : firstFitting } = this.options;
+		if (policy?.pool !== undefined) {
+			const accepted = this.believed;
+			const choices = pools ?? this.#setting.pools;
+			const forPrivate = askForPool(policy, { isPrivate: true, accepted }, choices);
+			// none for private buffers means no pool: the engine would take the other one
+			if (forPrivate === null) return [null, null];
+			const forShared = askForPool(policy, { isPrivate: false, accepted }, choices) ?? forPrivate;
+			return [forShared, forShared === forPrivate ? null : forPrivate];
+		}
+		const accepted = kernel.knowsAcceptance && this.believed;
+		if (pools === undefined) return [defaultPool(accepted), null];
+		const first = matcher({ isPrivate: false, accepted }, pools);
+		const forPrivate = matcher({ isPrivate: true, accepted }, pools);
+		// a device has one pool unless it has two; under a policy it keeps what it was given, whatever state that is in
+		const forShared = first ?? forPrivate ?? (policy === null ? null : (pools[0] ?? null));
+		return [forShared, forShared === forPrivate ? null : forPrivate];
 	}
 
 	/** Compiles its decision record anew. */
 	#decide(): void {
 		const { kernel, platform } = this.#setting;
-		const { pools, matcher = platform.hostRead === "plain" ? firstOf : firstFitting } = this.options;
-		const accepted = kernel.knowsAcceptance && this.accepted;
 		const before = [this.#privatePool, this.#pool];
-		if (pools === undefined) {
-			this.#pool = this.#setting.defaultPool(accepted);
-			this.#privatePool = null;
-		} else {
-			this.#pool = matcher({ isPrivate: false, accepted }, pools);
-			const forPrivate = matcher({ isPrivate: true, accepted }, pools);
-			this.#privatePool = forPrivate === this.#pool ? null : forPrivate;
-			// a device has one pool unless it has two
-			this.#pool ??= forPrivate;
-			if (this.#pool === forPrivate) this.#privatePool = null;
-		}
+		[this.#pool, this.#privatePool] = this.#choose();
 		const left = before.find((pool) => pool !== null && pool !== this.#pool && pool.growing === null) ?? null;
-		this.#leaving = this.#privatePool === null && left !== null && this.dma.holds().bouncedMappings > 0;
+		const holdsSlots = () => this.dma.holds().bouncedMappings > 0;
+		this.#leaving = this.#privatePool === null && left !== null && holdsSlots();
 		if (this.#leaving) this.#privatePool = left;
+		const { ruled } = this;
+		if (ruled.encoded !== this.#viewEncoded) {
+			this.#viewEncoded = ruled.encoded;
+			this.#view = this.#setting.makeView(this.dma.index, { encoded: ruled.encoded });
+		}
 		this.#view.t = this.t;
-		this.dma.configure({ ...hardwareOf(this.options), ...decisionOf(kernel, platform, this.ruled) });
+		const question = this.#question;
+		let record = question === null ? decisionOf(kernel, platform, ruled) : this.#compile(question);
+		if (this.#decision?.bounces === false && holdsSlots()) {
+			// its slots have to be found until they are given back
+			this.#leaving = true;
+			record = { ...record, pool: this.#pool?.pool ?? null, privatePool: this.#privatePool?.pool ?? null };
+		}
+		this.dma.configure({ ...hardwareOf(this.options), ...record });
+	}
+
+	/** @returns the record; the rest of the decision is kept */
+	#compile(question: PolicyQuestion): Decision["record"] {
+		const decision = compile(question);
+		this.#decision = decision;
+		if (this.#refused !== null) this.#refused.decision = decision;
+		else if (decision.shares || decision.crash !== null)
+			this.#refused = new RefusedMaps(this.dma, this.name, this.#setting.sharing, decision);
+		return decision.record;
+	}
+
+	/** Highest address that it can emit, inclusive. */
+	get #lastAddress(): bigint {
+		return limitOf(this.options.dmaMask, this.options.busLimit);
 	}
 
 	/** The end of what its addresses reach, as gpas: the encoding bit does not count. */
 	get reachesBelow(): number {
-		const { dmaMask = 2n ** 64n - 1n, busLimit = 0n } = this.options;
-		const limit = busLimit !== 0n && busLimit < dmaMask ? busLimit : dmaMask;
+		const limit = this.#lastAddress;
 		return limit >= 2n ** 52n ? 2 ** 52 : Number(limit) + 1;
 	}
 
 	/**
 	 * Maps a buffer, as Device.map; where the allocator grows, in a transient pool if no common one has room.
 	 * @param attrs Attr.SkipCpuSync, Mmio, RequireCoherent, CcShared
-	 * @throws DmaError with the status that tryMap answers
+	 * @throws DmaError with the status that tryMap answers; KernelCrash
 	 */
 	map(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
 		const dma = this.tryMap(gpa, bytes, dir, cpu, attrs);
@@ -206,9 +269,10 @@ export class GuestDevice {
 		throw new DmaError(call, dma, this.#pool?.pool.describe() ?? "");
 	}
 
-	/** As map, but never throws: a result below 0 is a status. */
+	/** As map, but a result below 0 is a status. @throws KernelCrash where its policy brings one about, and nothing else */
 	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr | number {
 		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
+		if (this.#refused !== null && dma < 0) return this.#refused.tryMap(dma, gpa, bytes, dir, cpu, attrs);
 		const growing = this.#pool?.growing ?? null;
 		if (dma !== NEEDS_TRANSIENT || growing === null) return dma;
 		return growing.mapTransient(this.dma, gpa, bytes, dir, cpu, attrs, this.reachesBelow);
@@ -217,6 +281,7 @@ export class GuestDevice {
 	/** Ends a mapping, as Device.unmap. @throws DmaError */
 	unmap(dma: DmaAddr | number, bytes: number, dir: Direction, attrs = 0): void {
 		this.dma.unmap(dma, bytes, dir, attrs);
+		this.#refused?.unmapped(dma, bytes);
 		if (this.#leaving && this.dma.holds().bouncedMappings === 0) this.#decide();
 	}
 
@@ -234,39 +299,32 @@ export class GuestDevice {
 		return done;
 	}
 
-	/** What coherent allocation asks of the device, now. */
-	get #coherentDevice(): CoherentDevice {
-		const { platform, slots } = this.#setting;
-		const { coherentDmaMask, dmaMask = 2n ** 64n - 1n, busLimit = 0n, coherent = true } = this.options;
-		const mask = coherentDmaMask ?? dmaMask;
-		const limit = busLimit !== 0n && busLimit < mask ? busLimit : mask;
-		const pool = this.#pool;
-		return {
-			name: this.name,
-			index: this.dma.index,
-			needsShared: this.predicates.forceDmaUnencrypted,
-			coherent,
-			slots: pool?.restricted ? { ...slots, ccShared: pool.ccShared } : null,
-			encode: (gpa, shared) => Number(encodeGpa(platform, this.ruled, gpa, shared)),
-			fits: (dma, bytes) => BigInt(dma) + BigInt(bytes) - 1n <= limit,
-		};
+	#coherentDevice(answers: CoherentAnswers): CoherentDevice {
+		return coherentDeviceOf(this, this.#setting, answers);
 	}
 
 	/**
 	 * Allocates memory that the device and its driver use together (dma_alloc_coherent).
 	 * @param bytes 1 .. 2^31 - 1
-	 * @throws DmaError BAD_SIZE
+	 * @throws DmaError BAD_SIZE; KernelCrash where its policy brings one about
 	 */
 	allocCoherent(bytes: number, request: CoherentRequest = {}): CoherentAllocation {
-		return this.#setting.coherent.alloc(this.#coherentDevice, bytes, request);
+		const question = this.#question;
+		const { forceDmaUnencrypted } = this.predicates;
+		const answers =
+			question === null ? { forAlloc: true, usePool: true, forceDmaUnencrypted } : askForAllocation(question);
+		return this.#setting.coherent.alloc(this.#coherentDevice(answers), bytes, request);
 	}
 
-	/** Gives a coherent buffer back. @throws PageError for what is no live buffer of the device's */
+	/** Gives a coherent buffer back. @throws PageError for what is no live buffer of the device's; KernelCrash */
 	freeCoherent(
 		buffer: Pick<CoherentBuffer, "gpa" | "dma" | "bytes">,
 		request: Pick<CoherentRequest, "atomic"> = {},
 	): CoherentFree {
-		return this.#setting.coherent.free(this.#coherentDevice, buffer, request);
+		const question = this.#question;
+		const forceDmaUnencrypted = question === null ? this.predicates.forceDmaUnencrypted : askForFree(question);
+		const device = this.#coherentDevice({ forAlloc: true, usePool: true, forceDmaUnencrypted });
+		return this.#setting.coherent.free(device, buffer, request);
 	}
 
 	/** The device reads memory, through its own view. @param dma an address as it was given it @throws AccessFault */
@@ -278,15 +336,4 @@ export class GuestDevice {
 	write(dma: DmaAddr | number, data: Uint8Array): void {
 		this.#view.write(dma, data);
 	}
-}
-
-/** Where nothing is private every pool fits. */
-function firstOf(_need: PoolNeed, pools: readonly GuestPool[]): GuestPool | null {
-	return pools[0] ?? null;
-}
-
-/** The first pool whose pages are what the buffer and the device's trust need. */
-function firstFitting({ isPrivate, accepted }: PoolNeed, pools: readonly GuestPool[]): GuestPool | null {
-	const needsShared = !(isPrivate && accepted);
-	return pools.find(({ ccShared }) => ccShared === needsShared) ?? null;
 }

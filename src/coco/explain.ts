@@ -93,7 +93,7 @@ class Onlookers {
 
 	look(when: Readers["when"], where: Readers["where"], gpa: number, bytes: number, dma: number | null): Readers {
 		const { guest, paravisor, host } = this.#parties;
-		const { encoded = true } = this.#device.options;
+		const { encoded } = this.#device.ruled;
 		const view = this.#parties.device(this.#device.dma.index, { encoded, t: this.#device.t });
 		const pages = new Set<string>();
 		for (let at = gpa - (gpa % PAGE_SIZE); at < gpa + bytes; at += PAGE_SIZE)

@@ -12,13 +12,16 @@ import type { MemoryCipher } from "./ciphertext.ts";
 import { CoherentMemory } from "./coherent.ts";
 import type { Hazard } from "./coherent-types.ts";
 import { PageConverter } from "./convert.ts";
-import { GuestDevice, type GuestDeviceOptions, hardwareOf, judgeOptions } from "./device.ts";
+import { GuestDevice } from "./device.ts";
+import { type GuestDeviceOptions, hardwareOf, judgeOptions } from "./device-options.ts";
 import { GrowingPools, type Growth } from "./growing.ts";
 import { Parties } from "./parties.ts";
 import { type Platform, type PlatformName, platformNamed } from "./platform.ts";
+import type { Policy } from "./policy.ts";
 import { GuestPoolMemory } from "./pool-memory.ts";
 import { convertPool, type GuestPool, type GuestPoolOptions, type PlannedPool, planPools } from "./pools.ts";
 import { type Kernel, type KernelName, kernelNamed } from "./rules.ts";
+import { PageSharing } from "./sharing.ts";
 
 export interface GuestOptions
 	extends Pick<
@@ -27,8 +30,10 @@ export interface GuestOptions
 	> {
 	/** A platform's name, or a record of your own. */
 	readonly platform: PlatformName | Platform;
-	/** Default "linux-6.12". */
+	/** Default: the policy's, or "linux-6.12". */
 	readonly kernel?: KernelName | Kernel;
+	/** The rules that differ from the kernel's, for every device. Default: none do. */
+	readonly policy?: Policy;
 	/** Linux's `swiotlb=` option. "force": every device bounces; "noforce" or null: no default pool. */
 	readonly swiotlb?: string | null;
 	/** Most slots that the default pool's allocator may grow by (CONFIG_SWIOTLB_DYNAMIC). Default 0: it does not grow. */
@@ -45,6 +50,8 @@ export interface GuestOptions
 	readonly cipher?: MemoryCipher;
 	/** Seed of what conversions leave. Default 1. */
 	readonly seed?: number;
+	/** Leaves pages present while they are converted (ConverterOptions.keepPresent). Default false. */
+	readonly keepPresent?: boolean;
 	/** Called before any page is converted: the place for failAt. */
 	readonly onConverter?: (converter: PageConverter) => void;
 }
@@ -67,8 +74,13 @@ interface Plan {
 
 function planOf(options: GuestOptions): Plan {
 	const platform = typeof options.platform === "string" ? platformNamed(options.platform) : options.platform;
-	const kernel = typeof options.kernel === "object" ? options.kernel : kernelNamed(options.kernel ?? "linux-6.12");
-	const { cpus = 1, growthSlabs = 0, zeroOnFree = false, pools: reserved = [] } = options;
+	const { policy } = options;
+	const asked = options.kernel ?? policy?.kernel ?? "linux-6.12";
+	const kernel = typeof asked === "object" ? asked : kernelNamed(asked);
+	if (policy !== undefined && kernel.name !== policy.kernel)
+		throw new RangeError(`kernel: policy ${policy.name} changes the rules of ${policy.kernel}, not of ${kernel.name}`);
+	const { cpus = 1, growthSlabs = 0, zeroOnFree = false } = options;
+	const reserved = [...(options.pools ?? []), ...(policy?.pools ?? [])];
 	if (!Number.isInteger(growthSlabs) || growthSlabs < 0 || growthSlabs > 2 ** 20)
 		throw new RangeError(`growthSlabs must be a whole number from 0 to 2^20, not ${growthSlabs}`);
 	const regions = ramStretches(options.ram);
@@ -76,7 +88,7 @@ function planOf(options: GuestOptions): Plan {
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
 	const size = option.force === false ? null : poolSize({ cpus, coco: platform.memEncrypt, ramBytes, ...option });
 	const fallback = size === null ? null : { size, grows: growthSlabs > 0, zeroOnFree };
-	const pools = planPools(platform, regions, fallback, reserved);
+	const pools = planPools(platform, regions, fallback, reserved, policy?.decryptsRestricted);
 	const records = pools.reduce((sum, { size: { slabs, areas } }) => sum + poolBytes(slabs, areas, true), 0);
 	// grown pools have at most an area each 128 slots, transient ones at most 128 slots
 	const growth = growthSlabs === 0 ? 0 : poolBytes(growthSlabs, growthSlabs / 128 + 1, true) + 512 * 1024;
@@ -112,6 +124,8 @@ export class Guest {
 	/** Coherent buffers of all devices: GuestDevice.allocCoherent. */
 	readonly coherent: CoherentMemory;
 	readonly pools: readonly GuestPool[];
+	readonly policy: Policy | null;
+	readonly #sharing: PageSharing;
 	readonly #devices: GuestDevice[] = [];
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
@@ -127,12 +141,16 @@ export class Guest {
 		this.kernel = plan.kernel;
 		this.#forced = plan.forced;
 		this.#noforce = plan.noforce;
-		const { cipher, seed, reserved = [], growthSlabs = 0 } = options;
+		const { cipher, seed, keepPresent = false, reserved = [], growthSlabs = 0 } = options;
+		this.policy = options.policy ?? null;
+		this.messages.push(...(options.policy?.messages ?? []));
 		this.#growthBytes = growthSlabs * IO_TLB_SIZE;
 		this.converter = new PageConverter(engine, plan.platform, {
 			...(cipher === undefined ? {} : { cipher }),
 			...(seed === undefined ? {} : { seed }),
+			keepPresent,
 		});
+		this.#sharing = new PageSharing(this.converter, (hazard) => this.hazards.push(hazard));
 		options.onConverter?.(this.converter);
 		this.parties = new Parties(this.converter);
 		const taken = plan.pools.map(({ start, bytes }) => ({ gpa: start, bytes }));
@@ -221,21 +239,36 @@ export class Guest {
 		const offer = judgeOptions(options);
 		const dma: Device = this.engine.addDevice({ ...hardwareOf(options), pool: null });
 		const { exports } = this.engine.instance;
+		const slots = this.#slotsDevice(dma, options);
 		const device = new GuestDevice(dma, options, offer, {
 			kernel: this.kernel,
 			platform: this.platform,
 			forced: this.#forced,
 			noforce: this.#noforce,
+			policy: this.policy,
+			pools: this.pools.filter(({ restricted }) => !restricted),
 			defaultPool: (accepted) => this.#defaultPool(accepted),
 			makeView: (index, { encoded }) => this.parties.device(index, { encoded }),
 			coherent: this.coherent,
+			sharing: this.#sharing,
+			onHazard: (hazard) => this.hazards.push(hazard),
 			slots: {
-				alloc: (bytes, mask) => exports.swiotlbAlloc(dma.index, bytes, mask, 0),
-				free: (tlb, bytes) => exports.swiotlbTblUnmap(dma.index, tlb, bytes, Direction.Bidirectional, Attr.SkipCpuSync),
+				alloc: (bytes, mask) => exports.swiotlbAlloc(slots, bytes, mask, 0),
+				free: (tlb, bytes) => exports.swiotlbTblUnmap(slots, tlb, bytes, Direction.Bidirectional, Attr.SkipCpuSync),
 			},
 		});
 		this.#devices.push(device);
 		return device;
+	}
+
+	/**
+	 * Number of the record whose pool gives a device coherent slots: its own, unless a policy may take the pool out of that
+	 * one without taking the restricted pool from the device.
+	 */
+	#slotsDevice(dma: Device, options: GuestDeviceOptions): number {
+		const restricted = options.pools?.find((pool) => pool.restricted);
+		if (this.policy === null || restricted === undefined) return dma.index;
+		return this.engine.addDevice({ ...hardwareOf(options), pool: restricted.pool }).index;
 	}
 
 	get devices(): readonly GuestDevice[] {

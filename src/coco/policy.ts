@@ -34,6 +34,8 @@ export interface PredicateInput {
 	readonly restricted: boolean;
 	/** swiotlb=force on the command line. */
 	readonly forced: boolean;
+	/** Whether its mask reaches the bit that the platform's private addresses carry, as they do where private memory has none. */
+	readonly reachesPrivate: boolean;
 }
 
 /** A predicate that crashes throws a KernelCrash. */
@@ -71,22 +73,35 @@ export interface Policy {
 	readonly predicates?: Partial<Record<keyof PredicateValues, PolicyPredicate>>;
 	/** Pools that it reserves at boot beside the default one. */
 	readonly pools?: readonly GuestPoolOptions[];
-	/** Which of the guest's pools serves a need; null: none (dev->dma_io_tlb_mem is NULL). Default: the kernel's choice. */
+	/**
+	 * Which pool serves a need: one of the device's own if it names any, else of the guest's that are not restricted. null
+	 * for private buffers: none at all (dev->dma_io_tlb_mem is NULL). Default: the kernel's choice.
+	 */
 	readonly pool?: (need: PoolNeed, pools: readonly GuestPool[]) => GuestPool | null;
 	/** For devices that are accepted as far as the policy knows, and for the others. Default: bounce. */
 	readonly mechanism?: { readonly accepted?: Mechanism; readonly others?: Mechanism };
 	/**
 	 * Whether the pool's state is asked for before a bounce (7.3: must equal force_dma_unencrypted). false: the pool's own
-	 * property decides how its addresses look, and nothing is refused. Default: as the kernel.
+	 * property decides how its addresses look, nothing is refused, and attributes of a map count for nothing. Default: as
+	 * the kernel.
 	 */
 	readonly checksPoolState?: boolean;
-	/** Whether DMA addresses carry the platform's bit for devices accepted as far as the policy knows. Default: as the device says. */
+	/**
+	 * Whether restricted pools are decrypted on a platform without a memory-encryption attribute (pKVM), where only the
+	 * firmware says that they are shared. Default true.
+	 */
+	readonly decryptsRestricted?: boolean;
+	/**
+	 * true: devices accepted as far as the policy knows are given plain addresses, and whoever serves them tells private
+	 * from shared by the page (as GuestDeviceOptions.encoded false). Default: as the device says.
+	 */
 	readonly plainAddresses?: boolean;
 	/** Share of streaming buffers, in percent, that drivers place in memory that is shared for good. Default 0. */
 	readonly preSharedPercent?: number;
 	/**
 	 * When trust may change. checked: only while no driver is bound and nothing is held (EBUSY). anytime: whenever somebody
-	 * asks, mappings held or not. before-driver: once, before a driver binds. Default: checked.
+	 * asks, mappings held or not: a hazard. before-driver: as checked, and never again once a driver was bound. Default:
+	 * checked.
 	 */
 	readonly transitions?: "checked" | "anytime" | "before-driver";
 	/** What the kernel logs at boot under it. */

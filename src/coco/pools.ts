@@ -80,12 +80,14 @@ function sizeOf(options: GuestPoolOptions): PoolSize {
 }
 
 /** The state of a reserved pool's pages. @throws TrustError for one that the platform cannot have */
-function stateOf(platform: Platform, options: GuestPoolOptions): PageState {
+function stateOf(platform: Platform, options: GuestPoolOptions, decryptsRestricted: boolean): PageState {
 	const what = `${options.kind} pool of ${options.size} bytes on ${platform.name}`;
 	if (options.kind === "private") {
 		if (platform.hostRead === "plain") throw new TrustError(what, "NO_PRIVATE_MEMORY");
 		return PageState.Private;
 	}
+	if (options.kind === "restricted" && !decryptsRestricted && !platform.memEncrypt && platform.hostRead !== "plain")
+		return PageState.Private;
 	if (options.hidden !== true) return PageState.Shared;
 	if (options.kind !== "bus" || !platform.hiddenPages) throw new TrustError(what, "NO_HIDDEN_MEMORY");
 	return PageState.Hidden;
@@ -94,6 +96,7 @@ function stateOf(platform: Platform, options: GuestPoolOptions): PageState {
 /**
  * Checks and places the pools of a guest, the default one first: from the top of the memory that they may lie in.
  * @param fallback size of the default pool, or null for none
+ * @param decryptsRestricted as Policy has it
  * @throws RangeError for a size or place that is none; TrustError NO_PRIVATE_MEMORY, NO_HIDDEN_MEMORY
  */
 export function planPools(
@@ -101,6 +104,7 @@ export function planPools(
 	regions: readonly { readonly gpa: number; readonly bytes: number }[],
 	fallback: { readonly size: PoolSize; readonly grows: boolean; readonly zeroOnFree: boolean } | null,
 	reserved: readonly GuestPoolOptions[],
+	decryptsRestricted = true,
 ): PlannedPool[] {
 	const planned: PlannedPool[] = [];
 	const place = (size: PoolSize, belowGpa: number) => {
@@ -120,7 +124,7 @@ export function planPools(
 	}
 	for (const options of reserved) {
 		const { kind, name = kind, belowGpa = FOUR_GIB, zeroOnFree = false } = options;
-		const state = stateOf(platform, options);
+		const state = stateOf(platform, options, decryptsRestricted);
 		// where nothing is private, nothing is told apart
 		const ccShared = platform.hostRead !== "plain" && state !== PageState.Private;
 		const common = { kind, name, state, ccShared, zeroOnFree, grows: false };

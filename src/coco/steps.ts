@@ -77,18 +77,20 @@ function kmallocStep(device: GuestDevice, { bytes, dir }: MapRequest): Predicate
 export function decisionSteps(guest: Guest, device: GuestDevice, request: MapRequest): Prediction {
 	const { gpa, bytes, attrs = 0 } = request;
 	const { kernel, platform } = guest;
+	const { checksState } = device;
 	const { forceBounce, forceBounceWhy, forceDmaUnencrypted } = device.predicates;
 	const steps: PredicateStep[] = [];
 	const say = (predicate: string, value: boolean | string, why: string) =>
 		steps.push({ predicate, value: String(value), why });
-	const ccShared = kernel.checksState && (attrs & Attr.CcShared) !== 0;
-	const requireCoherent = kernel.checksState && (attrs & Attr.RequireCoherent) !== 0;
+	const ccShared = checksState && (attrs & Attr.CcShared) !== 0;
+	const requireCoherent = checksState && (attrs & Attr.RequireCoherent) !== 0;
 	const attribute = platform.memEncrypt
 		? "guest memory encryption"
 		: forceDmaUnencrypted
 			? "its pool is shared"
 			: `${platform.name}: no memory-encryption attribute`;
-	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, kernel.knowsAcceptance));
+	const knows = guest.policy === null ? kernel.knowsAcceptance : device.believed;
+	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, knows));
 	say(
 		"force_dma_unencrypted(dev)",
 		forceDmaUnencrypted,
@@ -97,9 +99,9 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	say("is_swiotlb_force_bounce(dev)", forceBounce, forceBounceWhy || "no force, no restricted pool");
 	if (forceBounce) {
 		if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
-		return { steps, decision: requireCoherent ? "refused" : "bounce" };
+		return { steps, decision: requireCoherent ? "refused" : instead(device, steps) };
 	}
-	if (kernel.checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
+	if (checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
 	const dma = encodeGpa(platform, device.ruled, gpa, ccShared);
 	const bit = platform.encryptionBit;
 	const which = bit === null ? "both forms are equal" : `${ccShared ? "shared" : "private"} form, bit ${bit}`;
@@ -125,12 +127,19 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	const pool = poolFor(guest, device, request);
 	say("is_swiotlb_active(dev)", pool !== null, pool === null ? "the device has no pool" : `pool "${pool.name}"`);
 	if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
-	return { steps, decision: pool === null || requireCoherent ? "refused" : "bounce" };
+	return { steps, decision: pool === null || requireCoherent ? "refused" : instead(device, steps) };
+}
+
+/** What a policy has a device do instead of bouncing. */
+function instead({ mechanism }: GuestDevice, steps: PredicateStep[]): Prediction["decision"] {
+	if (mechanism === "bounce") return "bounce";
+	steps.push({ predicate: "policy: instead of bouncing", value: mechanism, why: "mechanism" });
+	return mechanism === "refuse" ? "refused" : "direct";
 }
 
 /** The pool that would bounce the buffer: a device may have one of its own for private pages. */
 export function poolFor(guest: Guest, device: GuestDevice, { gpa, bytes, attrs = 0 }: MapRequest): GuestPool | null {
-	const isPrivate = guest.kernel.checksState
+	const isPrivate = device.checksState
 		? (attrs & Attr.CcShared) === 0
 		: guest.engine.ram.rangeState(gpa, bytes) === RangeState.Private;
 	return (isPrivate ? device.privatePool : null) ?? device.pool;
@@ -142,7 +151,7 @@ export function poolStateStep(
 	device: GuestDevice,
 	request: MapRequest,
 ): (PredicateStep & { ok: boolean }) | null {
-	if (!guest.kernel.checksState) return null;
+	if (!device.checksState) return null;
 	const pool = poolFor(guest, device, request);
 	if (pool === null) return null;
 	const { forceDmaUnencrypted } = device.predicates;

@@ -60,6 +60,8 @@ export interface DeviceTrustOptions {
 	/** The guest's judgement of evidence. */
 	readonly policy: (evidence: Evidence) => Verdict;
 	readonly holds: () => Holds;
+	/** When the guest may decide (Policy.transitions). Default "checked". */
+	readonly transitions?: "checked" | "anytime" | "before-driver";
 }
 
 const { Unlocked, Locked, Run, Error: Failed } = TdispState;
@@ -75,11 +77,21 @@ export class DeviceTrust {
 	#state: TdispState = Unlocked;
 	#evidence: Evidence | null = null;
 	#verdict = false;
-	/** Whether a driver is bound to the device; set by whoever binds it. */
-	driverBound = false;
+	#driverBound = false;
+	#everBound = false;
 
 	constructor(options: DeviceTrustOptions) {
 		this.#options = options;
+	}
+
+	/** Whether a driver is bound to the device; set by whoever binds it. */
+	get driverBound(): boolean {
+		return this.#driverBound;
+	}
+
+	set driverBound(bound: boolean) {
+		this.#driverBound = bound;
+		this.#everBound ||= bound;
 	}
 
 	get state(): TdispState {
@@ -142,7 +154,7 @@ export class DeviceTrust {
 	/**
 	 * Lets the policy judge the evidence. Accepted in RUN the device is trusted at once, in CONFIG_LOCKED from start on;
 	 * rejected it goes back to CONFIG_UNLOCKED.
-	 * @throws TrustError NOT_LOCKED, NO_EVIDENCE, BUSY, STALE_EVIDENCE; then nothing has changed
+	 * @throws TrustError NOT_LOCKED, NO_EVIDENCE, BUSY, DRIVER_WAS_BOUND, STALE_EVIDENCE; then nothing has changed
 	 */
 	accept(): Verdict {
 		if (this.#state !== Locked && this.#state !== Run) this.#refuse("accept", "NOT_LOCKED");
@@ -159,7 +171,7 @@ export class DeviceTrust {
 		return verdict;
 	}
 
-	/** The guest gives the device up: back to CONFIG_UNLOCKED. @throws TrustError NOT_LOCKED, BUSY; then nothing has changed */
+	/** The guest gives the device up: back to CONFIG_UNLOCKED. @throws TrustError NOT_LOCKED, BUSY, DRIVER_WAS_BOUND; then nothing has changed */
 	reject(reason: string): void {
 		if (this.#state !== Locked && this.#state !== Run) this.#refuse("reject", "NOT_LOCKED");
 		this.#refuseBusy("reject");
@@ -167,8 +179,8 @@ export class DeviceTrust {
 	}
 
 	/**
-	 * CONFIG_LOCKED to RUN. @throws TrustError INVALID_START; BUSY when an accepted device holds something, since its
-	 * rules would change under it; then nothing has changed
+	 * CONFIG_LOCKED to RUN. @throws TrustError INVALID_START; BUSY or DRIVER_WAS_BOUND when an accepted device holds
+	 * something, since its rules would change under it; then nothing has changed
 	 */
 	start(): void {
 		if (this.#state !== Locked) this.#illegal("start", "INVALID_START");
@@ -209,6 +221,9 @@ export class DeviceTrust {
 	}
 
 	#refuseBusy(request: TdispRequest): void {
+		const { transitions = "checked" } = this.#options;
+		if (transitions === "anytime") return;
+		if (transitions === "before-driver" && this.#everBound) this.#refuse(request, "DRIVER_WAS_BOUND");
 		const held = this.#held();
 		if (held === null) return;
 		const { driverBound, mappings, bounceSlots, coherentBuffers } = held;

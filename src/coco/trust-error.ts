@@ -10,6 +10,7 @@ const TEXTS = {
 	EVIDENCE_REJECTED: "the policy rejected the evidence",
 	GUEST_REJECTED: "the guest gave the interface up",
 	BUSY: "a driver is bound, or mappings, bounce slots or coherent buffers are held",
+	DRIVER_WAS_BOUND: "trust is settled for good once a driver was bound",
 	CONFIGURATION_CHANGED: "a locked configuration was changed",
 	IDE_FAILURE: "the encrypted link (IDE) failed",
 	PROTOCOL_VIOLATION: "the interface broke the protocol",

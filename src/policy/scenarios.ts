@@ -1,0 +1,140 @@
+/** Devices and platforms that policies are run on. */
+import type { OfferFlags } from "../coco/offer.ts";
+import type { PlatformName } from "../coco/platform.ts";
+
+/** A platform, and how DMA addresses look on it. */
+export interface Place {
+	readonly platform: PlatformName;
+	/** false: addresses are plain, and whoever serves the device tells private from shared by the page. */
+	readonly encoded: boolean;
+}
+
+/** A device on a platform where it makes sense. */
+export interface Scenario {
+	readonly name: string;
+	/** One line: what the device is. */
+	readonly title: string;
+	readonly platform: PlatformName;
+	/** Places where its parts run beside the platform with encoded addresses. */
+	readonly others: readonly Place[];
+	/** What its driver tells the DMA layer. Default: a coherent device that reaches everything. */
+	readonly device: {
+		readonly dmaMask?: bigint;
+		readonly minAlignMask?: number;
+		readonly segBoundaryMask?: bigint;
+		readonly coherent?: boolean;
+	};
+	/** What speaks for its being trusted. */
+	readonly trust:
+		| { readonly by: "nothing" }
+		/** A TDISP interface that runs and whose evidence is accepted. */
+		| { readonly by: "tdisp" }
+		/** The flags that its channel's offer has on a confidential connection. */
+		| { readonly by: "offer"; readonly flags: OfferFlags };
+	/** Whether it has a restricted pool. */
+	readonly restricted: boolean;
+	/** Whether it is the device of a VMBus channel: its rings do not pass through the DMA API. */
+	readonly vmbus: boolean;
+}
+
+const everywhere = (...platforms: readonly PlatformName[]): readonly Place[] =>
+	platforms.map((platform) => ({ platform, encoded: true }));
+const plain = (platform: PlatformName): Place => ({ platform, encoded: false });
+
+/** drivers/nvme/host/pci.c: controller pages of 4 KiB, PRPs that do not cross 4 GiB. */
+const NVME = { minAlignMask: 0xfff, segBoundaryMask: 0xffffffffn };
+/** drivers/scsi/storvsc_drv.c: HV_HYP_PAGE_SIZE - 1. */
+const STORVSC = { minAlignMask: 0xfff };
+const VMBUS_PLACES = [...everywhere("snp-vtom", "tdx", "cca"), plain("snp")];
+
+/** The scenarios, the least trusted device first. */
+export const SCENARIOS: readonly Scenario[] = [
+	{
+		name: "legacy-virtio",
+		title: "virtio-blk of the host, T=0",
+		platform: "snp",
+		others: [...everywhere("snp-vtom", "tdx", "cca", "pkvm"), plain("snp")],
+		device: { segBoundaryMask: 0xffffffffn },
+		trust: { by: "nothing" },
+		restricted: false,
+		vmbus: false,
+	},
+	{
+		name: "storvsc-plain",
+		title: "storvsc, whose offer claims no confidentiality",
+		platform: "snp",
+		others: VMBUS_PLACES,
+		device: STORVSC,
+		trust: { by: "offer", flags: { coRingBuffer: false, coExternalMemory: false } },
+		restricted: false,
+		vmbus: true,
+	},
+	{
+		name: "storvsc-ring",
+		title: "storvsc, whose offer says confidential ring",
+		platform: "snp",
+		others: VMBUS_PLACES,
+		device: STORVSC,
+		trust: { by: "offer", flags: { coRingBuffer: true, coExternalMemory: false } },
+		restricted: false,
+		vmbus: true,
+	},
+	{
+		name: "storvsc-full",
+		title: "storvsc, whose offer says confidential ring and external memory",
+		platform: "snp",
+		others: VMBUS_PLACES,
+		device: STORVSC,
+		trust: { by: "offer", flags: { coRingBuffer: true, coExternalMemory: true } },
+		restricted: false,
+		vmbus: true,
+	},
+	{
+		name: "tdisp-nvme",
+		title: "NVMe with TDISP, accepted in RUN",
+		platform: "tdx",
+		others: [...everywhere("snp", "snp-vtom", "cca"), plain("snp")],
+		device: NVME,
+		trust: { by: "tdisp" },
+		restricted: false,
+		vmbus: false,
+	},
+	{
+		name: "tdisp-nvme-32",
+		title: "NVMe with TDISP, accepted in RUN, whose mask has 32 bits",
+		platform: "snp",
+		others: [...everywhere("snp-vtom", "tdx", "cca"), plain("snp")],
+		device: { ...NVME, dmaMask: 0xffffffffn },
+		trust: { by: "tdisp" },
+		restricted: false,
+		vmbus: false,
+	},
+	{
+		name: "tdisp-non-coherent",
+		title: "device with TDISP, accepted in RUN, whose DMA is not cache-coherent",
+		platform: "cca",
+		others: [],
+		device: { coherent: false },
+		trust: { by: "tdisp" },
+		restricted: false,
+		vmbus: false,
+	},
+	{
+		name: "restricted-pool",
+		title: "virtio-blk of the host with a restricted pool, T=0",
+		platform: "pkvm",
+		others: everywhere("cca"),
+		device: { segBoundaryMask: 0xffffffffn },
+		trust: { by: "nothing" },
+		restricted: true,
+		vmbus: false,
+	},
+];
+
+/** @throws RangeError that lists the scenarios */
+export function scenarioNamed(name: string): Scenario {
+	const scenario = SCENARIOS.find((candidate) => candidate.name === name);
+	if (scenario === undefined)
+		throw new RangeError(`scenario: expected one of ${SCENARIOS.map((each) => each.name).join(", ")}, not "${name}"`);
+	return scenario;
+}

@@ -1,0 +1,56 @@
+/** A policy and everything beside it that a run of it needs: plain data, made from its name. */
+import type { Policy } from "../coco/policy.ts";
+
+/** A policy with its modifiers applied. */
+export interface PolicySetup {
+	/** The policy's name and its modifiers', joined by "+". */
+	readonly name: string;
+	readonly policy: Policy;
+	/** Changes of the guest. */
+	readonly guest: {
+		/** swiotlb=force on the command line. */
+		readonly force?: true;
+		/** Slots of every pool are zeroed when they are given back. */
+		readonly zeroOnFree?: true;
+		/** Pages stay present while they are converted, where the platform would unmap them. */
+		readonly keepPresent?: true;
+	};
+	/** Changes of the scenario's device. */
+	readonly device: {
+		readonly dmaMask?: bigint;
+		readonly coherent?: false;
+		/** It is a TDISP device whose evidence is accepted. */
+		readonly accepted?: true;
+	};
+	/** What becomes of the guest's attempt at a confidential VMBus connection. fallback, no-fallback: it fails. */
+	readonly connection: "confidential" | "fallback" | "no-fallback";
+	/** Whether drivers say with MMIO that it is shared (DMA_ATTR_CC_SHARED). */
+	readonly mmioShared: boolean;
+	/** Whether what is refused on grounds of state is let through, and only counted. */
+	readonly advisory: boolean;
+}
+
+/** A change of a policy or of what runs under it. */
+export interface Modifier {
+	readonly name: string;
+	/** One line: what it does. */
+	readonly title: string;
+	/** One line: who proposed it, where. */
+	readonly source: string;
+	/** Rows of the list of proposals that it stands for. */
+	readonly rows: readonly string[];
+	readonly apply: (setup: PolicySetup) => PolicySetup;
+}
+
+/** A policy without modifiers. */
+export function setupOf(policy: Policy): PolicySetup {
+	return {
+		name: policy.name,
+		policy,
+		guest: {},
+		device: {},
+		connection: "confidential",
+		mmioShared: false,
+		advisory: false,
+	};
+}

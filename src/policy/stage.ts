@@ -1,0 +1,125 @@
+/** A guest under a policy, with the device of a scenario in it, ready for its driver's first mapping. */
+import type { GuestDevice } from "../coco/device.ts";
+import type { GuestDeviceOptions } from "../coco/device-options.ts";
+import { Guest, type GuestOptions } from "../coco/guest.ts";
+import { PLATFORMS, type Platform, type PlatformName } from "../coco/platform.ts";
+import type { Policy } from "../coco/policy.ts";
+import type { GuestPoolOptions } from "../coco/pools.ts";
+import { TrustError } from "../coco/trust-error.ts";
+import { FOUR_GIB } from "../memory/stretches.ts";
+import type { Scenario } from "./scenarios.ts";
+import type { PolicySetup } from "./setup.ts";
+
+const MIB = 2 ** 20;
+/** Low memory for the pools, and some that a 32-bit mask does not reach. */
+const SMALL_RAM = [
+	{ gpa: 0, bytes: 16 * MIB },
+	{ gpa: FOUR_GIB, bytes: 2 * MIB },
+];
+const RESTRICTED: GuestPoolOptions = { kind: "restricted", name: "virtio", size: "1M" };
+const EVIDENCE = { interfaceReport: Uint8Array.of(1), measurements: Uint8Array.of(1), digest: "01" };
+const VMBUS_6_0 = 0x00060000;
+
+/** What may differ from the scenario. */
+export interface StageOptions extends Pick<GuestOptions, "ram" | "build" | "cipher" | "seed" | "onConverter" | "cpus"> {
+	/** Default: the scenario's. */
+	readonly platform: PlatformName;
+	/** Default true. */
+	readonly encoded: boolean;
+	/** Slots and areas of the default pool. Default "2048,1": 4 MiB. */
+	readonly swiotlb: string;
+}
+
+/** A guest with its device, or why there is none. */
+export type Stage = {
+	readonly setup: PolicySetup;
+	readonly scenario: Scenario;
+} & (
+	| { readonly refused: null; readonly guest: Guest; readonly device: GuestDevice }
+	/** In a line: an offer that is refused, a pool that the platform cannot have. */
+	| { readonly refused: string; readonly guest: null; readonly device: null }
+);
+
+/** How the policy's pools come out on a platform: none is private where nothing is. */
+function policyOn(platform: Platform, { policy, guest }: PolicySetup): Policy {
+	const pools = (policy.pools ?? [])
+		.filter(({ kind }) => kind !== "private" || platform.hostRead !== "plain")
+		.map((pool) => (guest.zeroOnFree ? { ...pool, zeroOnFree: true } : pool));
+	return { ...policy, pools };
+}
+
+function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<StageOptions>): GuestOptions {
+	const { platform: name = scenario.platform, encoded: _, swiotlb = "2048,1", ram = SMALL_RAM, ...given } = options;
+	const platform = PLATFORMS[name];
+	const { force = false, zeroOnFree = false, keepPresent = false } = setup.guest;
+	const unmaps = platform.conversion.steps.toShared.some(({ step }) => step === "unmap");
+	return {
+		...given,
+		platform,
+		ram,
+		policy: policyOn(platform, setup),
+		swiotlb: force ? `${swiotlb},force` : swiotlb,
+		zeroOnFree,
+		keepPresent: keepPresent && unmaps,
+		pools: scenario.restricted ? [{ ...RESTRICTED, zeroOnFree }] : [],
+	};
+}
+
+/** Why a scenario's device does not come about under a setup, or null. */
+function refusalOf({ connection, device }: PolicySetup, { trust }: Scenario): string | null {
+	if (trust.by !== "offer") return null;
+	if (device.accepted) return "a VMBus device is trusted by its offer, and has no TDISP interface to accept";
+	return connection === "no-fallback" ? "the confidential connection failed, and the guest does not fall back" : null;
+}
+
+function deviceOptions(setup: PolicySetup, scenario: Scenario, guest: Guest, encoded: boolean): GuestDeviceOptions {
+	const { dmaMask, coherent, accepted = false } = setup.device;
+	const { trust, restricted } = scenario;
+	const confidential = setup.connection === "confidential";
+	const nothing = { coRingBuffer: false, coExternalMemory: false };
+	return {
+		...scenario.device,
+		name: scenario.name,
+		encoded,
+		...(dmaMask === undefined ? {} : { dmaMask }),
+		...(coherent === undefined ? {} : { coherent }),
+		...(restricted ? { pools: guest.pools.filter((pool) => pool.restricted) } : {}),
+		...(trust.by === "tdisp" || accepted
+			? { tdisp: { evidence: () => EVIDENCE, policy: () => ({ accept: true as const }) } }
+			: {}),
+		...(trust.by === "offer"
+			? { offer: { flags: confidential ? trust.flags : nothing, connection: { confidential, version: VMBUS_6_0 } } }
+			: {}),
+	};
+}
+
+/**
+ * Makes a guest under a policy, and in it the scenario's device: trusted as it can be, its driver bound, the driver's flag
+ * set where the policy takes its word.
+ * @returns the stage; what a platform or an offer refuses is no exception
+ * @throws RangeError that names an option; InputError for a policy whose functions answer nonsense; DmaError as Engine.create
+ */
+export async function makeStage(
+	setup: PolicySetup,
+	scenario: Scenario,
+	options: Partial<StageOptions> = {},
+): Promise<Stage> {
+	const common = { setup, scenario };
+	const refuse = (refused: string): Stage => ({ ...common, refused, guest: null, device: null });
+	const refusal = refusalOf(setup, scenario);
+	if (refusal !== null) return refuse(refusal);
+	try {
+		const guest = await Guest.create(guestOptions(setup, scenario, options));
+		const device = guest.addDevice(deviceOptions(setup, scenario, guest, options.encoded ?? true));
+		device.trust?.lock();
+		device.trust?.collectEvidence();
+		device.trust?.accept();
+		device.trust?.start();
+		device.bindDriver();
+		if (setup.policy.acceptance === "driver") device.setNoBounce(true);
+		return { ...common, refused: null, guest, device };
+	} catch (error) {
+		if (error instanceof TrustError) return refuse(error.message);
+		throw error;
+	}
+}
