@@ -1,6 +1,7 @@
 /** Conversion of pages between private, shared and hidden, with the ways in which it fails. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { BAD_ARGUMENT, BLOCKED_PAGES, MIXED_PAGES } from "../../assembly/layout/status.ts";
+import { ScrambledLabels } from "../audit/scrambled.ts";
 import type { Engine } from "../engine.ts";
 import { PageState } from "../memory/ram.ts";
 import { DmaError, hex } from "../status.ts";
@@ -48,6 +49,7 @@ export class PageConverter {
 	 * steps. What it throws leaks the range and goes on to the caller.
 	 */
 	onTransition: ((gpa: number, bytes: number, step: ConversionStep) => void) | null = null;
+	readonly #scrambled = new ScrambledLabels();
 	readonly #keepPresent: boolean;
 	readonly #failures: { step: ConversionStep; countdown: number }[] = [];
 	#conversions = 0;
@@ -158,13 +160,27 @@ export class PageConverter {
 
 	#change(gpa: number, bytes: number, contents: "scrambled" | "zeroed" | "kept", by: "encrypt" | "decrypt"): void {
 		if (contents === "kept") return;
-		// noise and zeros tell nothing of what stood there
-		for (let at = gpa; at < gpa + bytes; at += PAGE_SIZE) this.engine.audit?.paint(at, PAGE_SIZE, null);
 		// a page at a time: pages that adjoin in the guest need not do so in memory
 		for (let at = gpa; at < gpa + bytes; at += PAGE_SIZE) {
 			const page = this.engine.ram.view(at, PAGE_SIZE);
-			if (contents === "zeroed") page.fill(0);
-			else page.set(this.cipher[by](at, page));
+			const labels = this.engine.audit?.labelsAt(at, PAGE_SIZE);
+			if (contents === "zeroed") {
+				page.fill(0);
+				labels?.fill(0);
+				continue;
+			}
+			const changed = this.cipher[by](at, page);
+			if (labels !== undefined) this.#relabel(at, labels, by === "encrypt" ? changed : page, by);
+			page.set(changed);
+		}
+	}
+
+	/** Noise tells nothing of what stood there; but with the key back, what nobody wrote over is what it was. */
+	#relabel(page: number, labels: Uint8Array, ciphertext: Uint8Array, by: "encrypt" | "decrypt"): void {
+		if (by === "decrypt") labels.set(this.#scrambled.back(page, ciphertext));
+		else {
+			this.#scrambled.left(page, labels, ciphertext);
+			labels.fill(0);
 		}
 	}
 

@@ -1,7 +1,8 @@
 /** One policy on one scenario, opened into parts: everything in it was run. */
-import type { MemoryCipher } from "../coco/ciphertext.ts";
 import { decisionSteps } from "../coco/steps.ts";
+import { FOUR_GIB } from "../memory/stretches.ts";
 import { Direction } from "../types.ts";
+import { NOISE } from "./noise.ts";
 import { type PartGroup, type PartOutcome, type PartSpec, type PartStage, runPart } from "./part.ts";
 import type { Place, Scenario } from "./scenarios.ts";
 import type { PolicySetup } from "./setup.ts";
@@ -40,7 +41,7 @@ const { ToDevice, FromDevice, Bidirectional } = Direction;
 const streaming = (name: string, dir: Direction): PartSpec => ({ name, group: "streaming", bytes: 4096, dir });
 
 /** The parts of every cell. */
-export const PARTS: readonly PartSpec[] = [
+const PARTS: readonly PartSpec[] = [
 	streaming("4 KiB TO_DEVICE", ToDevice),
 	streaming("4 KiB FROM_DEVICE", FromDevice),
 	streaming("4 KiB BIDIRECTIONAL", Bidirectional),
@@ -50,6 +51,7 @@ export const PARTS: readonly PartSpec[] = [
 	{ name: "coherent 4 KiB", group: "coherent", bytes: 4096, dir: Bidirectional },
 	{ name: "coherent 4 KiB, may not sleep", group: "atomic", bytes: 4096, dir: Bidirectional },
 	{ name: "a peer's MMIO", group: "mmio", bytes: 4096, dir: Bidirectional },
+	{ name: "trust changes under a mapping", group: "transition", bytes: 4096, dir: ToDevice },
 ];
 /** What is run on the scenario's other platforms: enough to see how addresses look there. */
 const ELSEWHERE = PARTS.filter(({ group }) => group === "streaming" || group === "coherent").filter(
@@ -96,10 +98,13 @@ function whyOf(stage: Stage & { refused: null }, { bytes, dir }: PartSpec): stri
 	}
 }
 
+/** Low memory for small pools, and some that a 32-bit mask does not reach. */
+const CELL_RAM = [
+	{ gpa: 0, bytes: 8 * 2 ** 20 },
+	{ gpa: FOUR_GIB, bytes: 2 ** 20 },
+];
 /** What a run of cells shares. */
 export interface CellOptions {
-	/** For the host's view of encrypted memory. */
-	readonly cipher?: MemoryCipher;
 	/** Measures the release build. Default: nothing is measured. */
 	readonly cost?: (setup: PolicySetup, scenario: Scenario) => Promise<Pick<Cell, "nsPer4KiB" | "conversionsPer4KiB">>;
 	/** The scenario's platform; default: its own, and parts on its others. */
@@ -108,7 +113,7 @@ export interface CellOptions {
 
 /** Runs a policy on a scenario. @throws as makeStage */
 export async function runCell(setup: PolicySetup, scenario: Scenario, options: CellOptions = {}): Promise<Cell> {
-	const { cipher, place } = options;
+	const { place } = options;
 	const home: Place = place ?? { platform: scenario.platform, encoded: true };
 	const places = [home, ...(place === undefined ? scenario.others : [])];
 	const parts: CellPart[] = [];
@@ -119,24 +124,34 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 			encoded,
 			build: "engine.audit",
 			auditEvents: 1024,
-			...(cipher === undefined ? {} : { cipher }),
+			ram: CELL_RAM,
+			swiotlb: "512,1",
+			cipher: NOISE,
 		});
 		const on = encoded ? platform : `${platform}, plain addresses`;
 		if (stage.refused !== null) {
 			const outcome = { ...NOTHING, refused: stage.refused };
 			const first = PARTS[0] as PartSpec;
-			parts.push({ ...outcome, name: first.name, group: first.group, on, verdict: verdictOf(outcome, false), because: "" });
+			parts.push({
+				...outcome,
+				name: first.name,
+				group: first.group,
+				on,
+				verdict: verdictOf(outcome, false),
+				because: "",
+			});
 			continue;
 		}
 		confidential ||= stage.device.accepted;
 		for (const spec of i === 0 ? PARTS : ELSEWHERE) {
 			const outcome = runPart(partStage(stage), spec);
+			if (outcome === null) continue;
 			const { name, group } = spec;
 			const because = group === "streaming" || group === "small" ? whyOf(stage, spec) : "";
 			parts.push({ ...outcome, name, group, on, verdict: verdictOf(outcome, stage.device.accepted), because });
 		}
 	}
-	const here = parts.filter(({ on }) => on === parts[0]?.on);
+	const here = parts.filter(({ on, group }) => on === parts[0]?.on && group !== "transition");
 	const sum = here.reduce((bytes, { sharedBytes }) => bytes + sharedBytes, 0);
 	const cost = { nsPer4KiB: null, conversionsPer4KiB: 0 };
 	return {
@@ -149,7 +164,9 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 		exposedBytes: confidential ? 0 : sum,
 		parts,
 		...cost,
-		...(here.some(({ refused, crash }) => refused === null && crash === null) ? await options.cost?.(setup, scenario) : {}),
+		...(here.some(({ refused, crash }) => refused === null && crash === null)
+			? await options.cost?.(setup, scenario)
+			: {}),
 	};
 }
 
@@ -164,9 +181,9 @@ const NOTHING: PartOutcome = {
 	conversions: 0,
 };
 
-/** How grave a verdict is: the same number for what a reader takes for the same. */
-function gravity(verdict: string): number {
-	return ["private", "private (", "refused", "exposed", "BREACH", "crash"].findLastIndex((word) => verdict.includes(word));
+/** What kind of verdict it is: the same text for what a reader takes for the same. */
+function kindOf(verdict: string): string {
+	return ["private", "hidden", "refused", "exposed", "BREACH", "crash"].filter((word) => verdict.includes(word)).join();
 }
 
 /** A cell in a line: its first part, then every group and platform that says something else. */
@@ -174,12 +191,12 @@ function cellVerdict(parts: readonly CellPart[]): string {
 	const [first] = parts;
 	if (first === undefined) return "";
 	const said = [first.verdict];
-	const told = new Set([gravity(first.verdict)]);
+	const told = new Set([kindOf(first.verdict)]);
 	for (const part of parts) {
 		const { group, on, verdict } = part;
-		// MMIO moves no data of the guest's, and is told in the opened cell alone
-		if (group === "mmio" || told.has(gravity(verdict))) continue;
-		told.add(gravity(verdict));
+		// told in the opened cell alone: MMIO moves no data of the guest's, and what a change of trust is refused for is its rule
+		if (group === "mmio" || group === "transition" || told.has(kindOf(verdict))) continue;
+		told.add(kindOf(verdict));
 		const where = on !== first.on ? `${group} on ${on}` : group === "streaming" ? part.name : group;
 		said.push(`${where} ${verdict}`);
 	}

@@ -5,7 +5,9 @@ import { CipherUnavailable } from "../coco/ciphertext.ts";
 import type { GuestDevice } from "../coco/device.ts";
 import type { Guest } from "../coco/guest.ts";
 import { KernelCrash } from "../coco/policy.ts";
+import { TrustError } from "../coco/trust-error.ts";
 import { AccessFault } from "../coco/violations.ts";
+import { PageState } from "../memory/ram.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import { statusName } from "../status.ts";
 import { Attr, Direction } from "../types.ts";
@@ -64,19 +66,25 @@ const OUTCOME: PartOutcome = {
 	conversions: 0,
 };
 
-/** Runs a part. The guest's state is afterwards what it was, but for what the policy leaks. */
-export function runPart(stage: PartStage, spec: PartSpec): PartOutcome {
+/**
+ * Runs a part. The guest's state is afterwards what it was, but for what the policy leaks and for a change of trust.
+ * @returns null where there is no such thing: a change of trust, of a device that nobody can come to trust
+ */
+export function runPart(stage: PartStage, spec: PartSpec): PartOutcome | null {
 	const { guest, device } = stage;
 	const { audit } = guest.engine;
 	if (audit === null) throw new RangeError('a part is run on an engine of the build "engine.audit"');
+	if (spec.group === "transition" && device.trust === null) return null;
 	const label = ownLabel(audit, device);
 	const before = countedBytes(audit, device);
 	const hazards = guest.hazards.length;
 	const conversions = device.conversions;
 	let done: Pick<PartOutcome, "how" | "refused"> = { how: "-", refused: null };
 	let crash: string | null = null;
+	guest.converter.onTransition = (gpa) => strayRead(guest, gpa);
 	try {
 		if (spec.group === "mmio") done = mapMmio(stage, spec);
+		else if (spec.group === "transition") done = changeTrust(stage, spec, label);
 		else if (spec.group === "coherent" || spec.group === "atomic") done = useCoherent(stage, spec, label);
 		else done = useStreaming(stage, spec, label);
 	} catch (error) {
@@ -84,6 +92,7 @@ export function runPart(stage: PartStage, spec: PartSpec): PartOutcome {
 		crash = error.message;
 	} finally {
 		audit.pen = null;
+		guest.converter.onTransition = null;
 	}
 	const after = countedBytes(audit, device);
 	return {
@@ -129,9 +138,10 @@ function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: 
 	const { ram, audit } = guest.engine;
 	const pages = Math.ceil(bytes / PAGE_SIZE);
 	const page = guest.pages.alloc(pages, group === "above 4 GiB" ? {} : { belowGpa: FOUR_GIB });
-	if (page < 0 || (group === "above 4 GiB" && page < FOUR_GIB)) return { how: "-", refused: "the guest has no such memory" };
-	const shares = preShared && guest.converter.steps(ram.pageState(page), 0).length > 0;
-	if (shares) guest.converter.convert(page, pages * PAGE_SIZE, 0);
+	if (page < 0 || (group === "above 4 GiB" && page < FOUR_GIB))
+		return { how: "-", refused: "the guest has no such memory" };
+	const shares = preShared && guest.converter.steps(ram.pageState(page), PageState.Shared).length > 0;
+	if (shares) guest.converter.convert(page, pages * PAGE_SIZE, PageState.Shared);
 	else ram.write(page, pattern(pages * PAGE_SIZE, 1));
 	const gpa = page + (group === "small" ? SMALL_OFFSET : 0);
 	const sent = pattern(bytes, 2);
@@ -146,18 +156,19 @@ function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: 
 	const how = dma < 0 ? "-" : device.conversions > converted ? "shared in place" : bounced ? "bounce" : "direct";
 	if (dma >= 0) {
 		const answer = pattern(bytes, 3);
-		if (dir !== Direction.FromDevice) refused = deviceReads(device, dma, sent);
-		if (dir !== Direction.ToDevice) refused ??= deviceWrites(device, dma, answer);
+		if (dir !== Direction.FromDevice) refused = deviceReads(stage, dma, sent);
+		if (dir !== Direction.ToDevice) refused ??= deviceWrites(stage, dma, answer);
 		device.unmap(dma, bytes, dir);
 		if (dir !== Direction.ToDevice && refused === null && !equal(ram.read(gpa, bytes), answer))
 			refused = "the device's bytes do not arrive";
 	}
-	if (shares) guest.converter.convert(page, pages * PAGE_SIZE, 1);
+	if (shares) guest.converter.convert(page, pages * PAGE_SIZE, PageState.Private);
 	guest.pages.free(page, pages);
 	return { how, refused };
 }
 
-function useCoherent({ guest, device }: PartStage, { group, bytes }: PartSpec, label: Label): Done {
+function useCoherent(stage: PartStage, { group, bytes }: PartSpec, label: Label): Done {
+	const { guest, device } = stage;
 	const { ram, audit } = guest.engine;
 	const atomic = group === "atomic";
 	const got = device.allocCoherent(bytes, { atomic });
@@ -166,9 +177,48 @@ function useCoherent({ guest, device }: PartStage, { group, bytes }: PartSpec, l
 	if (audit !== null) audit.pen = label;
 	ram.write(got.gpa, sent);
 	if (audit !== null) audit.pen = null;
-	const refused = deviceReads(device, got.dma, sent) ?? deviceWrites(device, got.dma, pattern(bytes, 5));
+	const refused = deviceReads(stage, got.dma, sent) ?? deviceWrites(stage, got.dma, pattern(bytes, 5));
 	device.freeCoherent(got, { atomic });
 	return { how: "allocated", refused };
+}
+
+/** Some other code of the kernel reads a word across the end of the page before one in transition (load_unaligned_zeropad). */
+function strayRead({ converter, engine }: Guest, gpa: number): void {
+	const before = gpa - PAGE_SIZE;
+	if (before < 0 || engine.ram.pageState(before) > PageState.Private) return;
+	const { outcome, exception } = converter.strayRead(gpa - 4, 8);
+	if (outcome === "unhandled")
+		throw new KernelCrash(
+			"load_unaligned_zeropad",
+			`${exception} in a page under conversion, with nobody to fix it up`,
+		);
+}
+
+/** The host stops an interface under a mapping, and the guest accepts it again. */
+function changeTrust(stage: PartStage, { bytes, dir }: PartSpec, label: Label): Done {
+	const { guest, device } = stage;
+	const { trust } = device;
+	const { ram, audit } = guest.engine;
+	const gpa = guest.pages.alloc(1, { belowGpa: FOUR_GIB });
+	if (audit !== null) audit.pen = label;
+	ram.write(gpa, pattern(bytes, 6));
+	if (audit !== null) audit.pen = null;
+	const dma = device.tryMap(gpa, bytes, dir);
+	if (dma < 0 || trust === null) return { how: "-", refused: dma < 0 ? statusName(dma) : null };
+	let refused: string | null = null;
+	try {
+		trust.stop();
+		trust.lock();
+		trust.collectEvidence();
+		trust.accept();
+		trust.start();
+	} catch (error) {
+		if (!(error instanceof TrustError)) throw error;
+		refused = `accept under a mapping: ${error.status}`;
+	}
+	device.unmap(dma, bytes, dir);
+	guest.pages.free(gpa, 1);
+	return { how: "-", refused };
 }
 
 function mapMmio({ guest, device, mmioShared }: PartStage, { bytes, dir }: PartSpec): Done {
@@ -183,18 +233,23 @@ function mapMmio({ guest, device, mmioShared }: PartStage, { bytes, dir }: PartS
 	return { how: "direct", refused: isPrivate ? "the address has the private form, the peer's BAR is shared" : null };
 }
 
-function deviceReads(device: GuestDevice, dma: number, sent: Uint8Array): string | null {
+function deviceReads({ device, guest }: PartStage, dma: number, sent: Uint8Array): string | null {
+	const before = guest.parties.violations.total;
 	try {
-		return equal(device.read(dma, sent.length), sent) ? null : "the device gets other bytes";
+		const got = device.read(dma, sent.length);
+		if (guest.parties.violations.total > before)
+			return `the device gets ${guest.parties.violations.list.at(-1)?.result}`;
+		return equal(got, sent) ? null : "the data is lost by the conversion";
 	} catch (error) {
 		return stopped(error);
 	}
 }
 
-function deviceWrites(device: GuestDevice, dma: number, data: Uint8Array): string | null {
+function deviceWrites({ device, guest }: PartStage, dma: number, data: Uint8Array): string | null {
+	const before = guest.parties.violations.total;
 	try {
 		device.write(dma, data);
-		return null;
+		return guest.parties.violations.total > before ? "the device's write corrupts private memory" : null;
 	} catch (error) {
 		return stopped(error);
 	}

@@ -53,7 +53,7 @@ export const SCENARIOS: readonly Scenario[] = [
 		name: "legacy-virtio",
 		title: "virtio-blk of the host, T=0",
 		platform: "snp",
-		others: [...everywhere("snp-vtom", "tdx", "cca", "pkvm"), plain("snp")],
+		others: [...everywhere("snp-vtom", "tdx", "cca"), plain("snp")],
 		device: { segBoundaryMask: 0xffffffffn },
 		trust: { by: "nothing" },
 		restricted: false,

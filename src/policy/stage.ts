@@ -21,7 +21,11 @@ const EVIDENCE = { interfaceReport: Uint8Array.of(1), measurements: Uint8Array.o
 const VMBUS_6_0 = 0x00060000;
 
 /** What may differ from the scenario. */
-export interface StageOptions extends Pick<GuestOptions, "ram" | "build" | "cipher" | "seed" | "onConverter" | "cpus"> {
+export interface StageOptions
+	extends Pick<
+		GuestOptions,
+		"ram" | "build" | "auditEvents" | "spareBytes" | "reserved" | "cipher" | "seed" | "onConverter" | "cpus"
+	> {
 	/** Default: the scenario's. */
 	readonly platform: PlatformName;
 	/** Default true. */
