@@ -5,6 +5,7 @@ import type { Region } from "../memory/ram.ts";
 import { hex, orThrow } from "../status.ts";
 import type { Instance } from "../wasm.ts";
 import { type AuditEvent, EventReader } from "./events.ts";
+import { firstKnown } from "./known.ts";
 
 /** Who reads and writes: a device has its number in the engine. */
 export type Actor = number;
@@ -229,13 +230,4 @@ export class Audit {
 			}
 		}
 	}
-}
-
-/** Offset of the first label that is not 0, or the length. */
-function firstKnown(labels: Uint8Array): number {
-	const words =
-		labels.byteOffset % 8 === 0 ? new BigUint64Array(labels.buffer, labels.byteOffset, labels.length / 8) : null;
-	if (words?.every((word) => word === 0n)) return labels.length;
-	const at = labels.findIndex((label) => label !== 0);
-	return at < 0 ? labels.length : at;
 }

@@ -1,5 +1,6 @@
 /** Labels of pages that were converted with their contents scrambled: they come back where the ciphertext does. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import { firstKnown } from "./known.ts";
 
 /** Bytes that a memory cipher changes as one: each comes back, or not, by itself. */
 const BLOCK_BYTES = 16;
@@ -10,7 +11,7 @@ export class ScrambledLabels {
 	/** A page's contents became `contents` on leaving the key; its labels are kept. */
 	left(page: number, labels: Uint8Array, contents: Uint8Array): void {
 		this.#pages.delete(page);
-		if (labels.some((label) => label !== 0))
+		if (firstKnown(labels) < labels.length)
 			this.#pages.set(page, { labels: labels.slice(), contents: contents.slice() });
 	}
 

@@ -1,7 +1,7 @@
 /** One policy on one scenario, opened into parts: everything in it was run. */
 import { decisionSteps } from "../coco/steps.ts";
-import { FOUR_GIB } from "../memory/stretches.ts";
 import { Direction } from "../types.ts";
+import type { GuestArena } from "./arena.ts";
 import { NOISE } from "./noise.ts";
 import { type PartGroup, type PartOutcome, type PartSpec, type PartStage, runPart } from "./part.ts";
 import type { Place, Scenario } from "./scenarios.ts";
@@ -98,22 +98,19 @@ function whyOf(stage: Stage & { refused: null }, { bytes, dir }: PartSpec): stri
 	}
 }
 
-/** Low memory for small pools, and some that a 32-bit mask does not reach. */
-const CELL_RAM = [
-	{ gpa: 0, bytes: 8 * 2 ** 20 },
-	{ gpa: FOUR_GIB, bytes: 2 ** 20 },
-];
 /** What a run of cells shares. */
 export interface CellOptions {
 	/** Measures the release build. Default: nothing is measured. */
 	readonly cost?: (setup: PolicySetup, scenario: Scenario) => Promise<Pick<Cell, "nsPer4KiB" | "conversionsPer4KiB">>;
 	/** The scenario's platform; default: its own, and parts on its others. */
 	readonly place?: Place;
+	/** Where its guests lie, one after the other. Default: each has a memory of its own. */
+	readonly arena?: GuestArena;
 }
 
 /** Runs a policy on a scenario. @throws as makeStage */
 export async function runCell(setup: PolicySetup, scenario: Scenario, options: CellOptions = {}): Promise<Cell> {
-	const { place } = options;
+	const { place, arena } = options;
 	const home: Place = place ?? { platform: scenario.platform, encoded: true };
 	const places = [home, ...(place === undefined ? scenario.others : [])];
 	const parts: CellPart[] = [];
@@ -124,9 +121,9 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 			encoded,
 			build: "engine.audit",
 			auditEvents: 1024,
-			ram: CELL_RAM,
 			swiotlb: "512,1",
 			cipher: NOISE,
+			...(arena === undefined ? {} : { arena }),
 		});
 		const on = encoded ? platform : `${platform}, plain addresses`;
 		if (stage.refused !== null) {

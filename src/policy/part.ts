@@ -130,7 +130,9 @@ type Done = Pick<PartOutcome, "how" | "refused">;
 
 /** Bytes that are nowhere else: a part's data. */
 function pattern(bytes: number, seed: number): Uint8Array {
-	return Uint8Array.from({ length: bytes }, (_, i) => (i * 37 + (i >> 8) * 11 + seed) & 0xff);
+	const data = new Uint8Array(bytes);
+	for (let i = 0; i < bytes; i++) data[i] = i * 37 + (i >> 8) * 11 + seed;
+	return data;
 }
 
 function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: Label): Done {
