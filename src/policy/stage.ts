@@ -32,6 +32,8 @@ export interface StageOptions
 	readonly encoded: boolean;
 	/** Slots and areas of the default pool. Default "2048,1": 4 MiB. */
 	readonly swiotlb: string;
+	/** Size of every other pool (bytes), where their own would be too small for a workload. Default: as the policy and the scenario say. */
+	readonly poolBytes: number;
 }
 
 /** A guest with its device, or why there is none. */
@@ -45,15 +47,17 @@ export type Stage = {
 );
 
 /** How the policy's pools come out on a platform: none is private where nothing is. */
-function policyOn(platform: Platform, { policy, guest }: PolicySetup): Policy {
+function policyOn(platform: Platform, { policy, guest }: PolicySetup, size: { size?: number }): Policy {
 	const pools = (policy.pools ?? [])
 		.filter(({ kind }) => kind !== "private" || platform.hostRead !== "plain")
-		.map((pool) => (guest.zeroOnFree ? { ...pool, zeroOnFree: true } : pool));
+		.map((pool) => ({ ...pool, ...size, ...(guest.zeroOnFree ? { zeroOnFree: true } : {}) }));
 	return { ...policy, pools };
 }
 
 function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<StageOptions>): GuestOptions {
-	const { platform: name = scenario.platform, encoded: _, swiotlb = "2048,1", ram = SMALL_RAM, ...given } = options;
+	const { platform: name = scenario.platform, encoded: _, swiotlb = "2048,1", ram = SMALL_RAM } = options;
+	const { poolBytes, ...given } = options;
+	const size = poolBytes === undefined ? {} : { size: poolBytes };
 	const platform = PLATFORMS[name];
 	const { force = false, zeroOnFree = false, keepPresent = false } = setup.guest;
 	const unmaps = platform.conversion.steps.toShared.some(({ step }) => step === "unmap");
@@ -61,11 +65,11 @@ function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<S
 		...given,
 		platform,
 		ram,
-		policy: policyOn(platform, setup),
+		policy: policyOn(platform, setup, size),
 		swiotlb: force ? `${swiotlb},force` : swiotlb,
 		zeroOnFree,
 		keepPresent: keepPresent && unmaps,
-		pools: scenario.restricted ? [{ ...RESTRICTED, zeroOnFree }] : [],
+		pools: scenario.restricted ? [{ ...RESTRICTED, ...size, zeroOnFree }] : [],
 	};
 }
 
