@@ -62,6 +62,7 @@ export { InputError } from "./input-error.ts";
 export { type BlockLimits, PageAllocator, PageError } from "./memory/allocator.ts";
 export { PageState, Ram, RangeState, type Region } from "./memory/ram.ts";
 export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice, type PoolChoice } from "./policy/choice.ts";
+export { loadPolicy } from "./policy/load.ts";
 export { MODIFIERS } from "./policy/modifiers.ts";
 export { parsePolicy } from "./policy/parse.ts";
 export { PRESETS } from "./policy/presets.ts";

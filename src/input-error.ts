@@ -2,3 +2,28 @@
 export class InputError extends Error {
 	override readonly name = "InputError";
 }
+
+/** Longest part of somebody's own text that an error repeats. */
+const SHOWN_CHARACTERS = 60;
+
+/** A value as an error names what it found, whatever it is: no code of the value's runs. */
+export function shown(value: unknown): string {
+	if (value === null || value === undefined || typeof value === "boolean" || typeof value === "number")
+		return String(value);
+	if (typeof value === "string")
+		return value.length > SHOWN_CHARACTERS
+			? `${JSON.stringify(value.slice(0, SHOWN_CHARACTERS))}...`
+			: JSON.stringify(value);
+	if (Array.isArray(value)) return "an array";
+	return typeof value === "object" ? "an object" : `a ${typeof value}`;
+}
+
+/** What foreign code threw, in one line. */
+export function thrown(error: unknown): string {
+	try {
+		const message = error instanceof Error ? String(error.message) : String(error);
+		return (message.split(/\r?\n/)[0] as string).trim() || "an error without a message";
+	} catch {
+		return "something that has no text";
+	}
+}

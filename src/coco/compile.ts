@@ -1,6 +1,6 @@
 /** A policy's answers about one device, and the decision record that they come to. */
 import type { DeviceOptions } from "../dma/options.ts";
-import { InputError } from "../input-error.ts";
+import { InputError, shown, thrown } from "../input-error.ts";
 import { addressEncoding, type Platform } from "./platform.ts";
 import { KernelCrash, type Mechanism, type Policy, type PredicateInput, type PredicateValues } from "./policy.ts";
 import type { GuestPool, PoolNeed } from "./pools.ts";
@@ -48,19 +48,6 @@ function inputOf({ kernel, platform, device, reach }: PolicyQuestion): Predicate
 	return { accepted, linux, hasPool, restricted, forced, reachesPrivate: privateBits <= reach };
 }
 
-/** What foreign code threw, in a line. */
-function thrown(error: unknown): string {
-	return (error instanceof Error ? `${error.name}: ${error.message}` : String(error)).split("\n")[0] as string;
-}
-
-/** A KernelCrash, also one that another copy of this package made: a policy's file may have loaded its own. */
-function crashOf(error: unknown): KernelCrash | null {
-	if (error instanceof KernelCrash) return error;
-	if (!(error instanceof Error) || error.name !== "KernelCrash") return null;
-	const { where } = error as { where?: unknown };
-	return typeof where === "string" ? new KernelCrash(where, error.message.replace(`${where}: `, "")) : null;
-}
-
 /** @throws KernelCrash; InputError for an answer that is none, or for whatever else is thrown */
 function ask(policy: Policy, name: keyof PredicateValues, input: PredicateInput): boolean {
 	const predicate = policy.predicates?.[name];
@@ -69,16 +56,13 @@ function ask(policy: Policy, name: keyof PredicateValues, input: PredicateInput)
 	try {
 		answer = predicate(input);
 	} catch (error) {
-		throw (
-			crashOf(error) ??
-			new InputError(
-				`policy ${policy.name}: predicates.${name}: expected true, false or a KernelCrash, threw ${thrown(error)}`,
-			)
-		);
+		if (error instanceof KernelCrash) throw error;
+		const expected = "expected true, false or a KernelCrash";
+		throw new InputError(`policy ${policy.name}: predicates.${name}: ${expected}, threw ${thrown(error)}`);
 	}
 	if (typeof answer !== "boolean")
 		throw new InputError(
-			`policy ${policy.name}: predicates.${name}: expected true or false, answered ${String(answer)}`,
+			`policy ${policy.name}: predicates.${name}: expected true or false, answered ${shown(answer)}`,
 		);
 	return answer;
 }

@@ -104,13 +104,14 @@ export class GuestDevice {
 		const before = this.believed;
 		this.#noBounce = flag;
 		if (this.believed === before) return;
-		const { mappings, bounceSlots, coherentBuffers } = this.holds();
-		if (mappings + bounceSlots + coherentBuffers > 0) this.#reportChange("the driver's flag");
+		this.#reportChange("the driver's flag");
 		this.#decide();
 	}
 
+	/** A change of trust under what it holds. */
 	#reportChange(by: string): void {
 		const { mappings, bounceSlots, coherentBuffers } = this.holds();
+		if (mappings + bounceSlots + coherentBuffers === 0) return;
 		const detail = `${by} changed its trust while it held ${mappings} mappings, ${bounceSlots} bounce slots and ${coherentBuffers} coherent buffers`;
 		this.#setting.onHazard({ what: "TRUST_CHANGED", device: this.name, detail });
 	}

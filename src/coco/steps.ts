@@ -99,7 +99,7 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	say("is_swiotlb_force_bounce(dev)", forceBounce, forceBounceWhy || "no force, no restricted pool");
 	if (forceBounce) {
 		if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
-		return { steps, decision: requireCoherent ? "refused" : instead(device, steps) };
+		return { steps, decision: requireCoherent ? "refused" : instead(guest, device, request, steps) };
 	}
 	if (checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
 	const dma = encodeGpa(platform, device.ruled, gpa, ccShared);
@@ -127,14 +127,26 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	const pool = poolFor(guest, device, request);
 	say("is_swiotlb_active(dev)", pool !== null, pool === null ? "the device has no pool" : `pool "${pool.name}"`);
 	if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
-	return { steps, decision: pool === null || requireCoherent ? "refused" : instead(device, steps) };
+	return { steps, decision: pool === null || requireCoherent ? "refused" : instead(guest, device, request, steps) };
 }
 
-/** What a policy has a device do instead of bouncing. */
-function instead({ mechanism }: GuestDevice, steps: PredicateStep[]): Prediction["decision"] {
+/** What a policy has a device do where the kernel would bounce. */
+function instead(
+	guest: Guest,
+	device: GuestDevice,
+	request: MapRequest,
+	steps: PredicateStep[],
+): Prediction["decision"] {
+	const { mechanism } = device;
 	if (mechanism === "bounce") return "bounce";
-	steps.push({ predicate: "policy: instead of bouncing", value: mechanism, why: "mechanism" });
-	return mechanism === "refuse" ? "refused" : "direct";
+	steps.push({ predicate: "policy: instead of bouncing", value: mechanism, why: `policy ${guest.policy?.name}` });
+	if (mechanism === "refuse") return "refused";
+	const shared = encodeGpa(guest.platform, device.ruled, request.gpa, true);
+	const reach = reachStep(device, shared, request.bytes, "dma_capable(dev, shared address, size)");
+	const kmalloc = kmallocStep(device, request);
+	steps.push(reach);
+	if (kmalloc.ok) steps.push(kmalloc);
+	return reach.ok && !kmalloc.ok ? "direct" : "refused";
 }
 
 /** The pool that would bounce the buffer: a device may have one of its own for private pages. */

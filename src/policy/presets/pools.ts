@@ -1,7 +1,7 @@
 /** Policies about which pool serves whom, and who decides how its addresses look. */
 import type { Policy } from "../../coco/policy.ts";
 import type { GuestPoolOptions } from "../../coco/pools.ts";
-import { acceptedIn, acceptedInNone, everyoneIn, kernelChoice } from "../choice.ts";
+import { acceptedIn, everyoneIn, kernelChoice } from "../choice.ts";
 
 const PRIVATE: readonly GuestPoolOptions[] = [{ kind: "private", size: "1M" }];
 
@@ -79,7 +79,7 @@ const C_BIT_FAIL: Policy = {
 	source: "Jason Gunthorpe, July 2026, answering Tom Lendacky: or just fail",
 	kernel: "linux-7.3",
 	acceptance: "any",
-	pool: acceptedInNone,
+	predicates: { active: ({ accepted, linux, reachesPrivate }) => linux.active && (!accepted || reachesPrivate) },
 };
 
 /** P28: the option asks for 1 MiB. */

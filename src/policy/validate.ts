@@ -1,0 +1,148 @@
+/** Policies that come from somebody else's file: every field is read once, checked and copied. */
+import { parseBytes } from "../bytes.ts";
+import type { Policy, PolicyPredicate, PredicateValues } from "../coco/policy.ts";
+import type { GuestPoolOptions } from "../coco/pools.ts";
+import { KERNELS } from "../coco/rules.ts";
+import { InputError, shown, thrown } from "../input-error.ts";
+
+/** Reads one value. @throws InputError that names the file and the field */
+type Reader<T> = (value: unknown, at: string) => T;
+type Readers<T> = { readonly [K in keyof T]-?: Reader<Exclude<T[K], undefined>> };
+
+function wrong(at: string, expected: string, value: unknown): InputError {
+	return new InputError(`${at}: expected ${expected}, found ${shown(value)}`);
+}
+
+const line: Reader<string> = (value, at) => {
+	if (typeof value !== "string" || value.trim() === "" || /[\r\n]/.test(value) || value.length > 500)
+		throw wrong(at, "a line of text of up to 500 characters", value);
+	return value;
+};
+
+const word: Reader<string> = (value, at) => {
+	if (typeof value !== "string" || !/^[a-z0-9.]+(-[a-z0-9.]+)*$/.test(value) || value.length > 60)
+		throw wrong(at, 'lower-case words joined by "-"', value);
+	return value;
+};
+
+const yesNo: Reader<boolean> = (value, at) => {
+	if (typeof value !== "boolean") throw wrong(at, "true or false", value);
+	return value;
+};
+
+/** A whole number in [min, max]. */
+function whole(min: number, max: number): Reader<number> {
+	return (value, at) => {
+		if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max)
+			throw wrong(at, `a whole number from ${min} to ${max}`, value);
+		return value;
+	};
+}
+
+function oneOf<T extends string>(...names: readonly T[]): Reader<T> {
+	return (value, at) => {
+		const found = names.find((name) => name === value);
+		if (found === undefined) throw wrong(at, names.map((name) => `"${name}"`).join(", "), value);
+		return found;
+	};
+}
+
+/** A function; what it answers is checked when it is asked. */
+function code<T>(what: string): Reader<T> {
+	return (value, at) => {
+		if (typeof value !== "function") throw wrong(at, `a function that answers ${what}`, value);
+		return value as T;
+	};
+}
+
+function listOf<T>(reader: Reader<T>): Reader<readonly T[]> {
+	return (value, at) => {
+		if (!Array.isArray(value) || value.length > 16) throw wrong(at, "an array of up to 16 entries", value);
+		return Array.from(value, (entry, i) => reader(entry, `${at}[${i}]`));
+	};
+}
+
+/** A record with the fields that have readers, and no others. */
+function recordOf<T>(readers: Readers<T>, required: readonly (keyof T & string)[] = []): Reader<T> {
+	return (value, at) => {
+		if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(at, "a record", value);
+		const names = Object.keys(readers);
+		const found: Record<string, unknown> = {};
+		for (const [name, entry] of Object.entries(value)) {
+			if (!Object.hasOwn(readers, name))
+				throw new InputError(`${at}: expected the fields ${names.join(", ")}, found ${shown(name)}`);
+			if (entry !== undefined) found[name] = readers[name as keyof T](entry, `${at}: ${name}`);
+		}
+		for (const name of required)
+			if (!Object.hasOwn(found, name)) throw new InputError(`${at}: expected the field ${name}, found none`);
+		return found as T;
+	};
+}
+
+const size: Reader<number | string> = (value, at) => {
+	if (typeof value !== "number" && typeof value !== "string") throw wrong(at, 'bytes, or text such as "1M"', value);
+	try {
+		parseBytes(value);
+	} catch (error) {
+		throw new InputError(`${at}: ${thrown(error)}`);
+	}
+	return value;
+};
+
+const pool = recordOf<GuestPoolOptions>(
+	{
+		kind: oneOf("private", "restricted", "bus"),
+		name: line,
+		size,
+		areas: whole(1, 8192),
+		belowGpa: whole(1, 2 ** 52),
+		zeroOnFree: yesNo,
+		hidden: yesNo,
+	},
+	["kind", "size"],
+);
+
+const predicate = code<PolicyPredicate>("true or false");
+const mechanism = oneOf("bounce", "refuse", "share-in-place");
+
+const policy = recordOf<Policy>(
+	{
+		name: word,
+		title: line,
+		source: line,
+		kernel: oneOf(...(Object.keys(KERNELS) as (keyof typeof KERNELS)[])),
+		acceptance: oneOf("none", "offer", "tdisp", "any", "driver"),
+		predicates: recordOf<Partial<Record<keyof PredicateValues, PolicyPredicate>>>({
+			forceBounce: predicate,
+			active: predicate,
+			forAlloc: predicate,
+			usePool: predicate,
+			forceDmaUnencrypted: predicate,
+		}),
+		pools: listOf(pool),
+		pool: code<NonNullable<Policy["pool"]>>("one of its pools, or null"),
+		mechanism: recordOf<NonNullable<Policy["mechanism"]>>({ accepted: mechanism, others: mechanism }),
+		checksPoolState: yesNo,
+		decryptsRestricted: yesNo,
+		plainAddresses: yesNo,
+		preSharedPercent: whole(0, 100),
+		transitions: oneOf("checked", "anytime", "before-driver"),
+		messages: listOf(line),
+	},
+	["name", "title", "source", "kernel", "acceptance"],
+);
+
+/**
+ * Checks what a file exports.
+ * @param file its path, as errors name it
+ * @returns a copy
+ * @throws InputError in one line: the file, the field, and what was expected there
+ */
+export function policyFrom(value: unknown, file: string): Policy {
+	try {
+		return policy(value, file);
+	} catch (error) {
+		if (error instanceof InputError) throw error;
+		throw new InputError(`${file}: reading the policy threw ${thrown(error)}`);
+	}
+}

@@ -1,0 +1,107 @@
+/** What each proposal comes to in a decision record, written again from the list of proposals. */
+import { PLATFORMS, type PlatformName } from "../../src/index.ts";
+
+/** A device and its guest. */
+export interface ModelCase {
+	readonly preset: string;
+	readonly platform: PlatformName;
+	readonly offered: boolean;
+	readonly validated: boolean;
+	readonly restricted: boolean;
+	readonly maskBits: number;
+	readonly encoded: boolean;
+	readonly forced: boolean;
+	/** Modifiers. */
+	readonly strict: boolean;
+	readonly shares: boolean;
+}
+
+/** The parts of a record that policies decide. */
+export interface ModelRecord {
+	force: boolean;
+	needsShared: boolean;
+	checksState: boolean;
+	pool: string;
+	plain: boolean;
+}
+
+const RULES_7_3 = [
+	"private-pool",
+	"cc-accepted",
+	"cc-accepted-bus",
+	"t-fixed",
+	"linux-7.3",
+	"request-wins",
+	"pool-wins",
+	"pool-matcher",
+	"capable-codes",
+	"capable-codes-shared",
+	"c-bit-decrypted",
+	"c-bit-fail",
+];
+const OFFERS = ["bus-ops", "null-pool", "null-pool-early", "null-pool-restricted", "rfc-v3", "paravisor-bounce"];
+const NOBODY = ["force-bounce", "linux-7.3", "bus-pool"];
+const TDISP_ONLY = ["two-allocators", "two-allocators-default", "cc-accepted"];
+/** Nothing but the acceptance that they know tells them from their kernel. */
+const WITHOUT_SHARED_REACH = ["accepted-five", "driver-flag", "two-allocators", "two-allocators-default"];
+
+/** Whether the policy takes the device for trusted. */
+export function believes({ preset, offered, validated }: ModelCase): boolean {
+	if (preset === "driver-flag") return true;
+	if (NOBODY.includes(preset)) return false;
+	if (OFFERS.includes(preset)) return offered;
+	return TDISP_ONLY.includes(preset) ? validated : offered || validated;
+}
+
+/** The record of a device under a preset. */
+export function recordByModel(one: ModelCase): ModelRecord {
+	const { preset, platform, restricted, maskBits, forced } = one;
+	const { memEncrypt, bitMeans, encryptionBit } = PLATFORMS[platform];
+	const trusted = believes(one);
+	const merged = RULES_7_3.includes(preset);
+	const own = restricted ? "restricted" : "default";
+	const sharedPool = restricted && !(preset === "request-wins" && !memEncrypt);
+	let force = restricted || forced || (memEncrypt && !merged);
+	let needsShared = memEncrypt ? !(merged && trusted) : merged && sharedPool;
+	let checksState = merged;
+	let pool = own;
+	let active = true;
+	if (trusted) {
+		if (["driver-flag", "bus-ops", "accepted-five"].includes(preset)) force = false;
+		if (WITHOUT_SHARED_REACH.includes(preset)) needsShared = false;
+		if (["bus-ops", "accepted-three", "accepted-five"].includes(preset)) active = false;
+		if (["null-pool", "null-pool-restricted"].includes(preset)) {
+			pool = "none";
+			force = false;
+			active = false;
+		}
+		if (preset.startsWith("two-allocators")) force = force && (forced || restricted);
+		if (["two-allocators", "private-pool", "capable-codes"].includes(preset) && !restricted) pool = "private";
+		if (preset === "pool-matcher") pool = restricted ? "none" : "default/private";
+		if (preset === "paravisor-bounce" && !restricted) pool = "bus";
+	} else if (preset === "pool-matcher" && !memEncrypt && !restricted) pool = "none";
+	if (pool === "none") {
+		force = active = false;
+		// the pool is all that tells there
+		needsShared &&= memEncrypt;
+	}
+	if (preset === "two-allocators-default" && !restricted) pool = "private";
+	if (preset === "bus-pool" && !restricted) pool = "bus";
+	const bit = one.encoded && bitMeans === "private" ? (encryptionBit as number) : -1;
+	if (preset === "c-bit-fail" && trusted && maskBits <= bit) active = false;
+	if (preset === "c-bit-decrypted" && maskBits <= bit) needsShared = true;
+	if (preset === "pool-wins" || preset === "capable-codes-shared") {
+		checksState = false;
+		force ||= needsShared;
+	}
+	if (!active && !force) pool = "none";
+	const plain = preset === "bus-ops" && trusted ? true : !one.encoded;
+	if (one.shares && (force || active)) {
+		const state = merged && needsShared;
+		if (!(one.strict && trusted))
+			return { force: false, needsShared: force || state, checksState: true, pool: "none", plain };
+	}
+	if (one.strict && trusted) pool = "none";
+	if (one.shares) pool = "none";
+	return { force, needsShared, checksState, pool, plain };
+}
