@@ -1,5 +1,4 @@
 import { resolve } from "node:path";
-import { parseBytes } from "../bytes.ts";
 import { compareTraces } from "../compare/compare.ts";
 import { type CompareOptions, DEFAULTS, MODES, type Mode } from "../compare/options.ts";
 import { compareHtml } from "../report/compare-html.ts";
@@ -7,6 +6,7 @@ import { byTrace } from "../report/compare-rows.ts";
 import { compareText } from "../report/compare-text.ts";
 import { describeEnvironment, environment } from "../report/environment.ts";
 import { PRESETS, presetNamed } from "../workload/presets.ts";
+import { parseSize } from "./sizes.ts";
 import {
 	checkWritable,
 	mayColor,
@@ -56,15 +56,6 @@ function parseModes(text: string | undefined): Mode[] {
 		return mode;
 	});
 	return [...new Set(modes)];
-}
-
-function parseSize(name: string, text: string | undefined): number | undefined {
-	if (text === undefined) return undefined;
-	try {
-		return parseBytes(text);
-	} catch (error) {
-		throw new UsageError(`--${name}: ${(error as Error).message}`);
-	}
 }
 
 /** Runs `coco-dma compare`. @returns the exit code */

@@ -248,7 +248,7 @@ export class Guest {
 			policy: this.policy,
 			pools: this.pools.filter(({ restricted }) => !restricted),
 			defaultPool: (accepted) => this.#defaultPool(accepted),
-			makeView: (index, { encoded }) => this.parties.device(index, { encoded }),
+			makeView: (index, view) => this.parties.device(index, view),
 			coherent: this.coherent,
 			sharing: this.#sharing,
 			onHazard: (hazard) => this.hazards.push(hazard),

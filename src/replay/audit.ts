@@ -72,6 +72,8 @@ export interface AuditReport {
 	} | null;
 	/** Events logged, and of those no longer in the log. */
 	readonly events: number;
+	/** Properties that did not hold, a line each. */
+	readonly findings: readonly string[];
 	readonly trace: TraceCounters;
 }
 
@@ -123,6 +125,7 @@ export async function auditWorkload(
 		drive,
 		...exposures(on, audit),
 		first: watch.first,
+		findings: [],
 		events: audit.eventCount,
 	};
 }
@@ -140,6 +143,7 @@ const NOTHING = {
 	pagesEver: 0,
 	pagesStanding: 0,
 	first: null,
+	findings: [],
 	events: 0,
 };
 

@@ -10,7 +10,7 @@ import type { PolicySetup } from "../policy/setup.ts";
 import { makeStage, type Stage } from "../policy/stage.ts";
 import { Attr } from "../types.ts";
 import { PageAllocator, type Run } from "../workload/pages.ts";
-import { compilePlan, type Plan, STORE_BYTES } from "../workload/plan.ts";
+import { compilePlan, type Plan, planRoom, STORE_BYTES } from "../workload/plan.ts";
 import { type DevicePreset, presetNamed } from "../workload/presets.ts";
 import type { Workload } from "../workload/workload.ts";
 
@@ -63,7 +63,7 @@ export async function replayStage(
 		swiotlb: `${pool.slabs},${pool.areas}`,
 		poolBytes,
 		reserved: [control, ...buffers],
-		spareBytes: planBytes(workload) + (engine.build === "engine.audit" ? 0 : STORE_BYTES),
+		spareBytes: planRoom(workload) + (engine.build === "engine.audit" ? 0 : STORE_BYTES),
 		cipher: NOISE,
 		seed: options.seed,
 	});
@@ -89,12 +89,6 @@ export async function replayStage(
 	const attrsOf = (run: Run) => (isShared(run) ? Attr.CcShared : 0);
 	const plan = compilePlan(workload, preset, pages, control, maxMapping, attrsOf);
 	return { stage, preset, plan, workload, buffers, control };
-}
-
-/** Bytes that a workload's plan takes at most: each page of a request is an entry, and a command adds two. */
-export function planBytes(workload: Workload): number {
-	const pages = workload.requests.reduce((sum, { bytes }) => sum + Math.ceil(bytes / PAGE_SIZE), 0);
-	return 256 + (workload.events.length + pages * 2) * 4 + (workload.requests.length + pages) * (32 + 64) + pages * 32;
 }
 
 /** The first part of each stretch of buffers that is shared for good, as large as the policy says. null: nothing is */

@@ -48,6 +48,17 @@ export interface Plan {
 	readonly bytes: number;
 }
 
+/** Bytes that a workload's plan takes at most: each page of a request is an entry, and a command adds up to two more. */
+export function planRoom(workload: Workload): number {
+	const pages = workload.requests.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 4096), 0);
+	return (
+		256 +
+		(workload.events.length + pages * 2) * layout.EVENT_BYTES +
+		(workload.requests.length + pages) * (layout.REQUEST_BYTES + 2 * SG_BYTES) +
+		pages * SG_BYTES
+	);
+}
+
 /** Where a plan's tables were written. */
 export interface PlacedPlan {
 	readonly events: number;
