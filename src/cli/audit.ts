@@ -1,20 +1,16 @@
 import { resolve } from "node:path";
 import { PLATFORMS } from "../coco/platform.ts";
-import { checkOptions, DEFAULTS } from "../compare/options.ts";
+import { DEFAULTS } from "../compare/options.ts";
 import { loadPolicy } from "../policy/load.ts";
 import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS } from "../policy/presets.ts";
-import { type Place, SCENARIOS, scenarioNamed } from "../policy/scenarios.ts";
+import { SCENARIOS, scenarioNamed } from "../policy/scenarios.ts";
 import { auditWorkload } from "../replay/audit.ts";
-import type { ReplayOptions } from "../replay/stage.ts";
 import { auditText } from "../report/audit-text.ts";
 import { environment } from "../report/environment.ts";
 import { readBlockTrace } from "../workload/ftrace.ts";
-import { parseSize } from "./sizes.ts";
-import { checkWritable, parseOptions, progress, UsageError, wholeNumber, writeJson } from "./usage.ts";
-
-/** The scenario that audits and comparisons of policies take unless they are told another. */
-export const DEFAULT_SCENARIO = "storvsc-full";
+import { DEFAULT_SCENARIO, REPLAY_OPTIONS, replayOptions } from "./replay-options.ts";
+import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
 
 const AUDIT_HELP = `Usage: coco-dma audit TRACE --policy P [options]
 
@@ -40,39 +36,6 @@ Presets: ${PRESETS.map(({ name }) => name).join(", ")}
 Modifiers: ${MODIFIERS.map(({ name }) => name).join(", ")}
 What they do: coco-dma policies --list
 `;
-
-/** Options that audits and comparisons of policies share. */
-export const REPLAY_OPTIONS = {
-	scenario: { type: "string" },
-	platform: { type: "string" },
-	ram: { type: "string" },
-	pool: { type: "string" },
-	areas: { type: "string" },
-	contiguity: { type: "string" },
-	seed: { type: "string" },
-} as const;
-
-/** Reads them. @throws UsageError, RangeError that name the option */
-export function replayOptions(
-	values: Partial<Record<keyof typeof REPLAY_OPTIONS, string>>,
-): ReplayOptions & { readonly scenario: string } {
-	const scenario = scenarioNamed(values.scenario ?? DEFAULT_SCENARIO);
-	const platform = Object.values(PLATFORMS).find(({ name }) => name === (values.platform ?? scenario.platform));
-	if (platform === undefined)
-		throw new UsageError(`--platform: expected one of ${Object.keys(PLATFORMS).join(", ")}, not "${values.platform}"`);
-	const poolBytes = parseSize("pool", values.pool);
-	const areas = wholeNumber("areas", values.areas);
-	const place: Place = { platform: platform.name as Place["platform"], encoded: true };
-	const options = {
-		ramBytes: parseSize("ram", values.ram) ?? DEFAULTS.ramBytes,
-		seed: wholeNumber("seed", values.seed) ?? DEFAULTS.seed,
-		contiguity: values.contiguity === undefined ? DEFAULTS.contiguity : Number(values.contiguity),
-		...(poolBytes === undefined ? {} : { poolBytes }),
-		...(areas === undefined ? {} : { areas }),
-	};
-	checkOptions({ ...DEFAULTS, ...options });
-	return { ...options, place, scenario: scenario.name };
-}
 
 /** Runs `coco-dma audit`. @returns the exit code */
 export async function auditCommand(args: readonly string[]): Promise<number> {

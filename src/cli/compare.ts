@@ -6,6 +6,8 @@ import { byTrace } from "../report/compare-rows.ts";
 import { compareText } from "../report/compare-text.ts";
 import { describeEnvironment, environment } from "../report/environment.ts";
 import { PRESETS, presetNamed } from "../workload/presets.ts";
+import { comparePolicyCommand } from "./compare-policies.ts";
+import { DEFAULT_SCENARIO } from "./replay-options.ts";
 import { parseSize } from "./sizes.ts";
 import {
 	checkWritable,
@@ -26,6 +28,11 @@ rules, and shows what bouncing costs against direct DMA.
 Options:
   --device NAME      ${PRESETS.map((preset) => preset.name).join(", ")} (default ${DEFAULTS.device})
   --mode LIST        modes to run: direct, bounce (default both)
+  --policy LIST      DMA policies instead of modes, such as rfc-v3,cc-accepted,./mine.ts: what each costs (release build) and
+                     what it exposes (audit build, same input and seed), in one table and one chart; the device is the
+                     scenario's. coco-dma policies --list names them
+  --scenario S       with --policy: the device and its trust (default ${DEFAULT_SCENARIO})
+  --platform P       with --policy: default the scenario's
   --ram SIZE         RAM of the guest (default 1G); above 3G the rest lies above 4 GiB
   --pool SIZE        bounce pool, rounded as Linux does (default: 6 % of RAM, 64M to 1G, as in a confidential guest)
   --areas N          areas of the pool (default: CPUs in the trace); rounded up to a power of two
@@ -63,6 +70,9 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	const { values, positionals: traces } = parseOptions(args, {
 		device: { type: "string" },
 		mode: { type: "string" },
+		policy: { type: "string" },
+		scenario: { type: "string" },
+		platform: { type: "string" },
 		ram: { type: "string" },
 		pool: { type: "string" },
 		areas: { type: "string" },
@@ -78,6 +88,9 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 		return 0;
 	}
 	if (traces.length === 0) throw new UsageError("expected at least one TRACE file");
+	if (values.policy !== undefined) return comparePolicyCommand(traces, values.policy, values);
+	for (const name of ["scenario", "platform"] as const)
+		if (values[name] !== undefined) throw new UsageError(`--${name}: goes with --policy`);
 	const modes = parseModes(values.mode);
 	const poolBytes = parseSize("pool", values.pool);
 	const areas = wholeNumber("areas", values.areas);
