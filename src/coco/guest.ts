@@ -108,6 +108,7 @@ export class Guest {
 	readonly coherent: CoherentMemory;
 	readonly pools: readonly GuestPool[];
 	readonly #devices: GuestDevice[] = [];
+	readonly #observers = new Set<(device: GuestDevice) => void>();
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
 	readonly #growthBytes: number;
@@ -230,7 +231,14 @@ export class Guest {
 			},
 		});
 		this.#devices.push(device);
+		for (const observer of [...this.#observers]) observer(device);
 		return device;
+	}
+
+	/** Calls `observer` with each device that is added from now on. @returns what ends that */
+	onDevice(observer: (device: GuestDevice) => void): () => void {
+		this.#observers.add(observer);
+		return () => this.#observers.delete(observer);
 	}
 
 	get devices(): readonly GuestDevice[] {
