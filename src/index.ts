@@ -1,4 +1,6 @@
 /** coco-dma: a DMA engine for confidential-VM work. See README.md. */
+export { Actor, Audit, type Label, type LabelTotals, Mutation } from "./audit/audit.ts";
+export type { AuditEvent, EventKind } from "./audit/events.ts";
 export { formatBytes, parseBytes } from "./bytes.ts";
 export { CipherUnavailable, loadCipher, type MemoryCipher } from "./coco/ciphertext.ts";
 export type {
@@ -59,6 +61,10 @@ export { Device, type DeviceCounters, type DeviceHolds, type Segment } from "./d
 export type { DeviceOptions } from "./dma/options.ts";
 export { Engine, type EngineHandle, type Snapshot } from "./engine.ts";
 export { InputError } from "./input-error.ts";
+export type { ChannelClaim } from "./leaks/channels.ts";
+export type { Finding, Occurrence } from "./leaks/findings.ts";
+export { LeakMonitor, type LeakMonitorOptions, type PropertyReport } from "./leaks/monitor.ts";
+export { PROPERTIES, type Property, type PropertyKind } from "./leaks/properties.ts";
 export { type BlockLimits, PageAllocator, PageError } from "./memory/allocator.ts";
 export { PageState, Ram, RangeState, type Region } from "./memory/ram.ts";
 export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice, type PoolChoice } from "./policy/choice.ts";

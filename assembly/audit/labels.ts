@@ -1,6 +1,7 @@
 /** Runs of equal labels, and what is counted of them. */
 import {
 	AUDIT_NOW,
+	LABEL_ACCEPTED,
 	LABEL_FLAGS,
 	LABEL_PRIVATE,
 	LABEL_RESIDUE_BYTE_NS,
@@ -27,6 +28,18 @@ export function runOf(at: usize, n: u32, label: u32): u32 {
 	return run;
 }
 
+/** Of the last countLabels: bytes of owners that were accepted, and the first of their labels. */
+let acceptedBytes: u32 = 0;
+let acceptedLabel: u32 = 0;
+
+export function acceptedCounted(): u32 {
+	return acceptedBytes;
+}
+
+export function acceptedFirst(): u32 {
+	return acceptedLabel;
+}
+
 /**
  * Adds the bytes of each label of private origin to a u64 of the label's record, and perhaps to a second one.
  * @param at ptr of labels, n of them
@@ -35,6 +48,7 @@ export function runOf(at: usize, n: u32, label: u32): u32 {
  */
 export function countLabels(at: usize, n: u32, field: usize, second: usize): u32 {
 	let counted: u32 = 0;
+	acceptedBytes = 0;
 	while (n > 0) {
 		const label = load<u8>(at);
 		const run = runOf(at, n, label);
@@ -43,6 +57,10 @@ export function countLabels(at: usize, n: u32, field: usize, second: usize): u32
 			store<u64>(record + field, load<u64>(record + field) + run);
 			if (second !== 0) store<u64>(record + second, load<u64>(record + second) + run);
 			counted += run;
+			if ((load<u32>(record, LABEL_FLAGS) & LABEL_ACCEPTED) !== 0) {
+				if (acceptedBytes === 0) acceptedLabel = label;
+				acceptedBytes += run;
+			}
 		}
 		at += run;
 		n -= run;

@@ -4,6 +4,7 @@ import {
 	AUDIT_EVENTS,
 	AUDIT_MAX_EVENTS,
 	AUDIT_NOW,
+	EVENT_ACCEPTED_BYTES,
 	EVENT_ATTRS,
 	EVENT_DEVICE,
 	EVENT_DIR,
@@ -38,6 +39,7 @@ export function logEvent(kind: u32, device: i32, mapping: u32, to: f64, from: f6
 	store<u32>(event, bytes, EVENT_LENGTH);
 	store<u32>(event, 0, EVENT_ATTRS);
 	store<u64>(event, 0, EVENT_SHARED_BYTES);
+	store<u64>(event, 0, EVENT_ACCEPTED_BYTES);
 	return event;
 }
 

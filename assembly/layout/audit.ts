@@ -96,6 +96,9 @@ export const EVENT_ATTRS: usize = 44;
 /** Bytes of private origin that it put on shared pages, and on hidden ones. */
 export const EVENT_SHARED_BYTES: usize = 48;
 export const EVENT_HIDDEN_BYTES: usize = 52;
+/** Of EVENT_SHARED_BYTES: bytes of labels with LABEL_ACCEPTED; u8: the first such label. */
+export const EVENT_ACCEPTED_BYTES: usize = 56;
+export const EVENT_ACCEPTED_LABEL: usize = 60;
 export const EVENT_RECORD_BYTES: u32 = 64;
 
 export const EVENT_MAP = 1;

@@ -20,6 +20,8 @@ export const REQUEST_DIR: usize = 16;
 export const REQUEST_CPU: usize = 20;
 /** Written by the replay: OK once mapped, or the status that refused it. */
 export const REQUEST_STATUS: usize = 24;
+/** Attributes of the data's maps and unmaps. */
+export const REQUEST_ATTRS: usize = 28;
 export const REQUEST_BYTES: u32 = 32;
 
 /** An event is a u32: request number times 2, plus 1 for its completion. */

@@ -18,6 +18,7 @@ import {
 	ENTRY_STORE,
 	EVENT_BYTES,
 	REQUEST_AFTER,
+	REQUEST_ATTRS,
 	REQUEST_BEFORE,
 	REQUEST_BYTES,
 	REQUEST_CPU,
@@ -105,7 +106,8 @@ function mapRequest(device: i32, request: usize, first: usize): i32 {
 			return status;
 		}
 	}
-	const status = dmaMapSg(device, list, data, dir, cpu, 0);
+	const attrs = load<u32>(request, REQUEST_ATTRS);
+	const status = dmaMapSg(device, list, data, dir, cpu, attrs);
 	if (status !== OK) {
 		unmapSingles(device, first, before, DMA_ATTR_SKIP_CPU_SYNC);
 		return status;
@@ -114,7 +116,7 @@ function mapRequest(device: i32, request: usize, first: usize): i32 {
 		const status = mapOne(device, tail + i * SG_BYTES, cpu);
 		if (status !== OK) {
 			unmapSingles(device, tail, i, DMA_ATTR_SKIP_CPU_SYNC);
-			dmaUnmapSg(device, list, data, dir, DMA_ATTR_SKIP_CPU_SYNC);
+			dmaUnmapSg(device, list, data, dir, attrs | DMA_ATTR_SKIP_CPU_SYNC);
 			unmapSingles(device, first, before, DMA_ATTR_SKIP_CPU_SYNC);
 			return status;
 		}
@@ -127,7 +129,7 @@ function unmapRequest(device: i32, request: usize, first: usize): void {
 	const data = load<u32>(request, REQUEST_DATA);
 	const list = first + before * SG_BYTES;
 	unmapSingles(device, first, before, 0);
-	dmaUnmapSg(device, list, data, load<i32>(request, REQUEST_DIR), 0);
+	dmaUnmapSg(device, list, data, load<i32>(request, REQUEST_DIR), load<u32>(request, REQUEST_ATTRS));
 	unmapSingles(device, list + data * SG_BYTES, load<u32>(request, REQUEST_AFTER), 0);
 }
 

@@ -170,6 +170,16 @@ export class Audit {
 
 	/** When the 2 KiB that hold `gpa` were last given back as a slot (ns), or -1: never, or taken since. */
 	freedAtNs(gpa: number): number {
+		return Math.max(this.#unit(gpa), -1);
+	}
+
+	/** Number of the mapping that holds the slot of `gpa` now, or 0: none, or no slot. @throws DmaError OUTSIDE_RAM */
+	holderAt(gpa: number): number {
+		return Math.max(-1 - this.#unit(gpa), 0);
+	}
+
+	/** What the audit keeps of 2 KiB of RAM: when they were freed (ns), -1: never, or -1 - the mapping that holds them. */
+	#unit(gpa: number): number {
 		const ram = orThrow(this.#instance.exports.ramPtr(gpa, 1), () => `audit(gpa ${hex(gpa)})`);
 		const freed = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_FREED);
 		return this.#instance.data.getFloat64(freed + ((ram - this.#spanPtr) >>> 11) * 8, true);

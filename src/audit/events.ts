@@ -47,6 +47,9 @@ export interface AuditEvent {
 	/** Bytes of private origin that it put on shared pages, and on hidden ones. */
 	readonly sharedBytes: number;
 	readonly hiddenBytes: number;
+	/** Of sharedBytes: those whose owner was accepted when they were labelled, and the first of these labels, or 0. */
+	readonly acceptedBytes: number;
+	readonly acceptedLabel: number;
 }
 
 export class EventReader {
@@ -103,6 +106,8 @@ export class EventReader {
 			label: data.getUint8(at + layout.EVENT_LABEL),
 			sharedBytes: data.getUint32(at + layout.EVENT_SHARED_BYTES, true),
 			hiddenBytes: data.getUint32(at + layout.EVENT_HIDDEN_BYTES, true),
+			acceptedBytes: data.getUint32(at + layout.EVENT_ACCEPTED_BYTES, true),
+			acceptedLabel: data.getUint8(at + layout.EVENT_ACCEPTED_LABEL),
 		};
 	}
 

@@ -1,5 +1,4 @@
 import { resolve } from "node:path";
-import { parseBytes } from "../bytes.ts";
 import { compareTraces } from "../compare/compare.ts";
 import { type CompareOptions, DEFAULTS, MODES, type Mode } from "../compare/options.ts";
 import { compareHtml } from "../report/compare-html.ts";
@@ -7,6 +6,9 @@ import { byTrace } from "../report/compare-rows.ts";
 import { compareText } from "../report/compare-text.ts";
 import { describeEnvironment, environment } from "../report/environment.ts";
 import { PRESETS, presetNamed } from "../workload/presets.ts";
+import { comparePolicyCommand } from "./compare-policies.ts";
+import { DEFAULT_SCENARIO } from "./replay-options.ts";
+import { parseSize } from "./sizes.ts";
 import {
 	checkWritable,
 	mayColor,
@@ -26,6 +28,11 @@ rules, and shows what bouncing costs against direct DMA.
 Options:
   --device NAME      ${PRESETS.map((preset) => preset.name).join(", ")} (default ${DEFAULTS.device})
   --mode LIST        modes to run: direct, bounce (default both)
+  --policy LIST      DMA policies instead of modes, such as rfc-v3,cc-accepted,./mine.ts: what each costs (release build) and
+                     what it exposes (audit build, same input and seed), in one table and one chart; the device is the
+                     scenario's. coco-dma policies --list names them
+  --scenario S       with --policy: the device and its trust (default ${DEFAULT_SCENARIO})
+  --platform P       with --policy: default the scenario's
   --ram SIZE         RAM of the guest (default 1G); above 3G the rest lies above 4 GiB
   --pool SIZE        bounce pool, rounded as Linux does (default: 6 % of RAM, 64M to 1G, as in a confidential guest)
   --areas N          areas of the pool (default: CPUs in the trace); rounded up to a power of two
@@ -58,20 +65,14 @@ function parseModes(text: string | undefined): Mode[] {
 	return [...new Set(modes)];
 }
 
-function parseSize(name: string, text: string | undefined): number | undefined {
-	if (text === undefined) return undefined;
-	try {
-		return parseBytes(text);
-	} catch (error) {
-		throw new UsageError(`--${name}: ${(error as Error).message}`);
-	}
-}
-
 /** Runs `coco-dma compare`. @returns the exit code */
 export async function compareCommand(args: readonly string[]): Promise<number> {
 	const { values, positionals: traces } = parseOptions(args, {
 		device: { type: "string" },
 		mode: { type: "string" },
+		policy: { type: "string" },
+		scenario: { type: "string" },
+		platform: { type: "string" },
 		ram: { type: "string" },
 		pool: { type: "string" },
 		areas: { type: "string" },
@@ -87,6 +88,9 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 		return 0;
 	}
 	if (traces.length === 0) throw new UsageError("expected at least one TRACE file");
+	if (values.policy !== undefined) return comparePolicyCommand(traces, values.policy, values);
+	for (const name of ["scenario", "platform"] as const)
+		if (values[name] !== undefined) throw new UsageError(`--${name}: goes with --policy`);
 	const modes = parseModes(values.mode);
 	const poolBytes = parseSize("pool", values.pool);
 	const areas = wholeNumber("areas", values.areas);

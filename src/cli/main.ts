@@ -3,6 +3,7 @@ import { TrustError } from "../coco/trust-error.ts";
 import { InputError } from "../input.ts";
 import { packageVersion } from "../report/environment.ts";
 import { DmaError } from "../status.ts";
+import { auditCommand } from "./audit.ts";
 import { benchCommand } from "./bench.ts";
 import { compareCommand } from "./compare.ts";
 import { explainCommand } from "./explain.ts";
@@ -16,6 +17,7 @@ A DMA engine for confidential-VM work: Linux's swiotlb and DMA-direct rules over
 
 Commands:
   compare TRACE...   bounce against direct DMA on a recorded workload
+  audit TRACE        what the host could read of a recorded workload under a DMA policy, to the byte
   explain            one mapping of a confidential guest, step by step: who decides what, and who can read the bytes
   verify FILE...     replay recordings of the real kernel and compare every answer
   vmbus decode HEX   VMBus messages and ring packets as a person reads them
@@ -27,6 +29,7 @@ coco-dma COMMAND --help tells more. --version prints the version.
 
 const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
 	["compare", compareCommand],
+	["audit", auditCommand],
 	["explain", explainCommand],
 	["verify", verifyCommand],
 	["vmbus", vmbusCommand],

@@ -61,6 +61,11 @@ export class CoherentMemory {
 		this.#options = options;
 	}
 
+	/** Every buffer that is held now, and by which device. Allocates. */
+	buffers(): readonly { readonly device: number; readonly buffer: CoherentBuffer }[] {
+		return [...this.#live.values()];
+	}
+
 	/** Coherent buffers that a device holds now. */
 	live(device: Pick<CoherentDevice, "index">): number {
 		let buffers = 0;

@@ -41,7 +41,7 @@ export interface DeviceSetting {
 	readonly pools: readonly GuestPool[];
 	/** The pool for a need, unless the device names pools of its own. */
 	defaultPool(accepted: boolean): GuestPool | null;
-	makeView(index: number, options: { encoded: boolean }): DeviceView;
+	makeView(index: number, options: { readonly encoded: boolean; readonly paravisor: boolean }): DeviceView;
 	readonly coherent: CoherentMemory;
 	readonly sharing: PageSharing;
 	readonly onHazard: (hazard: Hazard) => void;

@@ -60,8 +60,8 @@ export class GuestDevice {
 		this.options = options;
 		this.#setting = setting;
 		this.#viewEncoded = options.encoded ?? true;
-		this.#view = setting.makeView(dma.index, { encoded: this.#viewEncoded });
 		this.offer = offer;
+		this.#view = this.#makeView();
 		this.trust =
 			options.tdisp === undefined
 				? null
@@ -76,6 +76,14 @@ export class GuestDevice {
 			this.#decide();
 		});
 		this.#decide();
+	}
+
+	/** Its eyes. Confidential external memory is the paravisor's to serve, hidden pages too. */
+	#makeView(): DeviceView {
+		return this.#setting.makeView(this.dma.index, {
+			encoded: this.#viewEncoded,
+			paravisor: this.offer?.accepted === true,
+		});
 	}
 
 	/** Whether the guest trusts it with private memory: an accepted interface that runs, or an offer with confidential external memory. */
@@ -224,7 +232,7 @@ export class GuestDevice {
 		const { ruled } = this;
 		if (ruled.encoded !== this.#viewEncoded) {
 			this.#viewEncoded = ruled.encoded;
-			this.#view = this.#setting.makeView(this.dma.index, { encoded: ruled.encoded });
+			this.#view = this.#makeView();
 		}
 		this.#view.t = this.t;
 		const question = this.#question;

@@ -127,6 +127,7 @@ export class Guest {
 	readonly policy: Policy | null;
 	readonly #sharing: PageSharing;
 	readonly #devices: GuestDevice[] = [];
+	readonly #observers = new Set<(device: GuestDevice) => void>();
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
 	readonly #growthBytes: number;
@@ -248,7 +249,7 @@ export class Guest {
 			policy: this.policy,
 			pools: this.pools.filter(({ restricted }) => !restricted),
 			defaultPool: (accepted) => this.#defaultPool(accepted),
-			makeView: (index, { encoded }) => this.parties.device(index, { encoded }),
+			makeView: (index, view) => this.parties.device(index, view),
 			coherent: this.coherent,
 			sharing: this.#sharing,
 			onHazard: (hazard) => this.hazards.push(hazard),
@@ -258,6 +259,7 @@ export class Guest {
 			},
 		});
 		this.#devices.push(device);
+		for (const observer of [...this.#observers]) observer(device);
 		return device;
 	}
 
@@ -269,6 +271,12 @@ export class Guest {
 		const restricted = options.pools?.find((pool) => pool.restricted);
 		if (this.policy === null || restricted === undefined) return dma.index;
 		return this.engine.addDevice({ ...hardwareOf(options), pool: restricted.pool }).index;
+	}
+
+	/** Calls `observer` with each device that is added from now on. @returns what ends that */
+	onDevice(observer: (device: GuestDevice) => void): () => void {
+		this.#observers.add(observer);
+		return () => this.#observers.delete(observer);
 	}
 
 	get devices(): readonly GuestDevice[] {

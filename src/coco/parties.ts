@@ -39,6 +39,8 @@ export interface DeviceViewOptions {
 	 * AMD SEV-TIO without a vIOMMU. Default true.
 	 */
 	readonly encoded?: boolean;
+	/** Whether the paravisor serves the device: it reaches the pages that the host does not map. Default false. */
+	readonly paravisor?: boolean;
 }
 
 type Access = "read" | "write";
@@ -102,7 +104,7 @@ export class Parties {
 
 	/** The view of a device. Each call makes one; what they do is recorded under the device's number. */
 	device(index: number, options: DeviceViewOptions = {}): DeviceView {
-		const { encoded = true, t = 0 } = options;
+		const { encoded = true, t = 0, paravisor = false } = options;
 		const who = `device ${index}` as const;
 		const decode = (dma: number) =>
 			encoded ? decodeAddress(this.#converter.platform, dma) : { gpa: dma, form: null as "private" | "shared" | null };
@@ -111,7 +113,8 @@ export class Parties {
 			actor: index,
 			t: view.t,
 			addressOffset: dma - gpa,
-			judge: (state, access) => this.#judgeDevice(view.t, form, state, access),
+			judge: (state, access) =>
+				paravisor && state === PageState.Hidden ? null : this.#judgeDevice(view.t, form, state, access),
 		});
 		const view: DeviceView = {
 			who,
@@ -239,7 +242,11 @@ export class Parties {
 		if (how === "encrypt" && !cipher.isAes) throw new CipherUnavailable("this guest was made without it");
 		const start = gpa - (gpa % CIPHER_BLOCK_BYTES);
 		const end = Math.ceil((gpa + bytes) / CIPHER_BLOCK_BYTES) * CIPHER_BLOCK_BYTES;
-		return cipher[how](start, engine.ram.read(start, end - start)).subarray(gpa - start, gpa - start + bytes);
+		// what the hardware reads is no access of the guest's CPU, and the audit hears of none
+		const pages: Uint8Array[] = [];
+		for (let at = start; at < end; at += PAGE_SIZE - (at % PAGE_SIZE))
+			pages.push(engine.ram.view(at, Math.min(end - at, PAGE_SIZE - (at % PAGE_SIZE))));
+		return cipher[how](start, joined(pages, end - start)).subarray(gpa - start, gpa - start + bytes);
 	}
 }
 

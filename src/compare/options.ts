@@ -68,9 +68,10 @@ export function checkOptions(options: CompareOptions): void {
 /**
  * The pool at the top of low memory, the buffers below it and, in a guest with more than 3 GiB, half of them above 4 GiB.
  * @param cpus CPUs of the trace
+ * @param slackBytes memory between the buffers and the pool, for other pools and the guest's own pages
  * @throws RangeError when the pool does not fit
  */
-export function layoutFor(options: CompareOptions, cpus: number): Layout {
+export function layoutFor(options: CompareOptions, cpus: number, slackBytes = 0): Layout {
 	const ramBytes = Math.floor(options.ramBytes / PAGE_BYTES) * PAGE_BYTES;
 	const pool = poolSize({
 		ramBytes,
@@ -85,10 +86,10 @@ export function layoutFor(options: CompareOptions, cpus: number): Layout {
 	const bufferBytes = Math.min(MAX_BUFFER_BYTES, Math.floor(ramBytes / 4 / PAGE_BYTES) * PAGE_BYTES);
 	const highBuffers = Math.min(highBytes, Math.floor(bufferBytes / 2 / PAGE_BYTES) * PAGE_BYTES);
 	const lowBuffers = bufferBytes - highBuffers;
-	const start = lowEnd - poolBytes - lowBuffers - CONTROL_BYTES;
+	const start = lowEnd - poolBytes - slackBytes - lowBuffers - CONTROL_BYTES;
 	if (start < 0) {
 		throw new RangeError(
-			`pool: ${formatBytes(poolBytes)} and ${formatBytes(bufferBytes)} of buffers do not fit into RAM of ${formatBytes(ramBytes)}`,
+			`pool: ${formatBytes(poolBytes + slackBytes)} and ${formatBytes(bufferBytes)} of buffers do not fit into RAM of ${formatBytes(ramBytes)}`,
 		);
 	}
 	const low = { gpa: start + CONTROL_BYTES, bytes: lowBuffers };

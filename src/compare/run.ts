@@ -7,7 +7,7 @@ import { Engine } from "../engine.ts";
 import { PageState } from "../memory/ram.ts";
 import { type StatusName, statusName } from "../status.ts";
 import { PageAllocator } from "../workload/pages.ts";
-import { compilePlan, type PlacedPlan, type Plan, placePlan, STORE_BYTES } from "../workload/plan.ts";
+import { compilePlan, type PlacedPlan, type Plan, placePlan, planRoom, STORE_BYTES } from "../workload/plan.ts";
 import { presetNamed } from "../workload/presets.ts";
 import type { TraceCounters, Workload } from "../workload/workload.ts";
 import { type CompareOptions, layoutFor, type Mode } from "./options.ts";
@@ -15,7 +15,10 @@ import { clockCostNs, median, type Percentiles, percentiles, type SizeClass, siz
 
 /** What one mode did. Units stand in the names; times are of the whole workload unless they say otherwise. */
 export interface ModeResult {
-	readonly mode: Mode;
+	/** A mode of Mode, or a policy's name. */
+	readonly mode: string;
+	/** Who called the DMA layer: the replay loop inside WebAssembly, or TypeScript, where a policy does more than the engine. */
+	readonly driver: "wasm" | "typescript";
 	readonly engineHash: string;
 	/** Requests of the trace, and the commands they became at the preset's and the DMA layer's limits. */
 	readonly requests: number;
@@ -65,7 +68,7 @@ export interface ModeResult {
 }
 
 /** A compiled workload on its engine. */
-class ModeRun {
+export class ModeRun {
 	readonly engine: Engine;
 	readonly device: Device;
 	readonly #plan: Plan;
@@ -140,18 +143,14 @@ async function prepare(workload: Workload, mode: Mode, options: CompareOptions):
 	const layout = layoutFor(options, workload.cpus);
 	// a trusted device that reaches all of RAM needs no pool
 	const needsPool = mode === "bounce" || BigInt(layout.highestGpa) > (preset.dma.dmaMask ?? 2n ** 64n - 1n);
-	// each page of a request is at most one entry, and a command adds up to two more
-	const pagesMapped = workload.requests.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 4096), 0);
-	const planBytes =
-		256 +
-		(workload.events.length + pagesMapped * 2) * 4 +
-		(workload.requests.length + pagesMapped) * (32 + 64) +
-		pagesMapped * 32;
 	const engine = await Engine.create({
 		ram: layout.stretches,
 		swiotlb: null,
 		spareBytes:
-			planBytes + STORE_BYTES + (needsPool ? poolContextBytes(layout.pool.slabs, layout.pool.areas, false) : 0) + 4096,
+			planRoom(workload) +
+			STORE_BYTES +
+			(needsPool ? poolContextBytes(layout.pool.slabs, layout.pool.areas, false) : 0) +
+			4096,
 	});
 	const pool = needsPool ? engine.addPool(layout.pool) : null;
 	const device = engine.addDevice({ ...preset.dma, pool, forceBounce: mode === "bounce" });
@@ -165,7 +164,11 @@ async function prepare(workload: Workload, mode: Mode, options: CompareOptions):
 
 /** Runs a workload in one mode. @throws RangeError and InputError for options and workloads that do not fit */
 export async function runMode(workload: Workload, mode: Mode, options: CompareOptions): Promise<ModeResult> {
-	const run = await prepare(workload, mode, options);
+	return measure(await prepare(workload, mode, options), workload, mode, options.repeat);
+}
+
+/** Counts and checks a run, then times it. @param mode what it is called @param repeat timed passes */
+export function measure(run: ModeRun, workload: Workload, mode: string, repeat: number): ModeResult {
 	const { engine, device } = run;
 	const pool = device.pool;
 
@@ -177,7 +180,7 @@ export async function runMode(workload: Workload, mode: Mode, options: CompareOp
 
 	const passes = { dmaNs: [] as number[], deviceNs: [] as number[], totalNs: [] as number[] };
 	run.timed(replay.WORK_DMA | replay.WORK_DEVICE);
-	for (let i = 0; i < options.repeat; i++) {
+	for (let i = 0; i < repeat; i++) {
 		passes.totalNs.push(run.timed(replay.WORK_DMA | replay.WORK_DEVICE));
 		passes.dmaNs.push(run.timed(replay.WORK_DMA));
 		passes.deviceNs.push(run.timed(replay.WORK_DEVICE));
@@ -192,6 +195,7 @@ export async function runMode(workload: Workload, mode: Mode, options: CompareOp
 	const hostReadablePages = engine.ram.pagesInState(PageState.Shared);
 	return {
 		mode,
+		driver: "wasm",
 		engineHash: engine.hash,
 		requests: workload.requests.length,
 		commands: run.commands,

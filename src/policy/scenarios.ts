@@ -17,6 +17,8 @@ export interface Scenario {
 	readonly platform: PlatformName;
 	/** Places where its parts run beside the platform with encoded addresses. */
 	readonly others: readonly Place[];
+	/** Whose limits its requests have: a preset of the workload model. */
+	readonly driver: "virtio-blk" | "storvsc" | "nvme";
 	/** What its driver tells the DMA layer. Default: a coherent device that reaches everything. */
 	readonly device: {
 		readonly dmaMask?: bigint;
@@ -52,6 +54,7 @@ export const SCENARIOS: readonly Scenario[] = [
 	{
 		name: "legacy-virtio",
 		title: "virtio-blk of the host, T=0",
+		driver: "virtio-blk",
 		platform: "snp",
 		others: [...everywhere("snp-vtom", "tdx", "cca"), plain("snp")],
 		device: { segBoundaryMask: 0xffffffffn },
@@ -62,6 +65,7 @@ export const SCENARIOS: readonly Scenario[] = [
 	{
 		name: "storvsc-plain",
 		title: "storvsc, whose offer claims no confidentiality",
+		driver: "storvsc",
 		platform: "snp",
 		others: VMBUS_PLACES,
 		device: STORVSC,
@@ -72,6 +76,7 @@ export const SCENARIOS: readonly Scenario[] = [
 	{
 		name: "storvsc-ring",
 		title: "storvsc, whose offer says confidential ring",
+		driver: "storvsc",
 		platform: "snp",
 		others: VMBUS_PLACES,
 		device: STORVSC,
@@ -82,6 +87,7 @@ export const SCENARIOS: readonly Scenario[] = [
 	{
 		name: "storvsc-full",
 		title: "storvsc, whose offer says confidential ring and external memory",
+		driver: "storvsc",
 		platform: "snp",
 		others: VMBUS_PLACES,
 		device: STORVSC,
@@ -92,6 +98,7 @@ export const SCENARIOS: readonly Scenario[] = [
 	{
 		name: "tdisp-nvme",
 		title: "NVMe with TDISP, accepted in RUN",
+		driver: "nvme",
 		platform: "tdx",
 		others: [...everywhere("snp", "snp-vtom", "cca"), plain("snp")],
 		device: NVME,
@@ -102,6 +109,7 @@ export const SCENARIOS: readonly Scenario[] = [
 	{
 		name: "tdisp-nvme-32",
 		title: "NVMe with TDISP, accepted in RUN, whose mask has 32 bits",
+		driver: "nvme",
 		platform: "snp",
 		others: [...everywhere("snp-vtom", "tdx", "cca"), plain("snp")],
 		device: { ...NVME, dmaMask: 0xffffffffn },
@@ -112,6 +120,7 @@ export const SCENARIOS: readonly Scenario[] = [
 	{
 		name: "tdisp-non-coherent",
 		title: "device with TDISP, accepted in RUN, whose DMA is not cache-coherent",
+		driver: "nvme",
 		platform: "cca",
 		others: [],
 		device: { coherent: false },
@@ -122,6 +131,7 @@ export const SCENARIOS: readonly Scenario[] = [
 	{
 		name: "restricted-pool",
 		title: "virtio-blk of the host with a restricted pool, T=0",
+		driver: "virtio-blk",
 		platform: "pkvm",
 		others: everywhere("cca"),
 		device: { segBoundaryMask: 0xffffffffn },

@@ -33,6 +33,8 @@ export interface StageOptions
 	readonly swiotlb: string;
 	/** Where the guest lies, in place of another one that is done with. Default: a memory of its own. */
 	readonly arena: GuestArena;
+	/** Size of every other pool (bytes), where their own would be too small for a workload. Default: as the policy and the scenario say. */
+	readonly poolBytes: number;
 }
 
 /** A guest with its device, or why there is none. */
@@ -56,20 +58,22 @@ function ramFor(pools: readonly GuestPoolOptions[], swiotlb: string): NonNullabl
 }
 
 /** How the policy's pools come out on a platform: none is private where nothing is. */
-function policyOn(platform: Platform, { policy, guest }: PolicySetup): Policy {
+function policyOn(platform: Platform, { policy, guest }: PolicySetup, size: { size?: number }): Policy {
 	const pools = (policy.pools ?? [])
 		.filter(({ kind }) => kind !== "private" || platform.hostRead !== "plain")
-		.map((pool) => (guest.zeroOnFree ? { ...pool, zeroOnFree: true } : pool));
+		.map((pool) => ({ ...pool, ...size, ...(guest.zeroOnFree ? { zeroOnFree: true } : {}) }));
 	return { ...policy, pools };
 }
 
 function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<StageOptions>): GuestOptions {
-	const { platform: name = scenario.platform, encoded: _, arena: __, swiotlb = "2048,1", ...given } = options;
+	const { platform: name = scenario.platform, swiotlb = "2048,1", poolBytes, ...rest } = options;
+	const { encoded: _, arena: __, ...given } = rest;
+	const size = poolBytes === undefined ? {} : { size: poolBytes };
 	const platform = PLATFORMS[name];
-	const policy = policyOn(platform, setup);
+	const policy = policyOn(platform, setup, size);
 	const { force = false, zeroOnFree = false, keepPresent = false } = setup.guest;
 	const unmaps = platform.conversion.steps.toShared.some(({ step }) => step === "unmap");
-	const pools = scenario.restricted ? [{ ...RESTRICTED, zeroOnFree }] : [];
+	const pools = scenario.restricted ? [{ ...RESTRICTED, ...size, zeroOnFree }] : [];
 	return {
 		ram: ramFor([...pools, ...(policy.pools ?? [])], swiotlb),
 		...given,

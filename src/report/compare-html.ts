@@ -6,11 +6,8 @@ import type { CompareOptions, Mode } from "../compare/options.ts";
 import { CHART_SCRIPT, STYLE } from "./compare-page.ts";
 import type { TraceReport } from "./compare-rows.ts";
 import { describeEnvironment, type Environment } from "./environment.ts";
+import { escapeHtml } from "./html.ts";
 import { formatNumber } from "./table.ts";
-
-function escapeHtml(text: string): string {
-	return text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c] as string);
-}
 
 /** JSON that may stand inside a script element. */
 function inlineJson(data: unknown): string {

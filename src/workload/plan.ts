@@ -4,7 +4,7 @@ import * as layout from "../../assembly/layout/replay.ts";
 import { InputError } from "../input.ts";
 import type { PageAllocator, Run } from "./pages.ts";
 import type { DevicePreset } from "./presets.ts";
-import type { Workload } from "./workload.ts";
+import type { Request, Workload } from "./workload.ts";
 
 /** Bytes of the device's own store that data sectors fall into; sectors repeat beyond it. */
 const STORE_DATA_BYTES = 64 * 2 ** 20;
@@ -19,7 +19,7 @@ const CONTROL_STRIDE_BYTES = 0x180;
 const CONTROL_OFFSET_BYTES = 0xf8;
 
 /** One piece of a mapping list. */
-interface Entry {
+export interface Entry {
 	readonly gpa: number;
 	readonly bytes: number;
 	readonly dir: number;
@@ -27,13 +27,14 @@ interface Entry {
 }
 
 /** One command that the device gets: a request, or a part of one that is too large. */
-interface Command {
+export interface Command {
 	readonly first: number;
 	readonly before: number;
 	readonly data: number;
 	readonly after: number;
 	readonly dir: number;
 	readonly cpu: number;
+	readonly attrs: number;
 }
 
 export interface Plan {
@@ -45,6 +46,17 @@ export interface Plan {
 	readonly eventStarts: Uint32Array;
 	/** Bytes of linear memory that the plan's tables need. */
 	readonly bytes: number;
+}
+
+/** Bytes that a workload's plan takes at most: each page of a request is an entry, and a command adds up to two more. */
+export function planRoom(workload: Workload): number {
+	const pages = workload.requests.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 4096), 0);
+	return (
+		256 +
+		(workload.events.length + pages * 2) * layout.EVENT_BYTES +
+		(workload.requests.length + pages) * (layout.REQUEST_BYTES + 2 * SG_BYTES) +
+		pages * SG_BYTES
+	);
 }
 
 /** Where a plan's tables were written. */
@@ -105,7 +117,7 @@ class Compiler {
 	}
 
 	/** Adds a command over segments that belong to the sectors from `sector` on. @returns its number */
-	add(segments: readonly Run[], read: boolean, sector: number, cpu: number): number {
+	add(segments: readonly Run[], { read, cpu }: Request, sector: number, attrs: number): number {
 		const { headerBytes, statusBytes } = this.#preset;
 		const first = this.entries.length;
 		const dir = read ? FROM_DEVICE : TO_DEVICE;
@@ -135,6 +147,7 @@ class Compiler {
 				after: statusBytes > 0 ? 1 : 0,
 				dir,
 				cpu,
+				attrs,
 			}) - 1
 		);
 	}
@@ -149,14 +162,16 @@ class Compiler {
  * @param pages where data buffers come from; each lives from its issue to its completion
  * @param control page-aligned memory for the driver's per-command structures
  * @param maxMappingBytes dma_max_mapping_size of the device; Infinity for none
+ * @param attrsOf attributes with which a request's data is mapped, by its first run
  * @throws InputError when more bytes are in flight than the allocator has
  */
 export function compilePlan(
 	workload: Workload,
 	preset: DevicePreset,
-	pages: PageAllocator,
+	pages: Pick<PageAllocator, "take" | "give">,
 	control: Run,
 	maxMappingBytes: number,
+	attrsOf: (run: Run) => number = () => 0,
 ): Plan {
 	const compiler = new Compiler(workload.path, preset, control);
 	const live = new Map<number, { runs: Run[]; commands: number[] }>();
@@ -175,8 +190,9 @@ export function compilePlan(
 				);
 			}
 			let sector = request.sector;
+			const attrs = attrsOf(runs[0] as Run);
 			const commands = split(runs, preset, maxMappingBytes).map((segments) => {
-				const command = compiler.add(segments, request.read, sector, request.cpu);
+				const command = compiler.add(segments, request, sector, attrs);
 				sector += segments.reduce((sum, { bytes }) => sum + bytes, 0) / 512;
 				return command;
 			});
@@ -218,6 +234,7 @@ export function placePlan(plan: Plan, data: DataView, ptr: number): PlacedPlan {
 		data.setUint32(at + layout.REQUEST_AFTER, command.after, true);
 		data.setUint32(at + layout.REQUEST_DIR, command.dir, true);
 		data.setUint32(at + layout.REQUEST_CPU, command.cpu, true);
+		data.setUint32(at + layout.REQUEST_ATTRS, command.attrs, true);
 		data.setInt32(at + layout.REQUEST_STATUS, 0, true);
 	}
 	for (const [i, entry] of plan.entries.entries()) {

@@ -46,6 +46,18 @@ export const PRESETS: readonly DevicePreset[] = [
 		statusBytes: 1,
 	},
 	{
+		name: "storvsc",
+		source:
+			"drivers/scsi/storvsc_drv.c: storvsc_probe, a segment more than pages, min_align_mask HV_HYP_PAGE_SIZE - 1; 512 KiB as max_transfer_bytes, which the host chooses (uncertain)",
+		dma: { dmaMask: MAX_U64, minAlignMask: 0xfff, segBoundaryMask: MAX_U64 },
+		maxSegments: 129,
+		maxSegmentBytes: NO_LIMIT,
+		maxRequestBytes: 512 * 1024,
+		limitsRequest: true,
+		headerBytes: 0,
+		statusBytes: 0,
+	},
+	{
 		name: "ahci",
 		source:
 			"drivers/ata/ahci.h: AHCI_MAX_SG; include/linux/ata.h: ATA_MAX_SECTORS_LBA48; 64 KiB segments as the SCSI host's default",

@@ -1,0 +1,39 @@
+/** What VMBus channels claim: properties 23 and 24. */
+import type { OfferConnection, OfferTrust } from "../coco/offer.ts";
+import type { Watch } from "./watch.ts";
+
+/** A channel as the guest uses it. */
+export interface ChannelClaim extends Pick<OfferTrust, "ring" | "externalMemory"> {
+	/** What people call it. */
+	readonly name: string;
+	/** Its connection: read at each look, since it may fall back. */
+	readonly connection: OfferConnection;
+}
+
+/** VMBus version 6.0, the first with confidential channels. */
+const VERSION_6_0 = 0x00060000;
+
+/** What a channel claims and may not. property: 23 or 24 */
+export function* badClaims({ name, ring, externalMemory, connection }: ChannelClaim): Generator<{
+	readonly property: 23 | 24;
+	readonly text: string;
+}> {
+	const claims = [
+		...(ring === "private" ? ["an encrypted ring"] : []),
+		...(externalMemory === "private" ? ["encrypted external memory"] : []),
+	].join(" and ");
+	if (claims !== "" && !(connection.confidential && connection.version >= VERSION_6_0)) {
+		const { version } = connection;
+		const why = connection.confidential ? `has version ${version >>> 16}.${version & 0xffff}` : "is not confidential";
+		yield { property: 23, text: `"${name}" claims ${claims}, and its connection ${why}` };
+	}
+	if (externalMemory === "private" && ring === "shared")
+		yield { property: 24, text: `"${name}" has encrypted external memory and a shared ring` };
+}
+
+/** The claims of devices that came by an offer. */
+export function claimsOf({ guest }: Watch): ChannelClaim[] {
+	return guest.devices.flatMap(({ name, offer, options }) =>
+		offer === null || options.offer === undefined ? [] : [{ ...offer, name, connection: options.offer.connection }],
+	);
+}

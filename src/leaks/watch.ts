@@ -1,0 +1,59 @@
+/** What the checks look at, and how they name things. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import type { Audit, Label } from "../audit/audit.ts";
+import type { Guest } from "../coco/guest.ts";
+import { hex } from "../status.ts";
+import type { Pool } from "../swiotlb/pool.ts";
+import { directionName } from "../types.ts";
+import type { DeviceWatch } from "./devices.ts";
+import type { Findings } from "./findings.ts";
+import type { Mapping, Mappings } from "./mappings.ts";
+import type { PageReplay } from "./pages.ts";
+
+export interface Watch {
+	readonly guest: Guest;
+	readonly audit: Audit;
+	readonly devices: DeviceWatch;
+	readonly pages: PageReplay;
+	readonly mappings: Mappings;
+	readonly findings: Findings;
+	/** How many ended buffers a check remembers. */
+	readonly keep: number;
+}
+
+/** The common pool that holds `gpa`, or null. */
+export function poolAt({ guest }: Watch, gpa: number): Pool | null {
+	return guest.engine.pools.find(({ start, bytes }) => gpa >= start && gpa < start + bytes) ?? null;
+}
+
+/** Runs of private labels in [from, to), page by page. */
+export function* privateRuns(
+	audit: Audit,
+	from: number,
+	to: number,
+): Generator<{ readonly gpa: number; readonly bytes: number; readonly label: Label }> {
+	for (let at = from; at < to; ) {
+		const labels = audit.labelsAt(at, Math.min(to - at, PAGE_SIZE - (at % PAGE_SIZE)));
+		for (let i = 0; i < labels.length; ) {
+			const number = labels[i] as number;
+			let end = i + 1;
+			while (end < labels.length && labels[end] === number) end++;
+			const label = number === 0 ? null : audit.labelOf(number);
+			if (label?.isPrivate === true) yield { gpa: at + i, bytes: end - i, label };
+			i = end;
+		}
+		at += labels.length;
+	}
+}
+
+/** A mapping in words. */
+export function mappingText({ devices }: Watch, { number, device, gpa, bytes, dir, tlb }: Mapping): string {
+	const from = gpa < 0 ? "" : `${hex(gpa)}, `;
+	const where = tlb === null ? "direct" : `bounced to ${hex(tlb)}`;
+	return `mapping ${number} of "${devices.nameOf(device)}": ${from}${count(bytes)} ${directionName(dir)}, ${where}`;
+}
+
+/** A number of bytes in words. */
+export function count(bytes: number): string {
+	return bytes === 1 ? "1 byte" : `${bytes.toLocaleString("en-US")} bytes`;
+}

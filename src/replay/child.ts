@@ -1,0 +1,30 @@
+/** A process of its own for one policy's cost or exposure: compare.ts of this room forks it. */
+import { serveTask } from "../compare/fork.ts";
+import type { ModeResult } from "../compare/run.ts";
+import { loadPolicy } from "../policy/load.ts";
+import { type Place, scenarioNamed } from "../policy/scenarios.ts";
+import { readBlockTrace } from "../workload/ftrace.ts";
+import { type AuditReport, auditWorkload } from "./audit.ts";
+import { runPolicy } from "./cost.ts";
+import type { ReplayOptions } from "./stage.ts";
+
+export interface PolicyTask {
+	/** cost: the release build, timed. exposure: the audit build. */
+	readonly what: "cost" | "exposure";
+	readonly trace: string;
+	/** A name with modifiers, or a file. */
+	readonly policy: string;
+	readonly scenario: string;
+	readonly options: Omit<ReplayOptions, "place"> & { readonly place?: Place };
+	readonly repeat: number;
+}
+
+export type PolicyAnswer = ModeResult | AuditReport | string;
+
+serveTask<PolicyTask, PolicyAnswer>(async ({ what, trace, policy, scenario, options, repeat }) => {
+	const setup = await loadPolicy(policy);
+	const workload = readBlockTrace(trace);
+	return what === "cost"
+		? runPolicy(workload, setup, scenarioNamed(scenario), options, repeat)
+		: auditWorkload(workload, setup, scenarioNamed(scenario), options);
+});
