@@ -34,11 +34,11 @@ export function printable(text: string): string {
 	return text.replace(/[\p{Cc}\p{Cf}]/gu, (c) => `\\u${(c.codePointAt(0) as number).toString(16).padStart(4, "0")}`);
 }
 
-/** Wraps at spaces, and behind "-" and before "+" in words that are too long. */
+/** Wraps at spaces and behind "-". */
 function wrap(text: string, width: number): string[] {
 	const lines: string[] = [];
 	let line = "";
-	for (const piece of printable(text).split(/(?<=[- ])|(?=\+\w)/)) {
+	for (const piece of printable(text).split(/(?<=[- ])/)) {
 		if (line !== "" && (line + piece.trimEnd()).length > width) {
 			lines.push(line.trimEnd());
 			line = "";
@@ -75,6 +75,11 @@ function columns(cells: readonly (readonly CellLine[])[], color: boolean): strin
 
 const plain = (...texts: readonly string[]): CellLine[] => texts.map((text) => ({ text, kind: null }));
 
+/** A policy's name, its modifiers on lines of their own where it is long. */
+function nameLines(name: string): string[] {
+	return name.length <= NAME_WIDTH ? [name] : name.split(/(?=\+)/);
+}
+
 /** The kinds of memory that do not pass through the DMA API, a row for each and for each fate of the connection. */
 function vmbusRows({ vmbus, scenarios }: Matrix): { name: string; row: (VmbusCell | null)[] }[] {
 	const names = [...new Set(vmbus.map(({ row, connection }) => `${row}: ${CONNECTION_WORDS[connection]}`))];
@@ -108,7 +113,10 @@ function overview(matrix: Matrix, color: boolean): string[] {
 	const rule = "-".repeat(NAME_WIDTH + scenarios.length * (CELL_WIDTH + 2));
 	const body = rows.flatMap(({ policy, cells }) => [
 		...columns(
-			[plain(policy.name, `${policy.kernel.replace("linux-", "")}, ${policy.acceptance}`), ...cells.map(shortLines)],
+			[
+				plain(...nameLines(policy.name), `${policy.kernel.replace("linux-", "")}, ${policy.acceptance}`),
+				...cells.map(shortLines),
+			],
 			color,
 		),
 		"",
