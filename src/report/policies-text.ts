@@ -2,16 +2,16 @@
 import { styleText } from "node:util";
 import type { Cell } from "../policy/cell.ts";
 import type { Matrix, PolicyHeader } from "../policy/matrix.ts";
-import type { VmbusCell } from "../policy/vmbus-rows.ts";
 import {
 	CELL_NOTE,
 	type CellLine,
-	CONNECTION_WORDS,
 	COST_NOTE,
 	costText,
 	rulesLine,
 	shortLines,
 	VERDICT_LEGEND,
+	vmbusKind,
+	vmbusRows,
 } from "./policies-words.ts";
 import { leftTable } from "./table.ts";
 
@@ -80,30 +80,6 @@ function nameLines(name: string): string[] {
 	return name.length <= NAME_WIDTH ? [name] : name.split(/(?=\+)/);
 }
 
-/** The kinds of memory that do not pass through the DMA API, a row for each and for each fate of the connection. */
-function vmbusRows({ vmbus, scenarios }: Matrix): { name: string; row: (VmbusCell | null)[] }[] {
-	const names = [...new Set(vmbus.map(({ row, connection }) => `${row}: ${CONNECTION_WORDS[connection]}`))];
-	return names.map((name) => ({
-		name,
-		row: scenarios.map(
-			(scenario) =>
-				vmbus.find(
-					(cell) => cell.scenario === scenario.name && `${cell.row}: ${CONNECTION_WORDS[cell.connection]}` === name,
-				) ?? null,
-		),
-	}));
-}
-
-function kindOfVmbus({ verdict }: VmbusCell): CellLine["kind"] {
-	return verdict.startsWith("BREACH")
-		? "BREACH"
-		: verdict.startsWith("exposed")
-			? "exposed"
-			: verdict === "private"
-				? "private"
-				: "refused";
-}
-
 function overview(matrix: Matrix, color: boolean): string[] {
 	const { scenarios, rows } = matrix;
 	const head = columns(
@@ -125,7 +101,7 @@ function overview(matrix: Matrix, color: boolean): string[] {
 		columns(
 			[
 				plain(name),
-				...row.map((cell) => (cell === null ? plain("-") : [{ text: cell.verdict, kind: kindOfVmbus(cell) }])),
+				...row.map((cell) => (cell === null ? plain("-") : [{ text: cell.verdict, kind: vmbusKind(cell) }])),
 			],
 			color,
 		),

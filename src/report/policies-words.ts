@@ -2,7 +2,8 @@
 import type { Acceptance } from "../coco/policy.ts";
 import type { KernelName } from "../coco/rules.ts";
 import { type Cell, type CellPart, kindsOf, tellingParts, type VerdictKind } from "../policy/cell.ts";
-import type { PolicyHeader } from "../policy/matrix.ts";
+import type { Matrix, PolicyHeader } from "../policy/matrix.ts";
+import type { VmbusCell } from "../policy/vmbus-rows.ts";
 import { formatNumber } from "./table.ts";
 
 export const KERNEL_WORDS: Readonly<Record<KernelName, string>> = {
@@ -74,11 +75,36 @@ export function costText({ nsPer4KiB, conversionsPer4KiB }: Cell): string | null
 }
 
 /** What becomes of the confidential VMBus connection. */
-export const CONNECTION_WORDS = {
+const CONNECTION_WORDS = {
 	confidential: "confidential connection",
 	fallback: "connection failed, fell back",
 	"no-fallback": "connection failed, no fallback",
 } as const;
+
+/** The kinds of memory that do not pass through the DMA API, a row for each and for each fate of the connection. */
+export function vmbusRows({ vmbus, scenarios }: Matrix): { name: string; row: (VmbusCell | null)[] }[] {
+	const names = [...new Set(vmbus.map(({ row, connection }) => `${row}: ${CONNECTION_WORDS[connection]}`))];
+	return names.map((name) => ({
+		name,
+		row: scenarios.map(
+			(scenario) =>
+				vmbus.find(
+					(cell) => cell.scenario === scenario.name && `${cell.row}: ${CONNECTION_WORDS[cell.connection]}` === name,
+				) ?? null,
+		),
+	}));
+}
+
+/** The kind of a verdict on such memory. */
+export function vmbusKind({ verdict }: VmbusCell): VerdictKind {
+	return verdict.startsWith("BREACH")
+		? "BREACH"
+		: verdict.startsWith("exposed")
+			? "exposed"
+			: verdict === "private"
+				? "private"
+				: "refused";
+}
 
 /** The words of verdicts, for a legend. */
 export const VERDICT_LEGEND: readonly (readonly [VerdictKind | "confidential", string])[] = [
