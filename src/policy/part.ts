@@ -164,8 +164,8 @@ function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: 
 		if (dir !== Direction.ToDevice && refused === null && !equal(ram.read(gpa, bytes), answer))
 			refused = "the device's bytes do not arrive";
 	}
-	if (shares) guest.converter.convert(page, pages * PAGE_SIZE, PageState.Private);
-	guest.pages.free(page, pages);
+	// shared for good: nobody else gets these pages, and no other part what stands in them
+	if (!shares) guest.pages.free(page, pages);
 	return { how, refused };
 }
 

@@ -23,10 +23,10 @@ const STYLE = `${PAGE_STYLE}
 }
 body { max-width: none; margin: 1.5rem 2rem; }
 .lead, .note, .legend { max-width: 60rem; }
-.matrix { border-collapse: separate; border-spacing: 3px; table-layout: fixed; width: 100%; min-width: 84rem; }
+.matrix { border-collapse: separate; border-spacing: 3px; table-layout: fixed; width: 100%; min-width: 92rem; }
 .matrix th, .matrix td { text-align: left; vertical-align: top; border: 0; padding: .35rem .5rem; white-space: normal; overflow-wrap: anywhere; }
 .matrix thead th { position: sticky; top: 0; background: var(--back); z-index: 1; }
-.matrix thead th:first-child { width: 15rem; }
+.matrix thead th:first-child { width: 21rem; }
 .matrix tbody th { font-weight: 600; } .matrix small { display: block; font-weight: normal; color: var(--faint); }
 .matrix .section th { padding-top: 1.2rem; }
 td.cell { font-size: .85rem; border-radius: 4px; }
@@ -35,8 +35,9 @@ summary { cursor: pointer; list-style: none; } summary::-webkit-details-marker {
 summary::after { content: "parts"; color: var(--faint); text-decoration: underline; }
 details[open] > summary::after { content: "close"; }
 details > div { position: absolute; left: 2rem; right: 2rem; margin-top: .4rem; padding: .8rem 1rem; background: var(--back); border: 1px solid var(--faint); border-radius: 6px; box-shadow: 0 8px 30px rgb(0 0 0 / 30%); z-index: 2; overflow-x: auto; }
-.parts { width: 100%; font-size: .82rem; } .parts th, .parts td { text-align: left; vertical-align: top; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid var(--line); white-space: normal; }
-.parts tbody th { white-space: nowrap; font-weight: normal; } .parts td.verdict { padding-left: .4rem; border-radius: 3px; }
+.parts { width: 100%; font-size: .82rem; } .matrix .parts th, .matrix .parts td { overflow-wrap: normal; text-align: left; vertical-align: top; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid var(--line); white-space: normal; }
+.matrix .parts thead th { position: static; width: auto; } .matrix .parts tbody th { white-space: nowrap; font-weight: normal; } .matrix .parts td:nth-child(3) { white-space: nowrap; }
+.matrix .parts td.verdict { padding: .2rem .5rem; border-radius: 3px; min-width: 11rem; }
 .BREACH { background: var(--BREACH); } .crash { background: var(--crash); } .exposed { background: var(--exposed); }
 .refused { background: var(--refused); } .hidden { background: var(--hidden); } .private { background: var(--private); }
 .legend th { width: 7rem; padding: .2rem .6rem; font-weight: 600; } .legend td { text-align: left; padding-left: .8rem; }
@@ -61,7 +62,7 @@ function cellHtml(cell: Cell): string {
 	const lines = shortLines(cell);
 	const said = lines.map(({ text, kind }, i) => {
 		const name = i === 0 ? "first" : kind === null ? "cost" : "";
-		return `<span class="${name}">${escapeHtml(text)}</span>`;
+		return `<span class="${name}">${escapeHtml(text.replaceAll(" B", "\u00a0B"))}</span>`;
 	});
 	const head = ["part", "on", "how", "verdict", "conversions", "hazards", "because"];
 	const title = `${cell.policy} on ${cell.scenario}, ${cell.platform}${cell.confidential ? "; the device is confidential" : ""}`;
