@@ -44,7 +44,7 @@ function pieces(verdict: string): CellLine[] {
 		const last = said.at(-1);
 		// a comma of the reason's own
 		if (kind === null && last !== undefined) said[said.length - 1] = { ...last, text: `${last.text}, ${text}` };
-		else said.push({ text: text.replace(" bytes", " B"), kind });
+		else said.push({ text: text.replace(/(\d) bytes/, "$1 B"), kind });
 	}
 	return said;
 }
