@@ -1,6 +1,7 @@
 /** Guests that are watched, and what a scene of a test plants in them. */
 import { POOL_HEADER_BYTES, POOL_SEGMENTS } from "../../assembly/layout/pool.ts";
-import { type GuestDevice, hardwareOf } from "../../src/coco/device.ts";
+import type { GuestDevice } from "../../src/coco/device.ts";
+import { hardwareOf } from "../../src/coco/device-options.ts";
 import type { Guest, GuestOptions } from "../../src/coco/guest.ts";
 import { decisionOf } from "../../src/coco/rules.ts";
 import type { DeviceOptions } from "../../src/dma/options.ts";
