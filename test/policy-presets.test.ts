@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import {
 	Attr,
@@ -71,6 +72,11 @@ describe("the list of proposals", () => {
 		expect(PRESETS.filter(({ name }) => !reached.includes(name))).toEqual([]);
 		for (const { name, rows } of MODIFIERS)
 			for (const row of rows) expect(ROWS[row as keyof typeof ROWS], row).toContain(name);
+	});
+
+	it("is in the documentation, name by name", () => {
+		const text = readFileSync(new URL("../docs/policies.md", import.meta.url), "utf8");
+		for (const { name } of [...PRESETS, ...MODIFIERS]) expect(text).toContain(`\`${name}\``);
 	});
 
 	it("tells for each what it does and where it is from, in a line", () => {

@@ -1,4 +1,4 @@
-/** What a device of a confidential guest is made from, and how its pools are matched. */
+/** What a device of a confidential guest is made from. */
 import type { DeviceOptions } from "../dma/options.ts";
 import type { CoherentMemory } from "./coherent.ts";
 import type { Hazard, SlotSource } from "./coherent-types.ts";
@@ -67,17 +67,6 @@ export function hardwareOf(options: GuestDeviceOptions): DeviceOptions {
 	const { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent } = options;
 	const given = { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent };
 	return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-}
-
-/** Where nothing is private every pool fits. */
-export function firstOf(_need: PoolNeed, pools: readonly GuestPool[]): GuestPool | null {
-	return pools[0] ?? null;
-}
-
-/** The first pool whose pages are what the buffer and the device's trust need. */
-export function firstFitting({ isPrivate, accepted }: PoolNeed, pools: readonly GuestPool[]): GuestPool | null {
-	const needsShared = !(isPrivate && accepted);
-	return pools.find(({ ccShared }) => ccShared === needsShared) ?? null;
 }
 
 /** Highest address that a mask and a bus let through, inclusive. */

@@ -3,25 +3,13 @@ import { NEEDS_TRANSIENT } from "../../assembly/layout/status.ts";
 import type { Device } from "../dma/device.ts";
 import { DmaError, hex } from "../status.ts";
 import { Attr, type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
-import { type CoherentAnswers, coherentDeviceOf } from "./coherent-device.ts";
-import type {
-	CoherentAllocation,
-	CoherentBuffer,
-	CoherentDevice,
-	CoherentFree,
-	CoherentRequest,
-} from "./coherent-types.ts";
-import { askForAllocation, askForFree, askForPool, compile, type Decision, type PolicyQuestion } from "./compile.ts";
-import {
-	type DeviceSetting,
-	firstFitting,
-	firstOf,
-	type GuestDeviceOptions,
-	hardwareOf,
-	limitOf,
-} from "./device-options.ts";
+import { coherentDeviceOf } from "./coherent-device.ts";
+import type { CoherentAllocation, CoherentBuffer, CoherentFree, CoherentRequest } from "./coherent-types.ts";
+import { askForAllocation, askForFree, compile, type Decision, type PolicyQuestion } from "./compile.ts";
+import { type DeviceSetting, type GuestDeviceOptions, hardwareOf, limitOf } from "./device-options.ts";
 import type { OfferTrust } from "./offer.ts";
 import type { DeviceView } from "./parties.ts";
+import { choosePools } from "./pool-choice.ts";
 import type { GuestPool } from "./pools.ts";
 import { decisionOf, type Predicates, predicatesOf, type RuledDevice } from "./rules.ts";
 import { RefusedMaps } from "./sharing.ts";
@@ -95,13 +83,9 @@ export class GuestDevice {
 	get believed(): boolean {
 		const { policy } = this.#setting;
 		if (policy === null) return this.accepted;
-		const { acceptance } = policy;
-		if (acceptance === "driver") return this.#noBounce;
-		const asks = {
-			offer: acceptance === "offer" || acceptance === "any",
-			tdisp: acceptance === "tdisp" || acceptance === "any",
-		};
-		return (asks.tdisp && this.trust?.accepted === true) || (asks.offer && this.offer?.accepted === true);
+		const tdisp = this.trust?.accepted === true;
+		const offer = this.offer?.accepted === true;
+		return { none: false, tdisp, offer, any: tdisp || offer, driver: this.#noBounce }[policy.acceptance];
 	}
 
 	/**
@@ -198,33 +182,11 @@ export class GuestDevice {
 		return policy === null ? null : { policy, kernel, platform, device: this.ruled, reach: this.#lastAddress };
 	}
 
-	/** Chooses its pools: for buffers on shared pages, and for private ones if that is another. */
-	#choose(): [GuestPool | null, GuestPool | null] {
-		const { kernel, platform, policy, defaultPool } = this.#setting;
-		const { pools, matcher = platform.hostRead === "plain" ? firstOf : firstFitting } = this.options;
-		if (policy?.pool !== undefined) {
-			const accepted = this.believed;
-			const choices = pools ?? this.#setting.pools;
-			const forPrivate = askForPool(policy, { isPrivate: true, accepted }, choices);
-			// none for private buffers means no pool: the engine would take the other one
-			if (forPrivate === null) return [null, null];
-			const forShared = askForPool(policy, { isPrivate: false, accepted }, choices) ?? forPrivate;
-			return [forShared, forShared === forPrivate ? null : forPrivate];
-		}
-		const accepted = kernel.knowsAcceptance && this.believed;
-		if (pools === undefined) return [defaultPool(accepted), null];
-		const first = matcher({ isPrivate: false, accepted }, pools);
-		const forPrivate = matcher({ isPrivate: true, accepted }, pools);
-		// a device has one pool unless it has two; under a policy it keeps what it was given, whatever state that is in
-		const forShared = first ?? forPrivate ?? (policy === null ? null : (pools[0] ?? null));
-		return [forShared, forShared === forPrivate ? null : forPrivate];
-	}
-
 	/** Compiles its decision record anew. */
 	#decide(): void {
 		const { kernel, platform } = this.#setting;
 		const before = [this.#privatePool, this.#pool];
-		[this.#pool, this.#privatePool] = this.#choose();
+		[this.#pool, this.#privatePool] = choosePools(this.#setting, this.options, this.believed);
 		const left = before.find((pool) => pool !== null && pool !== this.#pool && pool.growing === null) ?? null;
 		const holdsSlots = () => this.dma.holds().bouncedMappings > 0;
 		this.#leaving = this.#privatePool === null && left !== null && holdsSlots();
@@ -308,10 +270,6 @@ export class GuestDevice {
 		return done;
 	}
 
-	#coherentDevice(answers: CoherentAnswers): CoherentDevice {
-		return coherentDeviceOf(this, this.#setting, answers);
-	}
-
 	/**
 	 * Allocates memory that the device and its driver use together (dma_alloc_coherent).
 	 * @param bytes 1 .. 2^31 - 1
@@ -322,7 +280,7 @@ export class GuestDevice {
 		const { forceDmaUnencrypted } = this.predicates;
 		const answers =
 			question === null ? { forAlloc: true, usePool: true, forceDmaUnencrypted } : askForAllocation(question);
-		return this.#setting.coherent.alloc(this.#coherentDevice(answers), bytes, request);
+		return this.#setting.coherent.alloc(coherentDeviceOf(this, this.#setting, answers), bytes, request);
 	}
 
 	/** Gives a coherent buffer back. @throws PageError for what is no live buffer of the device's; KernelCrash */
@@ -332,7 +290,7 @@ export class GuestDevice {
 	): CoherentFree {
 		const question = this.#question;
 		const forceDmaUnencrypted = question === null ? this.predicates.forceDmaUnencrypted : askForFree(question);
-		const device = this.#coherentDevice({ forAlloc: true, usePool: true, forceDmaUnencrypted });
+		const device = coherentDeviceOf(this, this.#setting, { forAlloc: true, usePool: true, forceDmaUnencrypted });
 		return this.#setting.coherent.free(device, buffer, request);
 	}
 
