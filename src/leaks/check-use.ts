@@ -60,7 +60,12 @@ export class Uses {
 				checkDeviceWrite(this.#watch, mapping, event);
 			} else if (device === mapping.device) this.#checkDirty(mapping, event, from, to);
 		}
-		if (kind === "write") this.#found(gpa, bytes);
+		if (kind !== "write") return;
+		this.#found(gpa, bytes);
+		const { given } = this.#watch;
+		given.remove(gpa, gpa + bytes);
+		if (device >= 0 && event.state === PageState.Shared && !touched.some(({ tlb }) => tlb !== null))
+			given.add(gpa, gpa + bytes);
 	}
 
 	/** 15: a device without the guest's trust reached a private page, or wrote as one that has it. */
@@ -88,9 +93,8 @@ export class Uses {
 		for (const [from, to] of own.missing(gpa, gpa + event.bytes)) {
 			const had = mappings.ended.findLast((one) => one.device === event.device && one.from < to && from < one.to);
 			const other = touched.find((one) => one.device !== event.device && one.tlb !== null);
-			// slots of a mapping that began before this watch are not known
-			const unknown = had === undefined && other === undefined && this.#watch.audit.holderAt(from) !== 0;
-			if (unknown || (had === undefined && poolAt(this.#watch, from) === null)) continue;
+			const inPool = poolAt(this.#watch, from) !== null && (other !== undefined || mappings.knows(from));
+			if (had === undefined && !inPool) continue;
 			const device = devices.nameOf(event.device);
 			const was = had === undefined ? "which it never had" : `which its mapping ${had.mapping} has left`;
 			const now =
@@ -154,6 +158,7 @@ export class Uses {
 
 	/** The guest's CPU writes. */
 	write({ gpa, bytes }: AuditEvent): void {
+		this.#watch.given.remove(gpa, gpa + bytes);
 		for (const mapping of this.#watch.mappings.touching(gpa, bytes)) {
 			const from = Math.max(gpa - mapping.gpa, 0);
 			const to = Math.min(gpa + bytes - mapping.gpa, mapping.bytes);

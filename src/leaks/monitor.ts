@@ -17,6 +17,7 @@ import { type Finding, Findings } from "./findings.ts";
 import { type Mapping, Mappings } from "./mappings.ts";
 import { PageReplay } from "./pages.ts";
 import { PROPERTIES, type Property } from "./properties.ts";
+import { RangeSet } from "./ranges.ts";
 import { Residue } from "./residue.ts";
 import type { Watch } from "./watch.ts";
 
@@ -63,9 +64,10 @@ export class LeakMonitor {
 		if (audit === null) throw new RangeError('leaks: the guest must have the build "engine.audit"');
 		if (!Number.isSafeInteger(keep) || keep < 0)
 			throw new RangeError(`leaks: keep must be a whole number from 0, not ${keep}`);
+		const isIdle = guest.pools.every(({ pool, growing, disabled }) => disabled || (growing?.used ?? pool.used) === 0);
 		const devices = new DeviceWatch(guest, audit, (device, step, event) => this.#trustChanged(device, step, event));
-		const [pages, mappings] = [new PageReplay(guest.engine.ram), new Mappings(keep)];
-		this.#watch = { guest, audit, devices, pages, mappings, findings: this.#findings, keep };
+		const [pages, mappings] = [new PageReplay(guest.engine.ram), new Mappings(keep, isIdle)];
+		this.#watch = { guest, audit, devices, pages, mappings, findings: this.#findings, given: new RangeSet(), keep };
 		this.#uses = new Uses(this.#watch);
 		this.#residue = new Residue(this.#watch);
 		this.#state = new StateChecks(this.#watch);
@@ -152,6 +154,7 @@ export class LeakMonitor {
 			this.#next = audit.firstEvent;
 			pages.reset();
 			mappings.clear();
+			this.#watch.given.remove(0, Number.POSITIVE_INFINITY);
 			this.#uses.clear();
 			this.#residue.clear();
 		}
@@ -172,8 +175,10 @@ export class LeakMonitor {
 		else if (kind === "sync for device" || kind === "sync for cpu") {
 			const mapping = event.status === null ? mappings.named(event) : null;
 			if (mapping !== null) this.#uses.synced(mapping, event);
-		} else if (kind === "convert") checkConversion(this.#watch, event, pages.convert(event));
-		else this.#moved(event);
+		} else if (kind === "convert") {
+			this.#watch.given.remove(event.gpa, event.gpa + event.bytes);
+			checkConversion(this.#watch, event, pages.convert(event));
+		} else this.#moved(event);
 	}
 
 	#mapped(event: AuditEvent): void {
@@ -196,8 +201,10 @@ export class LeakMonitor {
 
 	#unmapped(event: AuditEvent): void {
 		if (event.status !== null || (event.attrs & Attr.Mmio) !== 0) return;
-		const mapping = this.#watch.mappings.named(event);
+		const { devices, mappings } = this.#watch;
+		const mapping = mappings.named(event);
 		if (mapping !== null) this.#ending = { mapping, attrs: event.attrs };
+		else if (event.mapping !== 0) mappings.learn(devices.decode(event.device, event.dma).gpa, event.bytes);
 	}
 
 	#finishEnding(): void {

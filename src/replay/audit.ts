@@ -1,6 +1,8 @@
 /** A workload under a policy on the audit build: what the host could read, whose it was, and what stayed behind. */
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { Audit, Label } from "../audit/audit.ts";
+import type { Finding } from "../leaks/findings.ts";
+import { LeakMonitor } from "../leaks/monitor.ts";
 import { PageState } from "../memory/ram.ts";
 import { headerOf, type PolicyHeader } from "../policy/matrix.ts";
 import { ownLabel } from "../policy/part.ts";
@@ -72,8 +74,9 @@ export interface AuditReport {
 	} | null;
 	/** Events logged, and of those no longer in the log. */
 	readonly events: number;
-	/** Properties that did not hold, a line each. */
-	readonly findings: readonly string[];
+	/** Properties that did not hold, and what the monitor could not see. */
+	readonly findings: readonly Finding[];
+	readonly notes: readonly string[];
 	readonly trace: TraceCounters;
 }
 
@@ -81,6 +84,8 @@ export interface AuditReport {
 const NAMED_PAGES = 8;
 /** A trace's command makes a handful of events: the log holds what is needed to tell the first byte's history. */
 const LOG_EVENTS = 2 ** 16;
+/** The monitor looks at least once for so many events, long before the log forgets them. */
+const LOOK_EVENTS = 2 ** 14;
 
 /** Audits a workload under a policy. @throws InputError, RangeError for options and workloads that do not fit */
 export async function auditWorkload(
@@ -104,7 +109,9 @@ export async function auditWorkload(
 	const { audit } = guest.engine;
 	if (audit === null) throw new Error("the build engine.audit audits nothing");
 	const label = ownLabel(audit, device);
+	const monitor = new LeakMonitor(guest);
 	const watch = new FirstByte(audit, device.accepted);
+	let looked = audit.eventCount;
 	let now = 0;
 	const drive = new Drive(on, {
 		label,
@@ -113,8 +120,14 @@ export async function auditWorkload(
 			now = Math.max(now, timeNs);
 			audit.nowNs = now;
 		},
-		onCommand: () => watch.look(),
+		onCommand: () => {
+			watch.look();
+			if (audit.eventCount - looked < LOOK_EVENTS) return;
+			monitor.look();
+			looked = audit.eventCount;
+		},
 	}).run();
+	monitor.end();
 	const { directMaps, bouncedMaps } = device.dma.counters;
 	return {
 		...common,
@@ -125,7 +138,8 @@ export async function auditWorkload(
 		drive,
 		...exposures(on, audit),
 		first: watch.first,
-		findings: [],
+		findings: monitor.findings,
+		notes: monitor.notes,
 		events: audit.eventCount,
 	};
 }
@@ -144,6 +158,7 @@ const NOTHING = {
 	pagesStanding: 0,
 	first: null,
 	findings: [],
+	notes: [],
 	events: 0,
 };
 

@@ -1,5 +1,6 @@
 /** An audit as a person reads it. */
 import { formatBytes } from "../bytes.ts";
+import type { Finding } from "../leaks/findings.ts";
 import type { AuditReport, OwnerReport } from "../replay/audit.ts";
 import { hex } from "../status.ts";
 import { formatNumber, textTable } from "./table.ts";
@@ -64,6 +65,13 @@ function counts(list: Readonly<Record<string, number>>): string {
 	return parts.length === 0 ? "none" : parts.join(", ");
 }
 
+/** A property that did not hold: how often, and the first time. */
+function findingLines({ property, name, kind, bytes, count, longestNs, first }: Finding): string[] {
+	const amount = [`${formatNumber(count)} times`, ...(bytes > 0 ? [exact(bytes)] : [])];
+	if (longestNs > 0) amount.push(`up to ${formatNs(longestNs)}`);
+	return [`  ${property} ${name} (${kind}): ${amount.join(", ")}`, `    first: ${first.text}`];
+}
+
 /** The whole report. */
 export function auditText(report: AuditReport, file: string): string {
 	const { scenario, platform, device, drive, requests, bytes, first, pages } = report;
@@ -96,7 +104,8 @@ export function auditText(report: AuditReport, file: string): string {
 	}
 	if (report.findings.length > 0) {
 		lines.push("", "Properties that did not hold:");
-		lines.push(...report.findings.map((line) => `  ${line}`));
+		lines.push(...report.findings.flatMap(findingLines));
 	}
+	lines.push(...report.notes.map((note) => `note: ${note}`));
 	return [...lines, "", verdictLine(report)].join("\n");
 }
