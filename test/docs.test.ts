@@ -64,14 +64,21 @@ describe("the README", () => {
 			expect(text).toContain(`| ${number} | \`${name}\` (${kind}) | ${rule} |\n`);
 	});
 
-	it.each(["README.md", "docs/vmbus.md"])("shows of the commands in %s what they print", (name) => {
+	it.each(["README.md", "docs/vmbus.md", "docs/policies.md"])("shows of the commands in %s what they print", (name) => {
 		const text = readFileSync(`${ROOT}${name}`, "utf8");
-		const shown = [...text.matchAll(/```console\n\$ npx coco-dma ([^|\n]*?)(?: \| tail -n (\d+))?\n([\s\S]*?)```/g)];
+		const shown = [
+			...text.matchAll(/```console\n\$ npx coco-dma ([^|\n]*?)(?: \| (head|tail) -n (\d+))?\n([\s\S]*?)```/g),
+		];
 		expect(shown.length).toBe(text.split("```console").length - 1);
-		for (const [, command, tail, output] of shown) {
+		for (const [, command, end, count, output] of shown) {
 			const lines = coco(...(command as string).split(" ")).out.split("\n");
-			const last = tail === undefined ? lines : lines.slice(-1 - Number(tail));
-			expect(last.join("\n"), command).toBe(output);
+			const part =
+				end === undefined
+					? lines
+					: end === "head"
+						? [...lines.slice(0, Number(count)), ""]
+						: lines.slice(-1 - Number(count));
+			expect(part.join("\n"), command).toBe(output);
 		}
 	});
 

@@ -62,7 +62,7 @@ function cellHtml(cell: Cell): string {
 	const lines = shortLines(cell);
 	const said = lines.map(({ text, kind }, i) => {
 		const name = i === 0 ? "first" : kind === null ? "cost" : "";
-		return `<span class="${name}">${escapeHtml(text.replaceAll(" B", "\u00a0B"))}</span>`;
+		return `<span class="${name}">${escapeHtml(text.replace(/(\d) B\b/g, "$1\u00a0B"))}</span>`;
 	});
 	const head = ["part", "on", "how", "verdict", "conversions", "hazards", "because"];
 	const title = `${cell.policy} on ${cell.scenario}, ${cell.platform}${cell.confidential ? "; the device is confidential" : ""}`;

@@ -151,7 +151,10 @@ function onePolicy(matrix: Matrix, { policy, cells }: Matrix["rows"][number], op
 	const titles = new Map(matrix.scenarios.map(({ name, title }) => [name, title]));
 	const about = open
 		? []
-		: ["", ...leftTable(cells.map(({ scenario }) => [`  ${scenario}`, titles.get(scenario) ?? ""])).split("\n")];
+		: [
+				"",
+				...leftTable(cells.map(({ scenario }) => [`  ${scenario}`, printable(titles.get(scenario) ?? "")])).split("\n"),
+			];
 	return [...headerLines(policy), "", ...body, ...about, ""];
 }
 
