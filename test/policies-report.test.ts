@@ -78,7 +78,7 @@ describe("a cell in short", () => {
 
 	it("ends with the cost, and its conversions where it has any", () => {
 		expect(texts([part({})], { nsPer4KiB: 1234.4 })).toEqual(["private", "1,234 ns"]);
-		expect(texts([part({})], { nsPer4KiB: 7, conversionsPer4KiB: 2 })).toEqual(["private", "7 ns + 2 conversions"]);
+		expect(texts([part({})], { nsPer4KiB: 7, conversionsPer4KiB: 2 })).toEqual(["private", "7 ns", "+ 2 conversions"]);
 	});
 
 	it("takes a verdict's kind from its beginning, not from a word in its reason", () => {

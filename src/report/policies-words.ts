@@ -63,8 +63,8 @@ export function shortLines(cell: Cell): CellLine[] {
 		told.set(at, text);
 		return [{ text: `${at}: ${text}`, kind: said[0]?.kind ?? null }];
 	});
-	const cost = costText(cell);
-	return [...pieces(first.verdict), ...more, ...(cost === null ? [] : [{ text: cost, kind: null }])];
+	const cost = costText(cell)?.split(/ (?=\+)/) ?? [];
+	return [...pieces(first.verdict), ...more, ...cost.map((text) => ({ text, kind: null }))];
 }
 
 /** What 4 KiB cost, or null: not measured. */
