@@ -12,6 +12,7 @@ import {
 	rulesLine,
 	shortLines,
 	VERDICT_LEGEND,
+	VMBUS_TITLE,
 	vmbusKind,
 	vmbusRows,
 } from "./policies-words.ts";
@@ -79,7 +80,7 @@ function vmbusHtml(matrix: Matrix): string {
 		);
 		return `<tr><th>${escapeHtml(name)}</th>${cells.join("")}</tr>`;
 	});
-	const above = `<tr class="section"><th colspan="${matrix.scenarios.length + 1}">Memory of a VMBus channel <small>It does not pass through the DMA API: no policy reaches it.</small></th></tr>`;
+	const above = `<tr class="section"><th colspan="${matrix.scenarios.length + 1}">${VMBUS_TITLE}</th></tr>`;
 	return rows.length === 0 ? "" : above + rows.join("\n");
 }
 

@@ -10,6 +10,7 @@ import {
 	rulesLine,
 	shortLines,
 	VERDICT_LEGEND,
+	VMBUS_TITLE,
 	vmbusKind,
 	vmbusRows,
 } from "./policies-words.ts";
@@ -30,7 +31,7 @@ const COLORS = {
 } as const;
 
 /** Control characters of somebody else's text, made visible. */
-export function printable(text: string): string {
+function printable(text: string): string {
 	return text.replace(/[\p{Cc}\p{Cf}]/gu, (c) => `\\u${(c.codePointAt(0) as number).toString(16).padStart(4, "0")}`);
 }
 
@@ -106,10 +107,7 @@ function overview(matrix: Matrix, color: boolean): string[] {
 			color,
 		),
 	);
-	const below =
-		channels.length === 0
-			? []
-			: ["Memory of a VMBus channel: it does not pass through the DMA API", rule, ...channels, ""];
+	const below = channels.length === 0 ? [] : [VMBUS_TITLE, rule, ...channels, ""];
 	return [...head, rule, ...body, ...below];
 }
 
@@ -172,9 +170,6 @@ export function policiesText(matrix: Matrix, options: { readonly open: boolean; 
 	const channels = vmbusRows(matrix).flatMap(({ name, row }) =>
 		row.flatMap((cell) => (cell === null ? [] : [[name, cell.scenario, cell.verdict]])),
 	);
-	const below =
-		channels.length === 0
-			? []
-			: ["Memory of a VMBus channel: it does not pass through the DMA API", ...leftTable(channels).split("\n"), ""];
+	const below = channels.length === 0 ? [] : [VMBUS_TITLE, ...leftTable(channels).split("\n"), ""];
 	return [...rows.flatMap((row) => onePolicy(matrix, row, open)), ...below, ...legend(measured)].join("\n");
 }

@@ -6,12 +6,12 @@ import type { Matrix, PolicyHeader } from "../policy/matrix.ts";
 import type { VmbusCell } from "../policy/vmbus-rows.ts";
 import { formatNumber } from "./table.ts";
 
-export const KERNEL_WORDS: Readonly<Record<KernelName, string>> = {
+const KERNEL_WORDS: Readonly<Record<KernelName, string>> = {
 	"linux-6.12": "rules of Linux 6.12",
 	"linux-7.3": "rules after the 7.3 merge",
 };
 
-export const ACCEPTANCE_WORDS: Readonly<Record<Acceptance, string>> = {
+const ACCEPTANCE_WORDS: Readonly<Record<Acceptance, string>> = {
 	none: "no acceptance",
 	offer: "acceptance from the offer",
 	tdisp: "acceptance from TDISP",
@@ -105,6 +105,10 @@ export function vmbusKind({ verdict }: VmbusCell): VerdictKind {
 				? "private"
 				: "refused";
 }
+
+/** What stands above the VMBus rows. */
+export const VMBUS_TITLE =
+	"Memory of a VMBus channel, on SNP under a paravisor: it does not pass through the DMA API, no policy reaches it";
 
 /** The words of verdicts, for a legend. */
 export const VERDICT_LEGEND: readonly (readonly [VerdictKind | "confidential", string])[] = [
