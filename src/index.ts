@@ -63,6 +63,14 @@ export { Engine, type EngineHandle, type Snapshot } from "./engine.ts";
 export { InputError } from "./input-error.ts";
 export type { ChannelClaim } from "./leaks/channels.ts";
 export type { Finding, Occurrence } from "./leaks/findings.ts";
+export {
+	type ByteHistory,
+	type HistoryOptions,
+	type HistoryRole,
+	type HistoryStep,
+	historyOf,
+} from "./leaks/history.ts";
+export { type DeviceNames, historyText } from "./leaks/history-text.ts";
 export { LeakMonitor, type LeakMonitorOptions, type PropertyReport } from "./leaks/monitor.ts";
 export { PROPERTIES, type Property, type PropertyKind } from "./leaks/properties.ts";
 export { type BlockLimits, PageAllocator, PageError } from "./memory/allocator.ts";

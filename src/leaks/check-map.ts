@@ -4,6 +4,7 @@ import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
 import { type Mapping, slotsOf } from "./mappings.ts";
+import { bytesOf } from "./ranges.ts";
 import { count, mappingText, poolAt, privateRuns, type Watch } from "./watch.ts";
 
 /** Checks a mapping that was just made; form: that of its address. */
@@ -120,9 +121,12 @@ function checkWindow(watch: Watch, mapping: Mapping): void {
 		for (const [from, to, property] of parts) {
 			for (const run of privateRuns(watch.audit, from, to)) {
 				if (property === 2 && (accepted || !run.label.accepted)) continue;
+				const kept = watch.given.missing(run.gpa, run.gpa + run.bytes);
+				const [first] = kept;
+				if (first === undefined) continue;
 				const where = property === 2 ? "of an accepted device are in it" : "beside it are private";
-				const text = `${mappingText(watch, mapping)}: ${count(run.bytes)} at ${hex(run.gpa)} ${where}`;
-				const seen = { ...about(watch, mapping), gpa: run.gpa, bytes: run.bytes, text };
+				const text = `${mappingText(watch, mapping)}: ${count(bytesOf(kept))} at ${hex(first[0])} ${where}`;
+				const seen = { ...about(watch, mapping), gpa: first[0], bytes: bytesOf(kept), text };
 				watch.findings.add(property, { ...seen, accepted: accepted || run.label.accepted });
 			}
 		}

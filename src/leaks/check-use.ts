@@ -60,7 +60,12 @@ export class Uses {
 				checkDeviceWrite(this.#watch, mapping, event);
 			} else if (device === mapping.device) this.#checkDirty(mapping, event, from, to);
 		}
-		if (kind === "write") this.#found(gpa, bytes);
+		if (kind !== "write") return;
+		this.#found(gpa, bytes);
+		const { given } = this.#watch;
+		given.remove(gpa, gpa + bytes);
+		if (device >= 0 && event.state === PageState.Shared && !touched.some(({ tlb }) => tlb !== null))
+			given.add(gpa, gpa + bytes);
 	}
 
 	/** 15: a device without the guest's trust reached a private page, or wrote as one that has it. */
@@ -154,6 +159,7 @@ export class Uses {
 
 	/** The guest's CPU writes. */
 	write({ gpa, bytes }: AuditEvent): void {
+		this.#watch.given.remove(gpa, gpa + bytes);
 		for (const mapping of this.#watch.mappings.touching(gpa, bytes)) {
 			const from = Math.max(gpa - mapping.gpa, 0);
 			const to = Math.min(gpa + bytes - mapping.gpa, mapping.bytes);

@@ -17,6 +17,7 @@ import { type Finding, Findings } from "./findings.ts";
 import { type Mapping, Mappings } from "./mappings.ts";
 import { PageReplay } from "./pages.ts";
 import { PROPERTIES, type Property } from "./properties.ts";
+import { RangeSet } from "./ranges.ts";
 import { Residue } from "./residue.ts";
 import type { Watch } from "./watch.ts";
 
@@ -65,7 +66,7 @@ export class LeakMonitor {
 			throw new RangeError(`leaks: keep must be a whole number from 0, not ${keep}`);
 		const devices = new DeviceWatch(guest, audit, (device, step, event) => this.#trustChanged(device, step, event));
 		const [pages, mappings] = [new PageReplay(guest.engine.ram), new Mappings(keep)];
-		this.#watch = { guest, audit, devices, pages, mappings, findings: this.#findings, keep };
+		this.#watch = { guest, audit, devices, pages, mappings, findings: this.#findings, given: new RangeSet(), keep };
 		this.#uses = new Uses(this.#watch);
 		this.#residue = new Residue(this.#watch);
 		this.#state = new StateChecks(this.#watch);
@@ -152,6 +153,7 @@ export class LeakMonitor {
 			this.#next = audit.firstEvent;
 			pages.reset();
 			mappings.clear();
+			this.#watch.given.remove(0, Number.POSITIVE_INFINITY);
 			this.#uses.clear();
 			this.#residue.clear();
 		}
@@ -172,8 +174,10 @@ export class LeakMonitor {
 		else if (kind === "sync for device" || kind === "sync for cpu") {
 			const mapping = event.status === null ? mappings.named(event) : null;
 			if (mapping !== null) this.#uses.synced(mapping, event);
-		} else if (kind === "convert") checkConversion(this.#watch, event, pages.convert(event));
-		else this.#moved(event);
+		} else if (kind === "convert") {
+			this.#watch.given.remove(event.gpa, event.gpa + event.bytes);
+			checkConversion(this.#watch, event, pages.convert(event));
+		} else this.#moved(event);
 	}
 
 	#mapped(event: AuditEvent): void {

@@ -9,6 +9,7 @@ import type { DeviceWatch } from "./devices.ts";
 import type { Findings } from "./findings.ts";
 import type { Mapping, Mappings } from "./mappings.ts";
 import type { PageReplay } from "./pages.ts";
+import type { RangeSet } from "./ranges.ts";
 
 export interface Watch {
 	readonly guest: Guest;
@@ -17,6 +18,8 @@ export interface Watch {
 	readonly pages: PageReplay;
 	readonly mappings: Mappings;
 	readonly findings: Findings;
+	/** Bytes, by gpa, that devices wrote straight to shared pages: their drivers gave these to everybody. */
+	readonly given: RangeSet;
 	/** How many ended buffers a check remembers. */
 	readonly keep: number;
 }
