@@ -38,13 +38,8 @@ import {
 import { PAGE_HIDDEN, PAGE_PRIVATE, PAGE_SHARED, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import { FROM_DEVICE } from "../layout/device.ts";
 import { IO_TLB_SHIFT, IO_TLB_SIZE } from "../layout/pool.ts";
-<<<<<<< HEAD
 import { block, heldBy, inSpan, mappingAt, pageBytesOf, shadowOf, spanOf, stateOf, unitOf } from "./block.ts";
-import { countLabels, countResidue } from "./labels.ts";
-=======
-import { block, heldBy, inSpan, mappingAt, shadowOf, spanOf, stateOf, unitOf } from "./block.ts";
 import { acceptedCounted, acceptedFirst, countLabels, countResidue } from "./labels.ts";
->>>>>>> props
 import { describe, logEvent, setDirection } from "./log.ts";
 
 /** ptr of the event of the call under way, 0: none. */
@@ -175,14 +170,11 @@ function readable(event: usize, at: usize, n: u32, state: u32, second: usize): v
 	if (state === PAGE_SHARED) {
 		const bytes = countLabels(shadowOf(at), n, LABEL_SHARED_BYTES, second);
 		store<u32>(event, load<u32>(event, EVENT_SHARED_BYTES) + bytes, EVENT_SHARED_BYTES);
-<<<<<<< HEAD
 		store<u32>(pageBytesOf(at), load<u32>(pageBytesOf(at)) + bytes);
-=======
 		if (acceptedCounted() === 0) return;
 		const before = load<u32>(event, EVENT_ACCEPTED_BYTES);
 		if (before === 0) store<u8>(event, u8(acceptedFirst()), EVENT_ACCEPTED_LABEL);
 		store<u32>(event, before + acceptedCounted(), EVENT_ACCEPTED_BYTES);
->>>>>>> props
 	} else if (state === PAGE_HIDDEN) {
 		const bytes = countLabels(shadowOf(at), n, LABEL_HIDDEN_BYTES, 0);
 		store<u32>(event, load<u32>(event, EVENT_HIDDEN_BYTES) + bytes, EVENT_HIDDEN_BYTES);
