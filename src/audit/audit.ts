@@ -5,6 +5,7 @@ import type { Region } from "../memory/ram.ts";
 import { hex, orThrow } from "../status.ts";
 import type { Instance } from "../wasm.ts";
 import { type AuditEvent, EventReader } from "./events.ts";
+import { labelRuns } from "./runs.ts";
 
 /** Who reads and writes: a device has its number in the engine. */
 export type Actor = number;
@@ -226,26 +227,11 @@ export class Audit {
 	*runs(): Generator<{ readonly gpa: number; readonly bytes: number; readonly label: Label; readonly page: number }> {
 		for (const region of this.#regions) {
 			for (let page = region.gpa; page < region.gpa + region.bytes; page += PAGE_SIZE) {
-				const labels = this.#shadow(page, PAGE_SIZE);
-				let at = firstKnown(labels);
-				while (at < PAGE_SIZE) {
-					const number = labels[at] as number;
-					let end = at + 1;
-					while (end < PAGE_SIZE && labels[end] === number) end++;
+				for (const { at, end, number } of labelRuns(this.#shadow(page, PAGE_SIZE))) {
 					const label = this.#labels[number];
 					if (label !== undefined) yield { gpa: page + at, bytes: end - at, label, page };
-					at = end;
 				}
 			}
 		}
 	}
-}
-
-/** Offset of the first label that is not 0, or the length. */
-function firstKnown(labels: Uint8Array): number {
-	const words =
-		labels.byteOffset % 8 === 0 ? new BigUint64Array(labels.buffer, labels.byteOffset, labels.length / 8) : null;
-	if (words?.every((word) => word === 0n)) return labels.length;
-	const at = labels.findIndex((label) => label !== 0);
-	return at < 0 ? labels.length : at;
 }
