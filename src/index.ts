@@ -1,4 +1,6 @@
 /** coco-dma: a DMA engine for confidential-VM work. See README.md. */
+export { Actor, Audit, type Label, type LabelTotals, Mutation } from "./audit/audit.ts";
+export type { AuditEvent, EventKind } from "./audit/events.ts";
 export { formatBytes, parseBytes } from "./bytes.ts";
 export { CipherUnavailable, loadCipher, type MemoryCipher } from "./coco/ciphertext.ts";
 export type {

@@ -33,14 +33,17 @@ export function block(): usize {
 	return base;
 }
 
-/** Whether a ptr lies in RAM, or between two of its regions. */
-export function inSpan(ptr: usize): bool {
-	return u32(ptr - spanPtr) < spanBytes;
+/** State of a page of the span that is no RAM: what lies between two regions. */
+export const NO_RAM: u8 = 0xff;
+
+/** Whether a ptr lies in RAM. */
+export function inRam(ptr: usize): bool {
+	return u32(ptr - spanPtr) < spanBytes && load<u8>(stateOf(ptr)) !== NO_RAM;
 }
 
 /** Span offset of a ptr as an event holds it, or -1 outside RAM. */
 export function spanOf(ptr: usize): f64 {
-	return inSpan(ptr) ? f64(u32(ptr - spanPtr)) : -1;
+	return inRam(ptr) ? f64(u32(ptr - spanPtr)) : -1;
 }
 
 /** ptr of the label of a byte of RAM. */
@@ -64,7 +67,7 @@ export function labelAt(label: u32): usize {
 }
 
 /** In a unit: nobody has had it as a slot. */
-const NEVER: f64 = -1;
+export const NEVER: f64 = -1;
 
 /** What a unit holds while a mapping has it. */
 export function heldBy(mapping: u32): f64 {
@@ -78,7 +81,7 @@ export function mappingAt(ptr: usize): u32 {
 }
 
 /**
- * Lays the audit's block down and attaches this instance to it. It comes before ramSeal.
+ * Lays the audit's block down and attaches this instance to it. It comes before the first ramAddRegion.
  * @param ptr a multiple of 64, `bytes` of room there
  * @param span ptr of the first byte of RAM; ptrs of all regions are a multiple of 4096 from it
  * @param length bytes to the end of the last region, a multiple of 4096
@@ -101,6 +104,7 @@ export function auditInit(ptr: usize, bytes: u32, span: usize, length: u32, maxE
 	store<i32>(ptr, ACTOR_GUEST, AUDIT_ACTOR);
 	let next = AUDIT_HEADER_BYTES + AUDIT_LABELS * LABEL_BYTES;
 	store<u32>(ptr, next, AUDIT_STATES);
+	memory.fill(ptr + next, NO_RAM, length >> PAGE_SHIFT);
 	next += alignBlock(length >> PAGE_SHIFT);
 	store<u32>(ptr, next, AUDIT_FREED);
 	const units = length >> IO_TLB_SHIFT;

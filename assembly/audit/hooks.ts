@@ -33,10 +33,10 @@ import {
 	MUTATE_INITIAL_COPY,
 	MUTATE_LABELS,
 } from "../layout/audit.ts";
-import { PAGE_HIDDEN, PAGE_PRIVATE, PAGE_SHARED, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
+import { PAGE_HIDDEN, PAGE_SHARED, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import { FROM_DEVICE } from "../layout/device.ts";
 import { IO_TLB_SHIFT, IO_TLB_SIZE } from "../layout/pool.ts";
-import { block, heldBy, inSpan, mappingAt, shadowOf, spanOf, stateOf, unitOf } from "./block.ts";
+import { block, heldBy, inRam, mappingAt, NEVER, NO_RAM, shadowOf, spanOf, stateOf, unitOf } from "./block.ts";
 import { countLabels, countResidue } from "./labels.ts";
 import { describe, logEvent, setDirection } from "./log.ts";
 
@@ -112,10 +112,10 @@ export function leavesOutCopy(dir: i32): bool {
 /** n bytes were copied, by the engine inside RAM, or by somebody into or out of it. */
 export function moved(to: usize, from: usize, n: u32): void {
 	if (block() === 0 || n === 0) return;
-	if (inSpan(to)) {
-		if (inSpan(from)) copied(to, from, n);
+	if (inRam(to)) {
+		if (inRam(from)) copied(to, from, n);
 		else written(to, n);
-	} else if (inSpan(from)) {
+	} else if (inRam(from)) {
 		const event = logEvent(EVENT_READ, load<i32>(block(), AUDIT_ACTOR), 0, -1, spanOf(from), n);
 		describe(event, load<u8>(stateOf(from)), load<u8>(shadowOf(from)));
 	}
@@ -138,7 +138,7 @@ function written(to: usize, n: u32): void {
 	else {
 		for (let at = to; at < to + n; ) {
 			const here = min<u32>(n - u32(at - to), PAGE_SIZE - (u32(at - pageOf(at)) & (PAGE_SIZE - 1)));
-			label = load<u8>(stateOf(at)) === u8(PAGE_PRIVATE) ? LABEL_GUEST : 0;
+			label = load<u8>(stateOf(at)) === u8(PAGE_SHARED) ? 0 : LABEL_GUEST;
 			memory.fill(shadowOf(at), u8(label), here);
 			at += here;
 		}
@@ -175,9 +175,19 @@ function readable(event: usize, at: usize, n: u32, state: u32, second: usize): v
 	}
 }
 
+/** n bytes of RAM became a ring's own: indices, a packet's head, padding and trailer. Too many for the log. */
+export function plainPut(ptr: usize, n: u32): void {
+	if (block() !== 0 && inRam(ptr)) memory.fill(shadowOf(ptr), 0, n);
+}
+
+/** Somebody wrote n bytes where they stand, without a copy. Outside RAM, as in a ring's own buffer, they are copied later. */
+export function wroteInPlace(ptr: usize, n: u32): void {
+	if (block() !== 0 && n !== 0 && inRam(ptr)) written(ptr, n);
+}
+
 /** n bytes became one constant: nothing is known by them. */
 export function filled(ptr: usize, n: u32): void {
-	if (block() === 0 || !inSpan(ptr)) return;
+	if (block() === 0 || !inRam(ptr)) return;
 	memory.fill(shadowOf(ptr), 0, n);
 	const event = logEvent(EVENT_FILL, load<i32>(block(), AUDIT_ACTOR), mappingAt(ptr), spanOf(ptr), -1, n);
 	describe(event, load<u8>(stateOf(ptr)), 0);
@@ -192,16 +202,23 @@ export function pagesBecame(ptr: usize, n: u32, state: i32): void {
 		const page = ptr + (i << PAGE_SHIFT);
 		if (load<u8>(stateOf(page)) === u8(state)) continue;
 		store<u8>(stateOf(page), u8(state));
+		for (let unit: u32 = 0; unit < PAGE_SIZE; unit += IO_TLB_SIZE) {
+			// converted pages are free slots no more
+			if (load<f64>(unitOf(page + unit)) >= 0) store<f64>(unitOf(page + unit), NEVER);
+		}
 		readable(event, page, PAGE_SIZE, state, LABEL_CONVERTED_BYTES);
 	}
 }
 
+/** A stretch is RAM. */
+export function regionAdded(ptr: usize, bytes: u64): void {
+	if (block() !== 0) memory.fill(stateOf(ptr), u8(PAGE_SHARED), usize(bytes >> PAGE_SHIFT));
+}
+
 /** RAM is sealed: every page is in one state. */
 export function ramBecame(state: i32): void {
-	if (block() !== 0)
-		memory.fill(
-			stateOf(load<u32>(block(), AUDIT_SPAN_PTR)),
-			u8(state),
-			load<u32>(block(), AUDIT_SPAN_BYTES) >> PAGE_SHIFT,
-		);
+	if (block() === 0) return;
+	const first = stateOf(load<u32>(block(), AUDIT_SPAN_PTR));
+	const pages = load<u32>(block(), AUDIT_SPAN_BYTES) >> PAGE_SHIFT;
+	for (let i: u32 = 0; i < pages; i++) if (load<u8>(first + i) !== NO_RAM) store<u8>(first + i, u8(state));
 }

@@ -26,7 +26,7 @@ export const AUDIT_MAX_EVENTS: usize = 24;
 export const AUDIT_EVENT_COUNT: usize = 32;
 /** f64 that each event takes as its time; the caller sets it, in ns. */
 export const AUDIT_NOW: usize = 40;
-/** The label of what the guest's CPU writes; 0: LABEL_GUEST on private pages, none on others. */
+/** The label of what the guest's CPU writes; 0: none on shared pages, LABEL_GUEST on others. */
 export const AUDIT_PEN: usize = 48;
 /** Who reads and writes through ramRead and ramWrite: a device's number, or ACTOR_*. */
 export const AUDIT_ACTOR: usize = 52;
@@ -43,7 +43,7 @@ export const ACTOR_HOST: i32 = -3;
 
 /** A label: what a byte is. 0 stands for nothing known: zeros, noise, what was never secret. */
 export const AUDIT_LABELS: u32 = 256;
-/** What the guest's CPU wrote on private pages, of no device known. */
+/** What the guest's CPU, or its paravisor, wrote on pages that the host does not read, of no device known. */
 export const LABEL_GUEST: u32 = 1;
 /** Labels that callers make are LABEL_FIRST .. LABEL_HOST - 1. */
 export const LABEL_FIRST: u32 = 2;

@@ -122,7 +122,7 @@ export class Audit {
 		};
 	}
 
-	/** The label of what the guest's CPU writes from now on; null: LABEL_GUEST on private pages, none on others. */
+	/** The label of what the guest's CPU writes from now on; null: none on shared pages, number 1 on others. */
 	set pen(label: Pick<Label, "number"> | null) {
 		this.#instance.data.setUint32(this.#ptr + layout.AUDIT_PEN, label?.number ?? 0, true);
 	}

@@ -21,7 +21,10 @@ import { convertPool, type GuestPool, type GuestPoolOptions, type PlannedPool, p
 import { type Kernel, type KernelName, kernelNamed } from "./rules.ts";
 
 export interface GuestOptions
-	extends Pick<EngineOptions, "ram" | "cpus" | "memory" | "context" | "build" | "maxDevices"> {
+	extends Pick<
+		EngineOptions,
+		"ram" | "cpus" | "memory" | "context" | "build" | "maxDevices" | "audit" | "auditEvents"
+	> {
 	/** A platform's name, or a record of your own. */
 	readonly platform: PlatformName | Platform;
 	/** Default "linux-6.12". */
@@ -77,9 +80,11 @@ function planOf(options: GuestOptions): Plan {
 	const records = pools.reduce((sum, { size: { slabs, areas } }) => sum + poolBytes(slabs, areas, true), 0);
 	// grown pools have at most an area each 128 slots, transient ones at most 128 slots
 	const growth = growthSlabs === 0 ? 0 : poolBytes(growthSlabs, growthSlabs / 128 + 1, true) + 512 * 1024;
-	const { memory, context, build, maxDevices } = options;
+	const { memory, context, build, maxDevices, audit, auditEvents } = options;
 	const given = Object.fromEntries(
-		Object.entries({ memory, context, build, maxDevices }).filter(([, value]) => value !== undefined),
+		Object.entries({ memory, context, build, maxDevices, audit, auditEvents }).filter(
+			([, value]) => value !== undefined,
+		),
 	);
 	const engine: EngineOptions = {
 		...given,
@@ -147,6 +152,11 @@ export class Guest {
 	/** Bytes of engine state that a guest with these options needs, for an embedder's `context`. @throws as create */
 	static contextBytes(options: GuestOptions): number {
 		return Engine.contextBytes(planOf(options).engine);
+	}
+
+	/** Bytes that the audit of a guest over these stretches needs, for an embedder's `audit`. @throws as create */
+	static auditBytes(options: GuestOptions): number {
+		return Engine.auditBytes(planOf(options).engine);
 	}
 
 	/**
