@@ -48,6 +48,7 @@ describe("the hooks of the audit", () => {
 			const bare = await compile(entry, target, (text) => {
 				const without = withoutHooks(text);
 				if (without !== text) removed++;
+				expect(without).not.toMatch(/COCO_AUDIT|audit\/hooks/);
 				return without;
 			});
 			expect(removed).toBeGreaterThan(3);

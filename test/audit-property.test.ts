@@ -116,7 +116,6 @@ describe("what the labels of the audit say", () => {
 
 	it("came to every hard case", () => {
 		const rare = Object.entries(FLOORS).filter(([name, floor]) => !((met.get(name) ?? 0) >= floor));
-		console.log(JSON.stringify([...met]));
 		expect(rare, JSON.stringify([...met])).toEqual([]);
 	});
 
@@ -132,5 +131,31 @@ describe("what the labels of the audit say", () => {
 
 /** How often each hard case has to have come up. */
 const FLOORS: Record<string, number> = {
-	"bytes exposed": 100_000,
+	bounced: 3000,
+	direct: 600,
+	"refused after the copy": 400,
+	"mapped across stretches": 20,
+	"synced a part": 80,
+	"a device wrote with T=0": 60,
+	"a device wrote with T=1": 60,
+	converted: 80,
+	"scrambled to shared": 15,
+	"zeroed to shared": 2,
+	"kept to shared": 8,
+	"coherent on shared pages": 30,
+	"coherent on other pages": 20,
+	POOL_STATE: 50,
+	BLOCKED_PAGES: 40,
+	grew: 1,
+	"transient pool freed": 1,
+	"ring: send": 30,
+	"ring: gather": 30,
+	"ring: ranges": 30,
+	"ring: burst": 30,
+	"ring: place": 30,
+	"ring: write": 30,
+	"bytes exposed": 1_000_000,
+	"secrets on Private pages": 5_000_000,
+	"secrets on Hidden pages": 400_000,
+	"secrets on Leaked pages": 40_000,
 };

@@ -11,12 +11,13 @@ import {
 	AUDIT_SPAN_BYTES,
 	AUDIT_SPAN_PTR,
 	AUDIT_STATES,
+	AUDIT_UNIFORM,
 	auditBytes,
 	EVENT_RECORD_BYTES,
 	LABEL_BYTES,
 } from "../layout/audit.ts";
 import { alignBlock, CONTEXT_ALIGN, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
-import { IO_TLB_SHIFT } from "../layout/pool.ts";
+import { IO_TLB_SHIFT, IO_TLB_SIZE } from "../layout/pool.ts";
 import { BAD_ARGUMENT, CONTEXT_FULL, OK } from "../layout/status.ts";
 
 /** ptr of the block; 0: this instance audits nothing. */
@@ -27,6 +28,7 @@ let spanBytes: u32 = 0;
 let shadowDelta: usize = 0;
 let statesPtr: usize = 0;
 let unitsPtr: usize = 0;
+let uniformPtr: usize = 0;
 
 /** ptr of the block, or 0. */
 export function block(): usize {
@@ -59,6 +61,16 @@ export function stateOf(ptr: usize): usize {
 /** ptr of the f64 of the 2 KiB of RAM that hold a byte: when they were freed as a slot, or who has them. */
 export function unitOf(ptr: usize): usize {
 	return unitsPtr + (((ptr - spanPtr) >> IO_TLB_SHIFT) << 3);
+}
+
+/** ptr of the u16 of the 2 KiB of RAM that hold a byte: their one label, or MIXED. */
+export function uniformOf(ptr: usize): usize {
+	return uniformPtr + (((ptr - spanPtr) >> IO_TLB_SHIFT) << 1);
+}
+
+/** Offset of a byte of RAM in its 2 KiB. */
+export function unitOffset(ptr: usize): u32 {
+	return u32(ptr - spanPtr) & (IO_TLB_SIZE - 1);
 }
 
 /** ptr of a label's record. */
@@ -112,6 +124,9 @@ export function auditInit(ptr: usize, bytes: u32, span: usize, length: u32, maxE
 	next += alignBlock(units << 3);
 	store<u32>(ptr, next, AUDIT_EVENTS);
 	next += alignBlock(maxEvents * EVENT_RECORD_BYTES);
+	store<u32>(ptr, next, AUDIT_UNIFORM);
+	memory.fill(ptr + next, 0, units << 1);
+	next += alignBlock(units << 1);
 	store<u32>(ptr, next, AUDIT_SHADOW);
 	memory.fill(ptr + next, 0, length);
 	base = ptr;
@@ -120,5 +135,6 @@ export function auditInit(ptr: usize, bytes: u32, span: usize, length: u32, maxE
 	shadowDelta = ptr + next - span;
 	statesPtr = ptr + load<u32>(ptr, AUDIT_STATES);
 	unitsPtr = ptr + load<u32>(ptr, AUDIT_FREED);
+	uniformPtr = ptr + load<u32>(ptr, AUDIT_UNIFORM);
 	return OK;
 }

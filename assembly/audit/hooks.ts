@@ -3,8 +3,10 @@ import {
 	ACTOR_GUEST,
 	ACTOR_HOST,
 	AUDIT_ACTOR,
+	AUDIT_EVENT_COUNT,
 	AUDIT_MAPPING,
 	AUDIT_MAPPINGS,
+	AUDIT_MAX_EVENTS,
 	AUDIT_MUTATIONS,
 	AUDIT_NOW,
 	AUDIT_PEN,
@@ -37,11 +39,12 @@ import { PAGE_HIDDEN, PAGE_SHARED, PAGE_SHIFT, PAGE_SIZE } from "../layout/conte
 import { FROM_DEVICE } from "../layout/device.ts";
 import { IO_TLB_SHIFT, IO_TLB_SIZE } from "../layout/pool.ts";
 import { block, heldBy, inRam, mappingAt, NEVER, NO_RAM, shadowOf, spanOf, stateOf, unitOf } from "./block.ts";
-import { countLabels, countResidue } from "./labels.ts";
 import { describe, logEvent, setDirection } from "./log.ts";
+import { copyLabels, countRange, countSlot, labelRange } from "./shadow.ts";
 
-/** ptr of the event of the call under way, 0: none. */
+/** ptr of the event of the call under way, 0: none; and its number. */
 let call: usize = 0;
+let callNumber: u64 = 0;
 /** Whether that call is a map FROM_DEVICE. */
 let initial: bool = false;
 
@@ -55,6 +58,7 @@ export function callBegins(kind: u32, device: i32, address: u64, bytes: u32, dir
 		store<u32>(at, mapping, AUDIT_MAPPINGS);
 	}
 	store<u32>(at, mapping, AUDIT_MAPPING);
+	callNumber = load<u64>(at, AUDIT_EVENT_COUNT);
 	call = logEvent(kind, device, mapping, -1, f64(address), bytes);
 	initial = kind === EVENT_MAP && dir === FROM_DEVICE;
 	setDirection(call, dir);
@@ -64,7 +68,9 @@ export function callBegins(kind: u32, device: i32, address: u64, bytes: u32, dir
 /** It ends. answer: a status, or what it answered: a map's DMA address */
 export function callEnds(answer: i64): void {
 	if (call === 0) return;
-	if (answer < 0) store<i32>(call, i32(answer), EVENT_STATUS);
+	// a copy in many pieces may have filled the log since then
+	if (load<u64>(block(), AUDIT_EVENT_COUNT) - callNumber > u64(load<u32>(block(), AUDIT_MAX_EVENTS))) call = 0;
+	else if (answer < 0) store<i32>(call, i32(answer), EVENT_STATUS);
 	else {
 		const kind = load<u8>(call, EVENT_KIND);
 		if (kind === u8(EVENT_MAP) || kind === u8(EVENT_TAKE)) store<f64>(call, f64(answer), EVENT_TO);
@@ -90,7 +96,7 @@ export function slotsTaken(ptr: usize, n: u32): void {
 		const slot = ptr + (i << IO_TLB_SHIFT);
 		const unit = unitOf(slot);
 		const since = load<f64>(unit);
-		if (since >= 0 && load<u8>(stateOf(slot)) === u8(PAGE_SHARED)) countResidue(shadowOf(slot), IO_TLB_SIZE, since);
+		if (since >= 0 && load<u8>(stateOf(slot)) === u8(PAGE_SHARED)) countSlot(slot, since);
 		store<f64>(unit, holder);
 	}
 }
@@ -124,7 +130,7 @@ export function moved(to: usize, from: usize, n: u32): void {
 function copied(to: usize, from: usize, n: u32): void {
 	callIsAbout(to);
 	callIsAbout(from);
-	if ((load<u32>(block(), AUDIT_MUTATIONS) & MUTATE_LABELS) === 0) memory.copy(shadowOf(to), shadowOf(from), n);
+	if ((load<u32>(block(), AUDIT_MUTATIONS) & MUTATE_LABELS) === 0) copyLabels(to, from, n);
 	const event = logEvent(EVENT_COPY, ACTOR_GUEST, load<u32>(block(), AUDIT_MAPPING), spanOf(to), spanOf(from), n);
 	arrived(event, to, n, initial ? LABEL_INITIAL_BYTES : 0);
 }
@@ -133,13 +139,13 @@ function written(to: usize, n: u32): void {
 	const actor = load<i32>(block(), AUDIT_ACTOR);
 	let label = load<u32>(block(), AUDIT_PEN);
 	const event = logEvent(EVENT_WRITE, actor, mappingAt(to), spanOf(to), -1, n);
-	if (label !== 0) memory.fill(shadowOf(to), u8(label), n);
-	else if (actor === ACTOR_HOST) memory.fill(shadowOf(to), u8(LABEL_HOST), n);
+	if (label !== 0) labelRange(to, n, label);
+	else if (actor === ACTOR_HOST) labelRange(to, n, LABEL_HOST);
 	else {
 		for (let at = to; at < to + n; ) {
 			const here = min<u32>(n - u32(at - to), PAGE_SIZE - (u32(at - pageOf(at)) & (PAGE_SIZE - 1)));
 			label = load<u8>(stateOf(at)) === u8(PAGE_SHARED) ? 0 : LABEL_GUEST;
-			memory.fill(shadowOf(at), u8(label), here);
+			labelRange(at, here, label);
 			at += here;
 		}
 	}
@@ -167,17 +173,17 @@ function arrived(event: usize, to: usize, n: u32, second: usize): void {
 /** Counts n bytes on pages of one state, if that is one that others may read. */
 function readable(event: usize, at: usize, n: u32, state: u32, second: usize): void {
 	if (state === PAGE_SHARED) {
-		const bytes = countLabels(shadowOf(at), n, LABEL_SHARED_BYTES, second);
+		const bytes = countRange(at, n, LABEL_SHARED_BYTES, second);
 		store<u32>(event, load<u32>(event, EVENT_SHARED_BYTES) + bytes, EVENT_SHARED_BYTES);
 	} else if (state === PAGE_HIDDEN) {
-		const bytes = countLabels(shadowOf(at), n, LABEL_HIDDEN_BYTES, 0);
+		const bytes = countRange(at, n, LABEL_HIDDEN_BYTES, 0);
 		store<u32>(event, load<u32>(event, EVENT_HIDDEN_BYTES) + bytes, EVENT_HIDDEN_BYTES);
 	}
 }
 
 /** n bytes of RAM became a ring's own: indices, a packet's head, padding and trailer. Too many for the log. */
 export function plainPut(ptr: usize, n: u32): void {
-	if (block() !== 0 && inRam(ptr)) memory.fill(shadowOf(ptr), 0, n);
+	if (block() !== 0 && inRam(ptr)) labelRange(ptr, n, 0);
 }
 
 /** Somebody wrote n bytes where they stand, without a copy. Outside RAM, as in a ring's own buffer, they are copied later. */
@@ -188,7 +194,7 @@ export function wroteInPlace(ptr: usize, n: u32): void {
 /** n bytes became one constant: nothing is known by them. */
 export function filled(ptr: usize, n: u32): void {
 	if (block() === 0 || !inRam(ptr)) return;
-	memory.fill(shadowOf(ptr), 0, n);
+	labelRange(ptr, n, 0);
 	const event = logEvent(EVENT_FILL, load<i32>(block(), AUDIT_ACTOR), mappingAt(ptr), spanOf(ptr), -1, n);
 	describe(event, load<u8>(stateOf(ptr)), 0);
 }

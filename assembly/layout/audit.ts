@@ -8,6 +8,7 @@
  *   ...    page states, one byte a page of the span
  *   ...    when each 2 KiB of the span was given back as a slot, f64
  *   ...    events, a ring of EVENT_RECORD_BYTES each
+ *   ...    words, u16 for each 2 KiB of the span: the label of all their bytes, or MIXED
  *   ...    shadow, one byte a byte of the span
  */
 import { alignBlock, PAGE_SHIFT } from "./context.ts";
@@ -21,6 +22,7 @@ export const AUDIT_STATES: usize = 8;
 export const AUDIT_FREED: usize = 12;
 export const AUDIT_EVENTS: usize = 16;
 export const AUDIT_SHADOW: usize = 20;
+export const AUDIT_UNIFORM: usize = 28;
 /** Events that the ring holds, and events ever logged: u64. */
 export const AUDIT_MAX_EVENTS: usize = 24;
 export const AUDIT_EVENT_COUNT: usize = 32;
@@ -49,6 +51,8 @@ export const LABEL_GUEST: u32 = 1;
 export const LABEL_FIRST: u32 = 2;
 /** What the host wrote. */
 export const LABEL_HOST: u32 = 255;
+/** In the word of 2 KiB: their bytes have several labels, or may have. */
+export const MIXED: u32 = 0xffff;
 
 export const LABEL_FLAGS: usize = 0;
 /** Number of the device whose data it is, or -1. */
@@ -126,6 +130,7 @@ export function auditBytes(spanBytes: u32, maxEvents: u32): u32 {
 		alignBlock(spanBytes >>> PAGE_SHIFT) +
 		alignBlock((spanBytes >>> IO_TLB_SHIFT) << 3) +
 		alignBlock(maxEvents * EVENT_RECORD_BYTES) +
+		alignBlock((spanBytes >>> IO_TLB_SHIFT) << 1) +
 		alignBlock(spanBytes)
 	);
 }

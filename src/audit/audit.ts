@@ -1,6 +1,7 @@
 /** What stands in each byte of RAM and how it came there: the face of the build `engine.audit`. */
 import * as layout from "../../assembly/layout/audit.ts";
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { Region } from "../memory/ram.ts";
 import { hex, orThrow } from "../status.ts";
 import type { Instance } from "../wasm.ts";
@@ -153,7 +154,16 @@ export class Audit {
 
 	/** Says what stands in a range, all in one region, whoever wrote it. null: nothing known @throws DmaError OUTSIDE_RAM, BAD_SIZE */
 	paint(gpa: number, bytes: number, label: Pick<Label, "number"> | null): void {
-		this.#shadow(gpa, bytes).fill(label?.number ?? 0);
+		const number = label?.number ?? 0;
+		const shadow = this.#shadow(gpa, bytes);
+		shadow.fill(number);
+		const shadowAt = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_SHADOW);
+		const first = shadow.byteOffset - shadowAt;
+		const words = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_UNIFORM);
+		for (let unit = Math.floor(first / IO_TLB_SIZE); unit * IO_TLB_SIZE < first + bytes; unit++) {
+			const whole = unit * IO_TLB_SIZE >= first && (unit + 1) * IO_TLB_SIZE <= first + bytes;
+			this.#instance.data.setUint16(words + unit * 2, whole ? number : layout.MIXED, true);
+		}
 	}
 
 	/** Labels of a range, all in one region, a byte each: a view that ends when the memory grows. @throws DmaError OUTSIDE_RAM, BAD_SIZE */

@@ -185,7 +185,7 @@ export class AuditHistory {
 	/** Maps for one device until its pool is short. */
 	crowd(): void {
 		const device = this.#random.below(this.#devices.length);
-		for (let i = 0; i < 25; i++) this.map(device);
+		for (let i = 0; i < 40; i++) this.map(device);
 	}
 
 	#device(device: number, side: 0 | 1): GuestDevice {
