@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Actor, Attr, Direction, Engine, PageState, RingPair } from "../src/index.ts";
+import { BURST_BYTES, BURST_KIND, BURST_LENGTH, BURST_PTR } from "../assembly/layout/ring.ts";
+import { Actor, Attr, Direction, Engine, PacketType, PageState, RingPair } from "../src/index.ts";
 import { audited, GUEST, MIB, runs, write } from "./helpers/audited.ts";
 
 const { ToDevice, Bidirectional } = Direction;
@@ -145,4 +146,43 @@ describe("rings", () => {
 			expect(audit.totals(mine).sharedBytes - was).toBe(state === PageState.Shared ? 38 : 0);
 		},
 	);
+
+	it("do so in bursts and one by one, over pages that held something else", async () => {
+		const { engine, audit } = await audited();
+		write(engine, 0x10000, 8 * 4096);
+		const pages = Array.from({ length: 8 }, (_, i) => 0x10000 + i * 4096);
+		const { writer, handle } = RingPair.attach(engine, { pages, side: "guest" });
+		const { data } = engine.instance;
+		const list = handle.scratch + 256;
+		for (let i = 0; i < 2; i++) {
+			data.setUint32(list + i * BURST_BYTES + BURST_KIND, PacketType.InBand, true);
+			data.setUint32(list + i * BURST_BYTES + BURST_PTR, handle.scratch, true);
+			data.setUint32(list + i * BURST_BYTES + BURST_LENGTH, 20 + i, true);
+		}
+		const { number } = audit.label({ owner: 2, isPrivate: true, secret: true, accepted: true });
+		audit.pen = { number };
+		expect(writer.tryWriteBurst(list, 2) >> 1).toBe(2);
+		expect(writer.tryWrite(PacketType.InBand, 1, 0, handle.scratch, 30)).toBeGreaterThanOrEqual(0);
+		expect(writer.put(PacketType.InBand, 1, 0, handle.scratch, 9)).toBe(0);
+		audit.pen = null;
+		const heads = [
+			number,
+			20,
+			0,
+			4 + 8 + 16,
+			number,
+			21,
+			0,
+			3 + 8 + 16,
+			number,
+			30,
+			0,
+			2 + 8 + 16,
+			number,
+			9,
+			0,
+			7 + 8,
+		];
+		expect(runs(audit, 0x11000, 232)).toEqual([0, 16, ...heads, GUEST, 40]);
+	});
 });

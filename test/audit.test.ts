@@ -159,6 +159,15 @@ describe("labels", () => {
 		expect(audit.totals({ number: GUEST })).toMatchObject({ sharedBytes: 0, hiddenBytes: 0x10 });
 	});
 
+	it("end where a pool is made, which shares its pages first and zeroes them then", async () => {
+		const { engine, audit } = await audited({ swiotlb: null });
+		write(engine, 3 * MIB + 100, 500);
+		engine.addPool({ slabs: 128, areas: 1 }, 3 * MIB);
+		expect(runs(audit, 3 * MIB, 4096)).toEqual([0, 4096]);
+		expect(audit.totals({ number: GUEST })).toMatchObject({ sharedBytes: 500, convertedBytes: 500 });
+		expect(last(audit, "fill")).toMatchObject({ gpa: 3 * MIB, bytes: 128 * 2048, state: PageState.Shared });
+	});
+
 	it("are the caller's again when what ran as somebody else throws", async () => {
 		const { engine, audit } = await audited();
 		const pen = audit.label({ owner: 1, isPrivate: true, secret: false, accepted: false });

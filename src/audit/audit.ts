@@ -166,7 +166,7 @@ export class Audit {
 		}
 	}
 
-	/** Labels of a range, all in one region, a byte each: a view that ends when the memory grows. @throws DmaError OUTSIDE_RAM, BAD_SIZE */
+	/** Labels of a range, all in one region, a byte each: a view to read, which ends when the memory grows. @throws DmaError OUTSIDE_RAM, BAD_SIZE */
 	labelsAt(gpa: number, bytes: number): Uint8Array {
 		return this.#shadow(gpa, bytes);
 	}
