@@ -168,6 +168,30 @@ describe("labels", () => {
 		expect(last(audit, "fill")).toMatchObject({ gpa: 3 * MIB, bytes: 128 * 2048, state: PageState.Shared });
 	});
 
+	it("are right at the edges of 2 KiB, of which one word may stand for all", async () => {
+		const { engine, audit } = await audited();
+		const device = engine.addDevice({ forceBounce: true, minAlignMask: 0xfff });
+		const pen = audit.label({ owner: 1, isPrivate: true, secret: true, accepted: false });
+		for (const from of [0, 1, 2047, 2048, 2049]) {
+			for (const bytes of [1, 2047, 2048, 2049, 4095, 4096, 4097]) {
+				audit.paint(0x4000, 0x3000, { number: GUEST });
+				audit.pen = pen;
+				write(engine, 0x4000 + from, bytes);
+				const before = audit.totals(pen).sharedBytes;
+				const dma = device.map(0x4000, 0x3000, ToDevice);
+				const edges = [GUEST, from, pen.number, bytes, GUEST, 0x3000 - from - bytes];
+				expect(runs(audit, dma, 0x3000)).toEqual(from === 0 ? edges.slice(2) : edges);
+				expect(audit.totals(pen).sharedBytes - before).toBe(bytes);
+				device.unmap(dma, 0x3000, ToDevice);
+				for (let unit = 0x4000; unit < 0x6000; unit += 2048) {
+					const one = device.map(unit, 2048, ToDevice);
+					expect(runs(audit, one, 2048)).toEqual(runs(audit, unit, 2048));
+					device.unmap(one, 2048, ToDevice);
+				}
+			}
+		}
+	});
+
 	it("are the caller's again when what ran as somebody else throws", async () => {
 		const { engine, audit } = await audited();
 		const pen = audit.label({ owner: 1, isPrivate: true, secret: false, accepted: false });
