@@ -325,6 +325,15 @@ describe("what is counted", () => {
 		expect(audit.totals({ number: GUEST }).sharedBytes).toBe(0);
 	});
 
+	it("ends where shared pages do", async () => {
+		const { engine, audit } = await audited();
+		engine.ram.convert(0x2000, 0x2000, PageState.Shared);
+		audit.pen = { number: GUEST };
+		write(engine, 0x2000, 0x2800);
+		expect(audit.totals({ number: GUEST }).sharedBytes).toBe(0x2000);
+		expect(last(audit, "write")).toMatchObject({ bytes: 0x2800, sharedBytes: 0x2000 });
+	});
+
 	it("is apart for hidden pages", async () => {
 		const { engine, audit } = await audited({ swiotlb: null });
 		const pool = engine.addPool({ slabs: 128, areas: 1 }, 3 * MIB, { state: PageState.Hidden });
