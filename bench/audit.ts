@@ -6,7 +6,7 @@ import type { Case, Runner, Suite } from "./suite.ts";
 
 const DEPTH = 32;
 const POOL_BYTES = 16 * MIB;
-/** Pages of originals: a lap around the pool shifts them by one label. */
+/** Most pages of originals: a lap around the pool shifts them by other than a multiple of LABELS. */
 const WINDOW_PAGES = 1000;
 const LABELS = 5;
 const CHECK_OPS = 2000;
@@ -44,12 +44,13 @@ function mapper(
 	const { mapSingle, unmapSingle } = engine.instance.exports;
 	const ring = new Float64Array(DEPTH).fill(-1);
 	const step = Math.max(bytes, 4096);
+	const window = Math.floor((WINDOW_PAGES * 4096) / step) * step;
 	let count = 0;
 	return (ops, seen) => {
 		for (let i = 0; i < ops; i++) {
 			const oldest = ring[count % DEPTH] as number;
 			if (oldest >= 0 && unmapSingle(index, oldest, bytes, dir, 0) < 0) throw new Error("an unmap was refused");
-			const dma = mapSingle(index, base + ((count * step) % (WINDOW_PAGES * 4096)), bytes, dir, 0, 0);
+			const dma = mapSingle(index, base + ((count * step) % window), bytes, dir, 0, 0);
 			if (dma < 0) throw new Error(`map answered ${dma}`);
 			ring[count % DEPTH] = dma;
 			count++;

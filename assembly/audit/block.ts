@@ -128,7 +128,6 @@ export function auditInit(ptr: usize, bytes: u32, span: usize, length: u32, maxE
 	memory.fill(ptr + next, 0, units << 1);
 	next += alignBlock(units << 1);
 	store<u32>(ptr, next, AUDIT_SHADOW);
-	memory.fill(ptr + next, 0, length);
 	base = ptr;
 	spanPtr = span;
 	spanBytes = length;

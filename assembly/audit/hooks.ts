@@ -38,9 +38,9 @@ import {
 import { PAGE_HIDDEN, PAGE_SHARED, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import { FROM_DEVICE } from "../layout/device.ts";
 import { IO_TLB_SHIFT, IO_TLB_SIZE } from "../layout/pool.ts";
-import { block, heldBy, inRam, mappingAt, NEVER, NO_RAM, shadowOf, spanOf, stateOf, unitOf } from "./block.ts";
+import { block, heldBy, inRam, mappingAt, NEVER, NO_RAM, spanOf, stateOf, unitOf } from "./block.ts";
 import { describe, logEvent, setDirection } from "./log.ts";
-import { copyLabels, countRange, countSlot, labelRange } from "./shadow.ts";
+import { copyLabels, countRange, countSlot, labelOf, labelRange } from "./shadow.ts";
 
 /** ptr of the event of the call under way, 0: none; and its number. */
 let call: usize = 0;
@@ -123,7 +123,7 @@ export function moved(to: usize, from: usize, n: u32): void {
 		else written(to, n);
 	} else if (inRam(from)) {
 		const event = logEvent(EVENT_READ, load<i32>(block(), AUDIT_ACTOR), 0, -1, spanOf(from), n);
-		describe(event, load<u8>(stateOf(from)), load<u8>(shadowOf(from)));
+		describe(event, load<u8>(stateOf(from)), labelOf(from));
 	}
 }
 
@@ -159,7 +159,7 @@ function pageOf(ptr: usize): usize {
 
 /** Counts what an event brought to pages that others than the guest may read. second: as countLabels */
 function arrived(event: usize, to: usize, n: u32, second: usize): void {
-	describe(event, load<u8>(stateOf(to)), load<u8>(shadowOf(to)));
+	describe(event, load<u8>(stateOf(to)), labelOf(to));
 	while (n > 0) {
 		const state = load<u8>(stateOf(to));
 		let here = min<u32>(n, PAGE_SIZE - u32(to - pageOf(to)));
@@ -203,7 +203,7 @@ export function filled(ptr: usize, n: u32): void {
 export function pagesBecame(ptr: usize, n: u32, state: i32): void {
 	if (block() === 0) return;
 	const event = logEvent(EVENT_CONVERT, ACTOR_GUEST, 0, spanOf(ptr), -1, n << PAGE_SHIFT);
-	describe(event, state, load<u8>(shadowOf(ptr)));
+	describe(event, state, labelOf(ptr));
 	for (let i: u32 = 0; i < n; i++) {
 		const page = ptr + (i << PAGE_SHIFT);
 		if (load<u8>(stateOf(page)) === u8(state)) continue;

@@ -9,7 +9,7 @@
  *   ...    when each 2 KiB of the span was given back as a slot, f64
  *   ...    events, a ring of EVENT_RECORD_BYTES each
  *   ...    words, u16 for each 2 KiB of the span: the label of all their bytes, or MIXED
- *   ...    shadow, one byte a byte of the span
+ *   ...    shadow, one byte a byte of the span: labels where the word says MIXED
  */
 import { alignBlock, PAGE_SHIFT } from "./context.ts";
 import { IO_TLB_SHIFT } from "./pool.ts";
@@ -51,7 +51,7 @@ export const LABEL_GUEST: u32 = 1;
 export const LABEL_FIRST: u32 = 2;
 /** What the host wrote. */
 export const LABEL_HOST: u32 = 255;
-/** In the word of 2 KiB: their bytes have several labels, or may have. */
+/** In the word of 2 KiB: their labels stand byte by byte in the shadow. */
 export const MIXED: u32 = 0xffff;
 
 export const LABEL_FLAGS: usize = 0;
