@@ -64,6 +64,11 @@ describe("the README", () => {
 			expect(text).toContain(`| ${number} | \`${name}\` (${kind}) | ${rule} |\n`);
 	});
 
+	it("shows of the audit's example what it prints", () => {
+		const output = /```text\n([\s\S]*?)```/.exec(readFileSync(`${ROOT}docs/audit.md`, "utf8"))?.[1];
+		expect(execFileSync(process.execPath, [`${ROOT}examples/audit.js`], { encoding: "utf8" })).toBe(output);
+	});
+
 	it.each(["README.md", "docs/vmbus.md", "docs/policies.md"])("shows of the commands in %s what they print", (name) => {
 		const text = readFileSync(`${ROOT}${name}`, "utf8");
 		const shown = [

@@ -1,6 +1,6 @@
 /** Labels of pages that were converted with their contents scrambled: they come back where the ciphertext does. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
-import { firstKnown } from "./known.ts";
+import { uniformLabel } from "./runs.ts";
 
 /** Bytes that a memory cipher changes as one: each comes back, or not, by itself. */
 const BLOCK_BYTES = 16;
@@ -11,8 +11,7 @@ export class ScrambledLabels {
 	/** A page's contents became `contents` on leaving the key; its labels are kept. */
 	left(page: number, labels: Uint8Array, contents: Uint8Array): void {
 		this.#pages.delete(page);
-		if (firstKnown(labels) < labels.length)
-			this.#pages.set(page, { labels: labels.slice(), contents: contents.slice() });
+		if (uniformLabel(labels) !== 0) this.#pages.set(page, { labels: labels.slice(), contents: contents.slice() });
 	}
 
 	/** A page comes back under the key with `contents` before decryption. @returns its labels by then, a byte each */
@@ -22,7 +21,7 @@ export class ScrambledLabels {
 		this.#pages.delete(page);
 		for (let at = 0; kept !== undefined && at < PAGE_SIZE; at += BLOCK_BYTES) {
 			const end = at + BLOCK_BYTES;
-			const same = contents.subarray(at, end).every((byte, i) => byte === kept.contents[at + i]);
+			const same = Buffer.compare(contents.subarray(at, end), kept.contents.subarray(at, end)) === 0;
 			if (same) labels.set(kept.labels.subarray(at, end), at);
 		}
 		return labels;

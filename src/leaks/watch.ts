@@ -1,6 +1,7 @@
 /** What the checks look at, and how they name things. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Audit, Label } from "../audit/audit.ts";
+import { labelRuns } from "../audit/runs.ts";
 import type { Guest } from "../coco/guest.ts";
 import { hex } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
@@ -37,13 +38,9 @@ export function* privateRuns(
 ): Generator<{ readonly gpa: number; readonly bytes: number; readonly label: Label }> {
 	for (let at = from; at < to; ) {
 		const labels = audit.labelsAt(at, Math.min(to - at, PAGE_SIZE - (at % PAGE_SIZE)));
-		for (let i = 0; i < labels.length; ) {
-			const number = labels[i] as number;
-			let end = i + 1;
-			while (end < labels.length && labels[end] === number) end++;
-			const label = number === 0 ? null : audit.labelOf(number);
-			if (label?.isPrivate === true) yield { gpa: at + i, bytes: end - i, label };
-			i = end;
+		for (const run of labelRuns(labels)) {
+			const label = run.number === 0 ? null : audit.labelOf(run.number);
+			if (label?.isPrivate === true) yield { gpa: at + run.at, bytes: run.end - run.at, label };
 		}
 		at += labels.length;
 	}

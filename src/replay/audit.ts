@@ -10,6 +10,7 @@ import type { Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import type { TraceCounters, Workload } from "../workload/workload.ts";
 import { Drive, type DriveResult } from "./drive.ts";
+import { FirstByte, type FirstByteReport } from "./first-byte.ts";
 import { type ReplayOptions, type ReplayStage, replayStage } from "./stage.ts";
 
 /** What became readable of one owner's bytes. Bytes count each time that they reach a shared page. */
@@ -66,12 +67,8 @@ export interface AuditReport {
 	readonly pages: readonly PageReport[];
 	readonly pagesEver: number;
 	readonly pagesStanding: number;
-	/** The history of the first confidential byte that the host could read, else of the first exposed one; lines. */
-	readonly first: {
-		readonly gpa: number;
-		readonly what: "breach" | "exposure";
-		readonly history: readonly string[];
-	} | null;
+	/** The first byte of the device's that the host could read, else the first of its neighbours. */
+	readonly first: FirstByteReport | null;
 	/** Events logged, and of those no longer in the log. */
 	readonly events: number;
 	/** Properties that did not hold, and what the monitor could not see. */
@@ -110,7 +107,7 @@ export async function auditWorkload(
 	if (audit === null) throw new Error("the build engine.audit audits nothing");
 	const label = ownLabel(audit, device);
 	const monitor = new LeakMonitor(guest);
-	const watch = new FirstByte(audit, device.accepted);
+	const first = new FirstByte(guest, audit, device);
 	let looked = audit.eventCount;
 	let now = 0;
 	const drive = new Drive(on, {
@@ -121,7 +118,7 @@ export async function auditWorkload(
 			audit.nowNs = now;
 		},
 		onCommand: () => {
-			watch.look();
+			first.look();
 			if (audit.eventCount - looked < LOOK_EVENTS) return;
 			monitor.look();
 			looked = audit.eventCount;
@@ -137,7 +134,7 @@ export async function auditWorkload(
 		bouncedMaps,
 		drive,
 		...exposures(on, audit),
-		first: watch.first,
+		first: first.found,
 		findings: monitor.findings,
 		notes: monitor.notes,
 		events: audit.eventCount,
@@ -161,33 +158,6 @@ const NOTHING = {
 	notes: [],
 	events: 0,
 };
-
-/** Waits for the first byte that the host can read, and takes its history down while the log still holds it. */
-class FirstByte {
-	readonly #audit: Audit;
-	readonly #confidential: boolean;
-	#next = 0;
-	first: AuditReport["first"] = null;
-
-	constructor(audit: Audit, confidential: boolean) {
-		this.#audit = audit;
-		this.#confidential = confidential;
-	}
-
-	look(): void {
-		if (this.first !== null) return;
-		for (; this.#next < this.#audit.eventCount; this.#next++) {
-			const { sharedBytes, gpa, bytes } = this.#audit.event(this.#next);
-			if (sharedBytes === 0) continue;
-			const at = this.#audit
-				.labelsAt(gpa, bytes)
-				.findIndex((number) => this.#audit.labelOf(number)?.isPrivate === true);
-			const what = this.#confidential ? "breach" : "exposure";
-			this.first = { gpa: gpa + at, what, history: [] };
-			return;
-		}
-	}
-}
 
 /** What is, and ever was, on pages that the host reads. */
 function exposures({ stage }: ReplayStage, audit: Audit) {
