@@ -88,8 +88,8 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 		values.platform === undefined ? {} : { platform: platformNamed(values.platform).name as PlatformName };
 	const policies = await policiesOf(values.policy);
 	const cost = values["no-cost"] !== true;
-	const matrix = await runMatrix(policies, scenarios, { cost, progress, ...platform });
-	progress("");
+	// an error's line does not follow what was being run
+	const matrix = await runMatrix(policies, scenarios, { cost, progress, ...platform }).finally(() => progress(""));
 	const env = environment();
 	const { hash } = await loadModule("engine");
 	if (values.json !== undefined)
