@@ -63,6 +63,20 @@ describe("a monitor of untrusted devices", () => {
 	});
 });
 
+describe("a monitor of padding", () => {
+	it("counts it in front of the mapped bytes and behind them", async () => {
+		const { guest, monitor } = await watched({ swiotlb: "128,1" });
+		const pages = secretPages(guest, 64);
+		const large = guest.addDevice();
+		large.unmap(large.map(pages, 2 ** 18, ToDevice), 2 ** 18, ToDevice);
+		const device = guest.addDevice({ name: "nvme", minAlignMask: 0xfff });
+		const dma = device.map(pages + 0x300, 64, ToDevice);
+		monitor.look();
+		expect(monitor.report()[5]).toMatchObject({ bytes: 2048 - 64, count: 2 });
+		expect(monitor.report()[5]?.findings).toMatchObject([{ first: { device: "nvme", gpa: dma - 0x300 } }]);
+	});
+});
+
 describe("a monitor of accepted devices", () => {
 	it("calls what they expose a breach: residue, initial copies, padding", async () => {
 		const { guest, monitor } = await watched({ kernel: "linux-6.12", swiotlb: "128,1" });
