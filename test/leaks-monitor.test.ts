@@ -248,6 +248,23 @@ describe("a monitor of uses", () => {
 		]);
 	});
 
+	it("takes a buffer away from the CPU when it is given to the device again", async () => {
+		const { guest, monitor } = await watched();
+		const device = acceptedDevice(guest);
+		const page = takePages(guest, 1);
+		const dma = device.map(page, 4096, Bidirectional);
+		device.dma.syncForCpu(dma, 64, Bidirectional);
+		guest.engine.ram.read(page, 64);
+		device.dma.syncForDevice(dma + 16, 16, Bidirectional);
+		guest.engine.ram.read(page, 16);
+		monitor.look();
+		expect(seen(monitor)).toEqual([]);
+		guest.engine.ram.read(page, 64);
+		monitor.look();
+		expect(seen(monitor)).toEqual(["19 fault 16"]);
+		expect(monitor.findings[0]?.first.gpa).toBe(page + 16);
+	});
+
 	it("sees a device in slots that it never had", async () => {
 		const { guest, monitor } = await watched();
 		const [a, b] = [guest.addDevice({ name: "a" }), guest.addDevice({ name: "b" })];
