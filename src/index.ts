@@ -75,8 +75,10 @@ export { LeakMonitor, type LeakMonitorOptions, type PropertyReport } from "./lea
 export { PROPERTIES, type Property, type PropertyKind } from "./leaks/properties.ts";
 export { type BlockLimits, PageAllocator, PageError } from "./memory/allocator.ts";
 export { PageState, Ram, RangeState, type Region } from "./memory/ram.ts";
+export type { Cell, CellPart } from "./policy/cell.ts";
 export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice, type PoolChoice } from "./policy/choice.ts";
 export { loadPolicy } from "./policy/load.ts";
+export { allPolicies, type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "./policy/matrix.ts";
 export { MODIFIERS } from "./policy/modifiers.ts";
 export { parsePolicy } from "./policy/parse.ts";
 export { PRESETS } from "./policy/presets.ts";

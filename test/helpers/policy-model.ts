@@ -43,7 +43,13 @@ const OFFERS = ["bus-ops", "null-pool", "null-pool-early", "null-pool-restricted
 const NOBODY = ["force-bounce", "linux-7.3", "bus-pool"];
 const TDISP_ONLY = ["two-allocators", "two-allocators-default", "cc-accepted"];
 /** Nothing but the acceptance that they know tells them from their kernel. */
-const WITHOUT_SHARED_REACH = ["accepted-five", "driver-flag", "two-allocators", "two-allocators-default"];
+const WITHOUT_SHARED_REACH = [
+	"accepted-five",
+	"driver-flag",
+	"two-allocators",
+	"two-allocators-default",
+	"paravisor-bounce",
+];
 
 /** Whether the policy takes the device for trusted. */
 export function believes({ preset, offered, validated }: ModelCase): boolean {

@@ -84,10 +84,12 @@ const RFC_V3: Policy = {
 /** P24: the guest hands private memory over; what the paravisor bounces lies where the host maps nothing. */
 const PARAVISOR_BOUNCE: Policy = {
 	name: "paravisor-bounce",
-	title: "devices with confidential external memory bounce in decrypted pages that the host does not map",
+	title:
+		"devices with confidential external memory bounce in decrypted pages that the host does not map; coherent memory stays private",
 	source: "Roman Kisel, August 2025, Documentation/virt/hyperv/coco.rst for Confidential VMBus",
 	kernel: "linux-6.12",
 	acceptance: "offer",
+	predicates: { forceDmaUnencrypted: ({ accepted, linux }) => !accepted && linux.forceDmaUnencrypted },
 	pools: [{ kind: "bus", name: "paravisor", size: "1M", hidden: true }],
 	pool: acceptedIn("bus"),
 };
