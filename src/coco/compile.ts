@@ -20,6 +20,8 @@ export interface PolicyQuestion {
 /** What a policy makes of a device's streaming maps. */
 export interface Decision {
 	readonly record: DeviceOptions;
+	/** The record for MMIO, if that is another: its rules ask for the state whether or not the pools' is asked for. */
+	readonly mmio: DeviceOptions | null;
 	readonly predicates: Predicates;
 	/** Whether the record asks for the memory's and the pool's state. */
 	readonly checksState: boolean;
@@ -152,8 +154,10 @@ export function compile(question: PolicyQuestion): Decision {
 		checksState: true,
 	};
 	const rules = shares ? sharing : { forceBounce: forced, needsShared, checksState };
+	const merged = { forceBounce: forceBounce ?? true, needsShared, checksState: true };
 	return {
 		record: { ...common, ...rules },
+		mmio: kernel.checksState && !rules.checksState ? { ...common, ...merged } : null,
 		predicates: {
 			forceDmaUnencrypted: needsShared,
 			forceBounce: forceBounce ?? true,

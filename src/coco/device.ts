@@ -1,6 +1,7 @@
 /** A device of a confidential guest: its DMA, its trust, its pools, and its own view of memory. */
 import { NEEDS_TRANSIENT } from "../../assembly/layout/status.ts";
 import type { Device } from "../dma/device.ts";
+import type { DeviceOptions } from "../dma/options.ts";
 import { DmaError, hex } from "../status.ts";
 import { Attr, type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
 import { coherentDeviceOf } from "./coherent-device.ts";
@@ -40,6 +41,9 @@ export class GuestDevice {
 	#decision: Decision | null = null;
 	/** Null: a refusal is one. */
 	#refused: RefusedMaps | null = null;
+	#record: DeviceOptions = {};
+	/** Null: MMIO goes by the same record. */
+	#mmio: DeviceOptions | null = null;
 
 	/** Made by Guest. offer: what judgeOptions made of the options */
 	constructor(dma: Device, options: GuestDeviceOptions, offer: OfferTrust | null, setting: DeviceSetting) {
@@ -204,6 +208,7 @@ export class GuestDevice {
 			this.#leaving = true;
 			record = { ...record, pool: this.#pool?.pool ?? null, privatePool: this.#privatePool?.pool ?? null };
 		}
+		this.#record = record;
 		this.dma.configure({ ...hardwareOf(this.options), ...record });
 	}
 
@@ -211,6 +216,7 @@ export class GuestDevice {
 	#compile(question: PolicyQuestion): Decision["record"] {
 		const decision = compile(question);
 		this.#decision = decision;
+		this.#mmio = decision.mmio;
 		if (this.#refused !== null) this.#refused.decision = decision;
 		else if (decision.shares || decision.crash !== null)
 			this.#refused = new RefusedMaps(this.dma, this.name, this.#setting.sharing, decision);
@@ -242,12 +248,21 @@ export class GuestDevice {
 
 	/** As map, but a result below 0 is a status. @throws KernelCrash where its policy brings one about, and nothing else */
 	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr | number {
+		if (this.#mmio !== null && (attrs & Attr.Mmio) !== 0) return this.#mapMmio(this.#mmio, gpa, bytes, dir, cpu, attrs);
 		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
 		if (this.#refused !== null && dma < 0 && dma !== NEEDS_TRANSIENT)
 			return this.#refused.tryMap(dma, gpa, bytes, dir, cpu, attrs);
 		const growing = this.#pool?.growing ?? null;
 		if (dma !== NEEDS_TRANSIENT || growing === null) return dma;
 		return growing.mapTransient(this.dma, gpa, bytes, dir, cpu, attrs, this.reachesBelow);
+	}
+
+	/** MMIO is mapped by rules of its own, where those of its memory are others. */
+	#mapMmio(mmio: DeviceOptions, gpa: number, bytes: number, dir: Direction, cpu: number, attrs: number): number {
+		this.dma.configure({ ...hardwareOf(this.options), ...mmio });
+		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
+		this.dma.configure({ ...hardwareOf(this.options), ...this.#record });
+		return dma;
 	}
 
 	/** Ends a mapping, as Device.unmap. @throws DmaError */
