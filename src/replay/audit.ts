@@ -124,7 +124,9 @@ export async function auditWorkload(
 			looked = audit.eventCount;
 		},
 	}).run();
-	monitor.end();
+	// what a crash leaves mapped has not ended
+	if (drive.crash === null) monitor.end();
+	else monitor.look();
 	const { directMaps, bouncedMaps } = device.dma.counters;
 	return {
 		...common,
