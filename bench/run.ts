@@ -173,7 +173,7 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
 	}
 	const chosen = suites.filter((suite) => names.length === 0 || names.includes(suite.name));
 	const { rounds = 3, msPerRound = 60, progress = () => {} } = options;
-	const builds = ["bench", "bench.bare", "bench.threads", "bench.reference"] as const;
+	const builds = ["bench", "bench.bare", "bench.threads", "bench.reference", "engine", "engine.audit"] as const;
 	const hashes = await Promise.all(builds.map(async (build) => [build, (await loadModule(build)).hash] as const));
 	const measuredOn = environment();
 	const results: SuiteResult[] = [];
@@ -205,6 +205,7 @@ Suites (default: all):
   map     bounced and direct mappings with their copies; two workers
   calls   the cost of calling from TypeScript
   vmbus   VMBus's control plane: connecting, messages, packets there and back
+  audit   what the labels and the log of the audit build cost
   ring    VMBus rings: one thread and two workers, against plain TypeScript, ringbuf.js and bare copies
 
 Options:

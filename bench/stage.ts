@@ -79,7 +79,7 @@ export interface Stage {
 }
 
 /**
- * Sets a pool up behind `ramBytes` of RAM; all of it is touched.
+ * Sets a pool up behind `ramBytes` of RAM, and the audit of a build that has one behind the pool; all of it is touched.
  */
 export async function openStage(
 	build: Build,
@@ -91,13 +91,18 @@ export async function openStage(
 	const base = MIB;
 	const memory = memoryFor(build.includes("threads"));
 	new Uint8Array(memory.buffer, BENCH_PTR, CONTEXT_PTR + CONTEXT_ROOM - BENCH_PTR).fill(0);
+	const ram = [{ gpa: base, bytes: ramBytes + poolBytes, ptr: RAM_PTR }];
+	const auditBytes = build === "engine.audit" ? Engine.auditBytes({ ram, swiotlb: null }) : 0;
+	const audit = { ptr: RAM_PTR + ramBytes + poolBytes, bytes: auditBytes };
+	if (auditBytes > 0) new Uint8Array(memory.buffer, audit.ptr, audit.bytes).fill(1);
 	const engine = await Engine.create({
 		build,
 		swiotlb: null,
 		memory,
 		context: { ptr: CONTEXT_PTR, bytes: CONTEXT_ROOM },
 		spareBytes: 4 * MIB,
-		ram: [{ gpa: base, bytes: ramBytes + poolBytes, ptr: RAM_PTR }],
+		ram,
+		...(auditBytes > 0 ? { audit } : {}),
 	});
 	const pool = engine.addPool({ slabs: poolBytes / 2048, areas }, base + ramBytes, options);
 	const words = new Uint32Array(memory.buffer, RAM_PTR, ramBytes / 4);

@@ -124,9 +124,6 @@ export class Engine {
 			() => "Engine.create()",
 		);
 		exports.attach(context.ptr);
-		for (const { gpa, bytes, ptr } of regions) {
-			orThrow(exports.ramAddRegion(gpa, bytes, ptr), () => `ram: the stretch at gpa ${hex(gpa)} of ${bytes} bytes`);
-		}
 		if (audit !== null) {
 			const span = spanOf(regions);
 			const { auditEvents = AUDIT_EVENTS } = options;
@@ -134,6 +131,9 @@ export class Engine {
 				exports.auditInit?.(audit.ptr, audit.bytes, span.ptr, span.bytes, auditEvents) ?? BAD_ARGUMENT,
 				() => "Engine.create(audit)",
 			);
+		}
+		for (const { gpa, bytes, ptr } of regions) {
+			orThrow(exports.ramAddRegion(gpa, bytes, ptr), () => `ram: the stretch at gpa ${hex(gpa)} of ${bytes} bytes`);
 		}
 		orThrow(exports.ramSeal((options.coco ?? true) ? PageState.Private : PageState.Shared), () => "Engine.create()");
 		const list = exports.scratchTake(LIST_BYTES);

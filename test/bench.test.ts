@@ -14,6 +14,7 @@ describe("coco-dma bench", () => {
 		["slots", ["engine", "reference", "bare bitmap", "TypeScript"]],
 		["calls", ["WebAssembly", "TypeScript"]],
 		["vmbus", ["host, SNP", "paravisor, SNP"]],
+		["audit", ["engine", "engine.audit"]],
 	])("runs suite %s in which all variants agree before they are timed", (suite, variants) => {
 		const report = bench(suite);
 		expect(report).toMatchObject({

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { PROPERTIES } from "../src/index.ts";
 import { coco } from "./helpers/cli.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -53,6 +54,19 @@ describe("the README", () => {
 		const text = readFileSync(`${ROOT}docs/rings.md`, "utf8");
 		const output = /```js\n[\s\S]*?```\s+```\n([\s\S]*?)```/.exec(text)?.[1];
 		expect(execFileSync(process.execPath, [`${ROOT}examples/rings.js`], { encoding: "utf8" })).toBe(output);
+	});
+
+	it("shows of the leaks example what it prints, and all properties", () => {
+		const text = readFileSync(`${ROOT}docs/leaks.md`, "utf8");
+		const output = /```text\n([\s\S]*?)```/.exec(text)?.[1];
+		expect(execFileSync(process.execPath, [`${ROOT}examples/leaks.js`], { encoding: "utf8" })).toBe(output);
+		for (const { number, name, kind, text: rule } of PROPERTIES)
+			expect(text).toContain(`| ${number} | \`${name}\` (${kind}) | ${rule} |\n`);
+	});
+
+	it("shows of the audit's example what it prints", () => {
+		const output = /```text\n([\s\S]*?)```/.exec(readFileSync(`${ROOT}docs/audit.md`, "utf8"))?.[1];
+		expect(execFileSync(process.execPath, [`${ROOT}examples/audit.js`], { encoding: "utf8" })).toBe(output);
 	});
 
 	it.each(["README.md", "docs/vmbus.md"])("shows of the commands in %s what they print", (name) => {

@@ -93,6 +93,25 @@ describe.each(["engine", "engine.threads", "rings", "rings.threads"])("the relea
 	});
 });
 
+describe("the binary engine.audit", () => {
+	const module = new WebAssembly.Module(new Uint8Array(read("engine.audit")));
+
+	it("imports env.memory alone, and holds neither data nor a start function", () => {
+		expect(WebAssembly.Module.imports(module)).toEqual([{ module: "env", name: "memory", kind: "memory" }]);
+		const ids = sections(read("engine.audit")).map(({ id }) => id);
+		for (const id of [DATA, DATA_COUNT, START, MEMORY]) expect(ids).not.toContain(id);
+	});
+
+	it("exports what engine and rings do, and auditInit, which no other build has", () => {
+		const names = (build: string) =>
+			WebAssembly.Module.exports(new WebAssembly.Module(new Uint8Array(read(build)))).map((each) => each.name);
+		const own = names("engine.audit");
+		expect(own).toEqual(expect.arrayContaining([...names("engine"), ...names("rings"), "auditInit"]));
+		for (const build of ["engine", "engine.threads", "rings", "rings.threads", "reference", "debug"])
+			expect(names(build)).not.toContain("auditInit");
+	});
+});
+
 describe.each(["engine", "engine.threads"])("the release binary %s", (build) => {
 	const bytes = read(build);
 

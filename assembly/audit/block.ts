@@ -12,12 +12,13 @@ import {
 	AUDIT_SPAN_BYTES,
 	AUDIT_SPAN_PTR,
 	AUDIT_STATES,
+	AUDIT_UNIFORM,
 	auditBytes,
 	EVENT_RECORD_BYTES,
 	LABEL_BYTES,
 } from "../layout/audit.ts";
 import { alignBlock, CONTEXT_ALIGN, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
-import { IO_TLB_SHIFT } from "../layout/pool.ts";
+import { IO_TLB_SHIFT, IO_TLB_SIZE } from "../layout/pool.ts";
 import { BAD_ARGUMENT, CONTEXT_FULL, OK } from "../layout/status.ts";
 
 /** ptr of the block; 0: this instance audits nothing. */
@@ -29,20 +30,24 @@ let shadowDelta: usize = 0;
 let statesPtr: usize = 0;
 let unitsPtr: usize = 0;
 let pageBytesPtr: usize = 0;
+let uniformPtr: usize = 0;
 
 /** ptr of the block, or 0. */
 export function block(): usize {
 	return base;
 }
 
-/** Whether a ptr lies in RAM, or between two of its regions. */
-export function inSpan(ptr: usize): bool {
-	return u32(ptr - spanPtr) < spanBytes;
+/** State of a page of the span that is no RAM: what lies between two regions. */
+export const NO_RAM: u8 = 0xff;
+
+/** Whether a ptr lies in RAM. */
+export function inRam(ptr: usize): bool {
+	return u32(ptr - spanPtr) < spanBytes && load<u8>(stateOf(ptr)) !== NO_RAM;
 }
 
 /** Span offset of a ptr as an event holds it, or -1 outside RAM. */
 export function spanOf(ptr: usize): f64 {
-	return inSpan(ptr) ? f64(u32(ptr - spanPtr)) : -1;
+	return inRam(ptr) ? f64(u32(ptr - spanPtr)) : -1;
 }
 
 /** ptr of the label of a byte of RAM. */
@@ -65,13 +70,23 @@ export function unitOf(ptr: usize): usize {
 	return unitsPtr + (((ptr - spanPtr) >> IO_TLB_SHIFT) << 3);
 }
 
+/** ptr of the u16 of the 2 KiB of RAM that hold a byte: their one label, or MIXED. */
+export function uniformOf(ptr: usize): usize {
+	return uniformPtr + (((ptr - spanPtr) >> IO_TLB_SHIFT) << 1);
+}
+
+/** Offset of a byte of RAM in its 2 KiB. */
+export function unitOffset(ptr: usize): u32 {
+	return u32(ptr - spanPtr) & (IO_TLB_SIZE - 1);
+}
+
 /** ptr of a label's record. */
 export function labelAt(label: u32): usize {
 	return base + AUDIT_HEADER_BYTES + label * LABEL_BYTES;
 }
 
 /** In a unit: nobody has had it as a slot. */
-const NEVER: f64 = -1;
+export const NEVER: f64 = -1;
 
 /** What a unit holds while a mapping has it. */
 export function heldBy(mapping: u32): f64 {
@@ -85,7 +100,7 @@ export function mappingAt(ptr: usize): u32 {
 }
 
 /**
- * Lays the audit's block down and attaches this instance to it. It comes before ramSeal.
+ * Lays the audit's block down and attaches this instance to it. It comes before the first ramAddRegion.
  * @param ptr a multiple of 64, `bytes` of room there
  * @param span ptr of the first byte of RAM; ptrs of all regions are a multiple of 4096 from it
  * @param length bytes to the end of the last region, a multiple of 4096
@@ -108,6 +123,7 @@ export function auditInit(ptr: usize, bytes: u32, span: usize, length: u32, maxE
 	store<i32>(ptr, ACTOR_GUEST, AUDIT_ACTOR);
 	let next = AUDIT_HEADER_BYTES + AUDIT_LABELS * LABEL_BYTES;
 	store<u32>(ptr, next, AUDIT_STATES);
+	memory.fill(ptr + next, NO_RAM, length >> PAGE_SHIFT);
 	next += alignBlock(length >> PAGE_SHIFT);
 	store<u32>(ptr, next, AUDIT_PAGE_BYTES);
 	memory.fill(ptr + next, 0, (length >> PAGE_SHIFT) << 2);
@@ -118,8 +134,10 @@ export function auditInit(ptr: usize, bytes: u32, span: usize, length: u32, maxE
 	next += alignBlock(units << 3);
 	store<u32>(ptr, next, AUDIT_EVENTS);
 	next += alignBlock(maxEvents * EVENT_RECORD_BYTES);
+	store<u32>(ptr, next, AUDIT_UNIFORM);
+	memory.fill(ptr + next, 0, units << 1);
+	next += alignBlock(units << 1);
 	store<u32>(ptr, next, AUDIT_SHADOW);
-	memory.fill(ptr + next, 0, length);
 	base = ptr;
 	spanPtr = span;
 	spanBytes = length;
@@ -127,5 +145,6 @@ export function auditInit(ptr: usize, bytes: u32, span: usize, length: u32, maxE
 	pageBytesPtr = ptr + load<u32>(ptr, AUDIT_PAGE_BYTES);
 	statesPtr = ptr + load<u32>(ptr, AUDIT_STATES);
 	unitsPtr = ptr + load<u32>(ptr, AUDIT_FREED);
+	uniformPtr = ptr + load<u32>(ptr, AUDIT_UNIFORM);
 	return OK;
 }

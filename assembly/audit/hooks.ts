@@ -3,8 +3,10 @@ import {
 	ACTOR_GUEST,
 	ACTOR_HOST,
 	AUDIT_ACTOR,
+	AUDIT_EVENT_COUNT,
 	AUDIT_MAPPING,
 	AUDIT_MAPPINGS,
+	AUDIT_MAX_EVENTS,
 	AUDIT_MUTATIONS,
 	AUDIT_NOW,
 	AUDIT_PEN,
@@ -35,15 +37,17 @@ import {
 	MUTATE_INITIAL_COPY,
 	MUTATE_LABELS,
 } from "../layout/audit.ts";
-import { PAGE_HIDDEN, PAGE_PRIVATE, PAGE_SHARED, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
+import { PAGE_HIDDEN, PAGE_SHARED, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import { FROM_DEVICE } from "../layout/device.ts";
 import { IO_TLB_SHIFT, IO_TLB_SIZE } from "../layout/pool.ts";
-import { block, heldBy, inSpan, mappingAt, pageBytesOf, shadowOf, spanOf, stateOf, unitOf } from "./block.ts";
-import { acceptedCounted, acceptedFirst, countLabels, countResidue } from "./labels.ts";
+import { block, heldBy, inRam, mappingAt, NEVER, NO_RAM, pageBytesOf, spanOf, stateOf, unitOf } from "./block.ts";
+import { acceptedCounted, acceptedFirst } from "./labels.ts";
 import { describe, logEvent, setDirection } from "./log.ts";
+import { copyLabels, countRange, countSlot, labelOf, labelRange } from "./shadow.ts";
 
-/** ptr of the event of the call under way, 0: none. */
+/** ptr of the event of the call under way, 0: none; and its number. */
 let call: usize = 0;
+let callNumber: u64 = 0;
 /** Whether that call is a map FROM_DEVICE. */
 let initial: bool = false;
 
@@ -57,6 +61,7 @@ export function callBegins(kind: u32, device: i32, address: u64, bytes: u32, dir
 		store<u32>(at, mapping, AUDIT_MAPPINGS);
 	}
 	store<u32>(at, mapping, AUDIT_MAPPING);
+	callNumber = load<u64>(at, AUDIT_EVENT_COUNT);
 	call = logEvent(kind, device, mapping, -1, f64(address), bytes);
 	initial = kind === EVENT_MAP && dir === FROM_DEVICE;
 	setDirection(call, dir);
@@ -66,7 +71,9 @@ export function callBegins(kind: u32, device: i32, address: u64, bytes: u32, dir
 /** It ends. answer: a status, or what it answered: a map's DMA address */
 export function callEnds(answer: i64): void {
 	if (call === 0) return;
-	if (answer < 0) store<i32>(call, i32(answer), EVENT_STATUS);
+	// a copy in many pieces may have filled the log since then
+	if (load<u64>(block(), AUDIT_EVENT_COUNT) - callNumber > u64(load<u32>(block(), AUDIT_MAX_EVENTS))) call = 0;
+	else if (answer < 0) store<i32>(call, i32(answer), EVENT_STATUS);
 	else {
 		const kind = load<u8>(call, EVENT_KIND);
 		if (kind === u8(EVENT_MAP) || kind === u8(EVENT_TAKE)) store<f64>(call, f64(answer), EVENT_TO);
@@ -92,7 +99,7 @@ export function slotsTaken(ptr: usize, n: u32): void {
 		const slot = ptr + (i << IO_TLB_SHIFT);
 		const unit = unitOf(slot);
 		const since = load<f64>(unit);
-		if (since >= 0 && load<u8>(stateOf(slot)) === u8(PAGE_SHARED)) countResidue(shadowOf(slot), IO_TLB_SIZE, since);
+		if (since >= 0 && load<u8>(stateOf(slot)) === u8(PAGE_SHARED)) countSlot(slot, since);
 		store<f64>(unit, holder);
 	}
 }
@@ -114,19 +121,19 @@ export function leavesOutCopy(dir: i32): bool {
 /** n bytes were copied, by the engine inside RAM, or by somebody into or out of it. */
 export function moved(to: usize, from: usize, n: u32): void {
 	if (block() === 0 || n === 0) return;
-	if (inSpan(to)) {
-		if (inSpan(from)) copied(to, from, n);
+	if (inRam(to)) {
+		if (inRam(from)) copied(to, from, n);
 		else written(to, n);
-	} else if (inSpan(from)) {
+	} else if (inRam(from)) {
 		const event = logEvent(EVENT_READ, load<i32>(block(), AUDIT_ACTOR), 0, -1, spanOf(from), n);
-		describe(event, load<u8>(stateOf(from)), load<u8>(shadowOf(from)));
+		describe(event, load<u8>(stateOf(from)), labelOf(from));
 	}
 }
 
 function copied(to: usize, from: usize, n: u32): void {
 	callIsAbout(to);
 	callIsAbout(from);
-	if ((load<u32>(block(), AUDIT_MUTATIONS) & MUTATE_LABELS) === 0) memory.copy(shadowOf(to), shadowOf(from), n);
+	if ((load<u32>(block(), AUDIT_MUTATIONS) & MUTATE_LABELS) === 0) copyLabels(to, from, n);
 	const event = logEvent(EVENT_COPY, ACTOR_GUEST, load<u32>(block(), AUDIT_MAPPING), spanOf(to), spanOf(from), n);
 	arrived(event, to, n, initial ? LABEL_INITIAL_BYTES : 0);
 }
@@ -135,13 +142,13 @@ function written(to: usize, n: u32): void {
 	const actor = load<i32>(block(), AUDIT_ACTOR);
 	let label = load<u32>(block(), AUDIT_PEN);
 	const event = logEvent(EVENT_WRITE, actor, mappingAt(to), spanOf(to), -1, n);
-	if (label !== 0) memory.fill(shadowOf(to), u8(label), n);
-	else if (actor === ACTOR_HOST) memory.fill(shadowOf(to), u8(LABEL_HOST), n);
+	if (label !== 0) labelRange(to, n, label);
+	else if (actor === ACTOR_HOST) labelRange(to, n, LABEL_HOST);
 	else {
 		for (let at = to; at < to + n; ) {
 			const here = min<u32>(n - u32(at - to), PAGE_SIZE - (u32(at - pageOf(at)) & (PAGE_SIZE - 1)));
-			label = load<u8>(stateOf(at)) === u8(PAGE_PRIVATE) ? LABEL_GUEST : 0;
-			memory.fill(shadowOf(at), u8(label), here);
+			label = load<u8>(stateOf(at)) === u8(PAGE_SHARED) ? 0 : LABEL_GUEST;
+			labelRange(at, here, label);
 			at += here;
 		}
 	}
@@ -155,7 +162,7 @@ function pageOf(ptr: usize): usize {
 
 /** Counts what an event brought to pages that others than the guest may read. second: as countLabels */
 function arrived(event: usize, to: usize, n: u32, second: usize): void {
-	describe(event, load<u8>(stateOf(to)), load<u8>(shadowOf(to)));
+	describe(event, load<u8>(stateOf(to)), labelOf(to));
 	while (n > 0) {
 		const state = load<u8>(stateOf(to));
 		const here = min<u32>(n, PAGE_SIZE - u32(to - pageOf(to)));
@@ -168,7 +175,7 @@ function arrived(event: usize, to: usize, n: u32, second: usize): void {
 /** Counts n bytes on a page, if its state is one that others may read. */
 function readable(event: usize, at: usize, n: u32, state: u32, second: usize): void {
 	if (state === PAGE_SHARED) {
-		const bytes = countLabels(shadowOf(at), n, LABEL_SHARED_BYTES, second);
+		const bytes = countRange(at, n, LABEL_SHARED_BYTES, second);
 		store<u32>(event, load<u32>(event, EVENT_SHARED_BYTES) + bytes, EVENT_SHARED_BYTES);
 		store<u32>(pageBytesOf(at), load<u32>(pageBytesOf(at)) + bytes);
 		if (acceptedCounted() === 0) return;
@@ -176,15 +183,25 @@ function readable(event: usize, at: usize, n: u32, state: u32, second: usize): v
 		if (before === 0) store<u8>(event, u8(acceptedFirst()), EVENT_ACCEPTED_LABEL);
 		store<u32>(event, before + acceptedCounted(), EVENT_ACCEPTED_BYTES);
 	} else if (state === PAGE_HIDDEN) {
-		const bytes = countLabels(shadowOf(at), n, LABEL_HIDDEN_BYTES, 0);
+		const bytes = countRange(at, n, LABEL_HIDDEN_BYTES, 0);
 		store<u32>(event, load<u32>(event, EVENT_HIDDEN_BYTES) + bytes, EVENT_HIDDEN_BYTES);
 	}
 }
 
+/** n bytes of RAM became a ring's own: indices, a packet's head, padding and trailer. Too many for the log. */
+export function plainPut(ptr: usize, n: u32): void {
+	if (block() !== 0 && inRam(ptr)) labelRange(ptr, n, 0);
+}
+
+/** Somebody wrote n bytes where they stand, without a copy. Outside RAM, as in a ring's own buffer, they are copied later. */
+export function wroteInPlace(ptr: usize, n: u32): void {
+	if (block() !== 0 && n !== 0 && inRam(ptr)) written(ptr, n);
+}
+
 /** n bytes became one constant: nothing is known by them. */
 export function filled(ptr: usize, n: u32): void {
-	if (block() === 0 || !inSpan(ptr)) return;
-	memory.fill(shadowOf(ptr), 0, n);
+	if (block() === 0 || !inRam(ptr)) return;
+	labelRange(ptr, n, 0);
 	const event = logEvent(EVENT_FILL, load<i32>(block(), AUDIT_ACTOR), mappingAt(ptr), spanOf(ptr), -1, n);
 	describe(event, load<u8>(stateOf(ptr)), 0);
 }
@@ -193,21 +210,28 @@ export function filled(ptr: usize, n: u32): void {
 export function pagesBecame(ptr: usize, n: u32, state: i32): void {
 	if (block() === 0) return;
 	const event = logEvent(EVENT_CONVERT, ACTOR_GUEST, 0, spanOf(ptr), -1, n << PAGE_SHIFT);
-	describe(event, state, load<u8>(shadowOf(ptr)));
+	describe(event, state, labelOf(ptr));
 	for (let i: u32 = 0; i < n; i++) {
 		const page = ptr + (i << PAGE_SHIFT);
 		if (load<u8>(stateOf(page)) === u8(state)) continue;
 		store<u8>(stateOf(page), u8(state));
+		for (let unit: u32 = 0; unit < PAGE_SIZE; unit += IO_TLB_SIZE) {
+			// converted pages are free slots no more
+			if (load<f64>(unitOf(page + unit)) >= 0) store<f64>(unitOf(page + unit), NEVER);
+		}
 		readable(event, page, PAGE_SIZE, state, LABEL_CONVERTED_BYTES);
 	}
 }
 
+/** A stretch is RAM. */
+export function regionAdded(ptr: usize, bytes: u64): void {
+	if (block() !== 0) memory.fill(stateOf(ptr), u8(PAGE_SHARED), usize(bytes >> PAGE_SHIFT));
+}
+
 /** RAM is sealed: every page is in one state. */
 export function ramBecame(state: i32): void {
-	if (block() !== 0)
-		memory.fill(
-			stateOf(load<u32>(block(), AUDIT_SPAN_PTR)),
-			u8(state),
-			load<u32>(block(), AUDIT_SPAN_BYTES) >> PAGE_SHIFT,
-		);
+	if (block() === 0) return;
+	const first = stateOf(load<u32>(block(), AUDIT_SPAN_PTR));
+	const pages = load<u32>(block(), AUDIT_SPAN_BYTES) >> PAGE_SHIFT;
+	for (let i: u32 = 0; i < pages; i++) if (load<u8>(first + i) !== NO_RAM) store<u8>(first + i, u8(state));
 }

@@ -24,13 +24,22 @@ export function runOf(at: usize, n: u32, label: u32): u32 {
 		if (i8x16.bitmask(v128.and(v128.and(a, b), v128.and(c, d))) !== 0xffff) break;
 		run += 128;
 	}
+	for (; run + 16 <= n; run += 16) {
+		const equal = i8x16.bitmask(i8x16.eq(v128.load(at + run), same));
+		if (equal !== 0xffff) return run + ctz(~equal);
+	}
 	while (run < n && load<u8>(at + run) === u8(label)) run++;
 	return run;
 }
 
-/** Of the last countLabels: bytes of owners that were accepted, and the first of their labels. */
+/** Of what was counted since startCount: bytes of owners that were accepted, and the first of their labels. */
 let acceptedBytes: u32 = 0;
 let acceptedLabel: u32 = 0;
+
+/** Accepted owners' bytes count from 0 again. */
+export function startCount(): void {
+	acceptedBytes = 0;
+}
 
 export function acceptedCounted(): u32 {
 	return acceptedBytes;
@@ -41,45 +50,52 @@ export function acceptedFirst(): u32 {
 }
 
 /**
- * Adds the bytes of each label of private origin to a u64 of the label's record, and perhaps to a second one.
- * @param at ptr of labels, n of them
+ * Adds n bytes of a label of private origin to a u64 of the label's record, and perhaps to a second one.
  * @param field, second LABEL_*; second 0: none
- * @returns bytes of private origin
+ * @returns n, or 0 for a label of another origin
  */
+export function countRun(label: u32, n: u32, field: usize, second: usize): u32 {
+	const record = labelAt(label);
+	const flags = load<u32>(record, LABEL_FLAGS);
+	if ((flags & LABEL_PRIVATE) === 0) return 0;
+	if ((flags & LABEL_ACCEPTED) !== 0) {
+		if (acceptedBytes === 0) acceptedLabel = label;
+		acceptedBytes += n;
+	}
+	store<u64>(record + field, load<u64>(record + field) + n);
+	if (second !== 0) store<u64>(record + second, load<u64>(record + second) + n);
+	return n;
+}
+
+/** countRun for each run of n labels at `at`. @returns bytes of private origin */
 export function countLabels(at: usize, n: u32, field: usize, second: usize): u32 {
 	let counted: u32 = 0;
-	acceptedBytes = 0;
 	while (n > 0) {
 		const label = load<u8>(at);
 		const run = runOf(at, n, label);
-		const record = labelAt(label);
-		if (label !== 0 && (load<u32>(record, LABEL_FLAGS) & LABEL_PRIVATE) !== 0) {
-			store<u64>(record + field, load<u64>(record + field) + run);
-			if (second !== 0) store<u64>(record + second, load<u64>(record + second) + run);
-			counted += run;
-			if ((load<u32>(record, LABEL_FLAGS) & LABEL_ACCEPTED) !== 0) {
-				if (acceptedBytes === 0) acceptedLabel = label;
-				acceptedBytes += run;
-			}
-		}
+		counted += countRun(label, run, field, second);
 		at += run;
 		n -= run;
 	}
 	return counted;
 }
 
-/** Counts what stayed in 2 KiB that were freed at `since` and are taken now. */
-export function countResidue(at: usize, n: u32, since: f64): void {
+/** Counts n bytes of a label that stayed from `since` until now. */
+export function residueRun(label: u32, n: u32, since: f64): void {
+	const record = labelAt(label);
+	if ((load<u32>(record, LABEL_FLAGS) & LABEL_PRIVATE) === 0) return;
 	const ns = load<f64>(block(), AUDIT_NOW) - since;
+	store<u64>(record, load<u64>(record, LABEL_RESIDUE_BYTES) + n, LABEL_RESIDUE_BYTES);
+	store<f64>(record, load<f64>(record, LABEL_RESIDUE_BYTE_NS) + f64(n) * ns, LABEL_RESIDUE_BYTE_NS);
+	store<f64>(record, max(ns, load<f64>(record, LABEL_RESIDUE_MAX_NS)), LABEL_RESIDUE_MAX_NS);
+}
+
+/** residueRun for each run of n labels at `at`. */
+export function countResidue(at: usize, n: u32, since: f64): void {
 	while (n > 0) {
 		const label = load<u8>(at);
 		const run = runOf(at, n, label);
-		const record = labelAt(label);
-		if (label !== 0 && (load<u32>(record, LABEL_FLAGS) & LABEL_PRIVATE) !== 0) {
-			store<u64>(record, load<u64>(record, LABEL_RESIDUE_BYTES) + run, LABEL_RESIDUE_BYTES);
-			store<f64>(record, load<f64>(record, LABEL_RESIDUE_BYTE_NS) + f64(run) * ns, LABEL_RESIDUE_BYTE_NS);
-			store<f64>(record, max(ns, load<f64>(record, LABEL_RESIDUE_MAX_NS)), LABEL_RESIDUE_MAX_NS);
-		}
+		residueRun(label, run, since);
 		at += run;
 		n -= run;
 	}

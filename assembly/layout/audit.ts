@@ -9,7 +9,8 @@
  *   ...    bytes of private origin that each page ever got while it was shared, u32 a page
  *   ...    when each 2 KiB of the span was given back as a slot, f64
  *   ...    events, a ring of EVENT_RECORD_BYTES each
- *   ...    shadow, one byte a byte of the span
+ *   ...    words, u16 for each 2 KiB of the span: the label of all their bytes, or MIXED
+ *   ...    shadow, one byte a byte of the span: labels where the word says MIXED
  */
 import { alignBlock, PAGE_SHIFT } from "./context.ts";
 import { IO_TLB_SHIFT } from "./pool.ts";
@@ -23,12 +24,13 @@ export const AUDIT_FREED: usize = 12;
 export const AUDIT_EVENTS: usize = 16;
 export const AUDIT_SHADOW: usize = 20;
 export const AUDIT_PAGE_BYTES: usize = 72;
+export const AUDIT_UNIFORM: usize = 28;
 /** Events that the ring holds, and events ever logged: u64. */
 export const AUDIT_MAX_EVENTS: usize = 24;
 export const AUDIT_EVENT_COUNT: usize = 32;
 /** f64 that each event takes as its time; the caller sets it, in ns. */
 export const AUDIT_NOW: usize = 40;
-/** The label of what the guest's CPU writes; 0: LABEL_GUEST on private pages, none on others. */
+/** The label of what the guest's CPU writes; 0: none on shared pages, LABEL_GUEST on others. */
 export const AUDIT_PEN: usize = 48;
 /** Who reads and writes through ramRead and ramWrite: a device's number, or ACTOR_*. */
 export const AUDIT_ACTOR: usize = 52;
@@ -45,12 +47,14 @@ export const ACTOR_HOST: i32 = -3;
 
 /** A label: what a byte is. 0 stands for nothing known: zeros, noise, what was never secret. */
 export const AUDIT_LABELS: u32 = 256;
-/** What the guest's CPU wrote on private pages, of no device known. */
+/** What the guest's CPU, or its paravisor, wrote on pages that the host does not read, of no device known. */
 export const LABEL_GUEST: u32 = 1;
 /** Labels that callers make are LABEL_FIRST .. LABEL_HOST - 1. */
 export const LABEL_FIRST: u32 = 2;
 /** What the host wrote. */
 export const LABEL_HOST: u32 = 255;
+/** In the word of 2 KiB: their labels stand byte by byte in the shadow. */
+export const MIXED: u32 = 0xffff;
 
 export const LABEL_FLAGS: usize = 0;
 /** Number of the device whose data it is, or -1. */
@@ -132,6 +136,7 @@ export function auditBytes(spanBytes: u32, maxEvents: u32): u32 {
 		alignBlock((spanBytes >>> PAGE_SHIFT) << 2) +
 		alignBlock((spanBytes >>> IO_TLB_SHIFT) << 3) +
 		alignBlock(maxEvents * EVENT_RECORD_BYTES) +
+		alignBlock((spanBytes >>> IO_TLB_SHIFT) << 1) +
 		alignBlock(spanBytes)
 	);
 }

@@ -1,3 +1,4 @@
+import { regionAdded } from "../audit/hooks.ts";
 import {
 	CTX_MAX_REGIONS,
 	CTX_NPAGES,
@@ -54,6 +55,7 @@ export function regionAdd(gpa: u64, bytes: u64, ptr: usize): i32 {
 	store<u64>(region, bytes, REGION_LENGTH);
 	store<u32>(region, u32(delta), REGION_DELTA);
 	store<u32>(context(), n + 1, CTX_NREGIONS);
+	if (COCO_AUDIT) regionAdded(ptr, bytes);
 	return OK;
 }
 

@@ -1,4 +1,5 @@
 /** Byte patterns that make each delivery checkable: a byte depends on the request and on its place in it. */
+import { wroteInPlace } from "../audit/hooks.ts";
 
 /** 8 bytes of a request's pattern. word: which 8 bytes of it */
 function patternWord(seed: u32, word: u32): u64 {
@@ -16,6 +17,7 @@ export function fillPattern(to: usize, n: u32, seed: u32): void {
 	for (; i + 8 <= n; i += 8) store<u64>(to + i, patternWord(seed, i >> 3));
 	const last = patternWord(seed, i >> 3);
 	for (; i < n; i++) store<u8>(to + i, u8(last >> (u64(i & 7) << 3)));
+	if (COCO_AUDIT) wroteInPlace(to, n);
 }
 
 /** Bytes among the n at `from` that are not pattern `seed`. */

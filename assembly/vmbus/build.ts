@@ -1,5 +1,6 @@
 /** Packets that are put together: gathered pieces, ranges before the payload, payloads built in place. */
 
+import { plainPut, wroteInPlace } from "../audit/hooks.ts";
 import {
 	GATHER_BYTES,
 	GATHER_LENGTH,
@@ -35,6 +36,7 @@ export function ringPutGather(ring: u32, kind: u32, idLow: u32, idHigh: u32, lis
 	if (status !== OK) return status;
 	const at = load<u32>(record, RING_AT);
 	store<u64>(herePtr(record, at), headOf(kind, PACKET_HEADER_BYTES >> 3, length));
+	if (COCO_AUDIT) plainPut(herePtr(record, at), 8);
 	let end = at + PACKET_HEADER_BYTES;
 	for (let i: u32 = 0; i < count; i++) {
 		const entry = list + i * GATHER_BYTES;
@@ -90,6 +92,8 @@ export function ringPutRanges(
 	const at = load<u32>(record, RING_AT);
 	store<u64>(herePtr(record, at), headOf(kind, offset >> 3, length));
 	store<u64>(wrappedPtr(record, at + PACKET_HEADER_BYTES), u64(third) | (u64(count) << 32));
+	if (COCO_AUDIT) plainPut(herePtr(record, at), 8);
+	if (COCO_AUDIT) plainPut(wrappedPtr(record, at + PACKET_HEADER_BYTES), 8);
 	let end = copyIn(record, at + u32(PACKET_RANGES), ranges, rangesBytes);
 	end = copyIn(record, end, ptr, bytes);
 	return seal(record, at, pad(record, end), kind, u64(idLow) | (u64(idHigh) << 32));
@@ -136,6 +140,8 @@ export function ringCommit(ring: u32, kind: u32, idLow: u32, idHigh: u32, bytes:
 	store<u64>(head, headOf(kind, PACKET_HEADER_BYTES >> 3, length));
 	const payload = at + PACKET_HEADER_BYTES;
 	let end = payload + bytes;
+	if (COCO_AUDIT) plainPut(head, 8);
 	if (place !== head + PACKET_HEADER_BYTES) end = copyIn(record, payload, place, bytes);
+	if (COCO_AUDIT) wroteInPlace(place, bytes);
 	return seal(record, at, pad(record, end), kind, u64(idLow) | (u64(idHigh) << 32));
 }

@@ -1,4 +1,5 @@
 /** Many packets for one publication. */
+import { moved, plainPut } from "../audit/hooks.ts";
 import {
 	BURST_BYTES,
 	BURST_ID,
@@ -74,6 +75,8 @@ function putRun(record: usize, list: usize, count: u32): u32 {
 		let from: usize = load<u32>(list, BURST_PTR);
 		let payload = to + PACKET_HEADER_BYTES;
 		const end = payload + bytes - 16;
+		if (COCO_AUDIT) plainPut(to, total);
+		if (COCO_AUDIT) moved(payload, from, bytes);
 		const last = v128.load(from + bytes - 16);
 		for (; payload < end; payload += 16) {
 			v128.store(payload, v128.load(from));

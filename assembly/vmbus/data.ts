@@ -1,6 +1,6 @@
 /** A ring's record, the words in its header page, and where its data bytes lie. */
 
-import { moved } from "../audit/hooks.ts";
+import { moved, plainPut } from "../audit/hooks.ts";
 import { CTX_NEXT, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import {
 	INLINE_COPY_BYTES,
@@ -69,6 +69,7 @@ export function ownWord(record: usize, offset: usize, value: u32): void {
 	const at = record + load<u32>(record, RING_HEADER) + offset;
 	if (COCO_THREADS) atomic.store<u32>(at, value);
 	else store<u32>(at, value);
+	if (COCO_AUDIT) plainPut(at, 4);
 }
 
 /**

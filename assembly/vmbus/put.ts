@@ -3,7 +3,7 @@
  * fence, write index, and only then whether to signal. One thread writes a ring; Linux takes a lock instead.
  */
 
-import { moved } from "../audit/hooks.ts";
+import { moved, plainPut } from "../audit/hooks.ts";
 import {
 	HEADER_INTERRUPT_MASK,
 	HEADER_READ_INDEX,
@@ -95,6 +95,8 @@ function requestId(record: usize, value: u64): u64 {
 
 /** Puts id and trailer behind the copied bytes and moves this end's index on. end: data offset of the trailer */
 export function seal(record: usize, at: u32, end: u32, kind: u32, id: u64): i32 {
+	if (COCO_AUDIT) plainPut(wrappedPtr(record, at + u32(PACKET_ID)), 8);
+	if (COCO_AUDIT) plainPut(wrappedPtr(record, end), PACKET_TRAILER_BYTES);
 	if (kind >> 16 === PACKET_WANTS_COMPLETION && load<u32>(record, RING_REQUESTOR) !== 0) {
 		// after the copy: from here on a completion may name the id
 		const given = requestId(record, id);
@@ -113,6 +115,7 @@ export function seal(record: usize, at: u32, end: u32, kind: u32, id: u64): i32 
 export function pad(record: usize, at: u32): u32 {
 	while ((at & 7) !== 0) {
 		store<u8>(dataPtr(record, pageEntry(record, at), at), 0);
+		if (COCO_AUDIT) plainPut(dataPtr(record, pageEntry(record, at), at), 1);
 		at++;
 	}
 	return at === load<u32>(record, RING_DATA_BYTES) ? 0 : at;
@@ -136,6 +139,7 @@ export function put(record: usize, kind: u32, id: u64, ptr: usize, bytes: u32): 
 	if (at + total >= load<u32>(record, RING_RUN_END)) return putInPieces(record, at, kind, id, ptr, bytes);
 
 	const to = herePtr(record, at);
+	if (COCO_AUDIT) plainPut(to, total);
 	store<u64>(to, headOf(kind, PACKET_HEADER_BYTES >> 3, PACKET_HEADER_BYTES + padded));
 	if (padded !== 0) {
 		// the padding first, as a whole quadword: the payload then covers what is not padding
@@ -171,6 +175,7 @@ export function putInPieces(record: usize, at: u32, kind: u32, id: u64, ptr: usi
 	const padded = (bytes + 7) & ~7;
 	const head = headOf(kind, PACKET_HEADER_BYTES >> 3, PACKET_HEADER_BYTES + padded);
 	store<u64>(herePtr(record, at), head);
+	if (COCO_AUDIT) plainPut(herePtr(record, at), 8);
 	const end = copyIn(record, at + PACKET_HEADER_BYTES, ptr, bytes);
 	return seal(record, at, pad(record, end), kind, id);
 }

@@ -1,6 +1,6 @@
 /** The consumer, straight into the caller's buffer: one packet, or a burst. */
 
-import { moved } from "../audit/hooks.ts";
+import { moved, plainPut } from "../audit/hooks.ts";
 import {
 	FEATURE_PENDING_SEND,
 	HEADER_FEATURES,
@@ -107,6 +107,7 @@ export function ringRead(ring: u32, raw: i32, to: usize, bufferBytes: u32): i32 
 				const before = load<u32>(record, RING_PUBLISHED);
 				store<u64>(record, u64(next) | (u64(next) << 32), RING_AT);
 				store<u32>(header, next, HEADER_READ_INDEX);
+				if (COCO_AUDIT) plainPut(header + HEADER_READ_INDEX, 4);
 				const pending = load<u32>(header, HEADER_PENDING_SEND);
 				if (pending === 0 || (load<u32>(header, HEADER_FEATURES) & FEATURE_PENDING_SEND) === 0) return i32(wanted << 1);
 				return i32(wanted << 1) | releaseWaiting(record, before, pending);
@@ -185,6 +186,7 @@ function takeRun(record: usize, to: usize, bufferBytes: u32, max: u32): u64 {
 		if (offset < PACKET_HEADER_BYTES || offset > bytes) break;
 		store<u64>(to, head);
 		store<u64>(to, load<u64>(packet, PACKET_ID), PACKET_ID);
+		if (COCO_AUDIT) moved(to, packet, PACKET_HEADER_BYTES);
 		const payload = bytes - PACKET_HEADER_BYTES;
 		if (payload - 16 <= INLINE_COPY_BYTES - 16) {
 			let from = packet + PACKET_HEADER_BYTES;

@@ -1,6 +1,6 @@
 /** The producer: in-band packets and completions, one by one or in bursts, and waiting for room. */
 
-import { moved } from "../audit/hooks.ts";
+import { moved, plainPut } from "../audit/hooks.ts";
 import {
 	HEADER_INTERRUPT_MASK,
 	HEADER_PENDING_SEND,
@@ -72,6 +72,7 @@ export function ringWrite(ring: u32, kind: u32, idLow: u32, idHigh: u32, ptr: us
 			store<u64>(to, u64(kind | ((PACKET_HEADER_BYTES >> 3) << 16)) | (u64((PACKET_HEADER_BYTES + padded) >> 3) << 32));
 			store<u64>(to + (PACKET_TRAILER_BYTES + padded), 0);
 			let payload = to + PACKET_HEADER_BYTES;
+			if (COCO_AUDIT) plainPut(to, PACKET_HEADER_BYTES + padded + PACKET_TRAILER_BYTES);
 			if (COCO_AUDIT) moved(payload, ptr, bytes);
 			if (bytes <= INLINE_COPY_BYTES) {
 				const lastTo = payload + bytes - 16;
@@ -92,6 +93,7 @@ export function ringWrite(ring: u32, kind: u32, idLow: u32, idHigh: u32, ptr: us
 			// RING_AT and, next to it, RING_PUBLISHED
 			store<u64>(record, u64(next) | (u64(next) << 32), RING_AT);
 			store<u32>(header, next, HEADER_WRITE_INDEX);
+			if (COCO_AUDIT) plainPut(header + HEADER_WRITE_INDEX, 4);
 			return i32(load<u32>(header, HEADER_READ_INDEX) === before) & i32(load<u32>(header, HEADER_INTERRUPT_MASK) === 0);
 		}
 	}

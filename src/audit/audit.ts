@@ -1,6 +1,7 @@
 /** What stands in each byte of RAM and how it came there: the face of the build `engine.audit`. */
 import * as layout from "../../assembly/layout/audit.ts";
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { Region } from "../memory/ram.ts";
 import { hex, orThrow } from "../status.ts";
 import type { Instance } from "../wasm.ts";
@@ -123,7 +124,7 @@ export class Audit {
 		};
 	}
 
-	/** The label of what the guest's CPU writes from now on; null: LABEL_GUEST on private pages, none on others. */
+	/** The label of what the guest's CPU writes from now on; null: none on shared pages, number 1 on others. */
 	set pen(label: Pick<Label, "number"> | null) {
 		this.#instance.data.setUint32(this.#ptr + layout.AUDIT_PEN, label?.number ?? 0, true);
 	}
@@ -154,18 +155,44 @@ export class Audit {
 
 	/** Says what stands in a range, all in one region, whoever wrote it. null: nothing known @throws DmaError OUTSIDE_RAM, BAD_SIZE */
 	paint(gpa: number, bytes: number, label: Pick<Label, "number"> | null): void {
-		this.#shadow(gpa, bytes).fill(label?.number ?? 0);
+		const number = label?.number ?? 0;
+		this.#shadow(gpa, bytes).fill(number);
+		this.#units(gpa, bytes, (word, start) => {
+			const whole = start >= gpa && start + IO_TLB_SIZE <= gpa + bytes;
+			if (whole) this.#instance.data.setUint16(word, number, true);
+		});
 	}
 
-	/** Labels of a range, all in one region, a byte each: a view that ends when the memory grows. @throws DmaError OUTSIDE_RAM, BAD_SIZE */
+	/** Labels of a range, all in one region, a byte each: a view to read before anything else happens to RAM. @throws DmaError OUTSIDE_RAM, BAD_SIZE */
 	labelsAt(gpa: number, bytes: number): Uint8Array {
 		return this.#shadow(gpa, bytes);
 	}
 
 	#shadow(gpa: number, bytes: number): Uint8Array {
-		const ram = orThrow(this.#instance.exports.ramPtr(gpa, bytes), () => `audit(gpa ${hex(gpa)}, ${bytes} bytes)`);
-		const at = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_SHADOW) + (ram - this.#spanPtr);
+		const at = this.#shadowPtr(gpa, bytes);
+		// where a word stands for all bytes of 2 KiB, they are written now
+		this.#units(gpa, bytes, (word, start) => {
+			const { data } = this.#instance;
+			const number = data.getUint16(word, true);
+			if (number === layout.MIXED) return;
+			data.setUint16(word, layout.MIXED, true);
+			this.#instance.bytes.fill(number, at + (start - gpa), at + (start - gpa) + IO_TLB_SIZE);
+		});
 		return this.#instance.bytes.subarray(at, at + bytes);
+	}
+
+	#shadowPtr(gpa: number, bytes: number): number {
+		const ram = orThrow(this.#instance.exports.ramPtr(gpa, bytes), () => `audit(gpa ${hex(gpa)}, ${bytes} bytes)`);
+		return this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_SHADOW) + (ram - this.#spanPtr);
+	}
+
+	/** Each 2 KiB that a range touches: ptr of its word, and its first gpa. */
+	#units(gpa: number, bytes: number, visit: (word: number, start: number) => void): void {
+		const shadow = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_SHADOW);
+		const words = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_UNIFORM);
+		const span = this.#shadowPtr(gpa, bytes) - shadow;
+		for (let start = gpa - (span % IO_TLB_SIZE); start < gpa + bytes; start += IO_TLB_SIZE)
+			visit(words + ((span + start - gpa) / IO_TLB_SIZE) * 2, start);
 	}
 
 	/** When the 2 KiB that hold `gpa` were last given back as a slot (ns), or -1: never, or taken since. */
@@ -227,6 +254,11 @@ export class Audit {
 	*runs(): Generator<{ readonly gpa: number; readonly bytes: number; readonly label: Label; readonly page: number }> {
 		for (const region of this.#regions) {
 			for (let page = region.gpa; page < region.gpa + region.bytes; page += PAGE_SIZE) {
+				let known = false;
+				this.#units(page, PAGE_SIZE, (word) => {
+					known ||= this.#instance.data.getUint16(word, true) !== 0;
+				});
+				if (!known) continue;
 				for (const { at, end, number } of labelRuns(this.#shadow(page, PAGE_SIZE))) {
 					const label = this.#labels[number];
 					if (label !== undefined) yield { gpa: page + at, bytes: end - at, label, page };

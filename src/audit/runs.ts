@@ -2,9 +2,9 @@
 
 /** The label that all bytes have, or -1: they differ. labels: one at least */
 export function uniformLabel(labels: Uint8Array): number {
-	// each byte equals the next: compared as a whole, since pages mostly are of one label
-	const { length } = labels;
-	return Buffer.compare(labels.subarray(1), labels.subarray(0, length - 1)) === 0 ? (labels[0] as number) : -1;
+	const first = labels[0] as number;
+	for (let i = 1; i < labels.length; i++) if (labels[i] !== first) return -1;
+	return first;
 }
 
 /** Runs of equal labels, the first one first, each from `at` to before `end`. */

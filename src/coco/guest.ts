@@ -173,6 +173,11 @@ export class Guest {
 		return Engine.contextBytes(planOf(options).engine);
 	}
 
+	/** Bytes that the audit of a guest over these stretches needs, for an embedder's `audit`. @throws as create */
+	static auditBytes(options: GuestOptions): number {
+		return Engine.auditBytes(planOf(options).engine);
+	}
+
 	/**
 	 * Makes a guest: its RAM as the platform starts it, its pools reserved, converted and made.
 	 * @throws RangeError that names the option; TrustError for a pool that the platform cannot have; DmaError as Engine.create

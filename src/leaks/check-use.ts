@@ -93,9 +93,8 @@ export class Uses {
 		for (const [from, to] of own.missing(gpa, gpa + event.bytes)) {
 			const had = mappings.ended.findLast((one) => one.device === event.device && one.from < to && from < one.to);
 			const other = touched.find((one) => one.device !== event.device && one.tlb !== null);
-			// slots of a mapping that began before this watch are not known
-			const unknown = had === undefined && other === undefined && this.#watch.audit.holderAt(from) !== 0;
-			if (unknown || (had === undefined && poolAt(this.#watch, from) === null)) continue;
+			const inPool = poolAt(this.#watch, from) !== null && (other !== undefined || mappings.knows(from));
+			if (had === undefined && !inPool) continue;
 			const device = devices.nameOf(event.device);
 			const was = had === undefined ? "which it never had" : `which its mapping ${had.mapping} has left`;
 			const now =

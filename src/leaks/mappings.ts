@@ -50,10 +50,28 @@ export class Mappings {
 	readonly ended: { readonly device: number; readonly mapping: number; readonly from: number; readonly to: number }[] =
 		[];
 	readonly #keep: number;
+	/** Slots whose holder is known, as gpas; null: of all slots it is. */
+	#known: Set<number> | null;
 
-	/** keep: how many ended ones are remembered */
-	constructor(keep: number) {
+	/**
+	 * @param keep how many ended ones are remembered
+	 * @param fromStart whether no slot is held that the log does not tell of
+	 */
+	constructor(keep: number, fromStart: boolean) {
 		this.#keep = keep;
+		this.#known = fromStart ? null : new Set();
+	}
+
+	/** Whether all that hold the slot of `gpa` are among the mappings here. */
+	knows(gpa: number): boolean {
+		return this.#known === null || this.#known.has(gpa - (gpa % IO_TLB_SIZE));
+	}
+
+	/** From here on the holders of slots are known: a mapping got them, or left them. */
+	learn(tlb: number, bytes: number): void {
+		if (this.#known === null) return;
+		const { from, to } = slotsOf(tlb, bytes);
+		for (let slot = from; slot < to; slot += IO_TLB_SIZE) this.#known.add(slot);
 	}
 
 	get live(): Iterable<Mapping> {
@@ -98,6 +116,7 @@ export class Mappings {
 			cpuOwned: new RangeSet(),
 		};
 		this.#live.set(number, mapping);
+		if (tlb !== null) this.learn(tlb, bytes);
 		for (const page of pagesOf(mapping)) this.#byPage.set(page, [...(this.#byPage.get(page) ?? []), mapping]);
 		return mapping;
 	}
@@ -144,6 +163,7 @@ export class Mappings {
 		this.#live.clear();
 		this.#byPage.clear();
 		this.ended.length = 0;
+		this.#known = new Set();
 	}
 }
 

@@ -64,8 +64,9 @@ export class LeakMonitor {
 		if (audit === null) throw new RangeError('leaks: the guest must have the build "engine.audit"');
 		if (!Number.isSafeInteger(keep) || keep < 0)
 			throw new RangeError(`leaks: keep must be a whole number from 0, not ${keep}`);
+		const isIdle = guest.pools.every(({ pool, growing, disabled }) => disabled || (growing?.used ?? pool.used) === 0);
 		const devices = new DeviceWatch(guest, audit, (device, step, event) => this.#trustChanged(device, step, event));
-		const [pages, mappings] = [new PageReplay(guest.engine.ram), new Mappings(keep)];
+		const [pages, mappings] = [new PageReplay(guest.engine.ram), new Mappings(keep, isIdle)];
 		this.#watch = { guest, audit, devices, pages, mappings, findings: this.#findings, given: new RangeSet(), keep };
 		this.#uses = new Uses(this.#watch);
 		this.#residue = new Residue(this.#watch);
@@ -200,8 +201,10 @@ export class LeakMonitor {
 
 	#unmapped(event: AuditEvent): void {
 		if (event.status !== null || (event.attrs & Attr.Mmio) !== 0) return;
-		const mapping = this.#watch.mappings.named(event);
+		const { devices, mappings } = this.#watch;
+		const mapping = mappings.named(event);
 		if (mapping !== null) this.#ending = { mapping, attrs: event.attrs };
+		else if (event.mapping !== 0) mappings.learn(devices.decode(event.device, event.dma).gpa, event.bytes);
 	}
 
 	#finishEnding(): void {
