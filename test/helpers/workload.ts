@@ -1,13 +1,11 @@
 /** Small workloads for replays, and a model of what bouncing them shows the host. */
-import { readFileSync } from "node:fs";
-import { gunzipSync } from "node:zlib";
 import fc from "fast-check";
 import { Direction } from "../../src/index.ts";
 import type { ReplayOptions } from "../../src/replay/stage.ts";
 import { readBlockTrace } from "../../src/workload/ftrace.ts";
 import type { Plan } from "../../src/workload/plan.ts";
 import type { Workload } from "../../src/workload/workload.ts";
-import { PGBENCH, temporaryFile } from "./cli.ts";
+import { shortTrace } from "./cli.ts";
 
 const MIB = 2 ** 20;
 
@@ -69,8 +67,7 @@ export const anyWorkload: fc.Arbitrary<Workload> = fc
 
 /** The first lines of the database recording. */
 export function shortPgbench(lines: number): Workload {
-	const text = gunzipSync(readFileSync(PGBENCH)).toString().split("\n").slice(0, lines).join("\n");
-	return readBlockTrace(temporaryFile("short.txt", text));
+	return readBlockTrace(shortTrace(lines));
 }
 
 /** What a plan that is bounced as a whole puts on shared pages: counted from its entries alone. */
