@@ -67,6 +67,25 @@ describe("the history of a byte", () => {
 		}
 	});
 
+	it("in the original names the mappings that bounced it, and survives that the host maps its page", async () => {
+		const { guest } = await watched({ platform: "snp-vtom" });
+		const { audit } = guest.engine;
+		if (audit === null) throw new Error("no audit");
+		const device = guest.addDevice();
+		const page = secretPages(guest);
+		device.unmap(device.map(page, 64, ToDevice), 64, ToDevice);
+		expect(historyOf(audit, page).steps.map(({ role }) => role)).toEqual(["write", "map", "unmap"]);
+		const hidden = takePages(guest, 1);
+		guest.converter.convert(hidden, 4096, PageState.Hidden);
+		guest.parties.paravisor.write(hidden, new Uint8Array(8).fill(1));
+		guest.converter.convert(hidden, 4096, PageState.Shared);
+		const { steps } = historyOf(audit, hidden, { platform: guest.platform });
+		expect(steps.map(({ role }) => role)).toEqual(["write", "convert"]);
+		expect(historyText({ gpa: hidden, steps, complete: true, goneEvents: 0 })[0]).toMatch(
+			/by the paravisor, hidden page/,
+		);
+	});
+
 	it("says what is gone from the log, and names a direct mapping's unmap and a refused map", async () => {
 		const { guest } = await watched();
 		const { audit } = guest.engine;

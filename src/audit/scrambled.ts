@@ -1,4 +1,4 @@
-/** Labels of pages that were converted with their contents scrambled: they come back where the ciphertext does. */
+/** Labels of pages that left the guest's key with their contents scrambled: they come back where the same bytes do. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { uniformLabel } from "./runs.ts";
 
@@ -6,22 +6,23 @@ import { uniformLabel } from "./runs.ts";
 const BLOCK_BYTES = 16;
 
 export class ScrambledLabels {
-	readonly #pages = new Map<number, { readonly labels: Uint8Array; readonly contents: Uint8Array }>();
+	readonly #pages = new Map<number, { readonly labels: Uint8Array; readonly plain: Uint8Array }>();
 
-	/** A page's contents became `contents` on leaving the key; its labels are kept. */
-	left(page: number, labels: Uint8Array, contents: Uint8Array): void {
+	/** A page is about to be scrambled: its labels are kept, and what they are about. */
+	left(page: number, labels: Uint8Array, plain: Uint8Array): void {
 		this.#pages.delete(page);
-		if (uniformLabel(labels) !== 0) this.#pages.set(page, { labels: labels.slice(), contents: contents.slice() });
+		if (uniformLabel(labels) !== 0) this.#pages.set(page, { labels: labels.slice(), plain: plain.slice() });
 	}
 
-	/** A page comes back under the key with `contents` before decryption. @returns its labels by then, a byte each */
-	back(page: number, contents: Uint8Array): Uint8Array {
+	/** A page is under the key again, with `plain` in it. @returns its labels by then, a byte each */
+	back(page: number, plain: Uint8Array): Uint8Array {
 		const labels = new Uint8Array(PAGE_SIZE);
 		const kept = this.#pages.get(page);
 		this.#pages.delete(page);
 		for (let at = 0; kept !== undefined && at < PAGE_SIZE; at += BLOCK_BYTES) {
 			const end = at + BLOCK_BYTES;
-			const same = Buffer.compare(contents.subarray(at, end), kept.contents.subarray(at, end)) === 0;
+			let same = true;
+			for (let i = at; same && i < end; i++) same = plain[i] === kept.plain[i];
 			if (same) labels.set(kept.labels.subarray(at, end), at);
 		}
 		return labels;

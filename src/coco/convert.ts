@@ -170,16 +170,16 @@ export class PageConverter {
 				continue;
 			}
 			const changed = this.cipher[by](at, page);
-			if (labels !== undefined) this.#relabel(at, labels, by === "encrypt" ? changed : page, by);
+			if (labels !== undefined) this.#relabel(at, labels, by === "encrypt" ? page : changed, by);
 			page.set(changed);
 		}
 	}
 
 	/** Noise tells nothing of what stood there; but with the key back, what nobody wrote over is what it was. */
-	#relabel(page: number, labels: Uint8Array, ciphertext: Uint8Array, by: "encrypt" | "decrypt"): void {
-		if (by === "decrypt") labels.set(this.#scrambled.back(page, ciphertext));
+	#relabel(page: number, labels: Uint8Array, plain: Uint8Array, by: "encrypt" | "decrypt"): void {
+		if (by === "decrypt") labels.set(this.#scrambled.back(page, plain));
 		else {
-			this.#scrambled.left(page, labels, ciphertext);
+			this.#scrambled.left(page, labels, plain);
 			labels.fill(0);
 		}
 	}

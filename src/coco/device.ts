@@ -248,7 +248,8 @@ export class GuestDevice {
 	/** As map, but a result below 0 is a status. @throws KernelCrash where its policy brings one about, and nothing else */
 	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr | number {
 		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
-		if (this.#refused !== null && dma < 0) return this.#refused.tryMap(dma, gpa, bytes, dir, cpu, attrs);
+		if (this.#refused !== null && dma < 0 && dma !== NEEDS_TRANSIENT)
+			return this.#refused.tryMap(dma, gpa, bytes, dir, cpu, attrs);
 		const growing = this.#pool?.growing ?? null;
 		if (dma !== NEEDS_TRANSIENT || growing === null) return dma;
 		return growing.mapTransient(this.dma, gpa, bytes, dir, cpu, attrs, this.reachesBelow);

@@ -28,20 +28,20 @@ function copyIn(watch: Watch, mapping: Mapping, event: AuditEvent, offset: numbe
 	const { accepted, forced } = watch.devices.at(mapping.device, event.number);
 	const device = watch.devices.nameOf(mapping.device);
 	const seen = { gpa: event.gpa, device, mapping: mapping.number, event: event.number };
-	const name = mappingText(watch, mapping);
+	const name = () => mappingText(watch, mapping);
 	if (accepted) {
-		const text = `${name}: ${count(sharedBytes)} of an accepted device's private data copied to shared pages`;
+		const text = () => `${name()}: ${count(sharedBytes)} of an accepted device's private data copied to shared pages`;
 		watch.findings.add(1, { ...seen, bytes: sharedBytes, text });
-		if (forced) watch.findings.add(22, { ...seen, bytes: sharedBytes, text: `${text}, by swiotlb=force` });
+		if (forced) watch.findings.add(22, { ...seen, bytes: sharedBytes, text: () => `${text()}, by swiotlb=force` });
 	} else if (acceptedBytes > 0) {
 		const owner = ownerOf(watch, event);
-		const text = `${name}: ${count(acceptedBytes)} of "${owner}", which is accepted, copied to shared pages`;
+		const text = () => `${name()}: ${count(acceptedBytes)} of "${owner}", which is accepted, copied to shared pages`;
 		const its = { ...seen, gpa: firstAccepted(watch, event), bytes: acceptedBytes, text };
 		watch.findings.add(1, { ...its, device: owner });
 		watch.findings.add(2, its);
 	}
 	if (mapping.dir === Direction.FromDevice) {
-		const text = `${name}: its initial copy shows ${count(sharedBytes)} of what the buffer held before`;
+		const text = () => `${name()}: its initial copy shows ${count(sharedBytes)} of what the buffer held before`;
 		watch.findings.add(5, { ...seen, bytes: sharedBytes, accepted: accepted || acceptedBytes > 0, text });
 	}
 }
@@ -50,18 +50,18 @@ function copyIn(watch: Watch, mapping: Mapping, event: AuditEvent, offset: numbe
 function copyBack(watch: Watch, mapping: Mapping, event: AuditEvent, offset: number): void {
 	const { number, gpa, bytes, device } = mapping;
 	const seen = { device: watch.devices.nameOf(device), mapping: number, event: event.number };
-	const name = mappingText(watch, mapping);
+	const name = () => mappingText(watch, mapping);
 	const stale = mapping.filled.missing(offset, Math.min(offset + event.bytes, bytes));
 	const [first] = stale;
 	if (first !== undefined) {
-		const text = `${name}: ${count(bytesOf(stale))} that came back were in the slots before it`;
+		const text = () => `${name()}: ${count(bytesOf(stale))} that came back were in the slots before it`;
 		watch.findings.add(4, { ...seen, gpa: gpa + first[0], bytes: bytesOf(stale), text });
 	}
 	const before = Math.max(Math.min(gpa, event.gpa + event.bytes) - event.gpa, 0);
 	const behind = Math.max(event.gpa + event.bytes - Math.max(gpa + bytes, event.gpa), 0);
 	if (before + behind > 0) {
 		const at = before > 0 ? event.gpa : Math.max(gpa + bytes, event.gpa);
-		const text = `${name}: ${count(before + behind)} outside of it came back, from ${hex(at)} on`;
+		const text = () => `${name()}: ${count(before + behind)} outside of it came back, from ${hex(at)} on`;
 		watch.findings.add(25, { ...seen, gpa: at, bytes: before + behind, text });
 	}
 	mapping.wrote.remove(offset, offset + event.bytes);
@@ -71,7 +71,8 @@ function copyBack(watch: Watch, mapping: Mapping, event: AuditEvent, offset: num
 export function checkDeviceWrite(watch: Watch, mapping: Mapping, event: AuditEvent): void {
 	const { accepted } = watch.devices.at(event.device, event.number);
 	if (event.sharedBytes === 0 || !accepted || !mapping.fromPrivate || mapping.tlb === null) return;
-	const text = `${mappingText(watch, mapping)}: ${count(event.sharedBytes)} that an accepted device writes to a private buffer are on shared pages`;
+	const text = () =>
+		`${mappingText(watch, mapping)}: ${count(event.sharedBytes)} that an accepted device writes to a private buffer are on shared pages`;
 	const device = watch.devices.nameOf(event.device);
 	const seen = { gpa: event.gpa, device, mapping: mapping.number, event: event.number };
 	watch.findings.add(1, { ...seen, bytes: event.sharedBytes, text });
@@ -83,7 +84,7 @@ export function checkOwnMove(watch: Watch, event: AuditEvent): void {
 	const device = ownerOf(watch, event);
 	const how = event.kind === "convert" ? "stand on a page that became shared" : "were put on a shared page";
 	const gpa = firstAccepted(watch, event);
-	const text = `${count(event.acceptedBytes)} of "${device}", which is accepted, ${how} at ${hex(gpa)}`;
+	const text = () => `${count(event.acceptedBytes)} of "${device}", which is accepted, ${how} at ${hex(gpa)}`;
 	watch.findings.add(1, { gpa, device, event: event.number, bytes: event.acceptedBytes, text });
 }
 
@@ -95,7 +96,7 @@ export function checkConversion(watch: Watch, event: AuditEvent, before: PageSta
 	const { bytes, gpa } = still ? holdings(watch, event.gpa, event.bytes) : { bytes: 0, gpa: event.gpa };
 	const held = Math.max(bytes, event.sharedBytes);
 	if (held === 0) return;
-	const text = `the host maps a page at ${hex(event.gpa)} that was hidden from it, with ${count(held)} in it`;
+	const text = () => `the host maps a page at ${hex(event.gpa)} that was hidden from it, with ${count(held)} in it`;
 	watch.findings.add(27, { gpa, event: event.number, bytes: held, text });
 }
 

@@ -15,7 +15,10 @@ export interface BadAccount {
  * Compares what the search believes (free runs), what is counted (used, area by area) and which slots live mappings hold.
  * Linux 6.12 kernel/dma/swiotlb.c: struct io_tlb_slot's list, struct io_tlb_area's used
  */
-export function checkAccount({ audit }: Watch, pool: Pool): BadAccount | null {
+export function checkAccount(
+	{ audit }: Pick<Watch, "audit">,
+	pool: Pick<Pool, "flags" | "start" | "slabs" | "areaSlabs" | "longestFreeRun" | "list" | "areas">,
+): BadAccount | null {
 	if ((pool.flags & POOL_DISABLED) !== 0) return null;
 	const list = pool.list();
 	let longest = 0;

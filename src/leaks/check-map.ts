@@ -35,14 +35,16 @@ function checkAddress(watch: Watch, mapping: Mapping, form: "private" | "shared"
 	const end = BigInt(dma) + BigInt(bytes) - 1n;
 	const place = mapping.tlb ?? gpa;
 	if (end > limit) {
-		const text = `${mappingText(watch, mapping)}: address ${hex(dma)} ends at 0x${end.toString(16)}, beyond 0x${limit.toString(16)}`;
+		const text = () =>
+			`${mappingText(watch, mapping)}: address ${hex(dma)} ends at 0x${end.toString(16)}, beyond 0x${limit.toString(16)}`;
 		watch.findings.add(11, { ...about(watch, mapping), gpa: place, bytes, text });
 	}
 	if (form === null) return;
 	for (let page = place - (place % PAGE_SIZE); page < place + bytes; page += PAGE_SIZE) {
 		const isPrivate = watch.pages.stateAt(page) === PageState.Private;
 		if (isPrivate === (form === "private")) continue;
-		const text = `${mappingText(watch, mapping)}: address ${hex(dma)} has the ${form} form, and the page at ${hex(page)} is ${isPrivate ? "private" : "shared"}`;
+		const text = () =>
+			`${mappingText(watch, mapping)}: address ${hex(dma)} has the ${form} form, and the page at ${hex(page)} is ${isPrivate ? "private" : "shared"}`;
 		watch.findings.add(12, { ...about(watch, mapping), gpa: Math.max(place, page), bytes, text });
 		return;
 	}
@@ -54,28 +56,33 @@ function checkSlots(watch: Watch, mapping: Mapping, tlb: number): void {
 	const { from, to } = slotsOf(tlb, bytes);
 	const { segBoundaryMask = 0n, minAlignMask = 0 } = watch.devices.of(mapping.device)?.options ?? {};
 	const seen = { ...about(watch, mapping), gpa: tlb };
-	const name = mappingText(watch, mapping);
+	const name = () => mappingText(watch, mapping);
 	for (const other of watch.mappings.touching(from, to - from)) {
 		if (other === mapping || other.tlb === null) continue;
 		const its = slotsOf(other.tlb, other.bytes);
 		const shared = Math.min(to, its.to) - Math.max(from, its.from);
 		if (shared <= 0) continue;
-		const text = `${name}: ${shared / IO_TLB_SIZE} of its slots serve mapping ${other.number} of "${watch.devices.nameOf(other.device)}" too`;
+		const text = () =>
+			`${name()}: ${shared / IO_TLB_SIZE} of its slots serve mapping ${other.number} of "${watch.devices.nameOf(other.device)}" too`;
 		watch.findings.add(8, { ...seen, gpa: Math.max(from, its.from), bytes: shared, text });
 	}
 	const start = poolAt(watch, tlb)?.start;
 	const set = (at: number, first: number) => Math.floor((at - first) / (IO_TLB_SIZE * IO_TLB_SEGSIZE));
 	if (start !== undefined && set(from, start) !== set(to - 1, start))
-		watch.findings.add(8, { ...seen, bytes, text: `${name}: crosses a set of 128 slots` });
+		watch.findings.add(8, { ...seen, bytes, text: () => `${name()}: crosses a set of 128 slots` });
 	const boundary = Math.max(Number(segBoundaryMask) + 1, IO_TLB_SIZE);
 	if (segBoundaryMask !== 0n && Math.floor(from / boundary) !== Math.floor((to - 1) / boundary))
-		watch.findings.add(8, { ...seen, bytes, text: `${name}: crosses the boundary 0x${segBoundaryMask.toString(16)}` });
+		watch.findings.add(8, {
+			...seen,
+			bytes,
+			text: () => `${name()}: crosses the boundary 0x${segBoundaryMask.toString(16)}`,
+		});
 	const mask = BigInt(minAlignMask);
 	const keeps = (BigInt(tlb) & mask) === (BigInt(gpa) & mask);
 	const page = minAlignMask === 0 && bytes >= PAGE_SIZE && tlb % PAGE_SIZE !== 0;
 	if (gpa >= 0 && (!keeps || page)) {
 		const rule = page ? "a whole page starts at a page" : `the original's bits under ${hex(minAlignMask)} are kept`;
-		watch.findings.add(10, { ...seen, bytes, text: `${name}: not so that ${rule}` });
+		watch.findings.add(10, { ...seen, bytes, text: () => `${name()}: not so that ${rule}` });
 	}
 }
 
@@ -86,7 +93,8 @@ function checkPoolState(watch: Watch, mapping: Mapping, tlb: number): void {
 	const isShared = watch.pages.stateAt(tlb) !== PageState.Private;
 	const { needsShared } = watch.devices.at(mapping.device, mapping.event);
 	if (isShared === needsShared) return;
-	const text = `${mappingText(watch, mapping)}: the pool is ${isShared ? "shared" : "private"}, the device needs ${needsShared ? "shared" : "private"} memory`;
+	const text = () =>
+		`${mappingText(watch, mapping)}: the pool is ${isShared ? "shared" : "private"}, the device needs ${needsShared ? "shared" : "private"} memory`;
 	watch.findings.add(13, { ...about(watch, mapping), gpa: tlb, bytes: mapping.bytes, text });
 }
 
@@ -100,7 +108,7 @@ function checkPadding(watch: Watch, mapping: Mapping, tlb: number): void {
 	] as const;
 	for (const run of parts.flatMap(([start, end]) => [...privateRuns(watch.audit, start, end)])) {
 		const { accepted } = run.label;
-		const text = `${mappingText(watch, mapping)}: ${count(run.bytes)} at ${hex(run.gpa)} beside it are private`;
+		const text = () => `${mappingText(watch, mapping)}: ${count(run.bytes)} at ${hex(run.gpa)} beside it are private`;
 		watch.findings.add(6, { ...about(watch, mapping), gpa: run.gpa, bytes: run.bytes, accepted, text });
 	}
 }
@@ -125,7 +133,7 @@ function checkWindow(watch: Watch, mapping: Mapping): void {
 				const [first] = kept;
 				if (first === undefined) continue;
 				const where = property === 2 ? "of an accepted device are in it" : "beside it are private";
-				const text = `${mappingText(watch, mapping)}: ${count(bytesOf(kept))} at ${hex(first[0])} ${where}`;
+				const text = () => `${mappingText(watch, mapping)}: ${count(bytesOf(kept))} at ${hex(first[0])} ${where}`;
 				const seen = { ...about(watch, mapping), gpa: first[0], bytes: bytesOf(kept), text };
 				watch.findings.add(property, { ...seen, accepted: accepted || run.label.accepted });
 			}

@@ -40,14 +40,15 @@ export class StateChecks {
 		this.#leakedPages();
 		this.#violationsSince();
 		for (const claim of [...claimsOf(this.#watch), ...this.#channels])
-			for (const { property, text } of badClaims(claim)) this.#report(property, { device: claim.name, text });
+			for (const { property, text } of badClaims(claim))
+				this.#report(property, { device: claim.name, text: () => text });
 		this.#hiddenPools();
 		this.#coherent();
 		[this.#before, this.#now] = [this.#now, new Set()];
 	}
 
 	/** key: what tells this violation from others of its property */
-	#report(property: number, seen: Seen, key = `${seen.gpa} ${seen.device} ${seen.text}`): void {
+	#report(property: number, seen: Seen, key = `${seen.gpa} ${seen.device} ${seen.text()}`): void {
 		const standing = `${property} ${key}`;
 		if (!this.#before.has(standing) && !this.#now.has(standing)) this.#watch.findings.add(property, seen);
 		this.#now.add(standing);
@@ -59,14 +60,14 @@ export class StateChecks {
 			const bad = checkAccount(this.#watch, pool);
 			if (bad === null) continue;
 			const gpa = pool.start + bad.slot * IO_TLB_SIZE;
-			const seen = { gpa, bytes: bad.slots * IO_TLB_SIZE, text: `pool ${pool.index}: ${bad.text}` };
+			const seen = { gpa, bytes: bad.slots * IO_TLB_SIZE, text: () => `pool ${pool.index}: ${bad.text}` };
 			this.#report(9, seen, String(pool.index));
 		}
 		for (const { growing } of this.#watch.guest.pools) {
 			if (growing === null || growing.transientSlabs > 0) continue;
 			const used = growing.pools.reduce((sum, pool) => sum + pool.used, 0);
 			if (used === growing.used) continue;
-			const text = `the allocator counts ${growing.used} used slots, its pools ${used}`;
+			const text = () => `the allocator counts ${growing.used} used slots, its pools ${used}`;
 			this.#report(9, { gpa: growing.first.start, bytes: Math.abs(used - growing.used) * IO_TLB_SIZE, text });
 		}
 	}
@@ -79,7 +80,7 @@ export class StateChecks {
 			this.#report(16, {
 				gpa,
 				bytes: PAGE_SIZE,
-				text: `the page at ${hex(gpa)}, whose conversion failed, is free again`,
+				text: () => `the page at ${hex(gpa)}, whose conversion failed, is free again`,
 			});
 		}
 	}
@@ -101,13 +102,13 @@ export class StateChecks {
 				gpa,
 				device,
 				bytes,
-				text: `${device}: ${access} of ${count(bytes)} at ${hex(gpa)}: ${what}`,
+				text: () => `${device}: ${access} of ${count(bytes)} at ${hex(gpa)}: ${what}`,
 			});
 		}
 		const unhandled = guest.converter.unhandledExceptions - this.#unhandled;
 		this.#unhandled += unhandled;
 		for (let i = 0; i < unhandled; i++)
-			findings.add(17, { device: "guest", text: "a stray read of a page in transition was not fixed up" });
+			findings.add(17, { device: "guest", text: () => "a stray read of a page in transition was not fixed up" });
 	}
 
 	/** 27, of pools: those that are hidden when the watch begins. */
@@ -118,7 +119,8 @@ export class StateChecks {
 				if (ram.pageState(page) === PageState.Hidden) continue;
 				const { bytes, gpa } = holdings(this.#watch, page, PAGE_SIZE);
 				if (bytes === 0) continue;
-				const text = `the host maps the page at ${hex(page)} of the hidden pool "${name}", with ${count(bytes)} in it`;
+				const text = () =>
+					`the host maps the page at ${hex(page)} of the hidden pool "${name}", with ${count(bytes)} in it`;
 				this.#report(27, { gpa, bytes, text }, String(page));
 			}
 		}
@@ -138,7 +140,7 @@ export class StateChecks {
 			}
 			if (bytes === 0) continue;
 			const device = devices.nameOf(index);
-			const text = `${count(bytes)} of a coherent buffer of "${device}", which is accepted, are not private`;
+			const text = () => `${count(bytes)} of a coherent buffer of "${device}", which is accepted, are not private`;
 			this.#report(28, { gpa: first, device, bytes, text });
 		}
 	}
@@ -149,7 +151,7 @@ export class StateChecks {
 		for (const mapping of mappings.live) {
 			const { number, event, bytes, tlb, gpa } = mapping;
 			const seen = { gpa: tlb ?? gpa, device: devices.nameOf(mapping.device), mapping: number, event, bytes };
-			findings.add(26, { ...seen, text: `${mappingText(this.#watch, mapping)}: never ended` });
+			findings.add(26, { ...seen, text: () => `${mappingText(this.#watch, mapping)}: never ended` });
 		}
 		// what the log tells is said above: this is what the engine counts beside it
 		if (mappings.count > 0) return;
@@ -157,13 +159,14 @@ export class StateChecks {
 			const used = (pool.flags & POOL_DISABLED) !== 0 ? 0 : (growing?.used ?? pool.used);
 			const transient = growing === null ? 0 : growing.transientSlabs + growing.transients.length;
 			if (used + transient === 0) continue;
-			const text = `the ${name} pool counts ${used} used slots and ${transient} transient ones`;
+			const text = () => `the ${name} pool counts ${used} used slots and ${transient} transient ones`;
 			findings.add(26, { gpa: pool.start, bytes: used * IO_TLB_SIZE, text });
 		}
 		for (const device of guest.devices) {
 			const { mappings: direct, bounceSlots, coherentBuffers } = device.holds();
 			if (direct + bounceSlots + coherentBuffers === 0) continue;
-			const text = `"${device.name}" holds ${direct} direct and ${bounceSlots} bounced mappings, ${coherentBuffers} coherent buffers`;
+			const text = () =>
+				`"${device.name}" holds ${direct} direct and ${bounceSlots} bounced mappings, ${coherentBuffers} coherent buffers`;
 			findings.add(26, { device: device.name, text });
 		}
 	}

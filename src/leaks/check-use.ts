@@ -75,7 +75,8 @@ export class Uses {
 		const wroteAsTrusted = event.kind === "write" && audit.labelOf(event.label)?.accepted === true;
 		if (event.state !== PageState.Private && !wroteAsTrusted) return;
 		const device = devices.nameOf(event.device);
-		const text = `"${device}" ${event.kind === "read" ? "reads" : "writes"} ${count(event.bytes)} at ${hex(gpa)} with T=1, and is not accepted in RUN`;
+		const text = () =>
+			`"${device}" ${event.kind === "read" ? "reads" : "writes"} ${count(event.bytes)} at ${hex(gpa)} with T=1, and is not accepted in RUN`;
 		findings.add(15, { gpa, device, event: event.number, bytes: event.bytes, text });
 	}
 
@@ -99,7 +100,8 @@ export class Uses {
 			const was = had === undefined ? "which it never had" : `which its mapping ${had.mapping} has left`;
 			const now =
 				other === undefined ? "" : `, and which is mapping ${other.number} of "${devices.nameOf(other.device)}"`;
-			const text = `"${device}" ${event.kind === "read" ? "reads" : "writes"} ${count(to - from)} at ${hex(from)}, ${was}${now}`;
+			const text = () =>
+				`"${device}" ${event.kind === "read" ? "reads" : "writes"} ${count(to - from)} at ${hex(from)}, ${was}${now}`;
 			const mapping = had?.mapping ?? 0;
 			findings.add(21, { gpa: from, device, mapping, event: event.number, bytes: to - from, text });
 		}
@@ -110,11 +112,12 @@ export class Uses {
 		const stale = mapping.dirty.within(from, to);
 		const [first] = stale;
 		if (first === undefined) return;
-		const text = `${mappingText(this.#watch, mapping)}: the device reads ${count(bytesOf(stale))} that the CPU wrote and no sync for device followed`;
+		const text = () =>
+			`${mappingText(this.#watch, mapping)}: the device reads ${count(bytesOf(stale))} that the CPU wrote and no sync for device followed`;
 		this.#breaksSync(mapping, event, mapping.gpa + first[0], bytesOf(stale), text);
 	}
 
-	#breaksSync(mapping: Mapping, event: AuditEvent, gpa: number, bytes: number, text: string): void {
+	#breaksSync(mapping: Mapping, event: AuditEvent, gpa: number, bytes: number, text: () => string): void {
 		const device = this.#watch.devices.nameOf(mapping.device);
 		this.#watch.findings.add(19, { gpa, device, mapping: mapping.number, event: event.number, bytes, text });
 	}
@@ -130,7 +133,8 @@ export class Uses {
 			const early = mapping.cpuOwned.missing(from, to);
 			const [first] = early;
 			if (first === undefined) continue;
-			const text = `${mappingText(this.#watch, mapping)}: the CPU reads ${count(bytesOf(early))} before a sync for cpu or the unmap`;
+			const text = () =>
+				`${mappingText(this.#watch, mapping)}: the CPU reads ${count(bytesOf(early))} before a sync for cpu or the unmap`;
 			this.#breaksSync(mapping, event, mapping.gpa + first[0], bytesOf(early), text);
 		}
 		for (const { device, mapping, bytes: lost } of this.#lost) {
@@ -138,7 +142,8 @@ export class Uses {
 			const [first] = parts;
 			if (first === undefined) continue;
 			const name = this.#watch.devices.nameOf(device);
-			const text = `${count(bytesOf(parts))} that "${name}" wrote are not in the buffer at ${hex(first[0])}: mapping ${mapping} ended without a copy back`;
+			const text = () =>
+				`${count(bytesOf(parts))} that "${name}" wrote are not in the buffer at ${hex(first[0])}: mapping ${mapping} ended without a copy back`;
 			const seen = { gpa: first[0], device: name, mapping, event: event.number, bytes: bytesOf(parts), text };
 			this.#watch.findings.add(20, seen);
 		}
@@ -152,7 +157,8 @@ export class Uses {
 		operation.fetched.add(gpa, gpa + bytes);
 		const [first] = again;
 		if (first === undefined) return;
-		const text = `"${operation.name}" reads ${count(bytesOf(again))} of a shared page at ${hex(first[0])} a second time`;
+		const text = () =>
+			`"${operation.name}" reads ${count(bytesOf(again))} of a shared page at ${hex(first[0])} a second time`;
 		this.#watch.findings.add(18, { gpa: first[0], event: event.number, bytes: bytesOf(again), text });
 	}
 

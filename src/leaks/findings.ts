@@ -45,7 +45,8 @@ export interface Seen {
 	readonly accepted?: boolean;
 	/** Default 0. */
 	readonly longestNs?: number;
-	readonly text: string;
+	/** Asked of the first alone: most violations are merged. */
+	readonly text: () => string;
 }
 
 type Kept = { -readonly [key in keyof Finding]: Finding[key] };
@@ -68,7 +69,7 @@ export class Findings {
 			return;
 		}
 		const page = gpa === null ? null : gpa - (gpa % PAGE_SIZE);
-		const first = { gpa, device, mapping: mapping === 0 ? null : mapping, event, page, text };
+		const first = { gpa, device, mapping: mapping === 0 ? null : mapping, event, page, text: text() };
 		this.#kept.set(key, { property, name, kind, bytes, count: 1, longestNs, first });
 	}
 

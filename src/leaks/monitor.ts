@@ -141,7 +141,8 @@ export class LeakMonitor {
 		const held = heldAcross ?? { mappings: 0, bounceSlots: 0, coherentBuffers: 0 };
 		const { mappings, bounceSlots, coherentBuffers } = held;
 		if (mappings + bounceSlots + coherentBuffers === 0) return;
-		const text = `${way}, with ${mappings} direct and ${bounceSlots} bounced mappings and ${coherentBuffers} coherent buffers held`;
+		const text = () =>
+			`${way}, with ${mappings} direct and ${bounceSlots} bounced mappings and ${coherentBuffers} coherent buffers held`;
 		this.#findings.add(14, { device: device.name, event, text });
 	}
 

@@ -65,7 +65,8 @@ export class Residue {
 				const owner = run.label.accepted ? run.label.owner : (holder?.device ?? -1);
 				const device = owner < 0 ? null : devices.nameOf(owner);
 				const accepted = run.label.accepted || holder?.accepted === true;
-				const text = `${count(run.bytes)} stay in the freed slot at ${hex(slot)}, left by mapping ${holder?.mapping ?? 0}`;
+				const text = () =>
+					`${count(run.bytes)} stay in the freed slot at ${hex(slot)}, left by mapping ${holder?.mapping ?? 0}`;
 				const seen = { gpa: run.gpa, device, mapping: holder?.mapping ?? 0, bytes: run.bytes, accepted, text };
 				findings.add(3, { ...seen, longestNs: audit.nowNs - freedNs });
 			}
@@ -95,7 +96,7 @@ export class Residue {
 		this.#explained = 0;
 		if (missed <= 0) return;
 		const longestNs = Math.max(...audit.labels.map((label) => audit.totals(label).residueMaxNs));
-		const text = `${count(missed)} stayed in freed slots and were overwritten before this look`;
+		const text = () => `${count(missed)} stayed in freed slots and were overwritten before this look`;
 		findings.add(3, { bytes: missed, longestNs, text });
 	}
 

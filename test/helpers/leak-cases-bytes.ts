@@ -78,7 +78,8 @@ async function paravisorPage(wiped: boolean) {
 	const page = takePages(guest, 1);
 	guest.converter.convert(page, 4096, PageState.Hidden, { zero: true });
 	guest.parties.paravisor.write(page + 16, new Uint8Array(48).fill(9));
-	if (wiped) guest.parties.paravisor.write(page, new Uint8Array(4096));
+	// labels do not look at values: only a fill is known to leave nothing
+	if (wiped) guest.engine.ram.fill(page, 4096);
 	guest.converter.convert(page, 4096, PageState.Shared);
 	return { monitor, gpa: page + 16 };
 }
