@@ -31,7 +31,7 @@ export interface OwnerReport {
 	/** Of what stands: in slots that are free, and how long the oldest has been there (ns of the trace). */
 	readonly residueBytes: number;
 	readonly oldestResidueNs: number;
-	/** Of what stayed in free slots and was overwritten: bytes, their mean time there, and the longest (ns). */
+	/** Of what stayed in free slots until they were taken again: bytes, their mean time there, and the longest (ns). */
 	readonly endedResidueBytes: number;
 	readonly meanResidueNs: number;
 	readonly longestResidueNs: number;
