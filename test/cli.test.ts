@@ -31,7 +31,7 @@ describe("coco-dma", () => {
 		expectRefused(coco("compare", PGBENCH, "--frobnicate"), "--frobnicate");
 		expectRefused(coco("compare"), "at least one TRACE");
 		expectRefused(coco("verify"), "at least one FILE");
-		expectRefused(coco("compare", PGBENCH, "--device", "floppy"), "floppy", "nvme, virtio-blk, ahci");
+		expectRefused(coco("compare", PGBENCH, "--device", "floppy"), "floppy", "nvme, virtio-blk, storvsc, ahci");
 		expectRefused(coco("compare", PGBENCH, "--mode", "teleport"), "teleport");
 		expectRefused(coco("compare", PGBENCH, "--pool", "-4M"), "--pool");
 		expectRefused(coco("compare", PGBENCH, "--pool=-4M"), "--pool", "-4M");
