@@ -156,6 +156,21 @@ describe("a workload under a policy", () => {
 		expect(on.stage.device.dma.counters).toMatchObject({ bouncedMaps: 0 });
 	});
 
+	it("shows with a page shared in place what stands on it, where the platform keeps contents, and nothing where it scrambles them", async () => {
+		const work = workloadOf([write(512), write(512)]);
+		const kept = await audited(work, "linux-7.3+share-in-place", "restricted-pool");
+		// two buffers, and twice the header on the page of the driver's structures
+		expect(kept).toMatchObject({ platform: "pkvm", exposedBytes: 2 * (512 + 16), drive: CLEAN });
+		expect(kept.owners).toMatchObject([{ convertedBytes: 2 * (512 + 16), standingBytes: 0 }]);
+		const scrambled = await audited(work, "linux-7.3+share-in-place", "legacy-virtio");
+		expect(scrambled).toMatchObject({ platform: "snp", exposedBytes: 0 });
+		expect(scrambled.drive?.undelivered).toEqual({
+			"the device gets other bytes": 4,
+			// the status, scrambled again when its page becomes private
+			"the driver reads other bytes": 2,
+		});
+	});
+
 	it("has a clock that never steps back, whatever the trace's does", async () => {
 		const back = workloadOf([write(4096, { ns: 9000 }), write(4096, { ns: -50_000 }), write(4096, { ns: 10 })]);
 		const { owners } = await audited(back, "force-bounce", "storvsc-plain");
