@@ -88,7 +88,7 @@ describe("the README", () => {
 		expect(execFileSync(process.execPath, [`${ROOT}examples/audit.js`], { encoding: "utf8" })).toBe(output);
 	});
 
-	it.each(["README.md", "docs/vmbus.md", "docs/audit-command.md"])(
+	it.each(["README.md", "docs/vmbus.md", "docs/policies.md", "docs/audit-command.md"])(
 		"shows of the commands in %s what they print",
 		(name) => {
 			const text = readFileSync(`${ROOT}${name}`, "utf8");

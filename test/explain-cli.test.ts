@@ -96,7 +96,7 @@ describe("coco-dma explain", () => {
 		[[], "--platform: expected one of snp, snp-vtom, tdx, cca, pkvm, none"],
 		[["--platform", "mars"], 'platform must be one of snp, snp-vtom, tdx, cca, pkvm, none, not "mars"'],
 		[["--kernel", "linux-5"], 'kernel must be one of linux-6.12, linux-7.3, not "linux-5"'],
-		[["--device", "floppy"], 'device: expected one of nvme, virtio-blk, ahci, not "floppy"'],
+		[["--device", "floppy"], 'device: expected one of nvme, virtio-blk, storvsc, ahci, not "floppy"'],
 		[["--bytes", "0"], '--bytes: expected a whole number from 1 to 2147483647, not "0"'],
 		[["--bytes="], '--bytes: expected a whole number from 1 to 2147483647, not ""'],
 		[["--bytes", "20000000"], "--bytes: the guest has no 20000000 adjacent bytes; give --gpa"],

@@ -7,6 +7,7 @@ import { auditCommand } from "./audit.ts";
 import { benchCommand } from "./bench.ts";
 import { compareCommand } from "./compare.ts";
 import { explainCommand } from "./explain.ts";
+import { policiesCommand } from "./policies.ts";
 import { UsageError } from "./usage.ts";
 import { verifyCommand } from "./verify.ts";
 import { vmbusCommand } from "./vmbus.ts";
@@ -18,6 +19,7 @@ A DMA engine for confidential-VM work: Linux's swiotlb and DMA-direct rules over
 Commands:
   compare TRACE...   bounce against direct DMA on a recorded workload
   audit TRACE        what the host could read of a recorded workload under a DMA policy, to the byte
+  policies           DMA policies by devices: what the host could read of each, to the byte, and what it costs
   explain            one mapping of a confidential guest, step by step: who decides what, and who can read the bytes
   verify FILE...     replay recordings of the real kernel and compare every answer
   vmbus decode HEX   VMBus messages and ring packets as a person reads them
@@ -30,6 +32,7 @@ coco-dma COMMAND --help tells more. --version prints the version.
 const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
 	["compare", compareCommand],
 	["audit", auditCommand],
+	["policies", policiesCommand],
 	["explain", explainCommand],
 	["verify", verifyCommand],
 	["vmbus", vmbusCommand],

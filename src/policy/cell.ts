@@ -1,7 +1,8 @@
 /** One policy on one scenario, opened into parts: everything in it was run. */
-import { decisionSteps } from "../coco/steps.ts";
+import { decisionSteps, type PredicateStep, type Prediction } from "../coco/steps.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import { Direction } from "../types.ts";
+import type { GuestArena } from "./arena.ts";
 import { NOISE } from "./noise.ts";
 import { type PartGroup, type PartOutcome, type PartSpec, type PartStage, runPart } from "./part.ts";
 import type { Place, Scenario } from "./scenarios.ts";
@@ -83,14 +84,17 @@ function partStage(stage: Stage & { refused: null }): PartStage {
 	};
 }
 
-function whyOf(stage: Stage & { refused: null }, { bytes, dir }: PartSpec): string {
+function whyOf(stage: Stage & { refused: null }, { group, bytes, dir }: PartSpec): string {
 	const { guest, device } = stage;
-	const gpa = guest.pages.alloc(1, { belowGpa: 2 ** 32 });
+	if (group === "coherent" || group === "atomic") {
+		const { forceDmaUnencrypted } = device.predicates;
+		return `force_dma_unencrypted(dev) ${forceDmaUnencrypted}: ${forceDmaUnencrypted ? "its pages are decrypted" : "its pages stay as they are"}`;
+	}
+	if (group === "mmio" || group === "transition") return "";
+	const gpa = guest.pages.alloc(1, group === "above 4 GiB" ? {} : { belowGpa: FOUR_GIB });
 	if (gpa < 0) return "";
 	try {
-		const { steps } = decisionSteps(guest, device, { gpa, bytes, dir });
-		return steps
-			.slice(-2)
+		return deciding(decisionSteps(guest, device, { gpa, bytes, dir }))
 			.map(({ predicate, value, why }) => `${predicate} ${value}: ${why}`)
 			.join("; ");
 	} finally {
@@ -98,22 +102,32 @@ function whyOf(stage: Stage & { refused: null }, { bytes, dir }: PartSpec): stri
 	}
 }
 
-/** Low memory for small pools, and some that a 32-bit mask does not reach. */
-const CELL_RAM = [
-	{ gpa: 0, bytes: 8 * 2 ** 20 },
-	{ gpa: FOUR_GIB, bytes: 2 ** 20 },
-];
+/** Of the predicates that were asked, those that made the decision what it is. */
+function deciding({ steps, decision }: Prediction): PredicateStep[] {
+	const asks = (step: PredicateStep | undefined, name: string) => step?.predicate.startsWith(name) === true;
+	if (decision === "direct") return steps.filter((step) => asks(step, "dma_capable"));
+	const forced = steps.findIndex((step) => asks(step, "is_swiotlb_force_bounce") && step.value === "true");
+	if (forced >= 0) return steps.slice(Math.max(0, forced - 1));
+	const failed = steps.filter(
+		(step) =>
+			(asks(step, "dma_capable") && step.value === "false") || (asks(step, "dma_kmalloc") && step.value === "true"),
+	);
+	return [...failed, ...steps.slice(steps.findIndex((step) => asks(step, "is_swiotlb_active")))];
+}
+
 /** What a run of cells shares. */
 export interface CellOptions {
 	/** Measures the release build. Default: nothing is measured. */
 	readonly cost?: (setup: PolicySetup, scenario: Scenario) => Promise<Pick<Cell, "nsPer4KiB" | "conversionsPer4KiB">>;
 	/** The scenario's platform; default: its own, and parts on its others. */
 	readonly place?: Place;
+	/** Where its guests lie, one after the other. Default: each has a memory of its own. */
+	readonly arena?: GuestArena;
 }
 
 /** Runs a policy on a scenario. @throws as makeStage */
 export async function runCell(setup: PolicySetup, scenario: Scenario, options: CellOptions = {}): Promise<Cell> {
-	const { place } = options;
+	const { place, arena } = options;
 	const home: Place = place ?? { platform: scenario.platform, encoded: true };
 	const places = [home, ...(place === undefined ? scenario.others : [])];
 	const parts: CellPart[] = [];
@@ -124,9 +138,9 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 			encoded,
 			build: "engine.audit",
 			auditEvents: 1024,
-			ram: CELL_RAM,
 			swiotlb: "512,1",
 			cipher: NOISE,
+			...(arena === undefined ? {} : { arena }),
 		});
 		const on = encoded ? platform : `${platform}, plain addresses`;
 		if (stage.refused !== null) {
@@ -144,11 +158,13 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 		}
 		confidential ||= stage.device.accepted;
 		for (const spec of i === 0 ? PARTS : ELSEWHERE) {
+			// before it runs: a part may end the trust that its data was written in
+			const { accepted } = stage.device;
+			const because = whyOf(stage, spec);
 			const outcome = runPart(partStage(stage), spec);
 			if (outcome === null) continue;
 			const { name, group } = spec;
-			const because = group === "streaming" || group === "small" ? whyOf(stage, spec) : "";
-			parts.push({ ...outcome, name, group, on, verdict: verdictOf(outcome, stage.device.accepted), because });
+			parts.push({ ...outcome, name, group, on, verdict: verdictOf(outcome, accepted), because });
 		}
 	}
 	const here = parts.filter(({ on, group }) => on === parts[0]?.on && group !== "transition");
@@ -181,24 +197,42 @@ const NOTHING: PartOutcome = {
 	conversions: 0,
 };
 
-/** What kind of verdict it is: the same text for what a reader takes for the same. */
-function kindOf(verdict: string): string {
-	return ["private", "hidden", "refused", "exposed", "BREACH", "crash"].filter((word) => verdict.includes(word)).join();
+/** What a part's verdict may begin with or consist of, the worst first. */
+const KINDS = {
+	BREACH: /^BREACH /,
+	exposed: /^exposed |neighbours exposed$/,
+	crash: /^crash: /,
+	refused: /^refused: /,
+	hidden: /hidden from the host\)$/,
+	private: /^private$/,
+} as const;
+export type VerdictKind = keyof typeof KINDS;
+
+/** The kinds of verdict in a part's verdict, the worst first. */
+export function kindsOf(verdict: string): VerdictKind[] {
+	const said = verdict.split(", ");
+	return (Object.keys(KINDS) as VerdictKind[]).filter((kind) => said.some((text) => KINDS[kind].test(text)));
 }
 
-/** A cell in a line: its first part, then every group and platform that says something else. */
-function cellVerdict(parts: readonly CellPart[]): string {
-	const [first] = parts;
-	if (first === undefined) return "";
-	const said = [first.verdict];
-	const told = new Set([kindOf(first.verdict)]);
-	for (const part of parts) {
-		const { group, on, verdict } = part;
+/** The first part, and every group and platform that says something of another kind. */
+export function tellingParts(parts: readonly CellPart[]): CellPart[] {
+	const told = new Set<string>();
+	return parts.filter(({ group, verdict }) => {
+		const kinds = kindsOf(verdict).join();
 		// told in the opened cell alone: MMIO moves no data of the guest's, and what a change of trust is refused for is its rule
-		if (group === "mmio" || group === "transition" || told.has(kindOf(verdict))) continue;
-		told.add(kindOf(verdict));
-		const where = on !== first.on ? `${group} on ${on}` : group === "streaming" ? part.name : group;
-		said.push(`${where} ${verdict}`);
-	}
-	return said.join("; ");
+		if (group === "mmio" || group === "transition" || told.has(kinds)) return false;
+		told.add(kinds);
+		return true;
+	});
+}
+
+/** A cell in a line. */
+function cellVerdict(parts: readonly CellPart[]): string {
+	const [first, ...others] = tellingParts(parts);
+	if (first === undefined) return "";
+	const said = others.map(({ name, group, on, verdict }) => {
+		const where = on !== first.on ? `${group} on ${on}` : group === "streaming" ? name : group;
+		return `${where} ${verdict}`;
+	});
+	return [first.verdict, ...said].join("; ");
 }

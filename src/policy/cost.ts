@@ -3,9 +3,9 @@ import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { PageState } from "../memory/ram.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import { Attr, Direction } from "../types.ts";
-import type { Cell } from "./cell.ts";
+import type { Cell, CellOptions } from "./cell.ts";
 import { NOISE } from "./noise.ts";
-import type { Place, Scenario } from "./scenarios.ts";
+import type { Scenario } from "./scenarios.ts";
 import type { PolicySetup } from "./setup.ts";
 import { makeStage } from "./stage.ts";
 
@@ -22,10 +22,14 @@ const BUDGET_MS = 8;
 export async function measureCost(
 	setup: PolicySetup,
 	scenario: Scenario,
-	place?: Place,
+	{ place, arena }: Pick<CellOptions, "place" | "arena"> = {},
 ): Promise<Pick<Cell, "nsPer4KiB" | "conversionsPer4KiB">> {
 	const none = { nsPer4KiB: null, conversionsPer4KiB: 0 };
-	const stage = await makeStage(setup, scenario, { ...place, cipher: NOISE });
+	const stage = await makeStage(setup, scenario, {
+		...place,
+		cipher: NOISE,
+		...(arena === undefined ? {} : { arena }),
+	});
 	if (stage.refused !== null) return none;
 	const { guest, device } = stage;
 	const shares = (setup.policy.preSharedPercent ?? 0) > 0 && guest.platform.conversion.steps.toShared.length > 0;

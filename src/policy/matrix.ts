@@ -1,7 +1,9 @@
 /** Policies by scenarios: every cell is run, none is written down. */
 
+import type { PlatformName } from "../coco/platform.ts";
 import type { Acceptance } from "../coco/policy.ts";
 import type { KernelName } from "../coco/rules.ts";
+import { GuestArena } from "./arena.ts";
 import { type Cell, runCell } from "./cell.ts";
 import { measureCost } from "./cost.ts";
 import { parsePolicy } from "./parse.ts";
@@ -22,7 +24,7 @@ export interface PolicyHeader {
 export interface Matrix {
 	readonly scenarios: readonly { readonly name: string; readonly title: string; readonly platform: string }[];
 	readonly rows: readonly { readonly policy: PolicyHeader; readonly cells: readonly Cell[] }[];
-	/** Memory of VMBus channels, by what becomes of the confidential connection. */
+	/** Memory of VMBus channels, by what becomes of the confidential connection under the policies. */
 	readonly vmbus: readonly VmbusCell[];
 }
 
@@ -62,6 +64,8 @@ export function headerOf({ name, policy }: PolicySetup): PolicyHeader {
 export interface MatrixOptions {
 	/** Measures what mappings cost, on the release build. Default true. */
 	readonly cost?: boolean;
+	/** Runs every cell on this platform. Default: on the scenario's, and parts of it on its others. */
+	readonly platform?: PlatformName;
 	/** Told what runs now. */
 	readonly progress?: (text: string) => void;
 }
@@ -72,21 +76,27 @@ export async function runMatrix(
 	scenarios: readonly Scenario[],
 	options: MatrixOptions = {},
 ): Promise<Matrix> {
-	const { cost = true, progress = () => {} } = options;
+	const { cost = true, platform, progress = () => {} } = options;
+	const where = { arena: new GuestArena(), ...(platform === undefined ? {} : { place: { platform, encoded: true } }) };
+	const measured = { ...where, cost: (setup: PolicySetup, scenario: Scenario) => measureCost(setup, scenario, where) };
+	const cellOptions = cost ? measured : where;
+	const [first] = scenarios;
+	// once for nothing: the first figure of a process is that of cold code
+	if (cost && policies[0] !== undefined && first !== undefined) await measureCost(policies[0], first, where);
 	const rows: { policy: PolicyHeader; cells: Cell[] }[] = [];
 	for (const setup of policies) {
 		const cells: Cell[] = [];
 		for (const scenario of scenarios) {
 			progress(`${setup.name}: ${scenario.name}`);
-			cells.push(await runCell(setup, scenario, cost ? { cost: measureCost } : {}));
+			cells.push(await runCell(setup, scenario, cellOptions));
 		}
 		rows.push({ policy: headerOf(setup), cells });
 	}
 	const vmbus: VmbusCell[] = [];
-	for (const connection of ["confidential", "fallback", "no-fallback"] as const)
+	for (const connection of new Set(policies.map((setup) => setup.connection)))
 		for (const scenario of scenarios) vmbus.push(...(await runVmbusRows(connection, scenario)));
 	return {
-		scenarios: scenarios.map(({ name, title, platform }) => ({ name, title, platform })),
+		scenarios: scenarios.map(({ name, title, platform: own }) => ({ name, title, platform: platform ?? own })),
 		rows,
 		vmbus,
 	};

@@ -130,7 +130,9 @@ type Done = Pick<PartOutcome, "how" | "refused">;
 
 /** Bytes that are nowhere else: a part's data. */
 function pattern(bytes: number, seed: number): Uint8Array {
-	return Uint8Array.from({ length: bytes }, (_, i) => (i * 37 + (i >> 8) * 11 + seed) & 0xff);
+	const data = new Uint8Array(bytes);
+	for (let i = 0; i < bytes; i++) data[i] = i * 37 + (i >> 8) * 11 + seed;
+	return data;
 }
 
 function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: Label): Done {
@@ -162,8 +164,8 @@ function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: 
 		if (dir !== Direction.ToDevice && refused === null && !equal(ram.read(gpa, bytes), answer))
 			refused = "the device's bytes do not arrive";
 	}
-	if (shares) guest.converter.convert(page, pages * PAGE_SIZE, PageState.Private);
-	guest.pages.free(page, pages);
+	// shared for good: nobody else gets these pages, and no other part what stands in them
+	if (!shares) guest.pages.free(page, pages);
 	return { how, refused };
 }
 

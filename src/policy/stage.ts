@@ -1,4 +1,6 @@
 /** A guest under a policy, with the device of a scenario in it, ready for its driver's first mapping. */
+import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
+import { parseBytes } from "../bytes.ts";
 import type { GuestDevice } from "../coco/device.ts";
 import type { GuestDeviceOptions } from "../coco/device-options.ts";
 import { Guest, type GuestOptions } from "../coco/guest.ts";
@@ -7,15 +9,12 @@ import type { Policy } from "../coco/policy.ts";
 import type { GuestPoolOptions } from "../coco/pools.ts";
 import { TrustError } from "../coco/trust-error.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
+import { parseSwiotlbOption } from "../swiotlb/sizing.ts";
+import type { GuestArena } from "./arena.ts";
 import type { Scenario } from "./scenarios.ts";
 import type { PolicySetup } from "./setup.ts";
 
 const MIB = 2 ** 20;
-/** Low memory for the pools, and some that a 32-bit mask does not reach. */
-const SMALL_RAM = [
-	{ gpa: 0, bytes: 16 * MIB },
-	{ gpa: FOUR_GIB, bytes: 2 * MIB },
-];
 const RESTRICTED: GuestPoolOptions = { kind: "restricted", name: "virtio", size: "1M" };
 const EVIDENCE = { interfaceReport: Uint8Array.of(1), measurements: Uint8Array.of(1), digest: "01" };
 const VMBUS_6_0 = 0x00060000;
@@ -32,6 +31,8 @@ export interface StageOptions
 	readonly encoded: boolean;
 	/** Slots and areas of the default pool. Default "2048,1": 4 MiB. */
 	readonly swiotlb: string;
+	/** Where the guest lies, in place of another one that is done with. Default: a memory of its own. */
+	readonly arena: GuestArena;
 	/** Size of every other pool (bytes), where their own would be too small for a workload. Default: as the policy and the scenario say. */
 	readonly poolBytes: number;
 }
@@ -46,6 +47,16 @@ export type Stage = {
 	| { readonly refused: string; readonly guest: null; readonly device: null }
 );
 
+/** Low memory for the pools and as much again as parts need, and some that a 32-bit mask does not reach. */
+function ramFor(pools: readonly GuestPoolOptions[], swiotlb: string): NonNullable<StageOptions["ram"]> {
+	const { slabs = 0 } = parseSwiotlbOption(swiotlb);
+	const low = pools.reduce((sum, { size }) => sum + parseBytes(size), 2 * MIB + slabs * IO_TLB_SIZE);
+	return [
+		{ gpa: 0, bytes: Math.ceil(low / MIB) * MIB },
+		{ gpa: FOUR_GIB, bytes: MIB },
+	];
+}
+
 /** How the policy's pools come out on a platform: none is private where nothing is. */
 function policyOn(platform: Platform, { policy, guest }: PolicySetup, size: { size?: number }): Policy {
 	const pools = (policy.pools ?? [])
@@ -55,21 +66,23 @@ function policyOn(platform: Platform, { policy, guest }: PolicySetup, size: { si
 }
 
 function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<StageOptions>): GuestOptions {
-	const { platform: name = scenario.platform, encoded: _, swiotlb = "2048,1", ram = SMALL_RAM } = options;
-	const { poolBytes, ...given } = options;
+	const { platform: name = scenario.platform, swiotlb = "2048,1", poolBytes, ...rest } = options;
+	const { encoded: _, arena: __, ...given } = rest;
 	const size = poolBytes === undefined ? {} : { size: poolBytes };
 	const platform = PLATFORMS[name];
+	const policy = policyOn(platform, setup, size);
 	const { force = false, zeroOnFree = false, keepPresent = false } = setup.guest;
 	const unmaps = platform.conversion.steps.toShared.some(({ step }) => step === "unmap");
+	const pools = scenario.restricted ? [{ ...RESTRICTED, ...size, zeroOnFree }] : [];
 	return {
+		ram: ramFor([...pools, ...(policy.pools ?? [])], swiotlb),
 		...given,
 		platform,
-		ram,
-		policy: policyOn(platform, setup, size),
+		policy,
 		swiotlb: force ? `${swiotlb},force` : swiotlb,
 		zeroOnFree,
 		keepPresent: keepPresent && unmaps,
-		pools: scenario.restricted ? [{ ...RESTRICTED, ...size, zeroOnFree }] : [],
+		pools,
 	};
 }
 
@@ -117,7 +130,8 @@ export async function makeStage(
 	const refusal = refusalOf(setup, scenario);
 	if (refusal !== null) return refuse(refusal);
 	try {
-		const guest = await Guest.create(guestOptions(setup, scenario, options));
+		const planned = guestOptions(setup, scenario, options);
+		const guest = await Guest.create(options.arena?.place(planned) ?? planned);
 		const device = guest.addDevice(deviceOptions(setup, scenario, guest, options.encoded ?? true));
 		device.trust?.lock();
 		device.trust?.collectEvidence();

@@ -2,21 +2,7 @@
 import { type Explanation, exposes, type Readers } from "../coco/explain.ts";
 import type { Guest } from "../coco/guest.ts";
 import { hex } from "../status.ts";
-
-/** Columns, all aligned to the left. */
-function leftTable(rows: readonly (readonly string[])[]): string {
-	const widths = (rows[0] as readonly string[]).map((_, c) =>
-		Math.max(...rows.map((row) => (row[c] as string).length)),
-	);
-	return rows
-		.map((row) =>
-			row
-				.map((cell, c) => cell.padEnd(widths[c] as number))
-				.join("  ")
-				.trimEnd(),
-		)
-		.join("\n");
-}
+import { leftTable } from "./table.ts";
 
 function readersRow({ when, where, pages, guest, paravisor, host, device }: Readers): string[] {
 	return [when, where, pages, ...[guest, paravisor, host, device].map((sight) => sight ?? "-")];

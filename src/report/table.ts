@@ -1,5 +1,6 @@
-/** Text tables with a left-aligned first column and right-aligned others. */
+/** Text tables. */
 
+/** A left-aligned first column, right-aligned others. */
 export function textTable(rows: readonly (readonly string[])[]): string {
 	const columns = Math.max(...rows.map((row) => row.length));
 	const widths = Array.from({ length: columns }, (_, c) => Math.max(...rows.map((row) => row[c]?.length ?? 0)));
@@ -7,6 +8,21 @@ export function textTable(rows: readonly (readonly string[])[]): string {
 		.map((row) =>
 			row
 				.map((cell, c) => (c === 0 ? cell.padEnd(widths[c] as number) : cell.padStart(widths[c] as number)))
+				.join("  ")
+				.trimEnd(),
+		)
+		.join("\n");
+}
+
+/** Columns, all aligned to the left. */
+export function leftTable(rows: readonly (readonly string[])[]): string {
+	const widths = (rows[0] as readonly string[]).map((_, c) =>
+		Math.max(...rows.map((row) => (row[c] as string).length)),
+	);
+	return rows
+		.map((row) =>
+			row
+				.map((cell, c) => cell.padEnd(widths[c] as number))
 				.join("  ")
 				.trimEnd(),
 		)

@@ -1,0 +1,105 @@
+import { resolve } from "node:path";
+import { PLATFORMS, type PlatformName, platformNamed } from "../coco/platform.ts";
+import { loadPolicy } from "../policy/load.ts";
+import { allPolicies, runMatrix } from "../policy/matrix.ts";
+import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
+import type { PolicySetup } from "../policy/setup.ts";
+import { describeEnvironment, environment } from "../report/environment.ts";
+import { policiesHtml } from "../report/policies-html.ts";
+import { policiesList, policiesListText } from "../report/policies-list.ts";
+import { policiesText } from "../report/policies-text.ts";
+import { loadModule } from "../wasm.ts";
+import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson, writeOutput } from "./usage.ts";
+
+const POLICIES_HELP = `Usage: coco-dma policies [options]
+
+Runs DMA policies for confidential guests on devices and platforms, and prints what the host could read of each device's
+data, to the byte, and what a mapping costs. Every cell is run; none is written down.
+
+Options:
+  --policy LIST      policies by name, such as rfc-v3,cc-accepted+force, or files of your own, such as ./mine.ts, which are
+                     run (default: every preset, and modifiers on some; one policy alone is shown a line a scenario)
+  --scenario LIST    ${SCENARIOS.map(({ name }) => name).join(", ")}
+                     (default: all)
+  --platform P       ${Object.keys(PLATFORMS).join(", ")}: runs every cell there
+                     (default: each scenario's own, and parts on others)
+  --open             each cell in its parts: direction, small, high and coherent buffers, platforms, and what decided
+  --no-cost          verdicts only, without the measuring of what mappings cost
+  --list             the presets and modifiers, each with its source; nothing is run
+  --json FILE|-      write everything as JSON; "-": JSON alone on standard output
+  --html FILE        write a self-contained HTML page, whose cells open
+  --help
+`;
+
+/** @throws UsageError for an empty or repeated name */
+function names(option: string, list: string): string[] {
+	const all = list.split(",").map((name) => name.trim());
+	if (all.includes("")) throw new UsageError(`--${option}: expected names with commas between them, not "${list}"`);
+	const twice = all.find((name, i) => all.indexOf(name) !== i);
+	if (twice !== undefined) throw new UsageError(`--${option}: "${twice}" is given twice`);
+	return all;
+}
+
+async function policiesOf(list: string | undefined): Promise<PolicySetup[]> {
+	if (list === undefined) return allPolicies();
+	const setups: PolicySetup[] = [];
+	for (const name of names("policy", list)) setups.push(await loadPolicy(name));
+	return setups;
+}
+
+function scenariosOf(list: string | undefined): readonly Scenario[] {
+	return list === undefined ? SCENARIOS : names("scenario", list).map(scenarioNamed);
+}
+
+function listPolicies(json: string | undefined): void {
+	if (json !== "-") process.stdout.write(`${policiesListText()}\n`);
+	if (json !== undefined) writeJson(json, { command: "policies", ...policiesList() });
+}
+
+/** Runs `coco-dma policies`. @returns the exit code */
+export async function policiesCommand(args: readonly string[]): Promise<number> {
+	const { values, positionals } = parseOptions(args, {
+		policy: { type: "string" },
+		scenario: { type: "string" },
+		platform: { type: "string" },
+		open: { type: "boolean" },
+		"no-cost": { type: "boolean" },
+		list: { type: "boolean" },
+		json: { type: "string" },
+		html: { type: "string" },
+		help: { type: "boolean" },
+	});
+	if (values.help) {
+		process.stdout.write(POLICIES_HELP);
+		return 0;
+	}
+	if (positionals.length > 0)
+		throw new UsageError(`unexpected argument "${positionals[0]}": policies go with --policy`);
+	checkWritable(values.json);
+	checkWritable(values.html);
+	if (values.list) {
+		const other = Object.keys(values).find((name) => name !== "list" && name !== "json");
+		if (other !== undefined) throw new UsageError(`--list runs nothing, and --${other} goes with a run`);
+		listPolicies(values.json);
+		return 0;
+	}
+	const scenarios = scenariosOf(values.scenario);
+	const platform =
+		values.platform === undefined ? {} : { platform: platformNamed(values.platform).name as PlatformName };
+	const policies = await policiesOf(values.policy);
+	const cost = values["no-cost"] !== true;
+	// an error's line does not follow what was being run
+	const matrix = await runMatrix(policies, scenarios, { cost, progress, ...platform }).finally(() => progress(""));
+	const env = environment();
+	const { hash } = await loadModule("engine");
+	if (values.json !== undefined)
+		writeJson(values.json, { command: "policies", environment: env, engineHash: hash, ...matrix });
+	if (values.html !== undefined) writeOutput(values.html, policiesHtml(matrix, env, hash));
+	if (values.json !== "-") {
+		process.stdout.write(`${policiesText(matrix, { open: values.open === true, color: mayColor() })}\n`);
+		if (cost) process.stdout.write(`${describeEnvironment(env)}, engine ${hash}\n`);
+		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
+		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
+	}
+	return 0;
+}

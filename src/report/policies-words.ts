@@ -1,0 +1,136 @@
+/** What the text and the HTML form of the matrix both say. */
+import type { Acceptance } from "../coco/policy.ts";
+import type { KernelName } from "../coco/rules.ts";
+import { type Cell, type CellPart, kindsOf, tellingParts, type VerdictKind } from "../policy/cell.ts";
+import type { Matrix, PolicyHeader } from "../policy/matrix.ts";
+import type { VmbusCell } from "../policy/vmbus-rows.ts";
+import { formatNumber } from "./table.ts";
+
+const KERNEL_WORDS: Readonly<Record<KernelName, string>> = {
+	"linux-6.12": "rules of Linux 6.12",
+	"linux-7.3": "rules after the 7.3 merge",
+};
+
+const ACCEPTANCE_WORDS: Readonly<Record<Acceptance, string>> = {
+	none: "no acceptance",
+	offer: "acceptance from the offer",
+	tdisp: "acceptance from TDISP",
+	any: "acceptance from the offer or TDISP",
+	driver: "acceptance by the driver's own word",
+};
+
+/** Whose rules, and what acceptance it knows. */
+export function rulesLine({ kernel, acceptance }: PolicyHeader): string {
+	return `${KERNEL_WORDS[kernel]}; ${ACCEPTANCE_WORDS[acceptance]}`;
+}
+
+/** A piece of what a cell says: for a line of its own, in the colour of its worst kind. */
+export interface CellLine {
+	readonly text: string;
+	/** null: no verdict. */
+	readonly kind: VerdictKind | null;
+}
+
+function where(part: CellPart, first: CellPart): string {
+	if (part.on !== first.on) return part.on.replace(", plain addresses", ", plain");
+	return part.group === "streaming" ? part.name.replace("4 KiB ", "") : part.group;
+}
+
+/** A verdict's pieces: what became of the bytes, and why it failed. */
+function pieces(verdict: string): CellLine[] {
+	const said: CellLine[] = [];
+	for (const text of verdict.split(", ")) {
+		const kind = kindsOf(text)[0] ?? null;
+		const last = said.at(-1);
+		// a comma of the reason's own
+		if (kind === null && last !== undefined) said[said.length - 1] = { ...last, text: `${last.text}, ${text}` };
+		else said.push({ text: text.replace(/(\d) bytes/, "$1 B"), kind });
+	}
+	return said;
+}
+
+/** What a cell says in short: its first part, what differs from it without the reasons, and what it costs. */
+export function shortLines(cell: Cell): CellLine[] {
+	const [first, ...others] = tellingParts(cell.parts);
+	if (first === undefined) return [];
+	const told = new Map<string, string>();
+	const more = others.flatMap((part) => {
+		const at = where(part, first);
+		const said = pieces(part.verdict);
+		const text = said.map(({ text: piece }) => piece.replace(/^(refused|crash): .*/, "$1")).join(" + ");
+		// the same platform's coherent buffers, say, which only fail where its streaming ones leak and fail
+		if (told.get(at)?.includes(text)) return [];
+		told.set(at, text);
+		return [{ text: `${at}: ${text}`, kind: said[0]?.kind ?? null }];
+	});
+	const cost = costText(cell)?.split(/ (?=\+)/) ?? [];
+	return [...pieces(first.verdict), ...more, ...cost.map((text) => ({ text, kind: null }))];
+}
+
+/** What 4 KiB cost, or null: not measured. */
+export function costText({ nsPer4KiB, conversionsPer4KiB }: Cell): string | null {
+	if (nsPer4KiB === null) return null;
+	const ns = `${formatNumber(Math.round(nsPer4KiB))} ns`;
+	return conversionsPer4KiB === 0 ? ns : `${ns} + ${conversionsPer4KiB} conversions`;
+}
+
+/** What becomes of the confidential VMBus connection. */
+const CONNECTION_WORDS = {
+	confidential: "confidential connection",
+	fallback: "connection failed, fell back",
+	"no-fallback": "connection failed, no fallback",
+} as const;
+
+/** The kinds of memory that do not pass through the DMA API, a row for each and for each fate of the connection. */
+export function vmbusRows({ vmbus, scenarios }: Matrix): { name: string; row: (VmbusCell | null)[] }[] {
+	const names = [...new Set(vmbus.map(({ row, connection }) => `${row}: ${CONNECTION_WORDS[connection]}`))];
+	return names.map((name) => ({
+		name,
+		row: scenarios.map(
+			(scenario) =>
+				vmbus.find(
+					(cell) => cell.scenario === scenario.name && `${cell.row}: ${CONNECTION_WORDS[cell.connection]}` === name,
+				) ?? null,
+		),
+	}));
+}
+
+/** The kind of a verdict on such memory. */
+export function vmbusKind({ verdict }: VmbusCell): VerdictKind {
+	return verdict.startsWith("BREACH")
+		? "BREACH"
+		: verdict.startsWith("exposed")
+			? "exposed"
+			: verdict === "private"
+				? "private"
+				: "refused";
+}
+
+/** What stands above the VMBus rows. */
+export const VMBUS_TITLE =
+	"Memory of a VMBus channel, on SNP under a paravisor: it does not pass through the DMA API, no policy reaches it";
+
+/** The words of verdicts, for a legend. */
+export const VERDICT_LEGEND: readonly (readonly [VerdictKind | "confidential", string])[] = [
+	["private", "the host read none of it, and it worked"],
+	["hidden", "on pages that are decrypted but that the host does not map: weaker than encryption"],
+	["exposed", "the host could read n bytes of a device that is not confidential, as designed"],
+	[
+		"BREACH",
+		"the host could read n bytes of a confidential device, also if the call then failed or they lie in a freed slot",
+	],
+	["refused", "it did not work, and why: a status of the DMA layer, or what the device met"],
+	["crash", "where the guest's kernel ends"],
+	[
+		"confidential",
+		"is what the offer (ring and external memory apart) or the accepted TDISP state says, never what the policy believes",
+	],
+];
+
+/** How cells came about. */
+export const CELL_NOTE =
+	"A cell begins with a 4 KiB TO_DEVICE mapping on its platform. Where another direction, a small, high or coherent buffer or another platform comes to something else, that follows; --open shows all. B: bytes.";
+
+/** How the costs came about. */
+export const COST_NOTE =
+	"ns: map and unmap of 4 KiB TO_DEVICE from TypeScript on the release build, warm, median. Page conversions are counted, not timed: they are hypercalls.";
