@@ -2,26 +2,11 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { coco, PGBENCH, temporaryFile, temporaryFolder } from "./helpers/cli.ts";
+import { coco, expectRefused, PGBENCH, shortTrace, temporaryFile, temporaryFolder } from "./helpers/cli.ts";
 
 const GOLDEN = new URL("./golden/", import.meta.url).pathname;
 const NVME = join(GOLDEN, "swiotlb-recorded/up-nvme.txt.gz");
 const OPS = join(GOLDEN, "swiotlb-ops/exhaust_256_a2.txt.gz");
-
-/** The first `lines` lines of the pgbench recording, as a file. */
-function shortTrace(lines = 3000): string {
-	const text = gunzipSync(readFileSync(PGBENCH)).toString().split("\n").slice(0, lines).join("\n");
-	return temporaryFile("short.txt", text);
-}
-
-/** One clear line, exit code 2, nothing on standard output. */
-function expectRefused(result: ReturnType<typeof coco>, ...parts: string[]): void {
-	expect(result.err.trimEnd().split("\n")).toHaveLength(1);
-	for (const part of parts) expect(result.err).toContain(part);
-	expect(result.err).not.toMatch(/\bat .*:\d+:\d+/);
-	expect(result.out).toBe("");
-	expect(result.code).toBe(2);
-}
 
 // biome-ignore lint/suspicious/noExplicitAny: parsed JSON
 function compareJson(...args: string[]): any {

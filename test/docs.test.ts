@@ -33,21 +33,40 @@ describe("the README", () => {
 		}
 	});
 
-	it("shows lines of a result that compare prints: counts to the digit, times by their rows", () => {
-		const shown = (/```text\n(bench\/traces[\s\S]*?)```/.exec(README)?.[1] ?? "").trimEnd().split("\n");
-		const printed = coco("compare", "bench/traces/pgbench.block.ftrace.txt.gz", "--repeat", "1").out.split("\n");
-		const label = (line: string) => line.slice(0, 33).trimEnd();
-		const squeezed = (line: string) => line.replace(/ +/g, " ");
-		expect(shown.length).toBeGreaterThan(12);
-		for (const line of shown) {
-			if (/\d ns|, ns|GB\/s/.test(line)) expect(printed.map(label)).toContain(label(line));
-			else expect(printed.map(squeezed)).toContain(squeezed(line));
-		}
-	});
+	it.each([
+		["modes", "on nvme", []],
+		[
+			"policies",
+			"13,990 requests on storvsc",
+			["--policy", "rfc-v3,paravisor-bounce,cc-accepted-bus,linux-7.3+share-in-place"],
+		],
+	])(
+		"shows lines of a result that compare prints, of %s: counts to the digit, times by their rows",
+		(_, head, options) => {
+			const blocks = [...README.matchAll(/```text\n(bench\/traces[\s\S]*?)```/g)].map(([, text]) => text as string);
+			const shown = (blocks.find((text) => text.includes(head)) ?? "").trimEnd().split("\n");
+			const trace = "bench/traces/pgbench.block.ftrace.txt.gz";
+			const printed = coco("compare", trace, "--repeat", "1", ...options).out.split("\n");
+			const label = (line: string) => line.slice(0, 33).trimEnd();
+			const squeezed = (line: string) => line.replace(/ +/g, " ");
+			expect(shown.length).toBeGreaterThan(12);
+			for (const line of shown) {
+				if (/\d ns|, ns|GB\/s|against the first/.test(line)) expect(printed.map(label)).toContain(label(line));
+				else expect(printed.map(squeezed)).toContain(squeezed(line));
+			}
+		},
+	);
 
 	it("has an example of trust that runs to its end", () => {
 		const out = execFileSync(process.execPath, [`${ROOT}examples/trust.js`], { encoding: "utf8" });
 		expect(out).toMatch(/^not accepted: bounced[\s\S]*accepted: direct[\s\S]*BUSY[\s\S]*1 page leaked\n$/);
+	});
+
+	it("shows a policy of one's own that is the example's, in less than 20 lines", () => {
+		const shown = /```ts\n([\s\S]*?)```/.exec(README)?.[1] ?? "";
+		expect(readFileSync(`${ROOT}examples/my-policy.ts`, "utf8")).toContain(shown);
+		expect(shown.split("\n").length).toBeLessThan(20);
+		expect(shown).toContain("satisfies Policy");
 	});
 
 	it("shows of the ring example what it prints", () => {
@@ -69,23 +88,26 @@ describe("the README", () => {
 		expect(execFileSync(process.execPath, [`${ROOT}examples/audit.js`], { encoding: "utf8" })).toBe(output);
 	});
 
-	it.each(["README.md", "docs/vmbus.md", "docs/policies.md"])("shows of the commands in %s what they print", (name) => {
-		const text = readFileSync(`${ROOT}${name}`, "utf8");
-		const shown = [
-			...text.matchAll(/```console\n\$ npx coco-dma ([^|\n]*?)(?: \| (head|tail) -n (\d+))?\n([\s\S]*?)```/g),
-		];
-		expect(shown.length).toBe(text.split("```console").length - 1);
-		for (const [, command, end, count, output] of shown) {
-			const lines = coco(...(command as string).split(" ")).out.split("\n");
-			const part =
-				end === undefined
-					? lines
-					: end === "head"
-						? [...lines.slice(0, Number(count)), ""]
-						: lines.slice(-1 - Number(count));
-			expect(part.join("\n"), command).toBe(output);
-		}
-	});
+	it.each(["README.md", "docs/vmbus.md", "docs/policies.md", "docs/audit-command.md"])(
+		"shows of the commands in %s what they print",
+		(name) => {
+			const text = readFileSync(`${ROOT}${name}`, "utf8");
+			const shown = [
+				...text.matchAll(/```console\n\$ npx coco-dma ([^|\n]*?)(?: \| (head|tail) -n (\d+))?\n([\s\S]*?)```/g),
+			];
+			expect(shown.length).toBe(text.split("```console").length - 1);
+			for (const [, command, end, count, output] of shown) {
+				const lines = coco(...(command as string).split(" ")).out.split("\n");
+				const part =
+					end === undefined
+						? lines
+						: end === "head"
+							? [...lines.slice(0, Number(count)), ""]
+							: lines.slice(-1 - Number(count));
+				expect(part.join("\n"), command).toBe(output);
+			}
+		},
+	);
 
 	it("links to files that exist", () => {
 		const files = [README, ...readdirSync(`${ROOT}docs`).map((name) => readFileSync(`${ROOT}docs/${name}`, "utf8"))];

@@ -180,6 +180,11 @@ export class GuestDevice {
 		return shares ? "share-in-place" : bounces ? "bounce" : "refuse";
 	}
 
+	/** Where a mapping that would bounce ends the kernel, or null. */
+	get crash(): string | null {
+		return this.#decision?.crash?.message ?? null;
+	}
+
 	/** What its policy is asked, or null without one. */
 	get #question(): PolicyQuestion | null {
 		const { policy, kernel, platform } = this.#setting;

@@ -88,8 +88,9 @@ export function layoutFor(options: CompareOptions, cpus: number, slackBytes = 0)
 	const lowBuffers = bufferBytes - highBuffers;
 	const start = lowEnd - poolBytes - slackBytes - lowBuffers - CONTROL_BYTES;
 	if (start < 0) {
+		const others = slackBytes === 0 ? "" : ` with ${formatBytes(slackBytes)} of other pools and the kernel's own`;
 		throw new RangeError(
-			`pool: ${formatBytes(poolBytes + slackBytes)} and ${formatBytes(bufferBytes)} of buffers do not fit into RAM of ${formatBytes(ramBytes)}`,
+			`pool: ${formatBytes(poolBytes)}${others} and ${formatBytes(bufferBytes)} of buffers do not fit into RAM of ${formatBytes(ramBytes)}`,
 		);
 	}
 	const low = { gpa: start + CONTROL_BYTES, bytes: lowBuffers };

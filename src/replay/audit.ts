@@ -31,7 +31,7 @@ export interface OwnerReport {
 	/** Of what stands: in slots that are free, and how long the oldest has been there (ns of the trace). */
 	readonly residueBytes: number;
 	readonly oldestResidueNs: number;
-	/** Of what stayed in free slots and was overwritten: bytes, their mean time there, and the longest (ns). */
+	/** Of what stayed in free slots until they were taken again: bytes, their mean time there, and the longest (ns). */
 	readonly endedResidueBytes: number;
 	readonly meanResidueNs: number;
 	readonly longestResidueNs: number;
@@ -124,7 +124,9 @@ export async function auditWorkload(
 			looked = audit.eventCount;
 		},
 	}).run();
-	monitor.end();
+	// what a crash leaves mapped has not ended
+	if (drive.crash === null) monitor.end();
+	else monitor.look();
 	const { directMaps, bouncedMaps } = device.dma.counters;
 	return {
 		...common,

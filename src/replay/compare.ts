@@ -1,4 +1,5 @@
 /** Policies on traces: what each costs on the release build, and what it exposes on the audit build, same input and seed. */
+import { availableParallelism } from "node:os";
 import { runTask } from "../compare/fork.ts";
 import type { ModeResult } from "../compare/run.ts";
 import type { AuditReport } from "./audit.ts";
@@ -31,14 +32,17 @@ export async function comparePolicies(
 	const results: PolicyResult[] = [];
 	const entry = new URL("./child.js", import.meta.url);
 	for (const trace of files) {
-		for (const policy of policies) {
-			const run = (what: PolicyTask["what"]): Promise<PolicyAnswer> => {
-				progress(`${trace}: ${policy}: ${what}`);
-				const task: PolicyTask = { what, trace, policy, scenario, options, repeat };
-				return runTask<PolicyTask, PolicyAnswer>(entry, task, `policy ${policy}`);
-			};
-			const cost = await run("cost");
-			const exposure = (await run("exposure")) as AuditReport;
+		const run = (what: PolicyTask["what"], policy: string): Promise<PolicyAnswer> => {
+			progress(`${trace}: ${policy}: ${what}`);
+			const task: PolicyTask = { what, trace, policy, scenario, options, repeat };
+			return runTask<PolicyTask, PolicyAnswer>(entry, task, `policy ${policy}`);
+		};
+		// what is timed has the machine for itself; what is counted may share it
+		const costs: PolicyAnswer[] = [];
+		for (const policy of policies) costs.push(await run("cost", policy));
+		const exposures = await atOnce(Math.min(availableParallelism(), 4), policies, (policy) => run("exposure", policy));
+		for (const [i, cost] of costs.entries()) {
+			const exposure = exposures[i] as AuditReport;
 			results.push({
 				file: trace,
 				policy: exposure.policy.name,
@@ -47,5 +51,23 @@ export async function comparePolicies(
 			});
 		}
 	}
+	return results;
+}
+
+/** Works on a list, at most `most` at once. @returns results in the list's order @throws what the first failure throws; then none begins any more */
+async function atOnce<T, R>(most: number, list: readonly T[], work: (one: T) => Promise<R>): Promise<R[]> {
+	const results: R[] = [];
+	let next = 0;
+	const worker = async () => {
+		for (let i = next++; i < list.length; i = next++) {
+			try {
+				results[i] = await work(list[i] as T);
+			} catch (error) {
+				next = list.length;
+				throw error;
+			}
+		}
+	};
+	await Promise.all(Array.from({ length: most }, worker));
 	return results;
 }

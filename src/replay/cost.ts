@@ -26,6 +26,7 @@ export async function runPolicy(
 	const on = await replayStage(workload, setup, scenario, options, { build: "engine" });
 	if (typeof on === "string") return on;
 	const { guest, device } = on.stage;
+	if (device.crash !== null) return `crash: ${device.crash}`;
 	// touched once, so that no pass pays for the host's page faults
 	for (const { gpa, bytes } of on.buffers) guest.engine.ram.fill(gpa, bytes, 0x5a);
 	if (device.mechanism === "share-in-place") return measureDriven(on, setup.name, repeat);

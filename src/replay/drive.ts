@@ -11,9 +11,9 @@ import type { ReplayStage } from "./stage.ts";
 /** What a drive came to. */
 export interface DriveResult {
 	readonly commands: number;
-	/** Commands refused, by status; those that a crash ended count as "crash". */
+	/** Commands refused, by status. */
 	readonly refused: Readonly<Record<string, number>>;
-	/** Where the kernel ended, or null. The commands behind it are not run. */
+	/** Where the kernel ended, or null. What came behind is not run, and what was mapped stays. */
 	readonly crash: string | null;
 	/** Entries whose bytes did not arrive, by what the device or the guest got instead. */
 	readonly undelivered: Readonly<Record<string, number>>;

@@ -1,6 +1,7 @@
 /** A workload on a policy's stage: memory for its buffers, and a plan of its commands. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
+import { formatBytes } from "../bytes.ts";
 import type { GuestOptions } from "../coco/guest.ts";
 import { type CompareOptions, layoutFor } from "../compare/options.ts";
 import { PageState } from "../memory/ram.ts";
@@ -32,6 +33,7 @@ export interface ReplayOptions extends Omit<CompareOptions, "device" | "repeat">
 
 /** Memory that the guest's kernel has for itself: atomic pools, coherent buffers (bytes). */
 const KERNEL_BYTES = 16 * 2 ** 20;
+const WASM_BYTES = 2 ** 32;
 
 /**
  * Makes the stage for a workload.
@@ -55,6 +57,12 @@ export async function replayStage(
 		workload.cpus,
 		KERNEL_BYTES + others * poolBytes,
 	);
+	const isAudit = engine.build === "engine.audit";
+	const held = stretches.reduce((sum, { bytes }) => sum + bytes, 0) * (isAudit ? 2 : 1);
+	if (held > WASM_BYTES)
+		throw new RangeError(
+			`pool: ${formatBytes(poolBytes * (others + 1))} of pools and the buffers make ${formatBytes(held)}${isAudit ? ", held twice for the audit" : ""}, more than the 4 GiB of a WebAssembly memory: give it a smaller --pool`,
+		);
 	const stage = await makeStage(setup, scenario, {
 		...options.place,
 		...engine,
@@ -63,7 +71,7 @@ export async function replayStage(
 		swiotlb: `${pool.slabs},${pool.areas}`,
 		poolBytes,
 		reserved: [control, ...buffers],
-		spareBytes: planRoom(workload) + (engine.build === "engine.audit" ? 0 : STORE_BYTES),
+		spareBytes: planRoom(workload) + (isAudit ? 0 : STORE_BYTES),
 		cipher: NOISE,
 		seed: options.seed,
 	});

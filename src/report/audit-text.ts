@@ -54,7 +54,7 @@ function ownerRows(owners: readonly OwnerReport[]): string {
 		row("  on pages", ({ standingPages }) => formatNumber(standingPages)),
 		row("  in slots that are free", ({ residueBytes }) => exact(residueBytes)),
 		row("  the oldest since", (o) => (o.residueBytes === 0 ? "-" : formatNs(o.oldestResidueNs))),
-		row("stayed in free slots until overwritten", ({ endedResidueBytes }) => exact(endedResidueBytes)),
+		row("stayed in free slots until taken again", ({ endedResidueBytes }) => exact(endedResidueBytes)),
 		row("  mean time", (o) => (o.endedResidueBytes === 0 ? "-" : formatNs(o.meanResidueNs))),
 		row("  longest", (o) => (o.endedResidueBytes === 0 ? "-" : formatNs(o.longestResidueNs))),
 	]);

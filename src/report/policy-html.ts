@@ -10,8 +10,9 @@ import { exposureWord, policyRows } from "./policy-rows.ts";
 import { formatNumber } from "./table.ts";
 
 const POLICY_STYLE = `
-.pair { display: grid; grid-template-columns: minmax(9rem, auto) 1fr 1fr; gap: .35rem 1.2rem; align-items: center; margin: 1rem 0; }
-.pair .head { font-weight: 600; } .pair .bar { margin: 0; } .pair .bar .value { width: 9.5rem; }
+.pair { display: grid; grid-template-columns: minmax(9rem, 17rem) 1fr 1fr; gap: .35rem 1.2rem; align-items: center; margin: 1rem 0; }
+.pair .head { font-weight: 600; } .pair .bar { margin: 0; } .pair .bar .value { width: 10.5rem; white-space: nowrap; }
+.pair > span { overflow-wrap: anywhere; } .wide { overflow-x: auto; } .wide tbody tr:not(.group) th { position: sticky; left: 0; background: var(--back); }
 i.cost { background: var(--direct); } i.BREACH, i.crash { background: #c23a3a; } i.exposed { background: var(--bounce); } i.private, i.refused { background: var(--device); }
 .names { color: var(--faint); font-size: .9rem; } .names b { color: var(--text); }
 `;
@@ -43,7 +44,7 @@ function table(results: readonly PolicyResult[]): string {
 			group === undefined ? "" : `<tr class="group"><th colspan="${cells.length + 1}">${escapeHtml(group)}</th></tr>`;
 		return `${above}<tr><th>${escapeHtml(label)}</th>${cells.map((cell) => `<td>${escapeHtml(cell)}</td>`).join("")}</tr>`;
 	});
-	return `<table><thead><tr>${head}</tr></thead><tbody>${rows.join("")}</tbody></table>`;
+	return `<div class="wide"><table><thead><tr>${head}</tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
 }
 
 function section(results: readonly PolicyResult[]): string {

@@ -1,8 +1,10 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
+import { expect } from "vitest";
 
 const MAIN = fileURLToPath(new URL("../../build/src/cli/main.js", import.meta.url));
 
@@ -34,4 +36,19 @@ export function temporaryFile(name: string, content: string | Uint8Array): strin
 	const path = join(temporaryFolder(), name);
 	writeFileSync(path, content);
 	return path;
+}
+
+/** The first `lines` lines of the database recording, as a file. @returns its path */
+export function shortTrace(lines = 3000): string {
+	const text = gunzipSync(readFileSync(PGBENCH)).toString().split("\n").slice(0, lines).join("\n");
+	return temporaryFile("short.txt", text);
+}
+
+/** One clear line, exit code 2, nothing on standard output. */
+export function expectRefused(result: CliResult, ...parts: string[]): void {
+	expect(result.err.trimEnd().split("\n")).toHaveLength(1);
+	for (const part of parts) expect(result.err).toContain(part);
+	expect(result.err).not.toMatch(/\bat .*:\d+:\d+/);
+	expect(result.out).toBe("");
+	expect(result.code).toBe(2);
 }
