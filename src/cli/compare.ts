@@ -7,8 +7,7 @@ import { compareText } from "../report/compare-text.ts";
 import { describeEnvironment, environment } from "../report/environment.ts";
 import { PRESETS, presetNamed } from "../workload/presets.ts";
 import { comparePolicyCommand } from "./compare-policies.ts";
-import { DEFAULT_SCENARIO } from "./replay-options.ts";
-import { parseSize } from "./sizes.ts";
+import { DEFAULT_SCENARIO, REPLAY_OPTIONS, workloadOptions } from "./replay-options.ts";
 import {
 	checkWritable,
 	mayColor,
@@ -71,13 +70,7 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 		device: { type: "string" },
 		mode: { type: "string" },
 		policy: { type: "string" },
-		scenario: { type: "string" },
-		platform: { type: "string" },
-		ram: { type: "string" },
-		pool: { type: "string" },
-		areas: { type: "string" },
-		contiguity: { type: "string" },
-		seed: { type: "string" },
+		...REPLAY_OPTIONS,
 		repeat: { type: "string" },
 		json: { type: "string" },
 		html: { type: "string" },
@@ -92,17 +85,10 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	for (const name of ["scenario", "platform"] as const)
 		if (values[name] !== undefined) throw new UsageError(`--${name}: goes with --policy`);
 	const modes = parseModes(values.mode);
-	const poolBytes = parseSize("pool", values.pool);
-	const areas = wholeNumber("areas", values.areas);
-	const contiguity = values.contiguity === undefined ? DEFAULTS.contiguity : Number(values.contiguity);
 	const options: CompareOptions = {
+		...workloadOptions(values),
 		device: presetNamed(values.device ?? DEFAULTS.device).name,
-		ramBytes: parseSize("ram", values.ram) ?? DEFAULTS.ramBytes,
-		seed: wholeNumber("seed", values.seed) ?? DEFAULTS.seed,
-		contiguity,
 		repeat: wholeNumber("repeat", values.repeat) ?? DEFAULTS.repeat,
-		...(poolBytes === undefined ? {} : { poolBytes }),
-		...(areas === undefined ? {} : { areas }),
 	};
 	checkWritable(values.json);
 	checkWritable(values.html);

@@ -1,11 +1,12 @@
 /** Runs one workload in one mode: counts and checks first, then timed passes, then an instrumented one. */
 
-import { poolBytes as poolContextBytes } from "../../assembly/layout/pool.ts";
+import { IO_TLB_SIZE, poolBytes as poolContextBytes } from "../../assembly/layout/pool.ts";
 import * as replay from "../../assembly/layout/replay.ts";
-import type { Device } from "../dma/device.ts";
+import type { Device, DeviceCounters } from "../dma/device.ts";
 import { Engine } from "../engine.ts";
 import { PageState } from "../memory/ram.ts";
 import { type StatusName, statusName } from "../status.ts";
+import type { Pool } from "../swiotlb/pool.ts";
 import { PageAllocator } from "../workload/pages.ts";
 import { compilePlan, type PlacedPlan, type Plan, placePlan, planRoom, STORE_BYTES } from "../workload/plan.ts";
 import { presetNamed } from "../workload/presets.ts";
@@ -189,16 +190,45 @@ export function measure(run: ModeRun, workload: Workload, mode: string, repeat: 
 	run.instrumented(workload, clockNs);
 	const times = run.instrumented(workload, clockNs);
 
+	return modeResult(workload, engine, {
+		mode,
+		driver: "wasm",
+		commands: run.commands,
+		counters,
+		passes,
+		times,
+		clockNs,
+		pool: pool === null ? null : { ...poolFacts(pool, hiwater), ...(last === undefined ? {} : { lastRefused: last }) },
+		failures,
+		wrongBytes,
+	});
+}
+
+/** Facts of a pool for a result. */
+export function poolFacts(pool: Pool, hiwaterSlots: number): NonNullable<ModeResult["pool"]> {
+	const { slabs, areaCount: areas, bytes } = pool;
+	return { slabs, areas, bytes, hiwaterSlots, hiwaterBytes: hiwaterSlots * IO_TLB_SIZE };
+}
+
+/** What a run was told and measured. */
+export interface Measured
+	extends Pick<ModeResult, "mode" | "driver" | "commands" | "passes" | "clockNs" | "pool" | "failures" | "wrongBytes"> {
+	readonly counters: DeviceCounters;
+	/** ns of each request's maps and unmaps. */
+	readonly times: Float64Array;
+}
+
+/** A result: what was measured, and what follows from it. */
+export function modeResult(workload: Workload, engine: Engine, measured: Measured): ModeResult {
+	const { counters, times, passes, ...given } = measured;
 	const bytes = workload.requests.reduce((sum, request) => sum + request.bytes, 0);
 	const dmaNs = median(passes.dmaNs);
 	const totalNs = median(passes.totalNs);
 	const hostReadablePages = engine.ram.pagesInState(PageState.Shared);
 	return {
-		mode,
-		driver: "wasm",
+		...given,
 		engineHash: engine.hash,
 		requests: workload.requests.length,
-		commands: run.commands,
 		directMaps: counters.directMaps,
 		bouncedMaps: counters.bouncedMaps,
 		bytes,
@@ -212,23 +242,9 @@ export function measure(run: ModeRun, workload: Workload, mode: string, repeat: 
 		gigabytesPerSecond: bytes / totalNs,
 		passes,
 		latency: percentiles(times),
-		clockNs,
 		sizeClasses: sizeClasses(workload.requests, times),
-		pool:
-			pool === null
-				? null
-				: {
-						slabs: pool.slabs,
-						areas: pool.areaCount,
-						bytes: pool.bytes,
-						hiwaterSlots: hiwater,
-						hiwaterBytes: hiwater * 2048,
-						...(last === undefined ? {} : { lastRefused: last }),
-					},
-		failures,
 		hostReadablePages,
 		hostReadableBytes: hostReadablePages * 4096,
-		wrongBytes,
 		trace: workload.counters,
 	};
 }

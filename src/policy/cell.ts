@@ -4,7 +4,7 @@ import { FOUR_GIB } from "../memory/stretches.ts";
 import { Direction } from "../types.ts";
 import type { GuestArena } from "./arena.ts";
 import { NOISE } from "./noise.ts";
-import { type PartGroup, type PartOutcome, type PartSpec, type PartStage, runPart } from "./part.ts";
+import { NO_OUTCOME, type PartGroup, type PartOutcome, type PartSpec, type PartStage, runPart } from "./part.ts";
 import type { Place, Scenario } from "./scenarios.ts";
 import type { PolicySetup } from "./setup.ts";
 import { makeStage, type Stage } from "./stage.ts";
@@ -144,7 +144,7 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 		});
 		const on = encoded ? platform : `${platform}, plain addresses`;
 		if (stage.refused !== null) {
-			const outcome = { ...NOTHING, refused: stage.refused };
+			const outcome = { ...NO_OUTCOME, refused: stage.refused };
 			const first = PARTS[0] as PartSpec;
 			parts.push({
 				...outcome,
@@ -185,17 +185,6 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 			: {}),
 	};
 }
-
-const NOTHING: PartOutcome = {
-	sharedBytes: 0,
-	hiddenBytes: 0,
-	neighbourBytes: 0,
-	how: "-",
-	refused: null,
-	crash: null,
-	hazards: [],
-	conversions: 0,
-};
 
 /** What a part's verdict may begin with or consist of, the worst first. */
 const KINDS = {

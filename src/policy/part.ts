@@ -55,7 +55,8 @@ const BAR_GPA = 0xf000_0000;
 /** Where a small buffer lies in its page. */
 const SMALL_OFFSET = 0x640;
 
-const OUTCOME: PartOutcome = {
+/** Of a part that has not happened. */
+export const NO_OUTCOME: PartOutcome = {
 	sharedBytes: 0,
 	hiddenBytes: 0,
 	neighbourBytes: 0,
@@ -96,7 +97,7 @@ export function runPart(stage: PartStage, spec: PartSpec): PartOutcome | null {
 	}
 	const after = countedBytes(audit, device);
 	return {
-		...OUTCOME,
+		...NO_OUTCOME,
 		...done,
 		crash,
 		sharedBytes: after.own - before.own,

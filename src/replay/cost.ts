@@ -1,8 +1,7 @@
 /** What a policy costs on a workload: the release build, timed. */
 
-import { type ModeResult, ModeRun, measure } from "../compare/run.ts";
-import { clockCostNs, median, percentiles, sizeClasses } from "../compare/statistics.ts";
-import { PageState } from "../memory/ram.ts";
+import { type ModeResult, ModeRun, measure, modeResult, poolFacts } from "../compare/run.ts";
+import { clockCostNs } from "../compare/statistics.ts";
 import type { Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import type { Workload } from "../workload/workload.ts";
@@ -64,44 +63,16 @@ function measureDriven(on: ReplayStage, mode: string, repeat: number): ModeResul
 		const ns = (performance.now() - start) * 1e6 - clockNs;
 		times[event >>> 1] = (times[event >>> 1] as number) + Math.max(0, ns);
 	}
-	const bytes = workload.requests.reduce((sum, request) => sum + request.bytes, 0);
-	const [dmaNs, totalNs] = [median(passes.dmaNs), median(passes.totalNs)];
-	const hostReadablePages = engine.ram.pagesInState(PageState.Shared);
-	return {
+	return modeResult(workload, engine, {
 		mode,
 		driver: "typescript",
-		engineHash: engine.hash,
-		requests: workload.requests.length,
 		commands: plan.commands.length,
-		directMaps: counters.directMaps,
-		bouncedMaps: counters.bouncedMaps,
-		bytes,
-		bytesCopiedIn: counters.bytesIn,
-		bytesCopiedBack: counters.bytesBack,
-		dmaNs,
-		deviceNs: median(passes.deviceNs),
-		totalNs,
-		dmaNsPerRequest: dmaNs / workload.requests.length,
-		dmaNsPerKiB: dmaNs / (bytes / 1024),
-		gigabytesPerSecond: bytes / totalNs,
+		counters,
 		passes,
-		latency: percentiles(times),
+		times,
 		clockNs,
-		sizeClasses: sizeClasses(workload.requests, times),
-		pool:
-			pool === null
-				? null
-				: {
-						slabs: pool.slabs,
-						areas: pool.areaCount,
-						bytes: pool.bytes,
-						hiwaterSlots: hiwater,
-						hiwaterBytes: hiwater * 2048,
-					},
+		pool: pool === null ? null : poolFacts(pool, hiwater),
 		failures: first.refused as ModeResult["failures"],
-		hostReadablePages,
-		hostReadableBytes: hostReadablePages * 4096,
 		wrongBytes: 0,
-		trace: workload.counters,
-	};
+	});
 }
