@@ -55,8 +55,8 @@ const PARTS: readonly PartSpec[] = [
 	{ name: "trust changes under a mapping", group: "transition", bytes: 4096, dir: ToDevice },
 ];
 /** What is run on the scenario's other platforms: enough to see how addresses look there. */
-const ELSEWHERE = PARTS.filter(({ group }) => group === "streaming" || group === "coherent").filter(
-	({ dir, group }) => dir === ToDevice || group === "coherent",
+const ELSEWHERE = PARTS.filter(
+	({ dir, group }) => (group === "streaming" && dir === ToDevice) || group === "above 4 GiB" || group === "coherent",
 );
 
 /** What a part says in a cell. */
