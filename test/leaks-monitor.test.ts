@@ -62,6 +62,23 @@ describe("a monitor of untrusted devices", () => {
 		expect(seen(monitor)).toEqual([`3 exposure ${2 ** 19}`, `3 exposure ${2 ** 18}`]);
 		expect(monitor.findings[1]?.first).toMatchObject({ device: null, gpa: null });
 	});
+
+	it("knows a breach by its label, when all that an accepted device left was overwritten before a look", async () => {
+		const { guest, monitor } = await watched({ kernel: "linux-6.12", swiotlb: "128,1" });
+		const { audit } = guest.engine;
+		if (audit === null) throw new Error("no audit");
+		const device = guest.addDevice({ name: "storvsc", offer: OFFER });
+		const pages = secretPages(guest, 64);
+		audit.paint(
+			pages,
+			2 ** 18,
+			audit.label({ owner: device.dma.index, isPrivate: true, secret: true, accepted: true }),
+		);
+		for (let i = 0; i < 3; i++) device.unmap(device.map(pages, 2 ** 18, ToDevice), 2 ** 18, ToDevice);
+		monitor.look();
+		const residue = monitor.findings.filter(({ property }) => property === 3);
+		expect(residue).toMatchObject([{ kind: "breach", bytes: 3 * 2 ** 18, first: { device: "storvsc" } }]);
+	});
 });
 
 describe("a monitor of padding", () => {

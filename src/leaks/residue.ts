@@ -1,5 +1,6 @@
 /** What stays in freed slots: property 3. */
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
+import type { Label } from "../audit/audit.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
 import { type Mapping, slotsOf } from "./mappings.ts";
@@ -22,7 +23,8 @@ export class Residue {
 	readonly #counted = new Map<number, number>();
 	/** Of what the engine counted as overwritten: bytes that were counted here before. */
 	#explained = 0;
-	#overwritten: number;
+	/** What the engine counted as overwritten, by label. */
+	#overwritten: ReadonlyMap<Label, number>;
 
 	constructor(watch: Watch) {
 		this.#watch = watch;
@@ -41,9 +43,9 @@ export class Residue {
 		}
 	}
 
-	#totals(): number {
+	#totals(): ReadonlyMap<Label, number> {
 		const { audit } = this.#watch;
-		return audit.labels.reduce((sum, label) => sum + audit.totals(label).residueBytes, 0);
+		return new Map(audit.labels.map((label) => [label, audit.totals(label).residueBytes]));
 	}
 
 	/** Looks at the slots that were freed since the last look. */
@@ -87,17 +89,22 @@ export class Residue {
 		}
 	}
 
-	/** What was left and overwritten between two looks: only its label is known. */
+	/** What was left and overwritten between two looks: only its labels are known. */
 	#missed(): void {
-		const { audit, findings } = this.#watch;
-		const overwritten = this.#totals();
-		const missed = overwritten - this.#overwritten - this.#explained;
-		this.#overwritten = overwritten;
+		const { audit, devices, findings } = this.#watch;
+		const [before, now] = [this.#overwritten, this.#totals()];
+		const grown = [...now].filter(([label, bytes]) => bytes > (before.get(label) ?? 0));
+		const missed = grown.reduce((sum, [label, bytes]) => sum + bytes - (before.get(label) ?? 0), -this.#explained);
+		this.#overwritten = now;
 		this.#explained = 0;
 		if (missed <= 0) return;
-		const longestNs = Math.max(...audit.labels.map((label) => audit.totals(label).residueMaxNs));
+		const labels = grown.map(([label]) => label);
+		const [owner = -1, ...others] = new Set(labels.map((label) => label.owner));
+		const device = others.length > 0 || owner < 0 ? null : devices.nameOf(owner);
+		const accepted = labels.every((label) => label.accepted);
+		const longestNs = Math.max(...labels.map((label) => audit.totals(label).residueMaxNs));
 		const text = () => `${count(missed)} stayed in freed slots and were overwritten before this look`;
-		findings.add(3, { bytes: missed, longestNs, text });
+		findings.add(3, { device, bytes: missed, accepted, longestNs, text });
 	}
 
 	/** Events were lost: any slot may have changed hands. */
