@@ -60,7 +60,7 @@ const ELSEWHERE = PARTS.filter(
 );
 
 /** What a part says in a cell. */
-export function verdictOf(part: PartOutcome, confidential: boolean): string {
+function verdictOf(part: PartOutcome, confidential: boolean): string {
 	const said: string[] = [];
 	if (part.sharedBytes > 0) said.push(`${confidential ? "BREACH" : "exposed"} ${bytesText(part.sharedBytes)}`);
 	if (part.neighbourBytes > 0) said.push(`${bytesText(part.neighbourBytes)} of neighbours exposed`);

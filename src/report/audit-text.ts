@@ -30,7 +30,7 @@ export function headerLine({ policy }: Pick<AuditReport, "policy">): string {
 }
 
 /** The sentence that an audit ends with. */
-export function verdictLine(report: AuditReport): string {
+function verdictLine(report: AuditReport): string {
 	const { refused, breachedBytes, exposedBytes, neighbourBytes, confidential } = report;
 	if (refused !== null) return `Nothing ran: ${refused}.`;
 	if (breachedBytes > 0)

@@ -11,8 +11,8 @@ export interface PolicyRow {
 }
 
 /** Names of the two groups: which figures came from which build. */
-export const COST_GROUP = "Cost: release build, timed";
-export const EXPOSURE_GROUP = "Exposure: audit build, same input and seed";
+const COST_GROUP = "Cost: release build, timed";
+const EXPOSURE_GROUP = "Exposure: audit build, same input and seed";
 
 function exactBytes(bytes: number): string {
 	return `${formatNumber(bytes)} B`;
