@@ -11,8 +11,8 @@ import {
 	wholeNumber,
 	writeJson,
 } from "../src/cli/usage.ts";
-import { InputError } from "../src/input.ts";
-import { environment } from "../src/report/environment.ts";
+import { InputError } from "../src/input-error.ts";
+import { environment } from "../src/node/environment.ts";
 import { loadModule } from "../src/wasm.ts";
 import type { Answer, Order } from "./child.ts";
 import type { BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";

@@ -2,12 +2,12 @@
 import { CallCode, controlWord, encodePost } from "../src/synic/hypercall.ts";
 import type { MessagePort } from "../src/synic/port.ts";
 import { VMBUS_SINT } from "../src/synic/registers.ts";
-import { encodeMessage } from "../src/vmbus/codec.ts";
 import { platformOf } from "../src/vmbus/demo/platforms.ts";
-import { DeviceType } from "../src/vmbus/guid.ts";
-import { MessageType } from "../src/vmbus/messages.ts";
 import { VmbusSystem } from "../src/vmbus/system/system.ts";
-import { OfferFlag } from "../src/vmbus/versions.ts";
+import { encodeMessage } from "../src/vmbus/wire/codec.ts";
+import { DeviceType } from "../src/vmbus/wire/guid.ts";
+import { MessageType } from "../src/vmbus/wire/messages.ts";
+import { OfferFlag } from "../src/vmbus/wire/versions.ts";
 import type { Case, Runner, Suite } from "./suite.ts";
 
 const CHANNELS = 100;

@@ -1,5 +1,5 @@
 -- Wireshark dissector for the pcapng files that coco-dma writes (link type USER0): VMBus channel messages, message slots,
--- ring packets and hypercalls, each behind a pseudo header of 16 bytes (src/vmbus/pcapng.ts).
+-- ring packets and hypercalls, each behind a pseudo header of 16 bytes (src/vmbus/decode/pcapng.ts).
 --
 --   tshark -X lua_script:examples/vmbus.lua -r FILE.pcapng
 --   wireshark -X lua_script:examples/vmbus.lua FILE.pcapng

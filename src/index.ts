@@ -2,7 +2,11 @@
 export { Actor, Audit, type Label, type LabelTotals, Mutation } from "./audit/audit.ts";
 export type { AuditEvent, EventKind } from "./audit/events.ts";
 export { formatBytes, parseBytes } from "./bytes.ts";
-export { CipherUnavailable, loadCipher, type MemoryCipher } from "./coco/ciphertext.ts";
+export { GuestDevice } from "./coco/guest/device.ts";
+export type { GuestDeviceOptions } from "./coco/guest/device-options.ts";
+export { type Explanation, explain, exposes, type Readers, type Sight } from "./coco/guest/explain.ts";
+export { Guest, type GuestOptions, type GuestTick } from "./coco/guest/guest.ts";
+export type { MapRequest, PredicateStep } from "./coco/guest/steps.ts";
 export type {
 	CoherentAllocation,
 	CoherentBuffer,
@@ -11,22 +15,27 @@ export type {
 	CoherentRequest,
 	Hazard,
 	HazardName,
-} from "./coco/coherent-types.ts";
-export { type Conversion, PageConverter, type StrayRead } from "./coco/convert.ts";
-export { GuestDevice } from "./coco/device.ts";
-export type { GuestDeviceOptions } from "./coco/device-options.ts";
-export { type Explanation, explain, exposes, type Readers, type Sight } from "./coco/explain.ts";
-export { GrowingPools, type Growth, type PoolMemory } from "./coco/growing.ts";
-export { Guest, type GuestOptions, type GuestTick } from "./coco/guest.ts";
-export { type OfferConnection, type OfferFlags, type OfferTrust, offerFlags, trustOfOffer } from "./coco/offer.ts";
-export { type DeviceView, Parties, type PartyView } from "./coco/parties.ts";
+} from "./coco/memory/coherent-types.ts";
+export { GrowingPools, type Growth, type PoolMemory } from "./coco/memory/growing.ts";
+export type { GuestPool, GuestPoolOptions, PoolKind, PoolNeed } from "./coco/memory/pools.ts";
+export { CipherUnavailable, loadCipher, type MemoryCipher } from "./coco/platform/ciphertext.ts";
+export { type Conversion, PageConverter, type StrayRead } from "./coco/platform/convert.ts";
+export { type DeviceView, Parties, type PartyView } from "./coco/platform/parties.ts";
 export {
 	type ConversionStep,
 	PLATFORMS,
 	type Platform,
 	type PlatformName,
 	platformNamed,
-} from "./coco/platform.ts";
+} from "./coco/platform/platform.ts";
+export {
+	AccessFault,
+	type AccessResult,
+	type PartyName,
+	type Violation,
+	type ViolationName,
+} from "./coco/platform/violations.ts";
+export { KERNELS, type Kernel, type KernelName, kernelNamed } from "./coco/rules/kernel.ts";
 export {
 	type Acceptance,
 	KernelCrash,
@@ -35,10 +44,15 @@ export {
 	type PolicyPredicate,
 	type PredicateInput,
 	type PredicateValues,
-} from "./coco/policy.ts";
-export type { GuestPool, GuestPoolOptions, PoolKind, PoolNeed } from "./coco/pools.ts";
-export { KERNELS, type Kernel, type KernelName, kernelNamed } from "./coco/rules.ts";
-export type { MapRequest, PredicateStep } from "./coco/steps.ts";
+} from "./coco/rules/policy.ts";
+export { TrustError, type TrustStatus } from "./coco/trust/error.ts";
+export {
+	type OfferConnection,
+	type OfferFlags,
+	type OfferTrust,
+	offerFlags,
+	trustOfOffer,
+} from "./coco/trust/offer.ts";
 export {
 	DeviceTrust,
 	type DeviceTrustOptions,
@@ -48,15 +62,7 @@ export {
 	type TdispStep,
 	tdispStateName,
 	type Verdict,
-} from "./coco/tdisp.ts";
-export { TrustError, type TrustStatus } from "./coco/trust-error.ts";
-export {
-	AccessFault,
-	type AccessResult,
-	type PartyName,
-	type Violation,
-	type ViolationName,
-} from "./coco/violations.ts";
+} from "./coco/trust/tdisp.ts";
 export { Device, type DeviceCounters, type DeviceHolds, type Segment } from "./dma/device.ts";
 export type { DeviceOptions } from "./dma/options.ts";
 export { Engine, type EngineHandle, type Snapshot } from "./engine.ts";
@@ -75,16 +81,13 @@ export { LeakMonitor, type LeakMonitorOptions, type PropertyReport } from "./lea
 export { PROPERTIES, type Property, type PropertyKind } from "./leaks/properties.ts";
 export { type BlockLimits, PageAllocator, PageError } from "./memory/allocator.ts";
 export { PageState, Ram, RangeState, type Region } from "./memory/ram.ts";
-export type { Cell, CellPart } from "./policy/cell.ts";
+export { loadPolicy } from "./node/policy-file.ts";
 export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice, type PoolChoice } from "./policy/choice.ts";
-export { loadPolicy } from "./policy/load.ts";
-export { allPolicies, type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "./policy/matrix.ts";
 export { MODIFIERS } from "./policy/modifiers.ts";
 export { parsePolicy } from "./policy/parse.ts";
 export { PRESETS } from "./policy/presets.ts";
 export { type Place, SCENARIOS, type Scenario, scenarioNamed } from "./policy/scenarios.ts";
 export type { Modifier, PolicySetup } from "./policy/setup.ts";
-export { makeStage, type Stage, type StageOptions } from "./policy/stage.ts";
 export { Doorbell } from "./ring/doorbell.ts";
 export {
 	type GpaRange,
@@ -101,6 +104,9 @@ export type { RingReader } from "./ring/reader.ts";
 export type { RingWriter, SendOptions } from "./ring/writer.ts";
 export type { EngineOptions } from "./setup.ts";
 export { DmaError, type StatusName, statusName } from "./status.ts";
+export type { Cell, CellPart } from "./study/cell.ts";
+export { allPolicies, type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "./study/matrix.ts";
+export { makeStage, type Stage, type StageOptions } from "./study/stage.ts";
 export { type AreaState, Pool, type PoolFailures, type PoolOptions } from "./swiotlb/pool.ts";
 export {
 	type PoolSize,
@@ -122,11 +128,11 @@ export { Msr, SintBit, sintMsr, VMBUS_SINT, VMBUS_VECTOR } from "./synic/registe
 export { HvStatus, hvStatusName } from "./synic/status.ts";
 export type { Synic } from "./synic/synic.ts";
 export { Attr, Direction, type DmaAddr, type Gpa, gpa } from "./types.ts";
-export { DecodeError, type DecodeRules, decodeMessage, encodeMessage } from "./vmbus/codec.ts";
-export { describeBytes, describeMessage, describeSlot } from "./vmbus/decode.ts";
-export { describePacket } from "./vmbus/decode-packet.ts";
-export type { Decoded, DecodedField } from "./vmbus/decoded.ts";
-export { ECHO, EchoCommand, EchoDevice, type EchoOptions, EchoStatus, type EchoTurn } from "./vmbus/echo.ts";
+export type { Decoded, DecodedField } from "./vmbus/decode/decoded.ts";
+export { describeBytes, describeMessage, describeSlot } from "./vmbus/decode/message.ts";
+export { describePacket } from "./vmbus/decode/packet.ts";
+export { type CapturedBytes, pcapng } from "./vmbus/decode/pcapng.ts";
+export { ECHO, EchoCommand, EchoDevice, type EchoOptions, EchoStatus, type EchoTurn } from "./vmbus/devices/echo.ts";
 export type { GuestChannel } from "./vmbus/guest/channel.ts";
 export { type GuestBuffer, VmbusGuest } from "./vmbus/guest/guest.ts";
 export { EnginePages } from "./vmbus/guest/pages.ts";
@@ -141,17 +147,17 @@ export type {
 	OpenOptions,
 	VmbusGuestOptions,
 } from "./vmbus/guest/types.ts";
-export { DeviceType } from "./vmbus/guid.ts";
-export { type Message, type MessageOf, MessageType } from "./vmbus/messages.ts";
-export { type CapturedBytes, pcapng } from "./vmbus/pcapng.ts";
+export { type RelayAction, type RelayOptions, VmbusRelay } from "./vmbus/relay/relay.ts";
 export type { Action, Completion, OpenAction, SendAction } from "./vmbus/server/actions.ts";
 export type { ServerConfig } from "./vmbus/server/config.ts";
 export { type MemoryView, pagesView, readRanges, ringPagesOf, writeRanges } from "./vmbus/server/memory-view.ts";
 export type { OfferOptions, OfferRefusal } from "./vmbus/server/offers.ts";
-export { type RelayAction, type RelayOptions, VmbusRelay } from "./vmbus/server/relay.ts";
 export { type Post, VmbusServer } from "./vmbus/server/server.ts";
 export type { SystemEvent } from "./vmbus/system/events.ts";
 export type { SystemOptions } from "./vmbus/system/options.ts";
 export { VmbusSystem } from "./vmbus/system/system.ts";
-export { ConnectionId, Feature, OfferFlag, Version, versionName } from "./vmbus/versions.ts";
+export { DecodeError, type DecodeRules, decodeMessage, encodeMessage } from "./vmbus/wire/codec.ts";
+export { DeviceType } from "./vmbus/wire/guid.ts";
+export { type Message, type MessageOf, MessageType } from "./vmbus/wire/messages.ts";
+export { ConnectionId, Feature, OfferFlag, Version, versionName } from "./vmbus/wire/versions.ts";
 export { type Build, type EngineExports, Instance } from "./wasm.ts";

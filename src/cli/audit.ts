@@ -1,13 +1,13 @@
 import { resolve } from "node:path";
-import { PLATFORMS } from "../coco/platform.ts";
-import { DEFAULTS } from "../compare/options.ts";
-import { loadPolicy } from "../policy/load.ts";
+import { PLATFORMS } from "../coco/platform/platform.ts";
+import { environment } from "../node/environment.ts";
+import { loadPolicy } from "../node/policy-file.ts";
 import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS } from "../policy/presets.ts";
 import { SCENARIOS, scenarioNamed } from "../policy/scenarios.ts";
-import { auditWorkload } from "../replay/audit.ts";
 import { auditText } from "../report/audit-text.ts";
-import { environment } from "../report/environment.ts";
+import { auditWorkload } from "../study/audit.ts";
+import { DEFAULTS } from "../study/options.ts";
 import { readBlockTrace } from "../workload/ftrace.ts";
 import { DEFAULT_SCENARIO, REPLAY_OPTIONS, replayOptions } from "./replay-options.ts";
 import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./usage.ts";

@@ -1,10 +1,10 @@
 import { resolve } from "node:path";
-import { DEFAULTS } from "../compare/options.ts";
-import { loadPolicy } from "../policy/load.ts";
-import { comparePolicies } from "../replay/compare.ts";
-import { describeEnvironment, environment } from "../report/environment.ts";
+import { comparePolicies } from "../node/compare-policies.ts";
+import { describeEnvironment, environment } from "../node/environment.ts";
+import { loadPolicy } from "../node/policy-file.ts";
 import { policyHtml } from "../report/policy-html.ts";
 import { policyText } from "../report/policy-text.ts";
+import { DEFAULTS } from "../study/options.ts";
 import { type REPLAY_OPTIONS, replayOptions } from "./replay-options.ts";
 import { checkWritable, mayColor, progress, UsageError, wholeNumber, writeJson, writeOutput } from "./usage.ts";
 

@@ -1,10 +1,10 @@
 import { resolve } from "node:path";
-import { compareTraces } from "../compare/compare.ts";
-import { type CompareOptions, DEFAULTS, MODES, type Mode } from "../compare/options.ts";
+import { compareTraces } from "../node/compare-modes.ts";
+import { describeEnvironment, environment } from "../node/environment.ts";
 import { compareHtml } from "../report/compare-html.ts";
 import { byTrace } from "../report/compare-rows.ts";
 import { compareText } from "../report/compare-text.ts";
-import { describeEnvironment, environment } from "../report/environment.ts";
+import { type CompareOptions, DEFAULTS, MODES, type Mode } from "../study/options.ts";
 import { PRESETS, presetNamed } from "../workload/presets.ts";
 import { comparePolicyCommand } from "./compare-policies.ts";
 import { DEFAULT_SCENARIO, REPLAY_OPTIONS, workloadOptions } from "./replay-options.ts";

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-import { TrustError } from "../coco/trust-error.ts";
-import { InputError } from "../input.ts";
-import { packageVersion } from "../report/environment.ts";
+import { TrustError } from "../coco/trust/error.ts";
+import { InputError } from "../input-error.ts";
+import { packageVersion } from "../node/environment.ts";
 import { DmaError } from "../status.ts";
 import { auditCommand } from "./audit.ts";
 import { benchCommand } from "./bench.ts";

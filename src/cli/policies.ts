@@ -1,13 +1,13 @@
 import { resolve } from "node:path";
-import { PLATFORMS, type PlatformName, platformNamed } from "../coco/platform.ts";
-import { loadPolicy } from "../policy/load.ts";
-import { allPolicies, runMatrix } from "../policy/matrix.ts";
+import { PLATFORMS, type PlatformName, platformNamed } from "../coco/platform/platform.ts";
+import { describeEnvironment, environment } from "../node/environment.ts";
+import { loadPolicy } from "../node/policy-file.ts";
 import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
-import { describeEnvironment, environment } from "../report/environment.ts";
 import { policiesHtml } from "../report/policies-html.ts";
 import { policiesList, policiesListText } from "../report/policies-list.ts";
 import { policiesText } from "../report/policies-text.ts";
+import { allPolicies, runMatrix } from "../study/matrix.ts";
 import { loadModule } from "../wasm.ts";
 import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson, writeOutput } from "./usage.ts";
 

@@ -1,8 +1,8 @@
 /** Options of commands that replay a workload. */
-import { PLATFORMS } from "../coco/platform.ts";
-import { type CompareOptions, checkOptions, DEFAULTS } from "../compare/options.ts";
+import { PLATFORMS } from "../coco/platform/platform.ts";
 import { type Place, scenarioNamed } from "../policy/scenarios.ts";
-import type { ReplayOptions } from "../replay/stage.ts";
+import { type CompareOptions, checkOptions, DEFAULTS } from "../study/options.ts";
+import type { ReplayOptions } from "../study/replay-stage.ts";
 import { parseSize } from "./sizes.ts";
 import { UsageError, wholeNumber } from "./usage.ts";
 

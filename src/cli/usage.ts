@@ -2,7 +2,7 @@
 import { statSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
-import { InputError } from "../input.ts";
+import { InputError } from "../input-error.ts";
 
 /** A wrong call of the command: one line, exit code 2. */
 export class UsageError extends Error {

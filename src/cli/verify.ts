@@ -1,5 +1,5 @@
-import { InputError } from "../input.ts";
-import { environment } from "../report/environment.ts";
+import { InputError } from "../input-error.ts";
+import { environment } from "../node/environment.ts";
 import { DmaError } from "../status.ts";
 import type { VerifyResult } from "../verify/result.ts";
 import { verifyFile } from "../verify/verify.ts";

@@ -1,13 +1,13 @@
 import { existsSync } from "node:fs";
-import { readText } from "../input.ts";
+import { readText } from "../node/input.ts";
 import { hex } from "../status.ts";
-import type { DecodeRules } from "../vmbus/codec.ts";
-import { describeBytes, describeMessage, describeSlot } from "../vmbus/decode.ts";
-import { describePacket } from "../vmbus/decode-packet.ts";
-import type { Decoded } from "../vmbus/decoded.ts";
-import { type CapturedBytes, pcapng } from "../vmbus/pcapng.ts";
-import { isTranscript, parseHex, type Recorded, transcriptItems } from "../vmbus/transcript.ts";
-import { Version, versionName } from "../vmbus/versions.ts";
+import type { Decoded } from "../vmbus/decode/decoded.ts";
+import { describeBytes, describeMessage, describeSlot } from "../vmbus/decode/message.ts";
+import { describePacket } from "../vmbus/decode/packet.ts";
+import { type CapturedBytes, pcapng } from "../vmbus/decode/pcapng.ts";
+import { isTranscript, parseHex, type Recorded, transcriptItems } from "../vmbus/decode/transcript.ts";
+import type { DecodeRules } from "../vmbus/wire/codec.ts";
+import { Version, versionName } from "../vmbus/wire/versions.ts";
 import { checkWritable, parseOptions, UsageError, writeJson, writeOutput } from "./usage.ts";
 import { demoCommand } from "./vmbus-demo.ts";
 

@@ -1,5 +1,5 @@
 /** What VMBus channels claim: properties 23 and 24. */
-import type { OfferConnection, OfferTrust } from "../coco/offer.ts";
+import type { OfferConnection, OfferTrust } from "../coco/trust/offer.ts";
 import type { Watch } from "./watch.ts";
 
 /** A channel as the guest uses it. */

@@ -1,7 +1,7 @@
 /** What must hold of a guest at any time, whatever happened: looked for in its state. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE, POOL_DISABLED } from "../../assembly/layout/pool.ts";
-import type { GuestPool } from "../coco/pools.ts";
+import type { GuestPool } from "../coco/memory/pools.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
 import { badClaims, type ChannelClaim, claimsOf } from "./channels.ts";

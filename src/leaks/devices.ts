@@ -1,9 +1,9 @@
 /** What each device was trusted with at any event. */
 import type { Audit } from "../audit/audit.ts";
-import type { GuestDevice } from "../coco/device.ts";
-import type { Guest } from "../coco/guest.ts";
-import { decodeAddress } from "../coco/platform.ts";
-import type { TdispStep } from "../coco/tdisp.ts";
+import type { GuestDevice } from "../coco/guest/device.ts";
+import type { Guest } from "../coco/guest/guest.ts";
+import { decodeAddress } from "../coco/platform/platform.ts";
+import type { TdispStep } from "../coco/trust/tdisp.ts";
 
 /** A device's trust from one event of the log on. */
 export interface Trust {

@@ -1,7 +1,7 @@
 /** The history of one byte of RAM, back to who wrote it. */
 import { Actor, type Audit } from "../audit/audit.ts";
 import type { AuditEvent } from "../audit/events.ts";
-import type { Platform } from "../coco/platform.ts";
+import type { Platform } from "../coco/platform/platform.ts";
 import { PageState } from "../memory/ram.ts";
 
 /** What an event did to the byte. sync: a sync of a mapping that it came by; read: somebody else than the guest read it. */

@@ -2,10 +2,10 @@
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { Actor } from "../audit/audit.ts";
 import type { AuditEvent } from "../audit/events.ts";
-import type { GuestDevice } from "../coco/device.ts";
-import type { Guest } from "../coco/guest.ts";
-import type { TdispStep } from "../coco/tdisp.ts";
-import { tdispStateName } from "../coco/tdisp.ts";
+import type { GuestDevice } from "../coco/guest/device.ts";
+import type { Guest } from "../coco/guest/guest.ts";
+import type { TdispStep } from "../coco/trust/tdisp.ts";
+import { tdispStateName } from "../coco/trust/tdisp.ts";
 import { Attr } from "../types.ts";
 import type { ChannelClaim } from "./channels.ts";
 import { checkConversion, checkCopy, checkOwnMove } from "./check-copy.ts";

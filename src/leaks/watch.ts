@@ -2,7 +2,7 @@
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Audit, Label } from "../audit/audit.ts";
 import { labelRuns } from "../audit/runs.ts";
-import type { Guest } from "../coco/guest.ts";
+import type { Guest } from "../coco/guest/guest.ts";
 import { hex } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { directionName } from "../types.ts";

@@ -1,5 +1,5 @@
 /** How policies choose among pools. */
-import type { GuestPool, PoolKind, PoolNeed } from "../coco/pools.ts";
+import type { GuestPool, PoolKind, PoolNeed } from "../coco/memory/pools.ts";
 
 /** A Policy's pool. */
 export type PoolChoice = (need: PoolNeed, pools: readonly GuestPool[]) => GuestPool | null;

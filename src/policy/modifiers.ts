@@ -1,5 +1,5 @@
 /** Named changes that go on top of any policy. */
-import type { Mechanism, Policy } from "../coco/policy.ts";
+import type { Mechanism, Policy } from "../coco/rules/policy.ts";
 import type { Modifier, PolicySetup } from "./setup.ts";
 
 /** Replaces fields of the policy. */

@@ -1,5 +1,5 @@
 /** Every policy that was proposed, by name. */
-import type { Policy } from "../coco/policy.ts";
+import type { Policy } from "../coco/rules/policy.ts";
 import { ACCEPTANCE_PRESETS } from "./presets/acceptance.ts";
 import { POOL_PRESETS } from "./presets/pools.ts";
 import { VMBUS_PRESETS } from "./presets/vmbus.ts";

@@ -1,6 +1,7 @@
 /** Devices and platforms that policies are run on. */
-import type { OfferFlags } from "../coco/offer.ts";
-import type { PlatformName } from "../coco/platform.ts";
+
+import type { PlatformName } from "../coco/platform/platform.ts";
+import type { OfferFlags } from "../coco/trust/offer.ts";
 
 /** A platform, and how DMA addresses look on it. */
 export interface Place {

@@ -1,5 +1,5 @@
 /** A policy and everything beside it that a run of it needs: plain data, made from its name. */
-import type { Policy } from "../coco/policy.ts";
+import type { Policy } from "../coco/rules/policy.ts";
 
 /** A policy with its modifiers applied. */
 export interface PolicySetup {

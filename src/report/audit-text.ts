@@ -1,8 +1,8 @@
 /** An audit as a person reads it. */
 import { formatBytes } from "../bytes.ts";
 import type { Finding } from "../leaks/findings.ts";
-import type { AuditReport, OwnerReport } from "../replay/audit.ts";
 import { hex } from "../status.ts";
+import type { AuditReport, OwnerReport } from "../study/audit.ts";
 import { formatNumber, textTable } from "./table.ts";
 
 /** A time of the trace. */

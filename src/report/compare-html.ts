@@ -2,10 +2,10 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { formatBytes } from "../bytes.ts";
-import type { CompareOptions, Mode } from "../compare/options.ts";
+import { describeEnvironment, type Environment } from "../node/environment.ts";
+import type { CompareOptions, Mode } from "../study/options.ts";
 import { CHART_SCRIPT, STYLE } from "./compare-page.ts";
 import type { TraceReport } from "./compare-rows.ts";
-import { describeEnvironment, type Environment } from "./environment.ts";
 import { escapeHtml } from "./html.ts";
 import { formatNumber } from "./table.ts";
 

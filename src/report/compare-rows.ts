@@ -1,6 +1,6 @@
 /** The comparison as rows of figures: what the text table and the HTML report both show. */
 import { formatBytes } from "../bytes.ts";
-import type { TraceResult } from "../compare/compare.ts";
+import type { TraceResult } from "../node/compare-modes.ts";
 import { formatNumber } from "./table.ts";
 
 export interface Row {

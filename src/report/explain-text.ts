@@ -1,6 +1,6 @@
 /** An explanation as a person reads it. */
-import { type Explanation, exposes, type Readers } from "../coco/explain.ts";
-import type { Guest } from "../coco/guest.ts";
+import { type Explanation, exposes, type Readers } from "../coco/guest/explain.ts";
+import type { Guest } from "../coco/guest/guest.ts";
 import { hex } from "../status.ts";
 import { leftTable } from "./table.ts";
 

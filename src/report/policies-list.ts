@@ -1,8 +1,9 @@
 /** Presets and modifiers, without a run: what each does, whose rules it changes and where it is from. */
-import { headerOf } from "../policy/matrix.ts";
+
 import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS, ROWS } from "../policy/presets.ts";
 import { setupOf } from "../policy/setup.ts";
+import { headerOf } from "../study/matrix.ts";
 import { headerLines } from "./policies-text.ts";
 
 /** Rows of the list of proposals that a name stands for. */

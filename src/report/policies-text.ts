@@ -1,7 +1,7 @@
 /** The matrix of policies as people read it in a terminal. */
 import { styleText } from "node:util";
-import type { Cell } from "../policy/cell.ts";
-import type { Matrix, PolicyHeader } from "../policy/matrix.ts";
+import type { Cell } from "../study/cell.ts";
+import type { Matrix, PolicyHeader } from "../study/matrix.ts";
 import {
 	CELL_NOTE,
 	type CellLine,

@@ -1,9 +1,10 @@
 /** What the text and the HTML form of the matrix both say. */
-import type { Acceptance } from "../coco/policy.ts";
-import type { KernelName } from "../coco/rules.ts";
-import { type Cell, type CellPart, kindsOf, tellingParts, type VerdictKind } from "../policy/cell.ts";
-import type { Matrix, PolicyHeader } from "../policy/matrix.ts";
-import type { VmbusCell } from "../policy/vmbus-rows.ts";
+
+import type { KernelName } from "../coco/rules/kernel.ts";
+import type { Acceptance } from "../coco/rules/policy.ts";
+import { type Cell, type CellPart, kindsOf, tellingParts, type VerdictKind } from "../study/cell.ts";
+import type { Matrix, PolicyHeader } from "../study/matrix.ts";
+import type { VmbusCell } from "../study/vmbus-rows.ts";
 import { formatNumber } from "./table.ts";
 
 const KERNEL_WORDS: Readonly<Record<KernelName, string>> = {

@@ -1,10 +1,10 @@
 /** Policies compared as one HTML file that opens from disk: cost and exposure in one chart, and all figures. */
 
-import type { PolicyResult } from "../replay/compare.ts";
-import type { ReplayOptions } from "../replay/stage.ts";
+import type { PolicyResult } from "../node/compare-policies.ts";
+import { describeEnvironment, type Environment } from "../node/environment.ts";
+import type { ReplayOptions } from "../study/replay-stage.ts";
 import { headerLine } from "./audit-text.ts";
 import { STYLE } from "./compare-page.ts";
-import { describeEnvironment, type Environment } from "./environment.ts";
 import { escapeHtml } from "./html.ts";
 import { exposureWord, policyRows } from "./policy-rows.ts";
 import { formatNumber } from "./table.ts";

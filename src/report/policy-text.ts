@@ -1,5 +1,5 @@
 import { styleText } from "node:util";
-import type { PolicyResult } from "../replay/compare.ts";
+import type { PolicyResult } from "../node/compare-policies.ts";
 import { headerLine } from "./audit-text.ts";
 import { policyRows } from "./policy-rows.ts";
 import { textTable } from "./table.ts";

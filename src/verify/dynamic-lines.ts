@@ -1,5 +1,5 @@
 /** Lines of `swiotlb-dynamic` recordings that tell of pools. */
-import { Fields } from "../input.ts";
+import { Fields } from "../fields.ts";
 
 /** A `pool_add` line. */
 export interface PoolAdd {

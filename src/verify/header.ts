@@ -1,5 +1,6 @@
 /** The header of op-by-op recordings: a comment, lines `key value`, then a line `--`. */
-import { Fields, InputError } from "../input.ts";
+import { Fields } from "../fields.ts";
+import { InputError } from "../input-error.ts";
 
 export interface KeyedHeader {
 	/** The line of a key. @throws InputError when there is none */

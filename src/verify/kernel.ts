@@ -1,5 +1,6 @@
 /** What recordings of a running kernel have in common: their first line, and the RAM that they touch. */
-import { Fields, InputError } from "../input.ts";
+import { Fields } from "../fields.ts";
+import { InputError } from "../input-error.ts";
 import { TouchedStretches } from "./stretches.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;

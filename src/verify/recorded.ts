@@ -1,7 +1,8 @@
 /** `swiotlb-recorded`: every map, unmap and sync of a running Linux 6.12, in order. */
 import type { Device } from "../dma/device.ts";
 import { Engine } from "../engine.ts";
-import { Fields, InputError } from "../input.ts";
+import { Fields } from "../fields.ts";
+import { InputError } from "../input-error.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import type { Direction } from "../types.ts";
 import type { Build } from "../wasm.ts";

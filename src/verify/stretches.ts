@@ -1,5 +1,5 @@
 /** The stretches of RAM that a recording touches, so that originals above 4 GiB need no RAM up to there. */
-import { InputError } from "../input.ts";
+import { InputError } from "../input-error.ts";
 
 const PAGE_BYTES = 4096;
 /** Stretches closer than this become one (bytes). */

@@ -1,5 +1,6 @@
 /** Finds out what a recording is and replays it. */
-import { InputError, readText } from "../input.ts";
+import { InputError } from "../input-error.ts";
+import { readText } from "../node/input.ts";
 import type { Build } from "../wasm.ts";
 import { isDynamic, verifyDynamic } from "./dynamic.ts";
 import { isOps, verifyOps } from "./ops.ts";

@@ -6,7 +6,7 @@ import { type GpaRange, PacketType } from "../ring/packet.ts";
 import type { GuestChannel } from "../vmbus/guest/channel.ts";
 import type { VmbusGuest } from "../vmbus/guest/guest.ts";
 import type { CallbackMode, DriverPlan, GuestStatus, OpenOptions } from "../vmbus/guest/types.ts";
-import { readGuid } from "../vmbus/guid.ts";
+import { readGuid } from "../vmbus/wire/guid.ts";
 import type { Expected } from "./vmbus-expect.ts";
 import type { ReplayHost } from "./vmbus-host.ts";
 import type { LineArgs } from "./vmbus-lines.ts";

@@ -1,8 +1,8 @@
 /** Compares what the guest does, event by event, with what the transcript says comes next. */
 import { createHash } from "node:crypto";
-import { InputError } from "../input.ts";
-import { MessageType } from "../vmbus/messages.ts";
-import { Version } from "../vmbus/versions.ts";
+import { InputError } from "../input-error.ts";
+import { MessageType } from "../vmbus/wire/messages.ts";
+import { Version } from "../vmbus/wire/versions.ts";
 import { Diverged } from "./result.ts";
 import { isCompared, isInput, LineArgs, type TranscriptLine } from "./vmbus-lines.ts";
 import { describePayload } from "./vmbus-text.ts";

@@ -1,5 +1,5 @@
 /** A transcript of Linux's guest driver, line by line: what the host did, what the guest answered. */
-import { InputError } from "../input.ts";
+import { InputError } from "../input-error.ts";
 
 /** What a guest must do alike; all other output of the recording is for people. */
 const COMPARED = new Set([

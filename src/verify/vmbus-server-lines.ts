@@ -1,8 +1,8 @@
 /** The lines of a transcript that say what the recorded host is: its server, and what it offers. */
-import type { Fields } from "../input.ts";
+import type { Fields } from "../fields.ts";
 import type { ServerConfig } from "../vmbus/server/config.ts";
 import type { OfferOptions } from "../vmbus/server/offers.ts";
-import { ConnectionId } from "../vmbus/versions.ts";
+import { ConnectionId } from "../vmbus/wire/versions.ts";
 
 /** `S server versions= conn_ids= msg_conn=`. @throws InputError that names the field */
 export function readServer(f: Fields, vtl: number): ServerConfig {

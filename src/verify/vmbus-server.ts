@@ -1,9 +1,10 @@
 /** Transcripts of a guest with a well-behaved host: our server in the host's place must answer the same (golden/vmbus/FORMAT.md, section 3). */
-import { Fields, InputError } from "../input.ts";
-import { HEADER_BYTES, MessageType, messageSpec } from "../vmbus/messages.ts";
+import { Fields } from "../fields.ts";
+import { InputError } from "../input-error.ts";
 import type { Action, Completion } from "../vmbus/server/actions.ts";
 import type { OfferOptions } from "../vmbus/server/offers.ts";
 import { VmbusServer } from "../vmbus/server/server.ts";
+import { HEADER_BYTES, MessageType, messageSpec } from "../vmbus/wire/messages.ts";
 import { Diverged, divergedAt, stem, type VerifyResult } from "./result.ts";
 import { readOffer, readServer } from "./vmbus-server-lines.ts";
 import { describePayload } from "./vmbus-text.ts";

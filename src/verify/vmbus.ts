@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Engine } from "../engine.ts";
-import { readText } from "../input.ts";
+import { readText } from "../node/input.ts";
 import { PacketType } from "../ring/packet.ts";
 import type { Isolation, Path } from "../synic/modes.ts";
 import type { GuestChannel } from "../vmbus/guest/channel.ts";

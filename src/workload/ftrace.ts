@@ -1,5 +1,6 @@
 /** Reads ftrace text with `block_rq_issue` and `block_rq_complete` (Linux include/trace/events/block.h). */
-import { InputError, readText } from "../input.ts";
+import { InputError } from "../input-error.ts";
+import { readText } from "../node/input.ts";
 import type { Request, TraceCounters, Workload } from "./workload.ts";
 
 /** More malformed lines than this share of the event lines is an error. */

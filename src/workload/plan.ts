@@ -1,7 +1,7 @@
 /** Compiles a workload into commands, segments and control mappings for one device and memory: what the replay loop runs. */
 import { FROM_DEVICE, SG_BYTES, SG_DMA, SG_GPA, SG_LENGTH, TO_DEVICE } from "../../assembly/layout/device.ts";
 import * as layout from "../../assembly/layout/replay.ts";
-import { InputError } from "../input.ts";
+import { InputError } from "../input-error.ts";
 import type { PageAllocator, Run } from "./pages.ts";
 import type { DevicePreset } from "./presets.ts";
 import type { Request, Workload } from "./workload.ts";

@@ -1,9 +1,13 @@
 /** What is done to twins at random: everything that moves bytes in a guest. */
 import { BURST_BYTES, BURST_KIND, BURST_LENGTH, BURST_PTR } from "../../assembly/layout/ring.ts";
-import type { CoherentBuffer } from "../../src/coco/coherent-types.ts";
-import type { GuestDevice } from "../../src/coco/device.ts";
-import { Attr, Direction, type Label, PacketType, PageState, RingPair } from "../../src/index.ts";
+import type { Label } from "../../src/audit/audit.ts";
+import type { GuestDevice } from "../../src/coco/guest/device.ts";
+import type { CoherentBuffer } from "../../src/coco/memory/coherent-types.ts";
+import { PageState } from "../../src/memory/ram.ts";
+import { PacketType } from "../../src/ring/packet.ts";
+import { RingPair } from "../../src/ring/pair.ts";
 import { statusName } from "../../src/status.ts";
+import { Attr, Direction } from "../../src/types.ts";
 import { ACROSS, Twins } from "./audit-twins.ts";
 import type { Random } from "./random.ts";
 import { trustNow } from "./trust-guest.ts";

@@ -1,7 +1,10 @@
 /** Two guests of the audit build that differ in their secrets alone: what differs between them is what somebody can learn. */
 import { expect } from "vitest";
-import { Guest, type GuestOptions } from "../../src/coco/guest.ts";
-import { AccessFault, type MemoryCipher, Mutation, PageState } from "../../src/index.ts";
+import { Mutation } from "../../src/audit/audit.ts";
+import { Guest, type GuestOptions } from "../../src/coco/guest/guest.ts";
+import type { MemoryCipher } from "../../src/coco/platform/ciphertext.ts";
+import { AccessFault } from "../../src/coco/platform/violations.ts";
+import { PageState } from "../../src/memory/ram.ts";
 import { Random } from "./random.ts";
 
 /** What tells a secret byte of the second guest from the first one's. */

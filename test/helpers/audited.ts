@@ -1,5 +1,8 @@
 /** Engines of the audit build, and what their labels and logs say in short. */
-import { Audit, type AuditEvent, Engine, type EngineOptions } from "../../src/index.ts";
+import { Audit } from "../../src/audit/audit.ts";
+import type { AuditEvent } from "../../src/audit/events.ts";
+import { Engine } from "../../src/engine.ts";
+import type { EngineOptions } from "../../src/setup.ts";
 
 export const MIB = 2 ** 20;
 /** The label of what the guest's CPU writes on private pages, and of what the host writes. */

@@ -1,10 +1,10 @@
 /** A guest with a page allocator, atomic pools and coherent memory over a real engine and converter. */
-import { AtomicPools } from "../../src/coco/atomic.ts";
-import { CoherentMemory } from "../../src/coco/coherent.ts";
-import type { CoherentBuffer, CoherentDevice, Hazard, SlotSource } from "../../src/coco/coherent-types.ts";
-import { PageConverter } from "../../src/coco/convert.ts";
-import { type PlatformName, platformNamed } from "../../src/coco/platform.ts";
-import { Engine } from "../../src/index.ts";
+import { AtomicPools } from "../../src/coco/memory/atomic.ts";
+import { CoherentMemory } from "../../src/coco/memory/coherent.ts";
+import type { CoherentBuffer, CoherentDevice, Hazard, SlotSource } from "../../src/coco/memory/coherent-types.ts";
+import { PageConverter } from "../../src/coco/platform/convert.ts";
+import { type PlatformName, platformNamed } from "../../src/coco/platform/platform.ts";
+import { Engine } from "../../src/engine.ts";
 import { PageAllocator } from "../../src/memory/allocator.ts";
 
 export const PAGE = 4096;

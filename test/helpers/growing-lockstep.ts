@@ -1,9 +1,10 @@
 /** An allocator that grows, in two builds and a plain model side by side. The test plays the kernel: it finds the memory. */
 import { ATTR_TRANSIENT } from "../../assembly/layout/device.ts";
 import { NEEDS_TRANSIENT, OVER_MAX_MAPPING, UNUSABLE_POOL } from "../../assembly/layout/status.ts";
-import { GrowingPools } from "../../src/coco/growing.ts";
-import { Direction, Engine } from "../../src/index.ts";
+import { GrowingPools } from "../../src/coco/memory/growing.ts";
+import { Engine } from "../../src/engine.ts";
 import type { PoolSize } from "../../src/swiotlb/sizing.ts";
+import { Direction } from "../../src/types.ts";
 import type { EngineExports } from "../../src/wasm.ts";
 import { type MapRequest, needsOf, noCases, SlotModel } from "./model.ts";
 import type { Random } from "./random.ts";

@@ -1,5 +1,8 @@
 /** Violations about where bytes are: properties 1 to 7, 22, 27 and 28. */
-import { Attr, Direction, Mutation, PageState } from "../../src/index.ts";
+
+import { Mutation } from "../../src/audit/audit.ts";
+import { PageState } from "../../src/memory/ram.ts";
+import { Attr, Direction } from "../../src/types.ts";
 import { type LeakCase, placeOf, secretPages, watched } from "./leaks.ts";
 import { acceptedDevice, OFFER, takePages } from "./trust-guest.ts";
 

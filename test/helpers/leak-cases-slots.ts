@@ -1,6 +1,7 @@
 /** Violations about slots and addresses: properties 8 to 13, 25 and 26. */
 import { AREA_INDEX, AREA_USED, SEGMENT_FREE } from "../../assembly/layout/pool.ts";
-import { Attr, Direction, PageState } from "../../src/index.ts";
+import { PageState } from "../../src/memory/ram.ts";
+import { Attr, Direction } from "../../src/types.ts";
 import { type LeakCase, misconfigure, poolPtrs, secretPages, watched } from "./leaks.ts";
 import { takePages } from "./trust-guest.ts";
 

@@ -1,5 +1,8 @@
 /** Violations about who uses what and when: properties 14 to 21, 23 and 24. */
-import { Attr, Direction, offerFlags, PageState } from "../../src/index.ts";
+
+import { offerFlags } from "../../src/coco/trust/offer.ts";
+import { PageState } from "../../src/memory/ram.ts";
+import { Attr, Direction } from "../../src/types.ts";
 import { type LeakCase, placeOf, secretPages, watched } from "./leaks.ts";
 import { acceptedDevice, bitsOf, OFFER, TDISP, takePages, trustNow } from "./trust-guest.ts";
 

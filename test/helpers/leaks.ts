@@ -1,11 +1,11 @@
 /** Guests that are watched, and what a scene of a test plants in them. */
 import { POOL_HEADER_BYTES, POOL_SEGMENTS } from "../../assembly/layout/pool.ts";
-import type { GuestDevice } from "../../src/coco/device.ts";
-import { hardwareOf } from "../../src/coco/device-options.ts";
-import type { Guest, GuestOptions } from "../../src/coco/guest.ts";
-import { decisionOf } from "../../src/coco/rules.ts";
+import type { GuestDevice } from "../../src/coco/guest/device.ts";
+import { hardwareOf } from "../../src/coco/guest/device-options.ts";
+import type { Guest, GuestOptions } from "../../src/coco/guest/guest.ts";
+import { decisionOf } from "../../src/coco/rules/kernel.ts";
 import type { DeviceOptions } from "../../src/dma/options.ts";
-import { LeakMonitor } from "../../src/index.ts";
+import { LeakMonitor } from "../../src/leaks/monitor.ts";
 import { smallGuest, takePages } from "./trust-guest.ts";
 
 export interface Watched {

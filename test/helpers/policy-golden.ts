@@ -1,6 +1,6 @@
 /** The golden file of the policies' verdicts: read, written, compared with a run. */
-import type { Cell, CellPart } from "../../src/policy/cell.ts";
-import type { Matrix } from "../../src/policy/matrix.ts";
+import type { Cell, CellPart } from "../../src/study/cell.ts";
+import type { Matrix } from "../../src/study/matrix.ts";
 
 /** What a cell comes to: its verdict, and its parts in short, a line for the platforms where they are the same. */
 export interface Outcome {

@@ -1,5 +1,5 @@
 /** What each proposal comes to in a decision record, written again from the list of proposals. */
-import { PLATFORMS, type PlatformName } from "../../src/index.ts";
+import { PLATFORMS, type PlatformName } from "../../src/coco/platform/platform.ts";
 
 /** A device and its guest. */
 export interface ModelCase {

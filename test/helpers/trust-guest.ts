@@ -1,7 +1,8 @@
 /** Small confidential guests, and the devices that their tests trust. */
-import type { GuestDevice, GuestDeviceOptions } from "../../src/coco/device.ts";
-import { Guest, type GuestOptions } from "../../src/coco/guest.ts";
-import { type Evidence, PLATFORMS, type PlatformName, type Verdict } from "../../src/index.ts";
+import type { GuestDevice, GuestDeviceOptions } from "../../src/coco/guest/device.ts";
+import { Guest, type GuestOptions } from "../../src/coco/guest/guest.ts";
+import { PLATFORMS, type PlatformName } from "../../src/coco/platform/platform.ts";
+import type { Evidence, Verdict } from "../../src/coco/trust/tdisp.ts";
 
 export const MIB = 2 ** 20;
 export const NAMES = Object.keys(PLATFORMS) as PlatformName[];

@@ -1,10 +1,13 @@
 /** One guest, what is done to it at random, and a plain record of what has to be true of it. */
 import { expect } from "vitest";
-import type { CoherentBuffer } from "../../src/coco/coherent-types.ts";
-import type { GuestDevice } from "../../src/coco/device.ts";
-import type { Guest } from "../../src/coco/guest.ts";
-import { Attr, Direction, PageState, TdispState, type TdispStep, TrustError } from "../../src/index.ts";
+import type { GuestDevice } from "../../src/coco/guest/device.ts";
+import type { Guest } from "../../src/coco/guest/guest.ts";
+import type { CoherentBuffer } from "../../src/coco/memory/coherent-types.ts";
+import { TrustError } from "../../src/coco/trust/error.ts";
+import { TdispState, type TdispStep } from "../../src/coco/trust/tdisp.ts";
+import { PageState } from "../../src/memory/ram.ts";
 import { statusName } from "../../src/status.ts";
+import { Attr, Direction } from "../../src/types.ts";
 import type { Random } from "./random.ts";
 import { statesOf } from "./trust-model.ts";
 import { DriverPages } from "./trust-pages.ts";

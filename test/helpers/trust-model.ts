@@ -1,7 +1,9 @@
 /** What a kernel decides about a mapping and what parties see, written down from the facts, without src/coco's rules. */
-import type { GuestDevice } from "../../src/coco/device.ts";
-import type { Guest } from "../../src/coco/guest.ts";
-import { Attr, Direction, PageState, type Platform } from "../../src/index.ts";
+import type { GuestDevice } from "../../src/coco/guest/device.ts";
+import type { Guest } from "../../src/coco/guest/guest.ts";
+import type { Platform } from "../../src/coco/platform/platform.ts";
+import { PageState } from "../../src/memory/ram.ts";
+import { Attr, Direction } from "../../src/types.ts";
 
 /** A mapping that is asked for. */
 export interface Wanted {

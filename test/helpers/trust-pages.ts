@@ -1,9 +1,10 @@
 /** The pages of a guest's drivers: taken, converted, given back, and lost when a conversion fails. */
 import { expect } from "vitest";
-import type { GuestDevice } from "../../src/coco/device.ts";
-import type { Guest } from "../../src/coco/guest.ts";
-import { Direction, PageState } from "../../src/index.ts";
+import type { GuestDevice } from "../../src/coco/guest/device.ts";
+import type { Guest } from "../../src/coco/guest/guest.ts";
+import { PageState } from "../../src/memory/ram.ts";
 import { statusName } from "../../src/status.ts";
+import { Direction } from "../../src/types.ts";
 import type { Random } from "./random.ts";
 import { statesOf } from "./trust-model.ts";
 

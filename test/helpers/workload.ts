@@ -1,7 +1,7 @@
 /** Small workloads for replays, and a model of what bouncing them shows the host. */
 import fc from "fast-check";
-import { Direction } from "../../src/index.ts";
-import type { ReplayOptions } from "../../src/replay/stage.ts";
+import type { ReplayOptions } from "../../src/study/replay-stage.ts";
+import { Direction } from "../../src/types.ts";
 import { readBlockTrace } from "../../src/workload/ftrace.ts";
 import type { Plan } from "../../src/workload/plan.ts";
 import type { Workload } from "../../src/workload/workload.ts";

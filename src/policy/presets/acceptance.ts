@@ -1,5 +1,5 @@
 /** Policies that ask whether a device was accepted, and what the accepted bounce in. */
-import type { Policy, PolicyPredicate } from "../../coco/policy.ts";
+import type { Policy, PolicyPredicate } from "../../coco/rules/policy.ts";
 import { acceptedIn, everyoneIn } from "../choice.ts";
 
 /** False for a device that is accepted, the kernel's answer for the others. */

@@ -1,5 +1,5 @@
 /** Policies around the patch that let Confidential VMBus devices reach private memory, and what came before it. */
-import { KernelCrash, type Policy } from "../../coco/policy.ts";
+import { KernelCrash, type Policy } from "../../coco/rules/policy.ts";
 import { acceptedIn, acceptedInNone } from "../choice.ts";
 
 /** P1 */

@@ -1,6 +1,6 @@
 /** A demonstration as data: for JSON, and for Wireshark. */
-import { hexText } from "../decoded.ts";
-import { type CapturedBytes, pcapng } from "../pcapng.ts";
+import { hexText } from "../decode/decoded.ts";
+import { type CapturedBytes, pcapng } from "../decode/pcapng.ts";
 import type { SystemEvent } from "../system/events.ts";
 import type { Shown } from "./scenarios.ts";
 import { eventText } from "./text.ts";

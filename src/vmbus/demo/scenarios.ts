@@ -1,8 +1,9 @@
 /** The scenarios of `coco-dma vmbus demo`: what is set up, and what is done. */
-import { DeviceType } from "../guid.ts";
+
 import type { SystemEvent } from "../system/events.ts";
 import type { SystemOptions } from "../system/options.ts";
-import { OfferFlag } from "../versions.ts";
+import { DeviceType } from "../wire/guid.ts";
+import { OfferFlag } from "../wire/versions.ts";
 import { type PlatformName, platformOf } from "./platforms.ts";
 import { type Finding, Stage } from "./stage.ts";
 

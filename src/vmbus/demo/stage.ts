@@ -1,7 +1,7 @@
 /** What a demonstration does with a system, and what it finds: every result is read from RAM, rings or the parties' states. */
 import { PageState } from "../../memory/ram.ts";
 import { multiPageRange, PacketType } from "../../ring/packet.ts";
-import { ECHO, EchoCommand, EchoStatus } from "../echo.ts";
+import { ECHO, EchoCommand, EchoStatus } from "../devices/echo.ts";
 import type { GuestBuffer } from "../guest/guest.ts";
 import type { ReceivedPacket } from "../guest/traffic.ts";
 import type { GuestCommand, OpenOptions } from "../guest/types.ts";

@@ -2,9 +2,9 @@
 import { hex } from "../../status.ts";
 import { registerName } from "../../synic/registers.ts";
 import { hvStatusName } from "../../synic/status.ts";
-import { describeMessage } from "../decode.ts";
-import { describePacket } from "../decode-packet.ts";
-import { type Decoded, runsText } from "../decoded.ts";
+import { type Decoded, runsText } from "../decode/decoded.ts";
+import { describeMessage } from "../decode/message.ts";
+import { describePacket } from "../decode/packet.ts";
 import type { CallEvent, PagesEvent, SystemEvent } from "../system/events.ts";
 import type { Shown } from "./scenarios.ts";
 import type { ChannelLine, PageLine } from "./stage.ts";

@@ -1,7 +1,7 @@
 /** A channel as the guest knows it. */
 import type { RingPair } from "../../ring/pair.ts";
-import type { MessageOf } from "../messages.ts";
-import { OfferFlag } from "../versions.ts";
+import type { MessageOf } from "../wire/messages.ts";
+import { OfferFlag } from "../wire/versions.ts";
 import type { Device } from "./device.ts";
 import type { Gpadl } from "./gpadl.ts";
 import type { TamperedReader } from "./linux-ring.ts";

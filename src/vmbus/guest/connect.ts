@@ -1,6 +1,6 @@
 /** Connecting to the host: pages, versions, features; and UNLOAD. */
-import { type MessageOf, MessageType } from "../messages.ts";
-import { ConnectionId, Feature, Version } from "../versions.ts";
+import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { ConnectionId, Feature, Version } from "../wire/versions.ts";
 import type { GuestCore } from "./core.ts";
 import type { Steps } from "./scheduler.ts";
 import type { GuestStatus } from "./types.ts";

@@ -1,5 +1,5 @@
 /** Which processor a channel interrupts (Linux 6.12 drivers/hv/channel_mgmt.c, init_vp_index, with one NUMA node). */
-import { DeviceType } from "../guid.ts";
+import { DeviceType } from "../wire/guid.ts";
 import type { GuestChannel } from "./channel.ts";
 
 /** Device types whose channels are spread over the processors; all others stay with processor 0. */

@@ -1,5 +1,5 @@
 /** GPADLs: guest memory that the host is told of, page by page. */
-import { type MessageOf, MessageType } from "../messages.ts";
+import { type MessageOf, MessageType } from "../wire/messages.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import type { Steps } from "./scheduler.ts";

@@ -1,8 +1,8 @@
 /** The guest side of VMBus: commands and host inputs in, posts, signals and page conversions out, through injected ports. */
 import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
-import { type MessageOf, MessageType } from "../messages.ts";
-import { Version } from "../versions.ts";
+import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { Version } from "../wire/versions.ts";
 import { endBuffer, shareBuffer } from "./buffers.ts";
 import { requestOffers } from "./connect.ts";
 import { GuestCore } from "./core.ts";

@@ -1,8 +1,8 @@
 /** What comes from the host: messages to whom they concern, event flags to channels. */
 import { SLOT_PAYLOAD } from "../../synic/synic.ts";
-import { DecodeError, decodeMessage } from "../codec.ts";
-import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../messages.ts";
-import { Version } from "../versions.ts";
+import { DecodeError, decodeMessage } from "../wire/codec.ts";
+import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
+import { Version } from "../wire/versions.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
 import { onOffer } from "./offers.ts";
 import { onRescind } from "./rescind.ts";

@@ -1,7 +1,7 @@
 /** The whole of a connection's life: SynIC and contact, both ways of finding Confidential VMBus, and the end of everything. */
 import { SLOT_PAYLOAD } from "../../synic/synic.ts";
-import { MessageType } from "../messages.ts";
-import { Version } from "../versions.ts";
+import { MessageType } from "../wire/messages.ts";
+import { Version } from "../wire/versions.ts";
 import { connect, freePages, requestOffers, unload } from "./connect.ts";
 import type { GuestCore } from "./core.ts";
 import { endOrphan, forceRemoval } from "./rescind.ts";

@@ -1,6 +1,6 @@
 /** Requests on an open channel or connection that the host answers. */
-import { type MessageOf, MessageType } from "../messages.ts";
-import { Feature, Version } from "../versions.ts";
+import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { Feature, Version } from "../wire/versions.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import type { Steps } from "./scheduler.ts";

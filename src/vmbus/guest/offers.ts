@@ -1,9 +1,10 @@
 /** Offers: which are taken, and what becomes of them. */
-import { offerFlags, trustOfOffer } from "../../coco/offer.ts";
-import { TrustError } from "../../coco/trust-error.ts";
-import { DeviceType } from "../guid.ts";
-import type { MessageOf } from "../messages.ts";
-import { Feature, OfferFlag } from "../versions.ts";
+
+import { TrustError } from "../../coco/trust/error.ts";
+import { offerFlags, trustOfOffer } from "../../coco/trust/offer.ts";
+import { DeviceType } from "../wire/guid.ts";
+import type { MessageOf } from "../wire/messages.ts";
+import { Feature, OfferFlag } from "../wire/versions.ts";
 import { GuestChannel, NO_RELID } from "./channel.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
 import { Device } from "./device.ts";

@@ -2,8 +2,8 @@
 import { PACKET_MAX_BYTES } from "../../../assembly/layout/ring.ts";
 import { RingPair } from "../../ring/pair.ts";
 import { DmaError } from "../../status.ts";
-import { type MessageOf, MessageType } from "../messages.ts";
-import { Feature, Version } from "../versions.ts";
+import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { Feature, Version } from "../wire/versions.ts";
 import { endBuffers } from "./buffers.ts";
 import type { ChannelState, GuestChannel, RingMemory } from "./channel.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";

@@ -1,6 +1,6 @@
 /** Guest pages: where they come from, and how the host gets and loses sight of them. */
-import { PageConverter } from "../../coco/convert.ts";
-import { PLATFORMS, type Platform } from "../../coco/platform.ts";
+import { PageConverter } from "../../coco/platform/convert.ts";
+import { PLATFORMS, type Platform } from "../../coco/platform/platform.ts";
 import type { Engine } from "../../engine.ts";
 import { PageAllocator } from "../../memory/allocator.ts";
 import { PageState } from "../../memory/ram.ts";

@@ -1,6 +1,6 @@
 /** Requests that wait for an answer of the host, oldest first (Linux vmbus_connection.chn_msg_list). */
-import type { Message, MessageOf } from "../messages.ts";
-import { MessageType } from "../messages.ts";
+import type { Message, MessageOf } from "../wire/messages.ts";
+import { MessageType } from "../wire/messages.ts";
 import type { GuestChannel } from "./channel.ts";
 import { Completion, type Scheduler, type Steps, type Woken } from "./scheduler.ts";
 

@@ -1,5 +1,5 @@
 /** The end of a channel and of the device behind it. */
-import { MessageType } from "../messages.ts";
+import { MessageType } from "../wire/messages.ts";
 import { type GuestChannel, NO_RELID } from "./channel.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
 

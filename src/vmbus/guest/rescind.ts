@@ -1,6 +1,6 @@
 /** A rescind, and the end of a device. */
 
-import { Version } from "../versions.ts";
+import { Version } from "../wire/versions.ts";
 import { endBuffers } from "./buffers.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";

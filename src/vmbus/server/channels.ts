@@ -1,6 +1,6 @@
 /** Channels: opening, closing, modifying, releasing and taking back (OpenVMM vmbus_server/src/channels.rs). */
-import { type MessageOf, MessageType } from "../messages.ts";
-import { Feature, OfferFlag, Version } from "../versions.ts";
+import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { Feature, OfferFlag, Version } from "../wire/versions.ts";
 import { STATUS_UNSUCCESSFUL } from "./actions.ts";
 import { checkDisconnected } from "./connection.ts";
 import type { Core, ServerChannel } from "./core.ts";

@@ -1,5 +1,5 @@
 /** What a server is set up with. */
-import { ConnectionId, Feature, Version } from "../versions.ts";
+import { ConnectionId, Feature, Version } from "../wire/versions.ts";
 
 /** A connection id that guests may post to. */
 export interface Port {

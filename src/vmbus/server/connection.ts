@@ -1,6 +1,6 @@
 /** The connection: contact, negotiation, offers, unload and reset (OpenVMM vmbus_server/src/channels.rs). */
-import { type MessageOf, MessageType } from "../messages.ts";
-import { Feature, Version } from "../versions.ts";
+import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { Feature, Version } from "../wire/versions.ts";
 import type { Completion } from "./actions.ts";
 import type { Core } from "./core.ts";
 import { compareOffers, offerToGuest } from "./offers.ts";

@@ -1,6 +1,6 @@
 /** The server's state, and how its parts send messages, answer and look channels up. */
-import { encodeMessage } from "../codec.ts";
-import type { Message } from "../messages.ts";
+import { encodeMessage } from "../wire/codec.ts";
+import type { Message } from "../wire/messages.ts";
 import type { Action, Rejection } from "./actions.ts";
 import type { FullConfig } from "./config.ts";
 import type { Channel, Connection, ConnectionInfo, Gpadl, Target } from "./types.ts";

@@ -1,5 +1,5 @@
 /** GPADLs: assembled from a header and bodies, given to the device, torn down (OpenVMM vmbus_server/src/channels.rs, gparange.rs). */
-import { type MessageOf, MessageType } from "../messages.ts";
+import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { type Rejection, STATUS_UNSUCCESSFUL } from "./actions.ts";
 import { checkDisconnected } from "./connection.ts";
 import type { Core, ServerChannel } from "./core.ts";

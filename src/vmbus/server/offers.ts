@@ -1,7 +1,7 @@
 /** Offers: their checks, relids and connection ids, and the OFFERCHANNEL message. */
-import { isGuid } from "../guid.ts";
-import { MessageType } from "../messages.ts";
-import { Feature, OfferFlag } from "../versions.ts";
+import { isGuid } from "../wire/guid.ts";
+import { MessageType } from "../wire/messages.ts";
+import { Feature, OfferFlag } from "../wire/versions.ts";
 import type { Core, ServerChannel } from "./core.ts";
 import type { Offer } from "./types.ts";
 

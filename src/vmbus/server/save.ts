@@ -1,8 +1,8 @@
 /** The server's state as plain data, and back: a saved state may come from anywhere, so all of it is checked. */
-import { DecodeError, decodeMessage } from "../codec.ts";
-import { isGuid } from "../guid.ts";
-import { MAX_PAYLOAD_BYTES } from "../messages.ts";
-import { Feature } from "../versions.ts";
+import { DecodeError, decodeMessage } from "../wire/codec.ts";
+import { isGuid } from "../wire/guid.ts";
+import { MAX_PAYLOAD_BYTES } from "../wire/messages.ts";
+import { Feature } from "../wire/versions.ts";
 import type { Core, ServerChannel } from "./core.ts";
 import { areFlagsLegal, MAX_CHANNELS, sameChannel } from "./offers.ts";
 import { areChannelsReleased } from "./release.ts";

@@ -4,9 +4,9 @@
  * Source of the rules: OpenVMM vmbus_server/src/channels.rs.
  */
 import { HvStatus } from "../../synic/status.ts";
-import { DecodeError, decodeMessage } from "../codec.ts";
-import { MAX_PAYLOAD_BYTES, type Message, MessageType } from "../messages.ts";
-import { Version } from "../versions.ts";
+import { DecodeError, decodeMessage } from "../wire/codec.ts";
+import { MAX_PAYLOAD_BYTES, type Message, MessageType } from "../wire/messages.ts";
+import { Version } from "../wire/versions.ts";
 import type { Action, Completion, SendAction } from "./actions.ts";
 import {
 	completeClose,

@@ -11,7 +11,7 @@ import type { SynicPlatform } from "../../synic/modes.ts";
 import type { GuestChannel } from "../guest/channel.ts";
 import { VmbusGuest } from "../guest/guest.ts";
 import type { GuestPorts, GuestStatus } from "../guest/types.ts";
-import { VmbusRelay } from "../server/relay.ts";
+import { VmbusRelay } from "../relay/relay.ts";
 import { VmbusServer } from "../server/server.ts";
 import { RecordedCalls } from "./calls.ts";
 import type { NewEvent, PacketEvent, Recorder, SystemEvent } from "./events.ts";

@@ -8,8 +8,8 @@ import type { SynicMachine } from "../../synic/machine.ts";
 import type { MessagePort } from "../../synic/port.ts";
 import { VMBUS_SINT } from "../../synic/registers.ts";
 import { HvStatus } from "../../synic/status.ts";
-import { EchoDevice } from "../echo.ts";
-import { SYNIC_MESSAGE_TYPE } from "../messages.ts";
+import { EchoDevice } from "../devices/echo.ts";
+import type { RelayAction, VmbusRelay } from "../relay/relay.ts";
 import {
 	type Action,
 	type Completion,
@@ -19,8 +19,8 @@ import {
 } from "../server/actions.ts";
 import { pagesView } from "../server/memory-view.ts";
 import type { OfferOptions, OfferRefusal } from "../server/offers.ts";
-import type { RelayAction, VmbusRelay } from "../server/relay.ts";
 import type { VmbusServer } from "../server/server.ts";
+import { SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
 import { ACTORS, type FlagEvent, type Recorder, type ServedEvent } from "./events.ts";
 
 export interface VspOptions {

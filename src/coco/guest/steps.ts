@@ -1,0 +1,173 @@
+/** A kernel's decision about one mapping, predicate by predicate. */
+import { RangeState } from "../../memory/ram.ts";
+import { Attr, Direction } from "../../types.ts";
+import type { GuestPool } from "../memory/pools.ts";
+import { encodeGpa } from "../rules/kernel.ts";
+import type { GuestDevice } from "./device.ts";
+import type { Guest } from "./guest.ts";
+
+/** A mapping that somebody asks for. */
+export interface MapRequest {
+	readonly gpa: number;
+	/** 1 .. 2^31 - 1 */
+	readonly bytes: number;
+	readonly dir: Direction;
+	/** Default 0. */
+	readonly cpu?: number;
+	/** Attr.*. Default 0. */
+	readonly attrs?: number;
+}
+
+/** One predicate: what is asked, the answer, and from what it follows. */
+export interface PredicateStep {
+	readonly predicate: string;
+	readonly value: string;
+	readonly why: string;
+}
+
+/** What the predicates come to. */
+export interface Prediction {
+	readonly steps: readonly PredicateStep[];
+	readonly decision: "direct" | "bounce" | "refused";
+}
+
+const MAX_U64 = 2n ** 64n - 1n;
+
+/** Why an accepted or not accepted device is what it is. */
+function acceptedWhy(device: GuestDevice, knows: boolean): string {
+	const { trust, offer } = device;
+	const from =
+		trust !== null
+			? `TDISP interface ${device.accepted ? "accepted, in RUN" : "not accepted in RUN"}`
+			: offer !== null
+				? `VMBus offer: external memory ${offer.externalMemory}`
+				: "no TDISP interface, no VMBus offer";
+	return knows || !device.accepted ? from : `${from}; this kernel does not ask`;
+}
+
+/** Linux 6.12 include/linux/dma-direct.h, dma_capable: the address part. */
+export function reachStep(
+	device: GuestDevice,
+	dma: bigint,
+	bytes: number,
+	name: string,
+): PredicateStep & { ok: boolean } {
+	const { dmaMask = MAX_U64, busLimit = 0n } = device.options;
+	const limit = busLimit !== 0n && busLimit < dmaMask ? busLimit : dmaMask;
+	const end = dma + BigInt(bytes) - 1n;
+	const ok = end <= limit;
+	const why = `end 0x${end.toString(16)} ${ok ? "<=" : ">"} ${limit === dmaMask ? "mask" : "bus limit"} 0x${limit.toString(16)}`;
+	return { predicate: name, value: String(ok), why, ok };
+}
+
+/** Linux 6.12 include/linux/dma-map-ops.h, dma_kmalloc_needs_bounce, with 64-byte cache lines. */
+function kmallocStep(device: GuestDevice, { bytes, dir }: MapRequest): PredicateStep & { ok: boolean } {
+	const predicate = "dma_kmalloc_needs_bounce(dev, size, dir)";
+	if (device.options.coherent !== false) return { predicate, value: "false", why: "coherent device", ok: false };
+	if (dir === Direction.ToDevice) return { predicate, value: "false", why: "TO_DEVICE", ok: false };
+	const ok = bytes <= 32 || (bytes > 64 && bytes <= 96);
+	const why = `${bytes} bytes: the kmalloc bucket is ${ok ? "no" : "a"} multiple of the 64-byte cache line`;
+	return { predicate, value: String(ok), why, ok };
+}
+
+/**
+ * The predicates of the guest's kernel in the order in which it asks them, up to the one that decides.
+ * @throws DmaError for a range that is not usable RAM
+ */
+export function decisionSteps(guest: Guest, device: GuestDevice, request: MapRequest): Prediction {
+	const { gpa, bytes, attrs = 0 } = request;
+	const { kernel, platform } = guest;
+	const { checksState } = device;
+	const { forceBounce, forceBounceWhy, forceDmaUnencrypted } = device.predicates;
+	const steps: PredicateStep[] = [];
+	const say = (predicate: string, value: boolean | string, why: string) =>
+		steps.push({ predicate, value: String(value), why });
+	const ccShared = checksState && (attrs & Attr.CcShared) !== 0;
+	const requireCoherent = checksState && (attrs & Attr.RequireCoherent) !== 0;
+	const attribute = platform.memEncrypt
+		? "guest memory encryption"
+		: forceDmaUnencrypted
+			? "its pool is shared"
+			: `${platform.name}: no memory-encryption attribute`;
+	const knows = guest.policy === null ? kernel.knowsAcceptance : device.believed;
+	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, knows));
+	say(
+		"force_dma_unencrypted(dev)",
+		forceDmaUnencrypted,
+		platform.memEncrypt && !forceDmaUnencrypted ? `${attribute}, device accepted` : attribute,
+	);
+	say("is_swiotlb_force_bounce(dev)", forceBounce, forceBounceWhy || "no force, no restricted pool");
+	if (forceBounce) {
+		if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
+		return { steps, decision: requireCoherent ? "refused" : instead(guest, device, request, steps) };
+	}
+	if (checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
+	const dma = encodeGpa(platform, device.ruled, gpa, ccShared);
+	const bit = platform.encryptionBit;
+	const which = bit === null ? "both forms are equal" : `${ccShared ? "shared" : "private"} form, bit ${bit}`;
+	const form = device.ruled.encoded ? which : "plain: the host's table tells private from shared";
+	say(ccShared ? "phys_to_dma_unencrypted(dev, phys)" : "phys_to_dma(dev, phys)", `0x${dma.toString(16)}`, form);
+	const reach = reachStep(device, dma, bytes, "dma_capable(dev, addr, size): reach");
+	steps.push(reach);
+	let capable = reach.ok;
+	if (kernel.checksState) {
+		const permitted = ccShared || !forceDmaUnencrypted;
+		say(
+			"dma_capable(dev, addr, size): state",
+			permitted,
+			permitted
+				? "CC_SHARED or not force_dma_unencrypted"
+				: "private memory, and the device reaches shared memory only",
+		);
+		capable &&= permitted;
+	}
+	const kmalloc = kmallocStep(device, request);
+	steps.push(kmalloc);
+	if (capable && !kmalloc.ok) return { steps, decision: "direct" };
+	const pool = poolFor(guest, device, request);
+	say("is_swiotlb_active(dev)", pool !== null, pool === null ? "the device has no pool" : `pool "${pool.name}"`);
+	if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
+	return { steps, decision: pool === null || requireCoherent ? "refused" : instead(guest, device, request, steps) };
+}
+
+/** What a policy has a device do where the kernel would bounce. */
+function instead(
+	guest: Guest,
+	device: GuestDevice,
+	request: MapRequest,
+	steps: PredicateStep[],
+): Prediction["decision"] {
+	const { mechanism } = device;
+	if (mechanism === "bounce") return "bounce";
+	steps.push({ predicate: "policy: instead of bouncing", value: mechanism, why: `policy ${guest.policy?.name}` });
+	if (mechanism === "refuse") return "refused";
+	const shared = encodeGpa(guest.platform, device.ruled, request.gpa, true);
+	const reach = reachStep(device, shared, request.bytes, "dma_capable(dev, shared address, size)");
+	const kmalloc = kmallocStep(device, request);
+	steps.push(reach);
+	if (kmalloc.ok) steps.push(kmalloc);
+	return reach.ok && !kmalloc.ok ? "direct" : "refused";
+}
+
+/** The pool that would bounce the buffer: a device may have one of its own for private pages. */
+export function poolFor(guest: Guest, device: GuestDevice, { gpa, bytes, attrs = 0 }: MapRequest): GuestPool | null {
+	const isPrivate = device.checksState
+		? (attrs & Attr.CcShared) === 0
+		: guest.engine.ram.rangeState(gpa, bytes) === RangeState.Private;
+	return (isPrivate ? device.privatePool : null) ?? device.pool;
+}
+
+/** The state check that swiotlb makes before it looks for slots, after the 7.3 merge; null: it makes none. */
+export function poolStateStep(
+	guest: Guest,
+	device: GuestDevice,
+	request: MapRequest,
+): (PredicateStep & { ok: boolean }) | null {
+	if (!device.checksState) return null;
+	const pool = poolFor(guest, device, request);
+	if (pool === null) return null;
+	const { forceDmaUnencrypted } = device.predicates;
+	const ok = pool.ccShared === forceDmaUnencrypted;
+	const why = `pool "${pool.name}": cc_shared ${pool.ccShared}, force_dma_unencrypted ${forceDmaUnencrypted}`;
+	return { predicate: "pool.cc_shared == force_dma_unencrypted(dev)", value: String(ok), why, ok };
+}

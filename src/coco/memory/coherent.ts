@@ -1,0 +1,288 @@
+/** Coherent memory of devices: Linux's dma_direct_alloc and dma_direct_free (kernel/dma/direct.c), 6.12 and after the 7.3 merge. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import { BAD_SIZE } from "../../../assembly/layout/status.ts";
+import { orderOf, type PageAllocator, PageError } from "../../memory/allocator.ts";
+import { PageState, type Ram } from "../../memory/ram.ts";
+import { DmaError, hex } from "../../status.ts";
+import type { PageConverter } from "../platform/convert.ts";
+import { type AtomicPools, type AtomicZone, ZONES } from "./atomic.ts";
+import { convertBlock } from "./coherent-block.ts";
+import type {
+	CoherentAllocation,
+	CoherentBuffer,
+	CoherentDevice,
+	CoherentFree,
+	CoherentRefusal,
+	CoherentRequest,
+	Hazard,
+	HazardName,
+	SlotSource,
+} from "./coherent-types.ts";
+
+export interface CoherentOptions {
+	readonly ram: Pick<Ram, "fill" | "pageState">;
+	readonly allocator: PageAllocator;
+	readonly converter: Pick<PageConverter, "convert" | "platform">;
+	/** Null: a kernel without CONFIG_DMA_COHERENT_POOL. */
+	readonly atomic: Pick<AtomicPools, "alloc" | "free" | "isFree"> | null;
+	readonly kernel: "6.12" | "7.3";
+	readonly onHazard: (hazard: Hazard) => void;
+}
+
+interface Live {
+	readonly buffer: CoherentBuffer;
+	readonly device: number;
+	/** What the device needed at the allocation. */
+	readonly needsShared: boolean;
+	readonly remapped: boolean;
+	/** Whether the allocation decrypted the pages. */
+	readonly decrypted: boolean;
+	readonly slots: SlotSource | null;
+}
+
+/** One allocation under way. */
+interface Call {
+	readonly device: CoherentDevice;
+	/** device.needsShared, read once. */
+	readonly needsShared: boolean;
+	readonly bytes: number;
+	readonly atomic: boolean;
+	readonly remapped: boolean;
+	readonly slots: SlotSource | null;
+}
+
+/** The coherent memory of all devices of a guest. It never bounces. */
+export class CoherentMemory {
+	readonly #options: CoherentOptions;
+	readonly #live = new Map<number, Live>();
+	readonly #leaked = new Set<number>();
+
+	constructor(options: CoherentOptions) {
+		this.#options = options;
+	}
+
+	/** Every buffer that is held now, and by which device. Allocates. */
+	buffers(): readonly { readonly device: number; readonly buffer: CoherentBuffer }[] {
+		return [...this.#live.values()];
+	}
+
+	/** Coherent buffers that a device holds now. */
+	live(device: Pick<CoherentDevice, "index">): number {
+		let buffers = 0;
+		for (const { device: index } of this.#live.values()) if (index === device.index) buffers++;
+		return buffers;
+	}
+
+	/**
+	 * Allocates memory that a device and the kernel use together, zeroed: whole pages, shared if the device needs that.
+	 * @param bytes 1 .. 2^31 - 1; above 4 MiB there is no such block
+	 * @throws DmaError BAD_SIZE; what the converter throws, the pages leaked
+	 */
+	alloc(device: CoherentDevice, bytes: number, request: CoherentRequest = {}): CoherentAllocation {
+		if (!(bytes > 0 && bytes === (bytes | 0)))
+			throw new DmaError(`alloc of ${bytes} coherent bytes for ${device.name}`, BAD_SIZE);
+		const { atomic = false, noKernelMapping = false } = request;
+		const { needsShared, slots, coherent } = device;
+		const size = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
+		const call: Call = { device, needsShared, bytes: size, atomic, remapped: !coherent, slots };
+		if (slots !== null) return this.#fromSlots({ ...call, slots });
+		if (noKernelMapping && !needsShared) return this.#fromPages({ ...call, remapped: false }, "cookie");
+		const mightSleep = call.remapped || needsShared;
+		if (atomic && mightSleep && device.usesAtomicPools !== false) return this.#fromAtomic(call);
+		const got = this.#fromPages(call, "pages");
+		if (call.remapped || this.#converts(needsShared))
+			this.#mayNotSleep(atomic, device, call.remapped ? "remaps pages" : "decrypts pages");
+		return got;
+	}
+
+	/**
+	 * Gives a buffer back. What was decrypted is encrypted again before others get it, whatever the device needs by now.
+	 * @param buffer as alloc answered it
+	 * @throws PageError DOUBLE_FREE, FOREIGN_FREE, SIZE_MISMATCH, LEAKED_PAGES, then nothing has changed; what the
+	 *   converter throws, the pages leaked
+	 */
+	free(
+		device: CoherentDevice,
+		buffer: Pick<CoherentBuffer, "gpa" | "dma" | "bytes">,
+		request: Pick<CoherentRequest, "atomic"> = {},
+	): CoherentFree {
+		const { gpa, dma, bytes } = buffer;
+		const call = `free(gpa ${hex(gpa)}, ${bytes} coherent bytes) of ${device.name}`;
+		const live = this.#live.get(gpa);
+		if (live === undefined) throw new PageError(call, this.#whyNotLive(gpa));
+		if (live.device !== device.index || live.buffer.dma !== dma) throw new PageError(call, "FOREIGN_FREE");
+		if (live.buffer.bytes !== bytes) throw new PageError(call, "SIZE_MISMATCH");
+		this.#reportFree(device, live, request.atomic ?? false);
+		this.#live.delete(gpa);
+		if (live.slots !== null) live.slots.free(gpa, bytes);
+		else if (live.buffer.source === "atomic") this.#options.atomic?.free(gpa, bytes);
+		else return this.#freePages(live);
+		return { ok: true };
+	}
+
+	#fromPages(call: Call, source: "pages" | "cookie"): CoherentAllocation {
+		const { needsShared, bytes, remapped } = call;
+		const pages = blockPages(bytes);
+		const gpa = this.#block(call, pages);
+		if (typeof gpa !== "number") return gpa;
+		// 6.12 changes nothing but the attributes of the alias that it makes
+		const decrypted = this.#converts(needsShared) && !(remapped && this.#options.kernel === "6.12");
+		if (decrypted && !this.#convert(gpa, pages, bytes, PageState.Shared)) {
+			const late = "leaking DMA memory that can't be decrypted";
+			return refuse("NOT_DECRYPTED", this.#options.kernel === "7.3" ? late : `${bytes} bytes could not be decrypted`);
+		}
+		if (source === "pages") this.#options.ram.fill(gpa, bytes);
+		return this.#keep(call, gpa, source, decrypted);
+	}
+
+	/** Takes a block that the device reaches, zone by zone from the highest. */
+	#block({ device, needsShared, bytes }: Call, pages: number): number | CoherentRefusal {
+		const { allocator } = this.#options;
+		for (const { zone, belowGpa } of ZONES) {
+			const gpa = allocator.alloc(pages, { belowGpa });
+			if (gpa < 0) return refuse("NO_MEMORY", `no block of ${pages} pages for ${device.name} in zone ${zone}`);
+			if (device.fits(device.encode(gpa, needsShared), bytes)) return gpa;
+			allocator.free(gpa, pages);
+		}
+		return refuse("BEYOND_MASK", `no block of ${pages} pages is within the coherent mask of ${device.name}`);
+	}
+
+	#fromAtomic(call: Call): CoherentAllocation {
+		const { device, needsShared, bytes } = call;
+		const { atomic } = this.#options;
+		if (atomic === null)
+			return refuse("NO_ATOMIC_POOLS", `no atomic pools for ${device.name}, whose caller may not sleep`);
+		const got = atomic.alloc(bytes, {
+			device: device.name,
+			zone: zoneOf(device, needsShared),
+			ccShared: needsShared,
+			fits: (gpa, length) => device.fits(device.encode(gpa, needsShared), length),
+		});
+		return got.ok ? this.#keep(call, got.gpa, "atomic", false) : got;
+	}
+
+	#fromSlots(call: Call & { readonly slots: SlotSource }): CoherentAllocation {
+		const { device, needsShared, bytes, atomic, remapped, slots } = call;
+		const { kernel, ram } = this.#options;
+		const { checksPoolState = kernel === "7.3" } = device;
+		if (checksPoolState && slots.ccShared !== needsShared) {
+			const [is, needs] = slots.ccShared ? ["shared", "private"] : ["private", "shared"];
+			return refuse("POOL_STATE", `the pool of ${device.name} is ${is}, and the device needs ${needs} memory`);
+		}
+		const tlb = slots.alloc(bytes, blockPages(bytes) * PAGE_SIZE - 1);
+		if (tlb < 0) return refuse("POOL_FULL", `no run of free slots for ${bytes} bytes in the pool of ${device.name}`);
+		const aligned = tlb % PAGE_SIZE === 0;
+		if (!aligned || !device.fits(device.encode(tlb, this.#slotForm(call)), bytes)) {
+			slots.free(tlb, bytes);
+			if (aligned)
+				return refuse("BEYOND_MASK", `slots at gpa ${hex(tlb)} are beyond the coherent mask of ${device.name}`);
+			return refuse("UNALIGNED_SLOTS", `Cannot allocate pages from non page-aligned swiotlb addr ${hex(tlb)}`);
+		}
+		ram.fill(tlb, bytes);
+		const kept = this.#keep(call, tlb, "slots", false);
+		if (remapped) this.#mayNotSleep(atomic, device, "remaps pool pages");
+		else this.#reportTwice(device, tlb, needsShared, atomic, "decrypts");
+		return kept;
+	}
+
+	/** Whether slots are addressed as shared memory: a pool that is not asked for its state decides that itself. */
+	#slotForm({ device, needsShared, slots }: Call): boolean {
+		const asksPool = slots !== null && device.checksPoolState === false && this.#options.kernel === "7.3";
+		return asksPool ? slots.ccShared : needsShared;
+	}
+
+	/** 6.12 converts a restricted pool's pages though they are as they should be; here they stay as they are. */
+	#reportTwice(device: CoherentDevice, tlb: number, needsShared: boolean, atomic: boolean, what: string): void {
+		if (this.#options.kernel !== "6.12" || !this.#converts(needsShared)) return;
+		this.#report("PAGE_STATE", device, `${what} its pool's pages at gpa ${hex(tlb)}, which are shared for good`);
+		this.#mayNotSleep(atomic, device, `${what} pool pages`);
+	}
+
+	#keep(call: Call, gpa: number, source: CoherentBuffer["source"], decrypted: boolean): CoherentAllocation {
+		const { device, needsShared, bytes, remapped, slots } = call;
+		const { converter, ram } = this.#options;
+		const asShared = source === "slots" ? this.#slotForm(call) : needsShared;
+		const buffer: CoherentBuffer = { gpa, dma: device.encode(gpa, asShared), bytes, source };
+		this.#live.set(gpa, { buffer, device: device.index, needsShared, remapped, decrypted, slots });
+		const isShared = ram.pageState(gpa) === PageState.Shared;
+		// without the attribute (pKVM) a pool is shared whatever the kernel knows about its devices
+		const matters = asShared ? this.#converts(true) : converter.platform.memEncrypt;
+		if (matters && isShared !== asShared) {
+			const [is, as] = isShared ? ["shared", "private"] : ["private", "shared"];
+			this.#report("PAGE_STATE", device, `gpa ${hex(gpa)}, from ${source}, is ${is} and addressed as ${as} memory`);
+		}
+		return { ok: true, ...buffer };
+	}
+
+	#reportFree(device: CoherentDevice, live: Live, atomic: boolean): void {
+		const { buffer, remapped, decrypted, needsShared } = live;
+		if (device.needsShared !== needsShared) {
+			const [then, now] = needsShared ? ["shared", "private"] : ["private", "shared"];
+			this.#report(
+				"TRUST_CHANGED",
+				device,
+				`the buffer at gpa ${hex(buffer.gpa)} was allocated as ${then} memory, and the device needs ${now} memory now`,
+			);
+		}
+		if (buffer.source === "slots" && !remapped)
+			this.#reportTwice(device, buffer.gpa, device.needsShared, atomic, "encrypts");
+		if (buffer.source === "atomic") return;
+		if (remapped) this.#mayNotSleep(atomic, device, "unmaps remapped pages");
+		if (decrypted) this.#mayNotSleep(atomic, device, "encrypts pages again");
+	}
+
+	#freePages({ buffer: { gpa, bytes }, decrypted }: Live): CoherentFree {
+		const pages = blockPages(bytes);
+		if (decrypted && !this.#convert(gpa, pages, bytes, PageState.Private))
+			return { ok: false, status: "NOT_ENCRYPTED", message: "leaking DMA memory that can't be re-encrypted" };
+		this.#options.allocator.free(gpa, pages);
+		return { ok: true };
+	}
+
+	/** Converts a block's bytes; a failure leaks the block. */
+	#convert(gpa: number, pages: number, bytes: number, to: PageState): boolean {
+		const { allocator, converter } = this.#options;
+		let ok = false;
+		try {
+			ok = convertBlock(allocator, converter, { gpa, pages }, bytes, to);
+		} finally {
+			if (!ok) this.#leaked.add(gpa);
+		}
+		return ok;
+	}
+
+	/** Whether memory for such a device is decrypted, which may sleep. */
+	#converts(needsShared: boolean): boolean {
+		return needsShared && this.#options.converter.platform.conversion.steps.toShared.length > 0;
+	}
+
+	#whyNotLive(gpa: number): PageError["status"] {
+		const { allocator, atomic } = this.#options;
+		if (this.#leaked.has(gpa)) return "LEAKED_PAGES";
+		return allocator.isFree(gpa) || atomic?.isFree(gpa) === true ? "DOUBLE_FREE" : "FOREIGN_FREE";
+	}
+
+	#mayNotSleep(atomic: boolean, device: CoherentDevice, what: string): void {
+		if (atomic) this.#report("SLEEPING_IN_ATOMIC", device, `${what} where it may not sleep`);
+	}
+
+	#report(what: HazardName, device: CoherentDevice, detail: string): void {
+		this.#options.onHazard({ what, device: device.name, detail });
+	}
+}
+
+function refuse(status: CoherentRefusal["status"], message: string): CoherentRefusal {
+	return { ok: false, status, message };
+}
+
+/** Pages of the block that holds `bytes`. */
+function blockPages(bytes: number): number {
+	return 2 ** orderOf(bytes / PAGE_SIZE);
+}
+
+/** Zone of the atomic pool that a device's mask asks for first (dma_direct_optimal_gfp_mask, dma_guess_pool). */
+function zoneOf(device: CoherentDevice, needsShared: boolean): AtomicZone {
+	const reaches = (gpa: number) => device.fits(device.encode(gpa, needsShared), 1);
+	if (reaches(2 ** 32)) return "Normal";
+	return reaches(2 ** 24) ? "DMA32" : "DMA";
+}

@@ -1,0 +1,109 @@
+/**
+ * A DMA policy: which of the kernel's predicates it changes and how, which pools it needs, how a buffer that would bounce
+ * gets to its device, and when a device's trust may change. It is compiled into plain fields of a device's decision record
+ * before the first mapping: the engine knows no policies.
+ */
+import type { GuestPool, GuestPoolOptions, PoolNeed } from "../memory/pools.ts";
+import type { KernelName } from "./kernel.ts";
+
+/** What a policy takes for a device's being trusted with private memory. */
+export type Acceptance = "none" | "offer" | "tdisp" | "any" | "driver";
+
+/** The kernel's predicates about a device, by the names that Linux 6.12 has for them. */
+export interface PredicateValues {
+	/** is_swiotlb_force_bounce(dev): asked by every streaming map. */
+	readonly forceBounce: boolean;
+	/** is_swiotlb_active(dev): asked where dma_capable fails, and where a small buffer has to bounce. */
+	readonly active: boolean;
+	/** is_swiotlb_for_alloc(dev): asked by coherent allocation, whether a restricted pool serves it. */
+	readonly forAlloc: boolean;
+	/** dma_direct_use_pool(dev): asked by coherent allocation that may not sleep, whether the atomic pools serve it. */
+	readonly usePool: boolean;
+	/** force_dma_unencrypted(dev): asked by coherent allocation and, after the 7.3 merge, by streaming maps. */
+	readonly forceDmaUnencrypted: boolean;
+}
+
+/** What a predicate of a policy may look at. */
+export interface PredicateInput {
+	/** Whether the device is accepted, as far as the policy knows (Policy.acceptance). */
+	readonly accepted: boolean;
+	/** What the kernel underneath answers. */
+	readonly linux: PredicateValues;
+	/** Whether dev->dma_io_tlb_mem points at a pool, and whether that is a restricted one. */
+	readonly hasPool: boolean;
+	readonly restricted: boolean;
+	/** swiotlb=force on the command line. */
+	readonly forced: boolean;
+	/** Whether its mask reaches the bit that the platform's private addresses carry, as they do where private memory has none. */
+	readonly reachesPrivate: boolean;
+}
+
+/** A predicate that crashes throws a KernelCrash. */
+export type PolicyPredicate = (input: PredicateInput) => boolean;
+
+/** A kernel's end, where a policy would bring it about: reported, never mended. */
+export class KernelCrash extends Error {
+	override readonly name = "KernelCrash";
+	/** The function that crashes, as the kernel names it. */
+	readonly where: string;
+
+	constructor(where: string, why: string) {
+		super(`${where}: ${why}`);
+		this.where = where;
+	}
+}
+
+/**
+ * What happens to a buffer that would bounce. bounce: what the kernel does. refuse: an error instead (a formal "do not
+ * bounce"). share-in-place: its pages become shared for the time of the mapping.
+ */
+export type Mechanism = "bounce" | "refuse" | "share-in-place";
+
+export interface Policy {
+	/** Lower-case words joined by "-". */
+	readonly name: string;
+	/** One line: what it does. */
+	readonly title: string;
+	/** One line: who proposed it, where. */
+	readonly source: string;
+	/** Whose rules it changes. */
+	readonly kernel: KernelName;
+	readonly acceptance: Acceptance;
+	/** Predicates that it changes; the others are the kernel's. */
+	readonly predicates?: Partial<Record<keyof PredicateValues, PolicyPredicate>>;
+	/** Pools that it reserves at boot beside the default one. */
+	readonly pools?: readonly GuestPoolOptions[];
+	/**
+	 * Which pool serves a need: one of the device's own if it names any, else of the guest's that are not restricted. null
+	 * for private buffers: none at all (dev->dma_io_tlb_mem is NULL). Default: the kernel's choice.
+	 */
+	readonly pool?: (need: PoolNeed, pools: readonly GuestPool[]) => GuestPool | null;
+	/** For devices that are accepted as far as the policy knows, and for the others. Default: bounce. */
+	readonly mechanism?: { readonly accepted?: Mechanism; readonly others?: Mechanism };
+	/**
+	 * Whether the pool's state is asked for before a bounce (7.3: must equal force_dma_unencrypted). false: the pool's own
+	 * property decides how its addresses look, nothing is refused, and attributes of a map count for nothing. Default: as
+	 * the kernel.
+	 */
+	readonly checksPoolState?: boolean;
+	/**
+	 * Whether restricted pools are decrypted on a platform without a memory-encryption attribute (pKVM), where only the
+	 * firmware says that they are shared. Default true.
+	 */
+	readonly decryptsRestricted?: boolean;
+	/**
+	 * true: devices accepted as far as the policy knows are given plain addresses, and whoever serves them tells private
+	 * from shared by the page (as GuestDeviceOptions.encoded false). Default: as the device says.
+	 */
+	readonly plainAddresses?: boolean;
+	/** Share of streaming buffers, in percent, that drivers place in memory that is shared for good. Default 0. */
+	readonly preSharedPercent?: number;
+	/**
+	 * When trust may change. checked: only while no driver is bound and nothing is held (EBUSY). anytime: whenever somebody
+	 * asks, mappings held or not: a hazard. before-driver: as checked, and never again once a driver was bound. Default:
+	 * checked.
+	 */
+	readonly transitions?: "checked" | "anytime" | "before-driver";
+	/** What the kernel logs at boot under it. */
+	readonly messages?: readonly string[];
+}

@@ -1,0 +1,245 @@
+/** A workload under a policy on the audit build: what the host could read, whose it was, and what stayed behind. */
+import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
+import type { Audit, Label } from "../audit/audit.ts";
+import type { Finding } from "../leaks/findings.ts";
+import { LeakMonitor } from "../leaks/monitor.ts";
+import { PageState } from "../memory/ram.ts";
+import type { Scenario } from "../policy/scenarios.ts";
+import type { PolicySetup } from "../policy/setup.ts";
+import type { TraceCounters, Workload } from "../workload/workload.ts";
+import { Drive, type DriveResult } from "./drive.ts";
+import { FirstByte, type FirstByteReport } from "./first-byte.ts";
+import { headerOf, type PolicyHeader } from "./matrix.ts";
+import { ownLabel } from "./part.ts";
+import { type ReplayOptions, type ReplayStage, replayStage } from "./replay-stage.ts";
+
+/** What became readable of one owner's bytes. Bytes count each time that they reach a shared page. */
+export interface OwnerReport {
+	/** The device's name, or "guest": pages of nobody's request. */
+	readonly owner: string;
+	/** Whether its offer or its accepted state makes its data confidential. */
+	readonly confidential: boolean;
+	readonly sharedBytes: number;
+	/** Of these: by the copy that starts a FROM_DEVICE mapping, and by pages that became shared with their contents. */
+	readonly initialBytes: number;
+	readonly convertedBytes: number;
+	/** On pages that the host does not map. */
+	readonly hiddenBytes: number;
+	/** On shared pages at the end. */
+	readonly standingBytes: number;
+	readonly standingPages: number;
+	/** Of what stands: in slots that are free, and how long the oldest has been there (ns of the trace). */
+	readonly residueBytes: number;
+	readonly oldestResidueNs: number;
+	/** Of what stayed in free slots until they were taken again: bytes, their mean time there, and the longest (ns). */
+	readonly endedResidueBytes: number;
+	readonly meanResidueNs: number;
+	readonly longestResidueNs: number;
+}
+
+/** A page that the host reads, with what stands on it at the end and what it ever got. */
+export interface PageReport {
+	readonly gpa: number;
+	readonly owner: string;
+	readonly standingBytes: number;
+	readonly everBytes: number;
+}
+
+export interface AuditReport {
+	readonly policy: PolicyHeader;
+	readonly scenario: string;
+	readonly platform: string;
+	readonly device: string;
+	readonly confidential: boolean;
+	/** Why nothing ran, or null. */
+	readonly refused: string | null;
+	readonly requests: number;
+	readonly bytes: number;
+	readonly directMaps: number;
+	readonly bouncedMaps: number;
+	readonly drive: DriveResult | null;
+	readonly exposedBytes: number;
+	readonly breachedBytes: number;
+	/** Bytes of nobody's request beside the buffers: page granularity. */
+	readonly neighbourBytes: number;
+	readonly owners: readonly OwnerReport[];
+	/** The pages with most of it, and how many there are: ever, and at the end. */
+	readonly pages: readonly PageReport[];
+	readonly pagesEver: number;
+	readonly pagesStanding: number;
+	/** The first byte of the device's that the host could read, else the first of its neighbours. */
+	readonly first: FirstByteReport | null;
+	/** Events logged, and of those no longer in the log. */
+	readonly events: number;
+	/** Properties that did not hold, and what the monitor could not see. */
+	readonly findings: readonly Finding[];
+	readonly notes: readonly string[];
+	readonly trace: TraceCounters;
+}
+
+/** Pages that a report names. */
+const NAMED_PAGES = 8;
+/** A trace's command makes a handful of events: the log holds what is needed to tell the first byte's history. */
+const LOG_EVENTS = 2 ** 16;
+/** The monitor looks at least once for so many events, long before the log forgets them. */
+const LOOK_EVENTS = 2 ** 14;
+
+/** Audits a workload under a policy. @throws InputError, RangeError for options and workloads that do not fit */
+export async function auditWorkload(
+	workload: Workload,
+	setup: PolicySetup,
+	scenario: Scenario,
+	options: ReplayOptions,
+): Promise<AuditReport> {
+	const common = {
+		policy: headerOf(setup),
+		scenario: scenario.name,
+		platform: options.place?.platform ?? scenario.platform,
+		device: scenario.driver,
+		requests: workload.requests.length,
+		bytes: workload.requests.reduce((sum, { bytes }) => sum + bytes, 0),
+		trace: workload.counters,
+	};
+	const on = await replayStage(workload, setup, scenario, options, { build: "engine.audit", auditEvents: LOG_EVENTS });
+	if (typeof on === "string") return { ...common, ...NOTHING, refused: on };
+	const { guest, device } = on.stage;
+	const { audit } = guest.engine;
+	if (audit === null) throw new Error("the build engine.audit audits nothing");
+	const label = ownLabel(audit, device);
+	const monitor = new LeakMonitor(guest);
+	const first = new FirstByte(guest, audit, device);
+	let looked = audit.eventCount;
+	let now = 0;
+	const drive = new Drive(on, {
+		label,
+		onEvent: (_, timeNs) => {
+			// the clock of a trace may step back
+			now = Math.max(now, timeNs);
+			audit.nowNs = now;
+		},
+		onCommand: () => {
+			first.look();
+			if (audit.eventCount - looked < LOOK_EVENTS) return;
+			monitor.look();
+			looked = audit.eventCount;
+		},
+	}).run();
+	// what a crash leaves mapped has not ended
+	if (drive.crash === null) monitor.end();
+	else monitor.look();
+	const { directMaps, bouncedMaps } = device.dma.counters;
+	return {
+		...common,
+		confidential: device.accepted,
+		refused: null,
+		directMaps,
+		bouncedMaps,
+		drive,
+		...exposures(on, audit),
+		first: first.found,
+		findings: monitor.findings,
+		notes: monitor.notes,
+		events: audit.eventCount,
+	};
+}
+
+const NOTHING = {
+	confidential: false,
+	directMaps: 0,
+	bouncedMaps: 0,
+	drive: null,
+	exposedBytes: 0,
+	breachedBytes: 0,
+	neighbourBytes: 0,
+	owners: [],
+	pages: [],
+	pagesEver: 0,
+	pagesStanding: 0,
+	first: null,
+	findings: [],
+	notes: [],
+	events: 0,
+};
+
+/** What is, and ever was, on pages that the host reads. */
+function exposures({ stage }: ReplayStage, audit: Audit) {
+	const { guest, device } = stage;
+	const { ram } = guest.engine;
+	const nameOf = (label: Label) => (label.owner === device.dma.index ? device.name : "guest");
+	const standing = new Map<string, { bytes: number; pages: Set<number>; residue: number; oldestNs: number }>();
+	const pages = new Map<number, PageReport>();
+	for (const { gpa, bytes, label, page } of audit.runs()) {
+		if (!label.isPrivate || ram.pageState(page) !== PageState.Shared) continue;
+		const owner = nameOf(label);
+		const sum = standing.get(owner) ?? { bytes: 0, pages: new Set<number>(), residue: 0, oldestNs: 0 };
+		sum.bytes += bytes;
+		sum.pages.add(page);
+		for (let at = gpa; at < gpa + bytes; ) {
+			const end = Math.min(gpa + bytes, at - (at % IO_TLB_SIZE) + IO_TLB_SIZE);
+			const freedNs = audit.freedAtNs(at);
+			if (freedNs >= 0) {
+				sum.residue += end - at;
+				sum.oldestNs = Math.max(sum.oldestNs, audit.nowNs - freedNs);
+			}
+			at = end;
+		}
+		standing.set(owner, sum);
+		const before = pages.get(page)?.standingBytes ?? 0;
+		pages.set(page, { gpa: page, owner, standingBytes: before + bytes, everBytes: audit.pageBytes(page) });
+	}
+	const owners = [...new Set(audit.labels.filter(({ isPrivate }) => isPrivate).map(nameOf))].map((owner) =>
+		ownerReport(audit, owner, owner === device.name && device.accepted, nameOf, standing.get(owner)),
+	);
+	const own = owners.find(({ owner }) => owner === device.name)?.sharedBytes ?? 0;
+	let pagesEver = 0;
+	for (const region of ram.regions)
+		for (let page = region.gpa; page < region.gpa + region.bytes; page += 4096)
+			if (audit.pageBytes(page) > 0) pagesEver++;
+	return {
+		exposedBytes: device.accepted ? 0 : own,
+		breachedBytes: device.accepted ? own : 0,
+		neighbourBytes: owners.find(({ owner }) => owner === "guest")?.sharedBytes ?? 0,
+		owners: owners.filter(
+			({ sharedBytes, hiddenBytes, standingBytes }) => sharedBytes + hiddenBytes + standingBytes > 0,
+		),
+		pages: [...pages.values()].sort((a, b) => b.everBytes - a.everBytes).slice(0, NAMED_PAGES),
+		pagesEver,
+		pagesStanding: pages.size,
+	};
+}
+
+function ownerReport(
+	audit: Audit,
+	owner: string,
+	confidential: boolean,
+	nameOf: (label: Label) => string,
+	standing: { bytes: number; pages: Set<number>; residue: number; oldestNs: number } | undefined,
+): OwnerReport {
+	const sum = { sharedBytes: 0, initialBytes: 0, convertedBytes: 0, hiddenBytes: 0, ended: 0, byteNs: 0, longestNs: 0 };
+	for (const label of audit.labels) {
+		if (!label.isPrivate || nameOf(label) !== owner) continue;
+		const totals = audit.totals(label);
+		sum.sharedBytes += totals.sharedBytes;
+		sum.initialBytes += totals.initialBytes;
+		sum.convertedBytes += totals.convertedBytes;
+		sum.hiddenBytes += totals.hiddenBytes;
+		sum.ended += totals.residueBytes;
+		sum.byteNs += totals.residueByteNs;
+		sum.longestNs = Math.max(sum.longestNs, totals.residueMaxNs);
+	}
+	return {
+		owner,
+		confidential,
+		sharedBytes: sum.sharedBytes,
+		initialBytes: sum.initialBytes,
+		convertedBytes: sum.convertedBytes,
+		hiddenBytes: sum.hiddenBytes,
+		standingBytes: standing?.bytes ?? 0,
+		standingPages: standing?.pages.size ?? 0,
+		residueBytes: standing?.residue ?? 0,
+		oldestResidueNs: standing?.oldestNs ?? 0,
+		endedResidueBytes: sum.ended,
+		meanResidueNs: sum.ended === 0 ? 0 : sum.byteNs / sum.ended,
+		longestResidueNs: sum.longestNs,
+	};
+}

@@ -1,0 +1,103 @@
+/** Policies by scenarios: every cell is run, none is written down. */
+
+import type { PlatformName } from "../coco/platform/platform.ts";
+import type { KernelName } from "../coco/rules/kernel.ts";
+import type { Acceptance } from "../coco/rules/policy.ts";
+import { parsePolicy } from "../policy/parse.ts";
+import { PRESETS } from "../policy/presets.ts";
+import type { Scenario } from "../policy/scenarios.ts";
+import type { PolicySetup } from "../policy/setup.ts";
+import { GuestArena } from "./arena.ts";
+import { type Cell, runCell } from "./cell.ts";
+import { measureCost } from "./cell-cost.ts";
+import { runVmbusRows, type VmbusCell } from "./vmbus-rows.ts";
+
+/** What stands above a policy's cells. */
+export interface PolicyHeader {
+	readonly name: string;
+	readonly title: string;
+	readonly kernel: KernelName;
+	readonly acceptance: Acceptance;
+	readonly source: string;
+}
+
+export interface Matrix {
+	readonly scenarios: readonly { readonly name: string; readonly title: string; readonly platform: string }[];
+	readonly rows: readonly { readonly policy: PolicyHeader; readonly cells: readonly Cell[] }[];
+	/** Memory of VMBus channels, by what becomes of the confidential connection under the policies. */
+	readonly vmbus: readonly VmbusCell[];
+}
+
+/** Presets with modifiers that show what a modifier does to them. */
+const SHOWN = [
+	"force-bounce+force",
+	"force-bounce+zero-on-free",
+	"null-pool+force",
+	"driver-flag+strict",
+	"cc-accepted+force",
+	"cc-accepted+strict",
+	"cc-accepted+advisory",
+	"cc-accepted+pool-wins",
+	"cc-accepted+non-coherent",
+	"cc-accepted+mask-32",
+	"cc-accepted+mmio-shared",
+	"cc-accepted-bus+fallback",
+	"cc-accepted-bus+no-fallback",
+	"pool-wins+request-wins",
+	"linux-7.3+accepted",
+	"linux-7.3+share-in-place",
+	"force-bounce+keep-present",
+	"linux-7.3+pre-shared",
+] as const;
+
+/** The policies of the whole list: every preset, and modifiers on some. */
+export function allPolicies(): PolicySetup[] {
+	return [...PRESETS.map(({ name }) => name), ...SHOWN].map(parsePolicy);
+}
+
+/** What a policy's header says. */
+export function headerOf({ name, policy }: PolicySetup): PolicyHeader {
+	const { title, kernel, acceptance, source } = policy;
+	return { name, title, kernel, acceptance, source };
+}
+
+export interface MatrixOptions {
+	/** Measures what mappings cost, on the release build. Default true. */
+	readonly cost?: boolean;
+	/** Runs every cell on this platform. Default: on the scenario's, and parts of it on its others. */
+	readonly platform?: PlatformName;
+	/** Told what runs now. */
+	readonly progress?: (text: string) => void;
+}
+
+/** Runs policies on scenarios. @throws as runCell */
+export async function runMatrix(
+	policies: readonly PolicySetup[],
+	scenarios: readonly Scenario[],
+	options: MatrixOptions = {},
+): Promise<Matrix> {
+	const { cost = true, platform, progress = () => {} } = options;
+	const where = { arena: new GuestArena(), ...(platform === undefined ? {} : { place: { platform, encoded: true } }) };
+	const measured = { ...where, cost: (setup: PolicySetup, scenario: Scenario) => measureCost(setup, scenario, where) };
+	const cellOptions = cost ? measured : where;
+	const [first] = scenarios;
+	// once for nothing: the first figure of a process is that of cold code
+	if (cost && policies[0] !== undefined && first !== undefined) await measureCost(policies[0], first, where);
+	const rows: { policy: PolicyHeader; cells: Cell[] }[] = [];
+	for (const setup of policies) {
+		const cells: Cell[] = [];
+		for (const scenario of scenarios) {
+			progress(`${setup.name}: ${scenario.name}`);
+			cells.push(await runCell(setup, scenario, cellOptions));
+		}
+		rows.push({ policy: headerOf(setup), cells });
+	}
+	const vmbus: VmbusCell[] = [];
+	for (const connection of new Set(policies.map((setup) => setup.connection)))
+		for (const scenario of scenarios) vmbus.push(...(await runVmbusRows(connection, scenario)));
+	return {
+		scenarios: scenarios.map(({ name, title, platform: own }) => ({ name, title, platform: platform ?? own })),
+		rows,
+		vmbus,
+	};
+}

@@ -1,0 +1,120 @@
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+import { PROPERTIES } from "../../src/leaks/properties.ts";
+import { coco } from "../helpers/cli.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const README = readFileSync(`${ROOT}README.md`, "utf8");
+
+/** The first block of a language, and the text block after it. */
+function blocks(text: string, language: string): { code: string; output: string } {
+	const match = new RegExp(`\`\`\`${language}\n([\\s\\S]*?)\`\`\`\\s+\`\`\`text\n([\\s\\S]*?)\`\`\``).exec(text);
+	return { code: match?.[1] ?? "", output: match?.[2] ?? "" };
+}
+
+describe("the README", () => {
+	it("shows twelve lines of code and exactly what they print", () => {
+		const { code, output } = blocks(README, "js");
+		expect(
+			code
+				.trimEnd()
+				.split("\n")
+				.filter((line) => line !== ""),
+		).toHaveLength(12);
+		// inside the package, so that it finds the package by its name
+		const file = `${ROOT}examples/.readme-${process.pid}.mjs`;
+		writeFileSync(file, code);
+		try {
+			expect(execFileSync(process.execPath, [file], { encoding: "utf8" })).toBe(output);
+		} finally {
+			rmSync(file);
+		}
+	});
+
+	it.each([
+		["modes", "on nvme", []],
+		[
+			"policies",
+			"13,990 requests on storvsc",
+			["--policy", "rfc-v3,paravisor-bounce,cc-accepted-bus,linux-7.3+share-in-place"],
+		],
+	])(
+		"shows lines of a result that compare prints, of %s: counts to the digit, times by their rows",
+		(_, head, options) => {
+			const blocks = [...README.matchAll(/```text\n(bench\/traces[\s\S]*?)```/g)].map(([, text]) => text as string);
+			const shown = (blocks.find((text) => text.includes(head)) ?? "").trimEnd().split("\n");
+			const trace = "bench/traces/pgbench.block.ftrace.txt.gz";
+			const printed = coco("compare", trace, "--repeat", "1", ...options).out.split("\n");
+			const label = (line: string) => line.slice(0, 33).trimEnd();
+			const squeezed = (line: string) => line.replace(/ +/g, " ");
+			expect(shown.length).toBeGreaterThan(12);
+			for (const line of shown) {
+				if (/\d ns|, ns|GB\/s|against the first/.test(line)) expect(printed.map(label)).toContain(label(line));
+				else expect(printed.map(squeezed)).toContain(squeezed(line));
+			}
+		},
+	);
+
+	it("has an example of trust that runs to its end", () => {
+		const out = execFileSync(process.execPath, [`${ROOT}examples/trust.js`], { encoding: "utf8" });
+		expect(out).toMatch(/^not accepted: bounced[\s\S]*accepted: direct[\s\S]*BUSY[\s\S]*1 page leaked\n$/);
+	});
+
+	it("shows a policy of one's own that is the example's, in less than 20 lines", () => {
+		const shown = /```ts\n([\s\S]*?)```/.exec(README)?.[1] ?? "";
+		expect(readFileSync(`${ROOT}examples/my-policy.ts`, "utf8")).toContain(shown);
+		expect(shown.split("\n").length).toBeLessThan(20);
+		expect(shown).toContain("satisfies Policy");
+	});
+
+	it("shows of the ring example what it prints", () => {
+		const text = readFileSync(`${ROOT}docs/rings.md`, "utf8");
+		const output = /```js\n[\s\S]*?```\s+```\n([\s\S]*?)```/.exec(text)?.[1];
+		expect(execFileSync(process.execPath, [`${ROOT}examples/rings.js`], { encoding: "utf8" })).toBe(output);
+	});
+
+	it("shows of the leaks example what it prints, and all properties", () => {
+		const text = readFileSync(`${ROOT}docs/leaks.md`, "utf8");
+		const output = /```text\n([\s\S]*?)```/.exec(text)?.[1];
+		expect(execFileSync(process.execPath, [`${ROOT}examples/leaks.js`], { encoding: "utf8" })).toBe(output);
+		for (const { number, name, kind, text: rule } of PROPERTIES)
+			expect(text).toContain(`| ${number} | \`${name}\` (${kind}) | ${rule} |\n`);
+	});
+
+	it("shows of the audit's example what it prints", () => {
+		const output = /```text\n([\s\S]*?)```/.exec(readFileSync(`${ROOT}docs/audit.md`, "utf8"))?.[1];
+		expect(execFileSync(process.execPath, [`${ROOT}examples/audit.js`], { encoding: "utf8" })).toBe(output);
+	});
+
+	it.each(["README.md", "docs/vmbus.md", "docs/policies.md", "docs/audit-command.md"])(
+		"shows of the commands in %s what they print",
+		(name) => {
+			const text = readFileSync(`${ROOT}${name}`, "utf8");
+			const shown = [
+				...text.matchAll(/```console\n\$ npx coco-dma ([^|\n]*?)(?: \| (head|tail) -n (\d+))?\n([\s\S]*?)```/g),
+			];
+			expect(shown.length).toBe(text.split("```console").length - 1);
+			for (const [, command, end, count, output] of shown) {
+				const lines = coco(...(command as string).split(" ")).out.split("\n");
+				const part =
+					end === undefined
+						? lines
+						: end === "head"
+							? [...lines.slice(0, Number(count)), ""]
+							: lines.slice(-1 - Number(count));
+				expect(part.join("\n"), command).toBe(output);
+			}
+		},
+	);
+
+	it("links to files that exist", () => {
+		const files = [README, ...readdirSync(`${ROOT}docs`).map((name) => readFileSync(`${ROOT}docs/${name}`, "utf8"))];
+		for (const [i, text] of files.entries()) {
+			for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)/g)) {
+				expect(() => readFileSync(`${ROOT}${i === 0 ? "" : "docs/"}${target}`)).not.toThrow();
+			}
+		}
+	});
+});
