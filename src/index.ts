@@ -127,7 +127,7 @@ export type { MessagePort } from "./synic/port.ts";
 export { Msr, SintBit, sintMsr, VMBUS_SINT, VMBUS_VECTOR } from "./synic/registers.ts";
 export { HvStatus, hvStatusName } from "./synic/status.ts";
 export type { Synic } from "./synic/synic.ts";
-export { Attr, Direction, type DmaAddr, type Gpa, gpa } from "./types.ts";
+export { Attr, Direction, type DmaAddr, type Gpa } from "./types.ts";
 export type { Decoded, DecodedField } from "./vmbus/decode/decoded.ts";
 export { describeBytes, describeMessage, describeSlot } from "./vmbus/decode/message.ts";
 export { describePacket } from "./vmbus/decode/packet.ts";

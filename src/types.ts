@@ -1,17 +1,15 @@
 import * as device from "../assembly/layout/device.ts";
 
-declare const brand: unique symbol;
-type Brand<T, B extends string> = T & { readonly [brand]: B };
+/**
+ * An address of one space. The brand is optional: a plain number is taken as it is, an address of another space is a type
+ * error.
+ */
+type Address<Space extends string> = number & { readonly __space?: Space };
 
 /** Guest physical address (bytes, whole, below 2^52). */
-export type Gpa = Brand<number, "Gpa">;
+export type Gpa = Address<"gpa">;
 /** The address that a device is given, encryption bits included (bytes, whole, below 2^52). */
-export type DmaAddr = Brand<number, "DmaAddr">;
-
-/** A number as a guest physical address. */
-export function gpa(address: number): Gpa {
-	return address as Gpa;
-}
+export type DmaAddr = Address<"dma">;
 
 /** Who writes the buffer while it is mapped; numbered as in Linux. */
 export const Direction = {

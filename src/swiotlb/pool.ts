@@ -1,6 +1,6 @@
 import * as layout from "../../assembly/layout/pool.ts";
 import { PageState } from "../memory/ram.ts";
-import { type Gpa, gpa } from "../types.ts";
+import type { Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 
 /** One area's search start and use. */
@@ -63,7 +63,7 @@ export class Pool {
 		this.#instance = instance;
 		this.index = index;
 		const ptr = this.#ptr;
-		this.start = gpa(instance.u64(ptr + layout.POOL_START));
+		this.start = instance.u64(ptr + layout.POOL_START);
 		this.slabs = instance.u32(ptr + layout.POOL_NSLABS);
 		this.areaCount = instance.u32(ptr + layout.POOL_NAREAS);
 		this.areaSlabs = instance.u32(ptr + layout.POOL_AREA_NSLABS);

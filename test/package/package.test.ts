@@ -30,10 +30,10 @@ describe("the package", () => {
 		run("npm", ["install", "--prefer-offline", join(folder, packed[0].filename)], folder);
 		writeFileSync(
 			join(folder, "use.ts"),
-			`import { Direction, DmaError, Engine, type Gpa, gpa } from "coco-dma";
+			`import { Direction, DmaError, Engine, type Gpa } from "coco-dma";
 const engine: Engine = await Engine.create({ ram: "128M" });
 const device = engine.addDevice({ forceBounce: true });
-const at: Gpa = gpa(0x1000);
+const at: Gpa = 0x1000;
 try { device.unmap(device.map(at, 4096, Direction.ToDevice), 4096, Direction.FromDevice); }
 catch (error) { if (error instanceof DmaError) console.log(error.status, engine.pools[0]?.used); }
 `,
