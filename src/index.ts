@@ -57,11 +57,11 @@ export {
 	DeviceTrust,
 	type DeviceTrustOptions,
 	type Evidence,
+	type EvidenceDecision,
 	type TdispFault,
 	TdispState,
 	type TdispStep,
 	tdispStateName,
-	type Verdict,
 } from "./coco/trust/tdisp.ts";
 export { Device, type DeviceCounters, type DeviceHolds, type Segment } from "./dma/device.ts";
 export type { DeviceOptions } from "./dma/options.ts";
