@@ -2,8 +2,8 @@
 export { Actor, Audit, type Label, type LabelTotals, Mutation } from "./audit/audit.ts";
 export type { AuditEvent, EventKind } from "./audit/events.ts";
 export { formatBytes, parseBytes } from "./bytes.ts";
+export type { GuestDeviceOptions } from "./coco/guest/device.ts";
 export { GuestDevice } from "./coco/guest/device.ts";
-export type { GuestDeviceOptions } from "./coco/guest/device-options.ts";
 export { type Explanation, explain, exposes, type Readers, type Sight } from "./coco/guest/explain.ts";
 export { Guest, type GuestOptions, type GuestTick } from "./coco/guest/guest.ts";
 export type { MapRequest, PredicateStep } from "./coco/guest/steps.ts";
@@ -13,11 +13,10 @@ export type {
 	CoherentFree,
 	CoherentRefusal,
 	CoherentRequest,
-	Hazard,
-	HazardName,
-} from "./coco/memory/coherent-types.ts";
+} from "./coco/memory/coherent.ts";
 export { GrowingPools, type Growth, type PoolMemory } from "./coco/memory/growing.ts";
-export type { GuestPool, GuestPoolOptions, PoolKind, PoolNeed } from "./coco/memory/pools.ts";
+export type { Hazard, HazardName } from "./coco/memory/hazard.ts";
+export type { GuestPool } from "./coco/memory/pools.ts";
 export { CipherUnavailable, loadCipher, type MemoryCipher } from "./coco/platform/ciphertext.ts";
 export { type Conversion, PageConverter, type StrayRead } from "./coco/platform/convert.ts";
 export { type DeviceView, Parties, type PartyView } from "./coco/platform/parties.ts";
@@ -45,6 +44,7 @@ export {
 	type PredicateInput,
 	type PredicateValues,
 } from "./coco/rules/policy.ts";
+export type { GuestPoolOptions, PoolFacts, PoolKind, PoolMatcher, PoolNeed } from "./coco/rules/pool.ts";
 export { TrustError, type TrustStatus } from "./coco/trust/error.ts";
 export {
 	type OfferConnection,
@@ -82,7 +82,7 @@ export { PROPERTIES, type Property, type PropertyKind } from "./leaks/properties
 export { type BlockLimits, PageAllocator, PageError } from "./memory/allocator.ts";
 export { PageState, Ram, RangeState, type Region } from "./memory/ram.ts";
 export { loadPolicy } from "./node/policy-file.ts";
-export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice, type PoolChoice } from "./policy/choice.ts";
+export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice } from "./policy/choice.ts";
 export { MODIFIERS } from "./policy/modifiers.ts";
 export { parsePolicy } from "./policy/parse.ts";
 export { PRESETS } from "./policy/presets.ts";
