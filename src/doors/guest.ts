@@ -48,10 +48,10 @@ export {
 	DeviceTrust,
 	type DeviceTrustOptions,
 	type Evidence,
+	type EvidenceDecision,
 	type TdispFault,
 	TdispState,
 	type TdispStep,
 	tdispStateName,
-	type Verdict,
 } from "../coco/trust/tdisp.ts";
 export { type BlockLimits, PageAllocator, PageError } from "../memory/allocator.ts";

@@ -8,7 +8,7 @@ import type { Platform } from "../platform/platform.ts";
 import type { Kernel } from "../rules/kernel.ts";
 import type { Policy } from "../rules/policy.ts";
 import { type OfferConnection, type OfferFlags, type OfferTrust, trustOfOffer } from "../trust/offer.ts";
-import type { Evidence, Verdict } from "../trust/tdisp.ts";
+import type { Evidence, EvidenceDecision } from "../trust/tdisp.ts";
 import type { PageSharing } from "./sharing.ts";
 
 /** What the hardware and its driver are. */
@@ -23,7 +23,7 @@ export interface GuestDeviceOptions
 	/** Chooses among `pools` for buffers on private or shared pages. Default: the first whose pages are as the need. */
 	readonly matcher?: (need: PoolNeed, pools: readonly GuestPool[]) => GuestPool | null;
 	/** Makes it a TDISP device: where its evidence comes from, and who judges it. */
-	readonly tdisp?: { readonly evidence: () => Evidence; readonly policy: (evidence: Evidence) => Verdict };
+	readonly tdisp?: { readonly evidence: () => Evidence; readonly policy: (evidence: Evidence) => EvidenceDecision };
 	/** Makes it the device of a VMBus channel, trusted as its offer says. */
 	readonly offer?: { readonly flags: OfferFlags; readonly connection: OfferConnection };
 	/** Whether its DMA addresses carry the platform's bit; false: AMD SEV-TIO without a vIOMMU. Default true. */

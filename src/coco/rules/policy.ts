@@ -46,10 +46,12 @@ export class KernelCrash extends Error {
 	override readonly name = "KernelCrash";
 	/** The function that crashes, as the kernel names it. */
 	readonly where: string;
+	readonly why: string;
 
 	constructor(where: string, why: string) {
 		super(`${where}: ${why}`);
 		this.where = where;
+		this.why = why;
 	}
 }
 
