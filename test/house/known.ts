@@ -62,6 +62,7 @@ export const KNOWN: ReadonlySet<string> = new Set<string>([
 	"bench/run.ts: unused: neither a door nor code uses the function main",
 	"src/coco/guest/coherent-device.ts: unused: neither a door nor code uses the type CoherentAnswers",
 	"src/coco/guest/device.ts: unused: neither a door nor code uses the re-export GuestDeviceOptions",
+	"src/coco/guest/steps.ts: unused: neither a door nor code uses the interface Prediction",
 	"src/coco/memory/atomic.ts: unused: neither a door nor code uses the interface AtomicPoolsOptions",
 	"src/coco/memory/atomic.ts: unused: neither a door nor code uses the interface AtomicRequest",
 	"src/coco/memory/atomic.ts: unused: neither a door nor code uses the type AtomicAllocation",
