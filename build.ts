@@ -64,7 +64,7 @@ const WASM = {
 
 export type WasmName = keyof typeof WASM;
 /** typescript: src/ and bench/ as JavaScript with declarations. */
-export type TargetName = WasmName | "typescript";
+type TargetName = WasmName | "typescript";
 
 /** Targets by who needs them. */
 export const SETS = {
