@@ -147,9 +147,19 @@ export const MAX_MEMORY_BYTES = 65536 * WASM_PAGE_BYTES;
 const modules = new Map<Build, Promise<EngineModule>>();
 
 async function readBytes(url: URL): Promise<Uint8Array> {
-	if (url.protocol !== "file:") return new Uint8Array(await (await fetch(url)).arrayBuffer());
-	const { readFile } = await import("node:fs/promises");
-	return readFile(url);
+	if (url.protocol !== "file:") {
+		const response = await fetch(url);
+		if (!response.ok) throw new RangeError(`${url}: ${response.status} ${response.statusText}`);
+		return new Uint8Array(await response.arrayBuffer());
+	}
+	try {
+		// not an import: a browser, and a bundler for it, would have to find the module
+		return process.getBuiltinModule("node:fs").readFileSync(url);
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+		const name = url.pathname.replace(/^.*\/|\.wasm$/g, "");
+		throw new RangeError(`the build "${name}" is not there: in a clone, "npm run build -- package ${name}" makes it`);
+	}
 }
 
 async function compile(build: string, bytes: Uint8Array, ringBytes: Uint8Array | null): Promise<EngineModule> {
