@@ -54,7 +54,7 @@ export interface GuestDeviceOptions
 }
 
 /** What the guest gives a device. */
-export interface DeviceSetting {
+interface DeviceSetting {
 	readonly kernel: Kernel;
 	readonly platform: Platform;
 	readonly forced: boolean;
@@ -91,7 +91,7 @@ export function hardwareOf(options: GuestDeviceOptions): DeviceOptions {
 }
 
 /** Highest address that a mask and a bus let through, inclusive. */
-export function limitOf(mask = 2n ** 64n - 1n, busLimit = 0n): bigint {
+function limitOf(mask = 2n ** 64n - 1n, busLimit = 0n): bigint {
 	return busLimit !== 0n && busLimit < mask ? busLimit : mask;
 }
 

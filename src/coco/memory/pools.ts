@@ -119,7 +119,7 @@ export function convertPool(converter: PageConverter, kernel: Kernel, pool: Plan
 	return { ok: false, message: `Failed to decrypt ${which}` };
 }
 
-export interface PoolMemoryOptions {
+interface PoolMemoryOptions {
 	readonly allocator: PageAllocator;
 	readonly converter: PageConverter;
 	/** Null: the kernel has none (without CONFIG_DMA_COHERENT_POOL), and decrypts pages where it may not sleep. */

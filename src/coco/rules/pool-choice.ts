@@ -6,7 +6,7 @@ import type { Policy } from "./policy.ts";
 import type { PoolFacts, PoolMatcher, PoolNeed } from "./pool.ts";
 
 /** What the choice depends on. */
-export interface PoolQuestion<P extends PoolFacts> {
+interface PoolQuestion<P extends PoolFacts> {
 	readonly kernel: Kernel;
 	readonly platform: Platform;
 	readonly policy: Policy | null;
