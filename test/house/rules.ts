@@ -1,5 +1,5 @@
 /** The rules of the house, over what its files import and export. */
-import { BINARIES, DOORS, FLOORS, ON_NODE, ON_NODE_ALONE } from "./floors.ts";
+import { BINARIES, BUILDER, DOORS, FLOORS, ON_NODE, ON_NODE_ALONE } from "./floors.ts";
 import { isNodeModule, readSource, resolved, type SourceFile } from "./reader.ts";
 
 /** A broken rule, and where. */
@@ -21,8 +21,8 @@ export function violationsOf(files: ReadonlyMap<string, string>): Violation[] {
 	return [...house.unread(), ...house.arrows(), ...house.circles(), ...house.unused(), ...house.namesakes()];
 }
 
-function isIn(path: string, folders: readonly string[]): boolean {
-	return folders.some((folder) => path.startsWith(`${folder}/`));
+function isIn(path: string, rooms: readonly string[]): boolean {
+	return rooms.some((room) => path === room || path.startsWith(`${room}/`));
 }
 
 function isDoor(path: string): boolean {
@@ -49,6 +49,10 @@ function roomName(path: string): string {
 	const room = FLOORS[roomFloor(path)];
 	if (isDoor(path) || room === undefined) return path;
 	return typeof room === "string" ? `${room}/` : room.join(", ");
+}
+
+function isNamedOnNode(path: string, what: string): boolean {
+	return ON_NODE_ALONE.some(([file, named]) => file === path && named === what);
 }
 
 class House {
@@ -87,8 +91,11 @@ class House {
 				const target = resolved(path, specifier);
 				say(line, target === null ? outward(path, specifier, dynamic) : this.#inward(path, target));
 			}
-			if (!isIn(path, ON_NODE))
-				for (const { name, line } of globals) say(line, ["node", `it uses ${name}, and only node/ and cli/ know Node`]);
+			if (!isIn(path, ON_NODE)) {
+				for (const { name, line } of globals) {
+					if (!isNamedOnNode(path, name)) say(line, ["node", `it uses ${name}, and only node/ and cli/ know Node`]);
+				}
+			}
 			return [...found.values()];
 		});
 	}
@@ -155,9 +162,9 @@ class House {
 	unused(): Violation[] {
 		const used = new Map<string, Set<string>>();
 		for (const { path, uses } of this.#sources) {
-			if (isTest(path)) continue;
 			for (const { specifier, name } of uses) {
 				const target = resolved(path, specifier);
+				if (isTest(path) && target !== BUILDER) continue;
 				if (target !== null) used.set(target, (used.get(target) ?? new Set()).add(name));
 			}
 		}
@@ -196,7 +203,6 @@ function doorFloor({ path, uses }: SourceFile): number {
 /** What is wrong with the import of a package or a module of Node's, or null. */
 function outward(path: string, specifier: string, dynamic: boolean): readonly [rule: string, text: string] | null {
 	if (!isNodeModule(specifier) || isIn(path, ON_NODE)) return null;
-	const named = ON_NODE_ALONE.some(([file, module]) => file === path && module === specifier);
-	if (named && dynamic) return null;
+	if (isNamedOnNode(path, specifier) && dynamic) return null;
 	return ["node", `it imports ${specifier}, and only node/ and cli/ know Node`];
 }
