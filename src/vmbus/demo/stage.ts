@@ -12,6 +12,7 @@ import type { SystemOptions } from "../system/options.ts";
 import { pageStateName } from "../system/pages.ts";
 import { VmbusSystem } from "../system/system.ts";
 import type { Vsp } from "../system/vsp.ts";
+import { versionName } from "../wire/versions.ts";
 
 const RINGS: OpenOptions = { sendPages: 4, receivePages: 4 };
 const TRANSFER_SET = 0xcafe;
@@ -229,10 +230,9 @@ export class Stage {
 	finish(): Finding {
 		const { guest, pages, engine, machine, platform } = this.system;
 		const { version, features, isConfidential, state } = guest;
-		const major = `${version >>> 16}.${version & 0xffff}`;
 		const kind = isConfidential ? "confidential" : "not confidential";
 		const connection =
-			state === "connected" ? `version ${major}, features 0x${features.toString(16)}, ${kind}` : "none";
+			state === "connected" ? `version ${versionName(version)}, features 0x${features.toString(16)}, ${kind}` : "none";
 		const found = { connection, pages: this.#pageLines(), channels: this.#channelLines() };
 		for (const tidy of this.#tidying) tidy();
 		if (state === "connected") this.command("unload", () => guest.unload());
