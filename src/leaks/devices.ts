@@ -44,7 +44,7 @@ export class DeviceWatch {
 
 	#now(device: GuestDevice): Trust {
 		const { accepted, t } = device;
-		const needsShared = device.predicates.forceDmaUnencrypted;
+		const { needsShared } = device.mapRules;
 		return { from: this.#audit.eventCount, accepted, t, needsShared, forced: device.ruled.forced };
 	}
 

@@ -87,8 +87,8 @@ function partStage(stage: Stage & { refused: null }): PartStage {
 function whyOf(stage: Stage & { refused: null }, { group, bytes, dir }: PartSpec): string {
 	const { guest, device } = stage;
 	if (group === "coherent" || group === "atomic") {
-		const { forceDmaUnencrypted } = device.predicates;
-		return `force_dma_unencrypted(dev) ${forceDmaUnencrypted}: ${forceDmaUnencrypted ? "its pages are decrypted" : "its pages stay as they are"}`;
+		const { needsShared } = device.mapRules;
+		return `force_dma_unencrypted(dev) ${needsShared}: ${needsShared ? "its pages are decrypted" : "its pages stay as they are"}`;
 	}
 	if (group === "mmio" || group === "transition") return "";
 	const gpa = guest.pages.alloc(1, group === "above 4 GiB" ? {} : { belowGpa: FOUR_GIB });

@@ -9,8 +9,9 @@ import { Attr, Direction, directionName } from "../../types.ts";
 import { CipherUnavailable } from "../platform/ciphertext.ts";
 import { stateName } from "../platform/convert.ts";
 import { Parties, type PartyView } from "../platform/parties.ts";
+import { decodeAddress, encodeGpa } from "../platform/platform.ts";
 import { AccessFault, type AccessResult } from "../platform/violations.ts";
-import { encodeGpa } from "../rules/kernel.ts";
+import { encodingOf } from "../rules/device.ts";
 import type { GuestDevice } from "./device.ts";
 import type { Guest } from "./guest.ts";
 import { decisionSteps, type MapRequest, type PredicateStep, poolFor, poolStateStep, reachStep } from "./steps.ts";
@@ -157,7 +158,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 				: transient + inSlotOffset(device, gpa);
 		const { predicate, value, why } = reachStep(
 			device,
-			encodeGpa(guest.platform, device.ruled, tlb, pool?.ccShared === true),
+			encodeGpa(encodingOf(guest.platform, device.ruled), tlb, pool?.ccShared === true),
 			bytes,
 			BOUNCE_REACH,
 		);
@@ -173,7 +174,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 		readers.push(onlookers.look("after", "buffer", gpa, bytes, null));
 		return { ...common, steps, decision: "direct", status: null, dma, bounce: null, readers };
 	}
-	const tlb = tlbOf(guest, dma);
+	const tlb = decodeAddress(guest.platform, dma).gpa;
 	const bounce = placeOf(guest, device, tlb, gpa, bytes);
 	steps.push(reachStep(device, BigInt(dma), bytes, BOUNCE_REACH));
 	readers.push(onlookers.look("mapped", "buffer", gpa, bytes, null));
@@ -193,12 +194,6 @@ function agree(
 ) {
 	if (!agrees)
 		throw new Error(`explain of ${request.bytes} bytes on ${device}: the rules say ${said}, the engine ${done}`);
-}
-
-/** A bounce address without its encoding. */
-function tlbOf(guest: Guest, dma: number): number {
-	const bit = guest.platform.encryptionBit;
-	return bit !== null && dma >= 2 ** bit ? dma - 2 ** bit : dma;
 }
 
 /**

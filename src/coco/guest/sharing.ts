@@ -7,7 +7,7 @@ import { DmaError, hex } from "../../status.ts";
 import { Attr, type Direction } from "../../types.ts";
 import type { Hazard } from "../memory/hazard.ts";
 import type { PageConverter } from "../platform/convert.ts";
-import type { Decision } from "../rules/compile.ts";
+import type { Decision } from "../rules/decision.ts";
 
 /** What a mapping keeps shared. */
 interface SharedPages {
@@ -102,7 +102,7 @@ export class RefusedMaps {
 	/** Mappings that share pages, by their address: a buffer may be mapped twice. */
 	readonly #live = new Map<number, (SharedPages & { readonly bytes: number })[]>();
 	#conversions = 0;
-	decision: Pick<Decision, "shares" | "crash">;
+	decision: Pick<Decision, "mechanism" | "crash">;
 
 	constructor(dma: Device, name: string, sharing: PageSharing, decision: Decision) {
 		this.#dma = dma;
@@ -123,9 +123,9 @@ export class RefusedMaps {
 	 */
 	tryMap(status: number, gpa: number, bytes: number, dir: Direction, cpu: number, attrs: number): number {
 		if (status !== NO_POOL && status !== BEYOND_MASK) return status;
-		const { shares, crash } = this.decision;
+		const { mechanism, crash } = this.decision;
 		if (crash !== null) throw crash;
-		if (!shares || (attrs & (Attr.Mmio | Attr.CcShared)) !== 0) return status;
+		if (mechanism !== "share-in-place" || (attrs & (Attr.Mmio | Attr.CcShared)) !== 0) return status;
 		const shared = this.#sharing.share(gpa, bytes);
 		if (shared === null) return BLOCKED_PAGES;
 		const dma = this.#dma.tryMap(gpa, bytes, dir, cpu, attrs | Attr.CcShared);

@@ -5,6 +5,7 @@ import { MAX_BLOCK_BYTES, orderOf, type PageAllocator, PageError } from "../../m
 import { PageState, type Ram } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
 import { convertBlock, type PageConverter } from "../platform/convert.ts";
+import type { Kernel } from "../rules/kernel.ts";
 
 export type AtomicZone = "DMA" | "DMA32" | "Normal";
 /** Zones from the highest to the lowest; belowGpa: their exclusive end. */
@@ -20,7 +21,7 @@ export function atomicPoolBytes(ramBytes: number): number {
 	return Math.min(Math.max(pages * PAGE_SIZE, 128 * 1024), MAX_BLOCK_BYTES);
 }
 
-export interface AtomicPoolsOptions {
+interface AtomicPoolsOptions {
 	readonly ram: Pick<Ram, "fill">;
 	readonly allocator: PageAllocator;
 	readonly converter: Pick<PageConverter, "convert">;
@@ -28,20 +29,20 @@ export interface AtomicPoolsOptions {
 	readonly bytes: number;
 	/** Whether memory is encrypted: then the pools are decrypted (cc_shared). */
 	readonly encrypted: boolean;
-	readonly kernel: "6.12" | "7.3";
+	readonly kernel: Kernel;
 }
 
-export interface AtomicRequest {
+interface AtomicRequest {
 	readonly device: string;
 	/** Where to look first. Default Normal. */
 	readonly zone?: AtomicZone;
 	/** Whether the device reaches the block; a pool whose first fit it does not reach is passed over. Default: always. */
 	readonly fits?: (gpa: number, bytes: number) => boolean;
-	/** Whether shared memory is asked for; Linux 6.12 does not look at it. */
+	/** Whether shared memory is asked for; not every kernel looks at it. */
 	readonly ccShared: boolean;
 }
 
-export type AtomicAllocation =
+type AtomicAllocation =
 	| { readonly ok: true; readonly gpa: number; readonly bytes: number }
 	| { readonly ok: false; readonly status: "POOL_EXHAUSTED" | "NO_SUITABLE_POOL"; readonly message: string };
 
@@ -108,7 +109,7 @@ export class AtomicPools {
 			throw new DmaError(`alloc(${bytes} bytes) from the atomic pools for ${device}`, BAD_SIZE);
 		const pages = Math.ceil(bytes / PAGE_SIZE);
 		const from = ZONES.findIndex((place) => place.zone === zone);
-		const matches = this.#options.kernel === "6.12" || ccShared === this.ccShared;
+		const matches = !this.#options.kernel.rules.atomicChecksPool.is || ccShared === this.ccShared;
 		const suitable = matches ? this.#pools.filter(({ place }) => ZONES.indexOf(place) >= from) : [];
 		for (const pool of suitable) {
 			const gpa = this.#take(pool, pages, fits);

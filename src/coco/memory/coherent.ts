@@ -1,10 +1,11 @@
-/** Coherent memory of devices: Linux's dma_direct_alloc and dma_direct_free (kernel/dma/direct.c), 6.12 and after the 7.3 merge. */
+/** Coherent memory of devices: Linux's dma_direct_alloc and dma_direct_free (kernel/dma/direct.c). */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { BAD_SIZE } from "../../../assembly/layout/status.ts";
 import { orderOf, type PageAllocator, PageError } from "../../memory/allocator.ts";
 import { PageState, type Ram } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
 import { convertBlock, type PageConverter } from "../platform/convert.ts";
+import type { Kernel } from "../rules/kernel.ts";
 import { type AtomicPools, type AtomicZone, ZONES } from "./atomic.ts";
 import type { Hazard, HazardName } from "./hazard.ts";
 
@@ -29,7 +30,7 @@ export interface CoherentDevice {
 	readonly slots: SlotSource | null;
 	/** Whether the atomic pools serve it where nothing may sleep (dma_direct_use_pool). Default true. */
 	readonly usesAtomicPools?: boolean;
-	/** Whether its pool's state must be the one that it needs. Default: as the kernel. */
+	/** Whether its pool's state must be the one that it needs, if the kernel asks for that. Default true. */
 	readonly checksPoolState?: boolean;
 	/** The address that the device is given, encoded for shared or private memory. */
 	encode(gpa: number, shared: boolean): number;
@@ -83,13 +84,13 @@ export type CoherentFree =
 	| { readonly ok: true }
 	| { readonly ok: false; readonly status: "NOT_ENCRYPTED"; readonly message: string };
 
-export interface CoherentOptions {
+interface CoherentOptions {
 	readonly ram: Pick<Ram, "fill" | "pageState">;
 	readonly allocator: PageAllocator;
 	readonly converter: Pick<PageConverter, "convert" | "platform">;
 	/** Null: a kernel without CONFIG_DMA_COHERENT_POOL. */
 	readonly atomic: Pick<AtomicPools, "alloc" | "free" | "isFree"> | null;
-	readonly kernel: "6.12" | "7.3";
+	readonly kernel: Kernel;
 	readonly onHazard: (hazard: Hazard) => void;
 }
 
@@ -189,12 +190,10 @@ export class CoherentMemory {
 		const pages = blockPages(bytes);
 		const gpa = this.#block(call, pages);
 		if (typeof gpa !== "number") return gpa;
-		// 6.12 changes nothing but the attributes of the alias that it makes
-		const decrypted = this.#converts(needsShared) && !(remapped && this.#options.kernel === "6.12");
-		if (decrypted && !this.#convert(gpa, pages, bytes, PageState.Shared)) {
-			const late = "leaking DMA memory that can't be decrypted";
-			return refuse("NOT_DECRYPTED", this.#options.kernel === "7.3" ? late : `${bytes} bytes could not be decrypted`);
-		}
+		const { decryptsRemapped, undecryptedMessage } = this.#options.kernel.rules;
+		const decrypted = this.#converts(needsShared) && (!remapped || decryptsRemapped.is);
+		if (decrypted && !this.#convert(gpa, pages, bytes, PageState.Shared))
+			return refuse("NOT_DECRYPTED", undecryptedMessage.is ?? `${bytes} bytes could not be decrypted`);
 		if (source === "pages") this.#options.ram.fill(gpa, bytes);
 		return this.#keep(call, gpa, source, decrypted);
 	}
@@ -228,8 +227,8 @@ export class CoherentMemory {
 	#fromSlots(call: Call & { readonly slots: SlotSource }): CoherentAllocation {
 		const { device, needsShared, bytes, atomic, remapped, slots } = call;
 		const { kernel, ram } = this.#options;
-		const { checksPoolState = kernel === "7.3" } = device;
-		if (checksPoolState && slots.ccShared !== needsShared) {
+		const { checksPoolState = true } = device;
+		if (kernel.rules.allocChecksPool.is && checksPoolState && slots.ccShared !== needsShared) {
 			const [is, needs] = slots.ccShared ? ["shared", "private"] : ["private", "shared"];
 			return refuse("POOL_STATE", `the pool of ${device.name} is ${is}, and the device needs ${needs} memory`);
 		}
@@ -249,15 +248,14 @@ export class CoherentMemory {
 		return kept;
 	}
 
-	/** Whether slots are addressed as shared memory: a pool that is not asked for its state decides that itself. */
-	#slotForm({ device, needsShared, slots }: Call): boolean {
-		const asksPool = slots !== null && device.checksPoolState === false && this.#options.kernel === "7.3";
-		return asksPool ? slots.ccShared : needsShared;
+	/** Whether slots are addressed as shared memory. */
+	#slotForm({ needsShared, slots }: Call): boolean {
+		return slots !== null && this.#options.kernel.rules.allocTakesPoolForm.is ? slots.ccShared : needsShared;
 	}
 
-	/** 6.12 converts a restricted pool's pages though they are as they should be; here they stay as they are. */
+	/** A kernel may convert a restricted pool's pages though they are as they should be; here they stay as they are. */
 	#reportTwice(device: CoherentDevice, tlb: number, needsShared: boolean, atomic: boolean, what: string): void {
-		if (this.#options.kernel !== "6.12" || !this.#converts(needsShared)) return;
+		if (!this.#options.kernel.rules.allocConvertsSlots.is || !this.#converts(needsShared)) return;
 		this.#report("PAGE_STATE", device, `${what} its pool's pages at gpa ${hex(tlb)}, which are shared for good`);
 		this.#mayNotSleep(atomic, device, `${what} pool pages`);
 	}

@@ -6,6 +6,7 @@ import type { PageAllocator } from "../../memory/allocator.ts";
 import { PageState } from "../../memory/ram.ts";
 import { FOUR_GIB, placePool } from "../../memory/stretches.ts";
 import type { PoolSize } from "../../swiotlb/sizing.ts";
+import type { Gpa } from "../../types.ts";
 import { convertBlock, type PageConverter } from "../platform/convert.ts";
 import type { Platform } from "../platform/platform.ts";
 import type { Kernel } from "../rules/kernel.ts";
@@ -62,19 +63,24 @@ function stateOf(platform: Platform, options: GuestPoolOptions, decryptsRestrict
 	return PageState.Hidden;
 }
 
+/** What a guest's pools are planned from. */
+interface PoolPlan {
+	readonly platform: Platform;
+	/** Stretches of RAM. */
+	readonly regions: readonly { readonly gpa: Gpa; readonly bytes: number }[];
+	/** The default pool, or null: none. */
+	readonly fallback: { readonly size: PoolSize; readonly grows: boolean; readonly zeroOnFree: boolean } | null;
+	readonly reserved: readonly GuestPoolOptions[];
+	/** As Policy has it. Default true. */
+	readonly decryptsRestricted?: boolean | undefined;
+}
+
 /**
  * Checks and places the pools of a guest, the default one first: from the top of the memory that they may lie in.
- * @param fallback size of the default pool, or null for none
- * @param decryptsRestricted as Policy has it
  * @throws RangeError for a size or place that is none; TrustError NO_PRIVATE_MEMORY, NO_HIDDEN_MEMORY
  */
-export function planPools(
-	platform: Platform,
-	regions: readonly { readonly gpa: number; readonly bytes: number }[],
-	fallback: { readonly size: PoolSize; readonly grows: boolean; readonly zeroOnFree: boolean } | null,
-	reserved: readonly GuestPoolOptions[],
-	decryptsRestricted = true,
-): PlannedPool[] {
+export function planPools(plan: PoolPlan): PlannedPool[] {
+	const { platform, regions, fallback, reserved, decryptsRestricted = true } = plan;
 	const planned: PlannedPool[] = [];
 	const place = (size: PoolSize, belowGpa: number) => {
 		const bytes = size.slabs * IO_TLB_SIZE;
@@ -103,7 +109,7 @@ export function planPools(
 }
 
 /** What became of a pool's pages. */
-export interface ConvertedPool {
+interface ConvertedPool {
 	readonly ok: boolean;
 	/** What Linux logs, or null. */
 	readonly message: string | null;
@@ -114,7 +120,7 @@ export function convertPool(converter: PageConverter, kernel: Kernel, pool: Plan
 	const { ram } = converter.engine;
 	if (ram.pageState(pool.start) === pool.state) return { ok: true, message: null };
 	if (converter.convert(pool.start, pool.bytes, pool.state).ok) return { ok: true, message: null };
-	if (!kernel.disablesPool) return { ok: false, message: null };
+	if (!kernel.rules.disablesUndecrypted.is) return { ok: false, message: null };
 	const which = pool.kind === "restricted" ? "restricted DMA pool" : "default memory pool, disabling it";
 	return { ok: false, message: `Failed to decrypt ${which}` };
 }
@@ -198,7 +204,7 @@ export class GuestPoolMemory implements PoolMemory {
 		}
 		const pages = Math.ceil(bytes / PAGE_SIZE);
 		if (this.#converts) {
-			if (!kernel.freesInProcess) {
+			if (!kernel.rules.freesTransientsInProcess.is) {
 				const detail = "a transient pool's pages are encrypted again in an RCU callback";
 				onHazard({ what: "SLEEPING_IN_ATOMIC", device: null, detail });
 			}

@@ -15,7 +15,7 @@ export type Conversion =
 	| { readonly ok: true }
 	| { readonly ok: false; readonly step: ConversionStep; readonly leakedPages: number };
 
-export interface ConverterOptions {
+interface ConverterOptions {
 	/** Seed of the stand-in that scrambles contents unless a cipher is given. Default 1. */
 	readonly seed?: number;
 	/** The guest's memory key (loadCipher): what a conversion leaves is then what the host saw before it, and after. */

@@ -31,7 +31,7 @@ export interface DeviceView extends PartyView {
 	t: 0 | 1;
 }
 
-export interface DeviceViewOptions {
+interface DeviceViewOptions {
 	/** Default 0. */
 	readonly t?: 0 | 1;
 	/**

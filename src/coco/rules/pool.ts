@@ -14,7 +14,11 @@ export interface PoolNeed {
  * devices with limited addresses. restricted: a reserved range whose devices bounce everything and allocate from it
  * (restricted-dma-pool). bus: a pool of one bus.
  */
-export type PoolKind = "default" | "private" | "restricted" | "bus";
+export type PoolKind = "default" | ReservedKind;
+
+/** Kinds of pools that are reserved beside the default one. */
+export const RESERVED_KINDS = ["private", "restricted", "bus"] as const;
+type ReservedKind = (typeof RESERVED_KINDS)[number];
 
 /** What a policy may know of a pool. */
 export interface PoolFacts {
@@ -36,7 +40,7 @@ export interface RuledPool extends PoolFacts {
 
 /** A pool reserved at boot, beside the default one. */
 export interface GuestPoolOptions {
-	readonly kind: Exclude<PoolKind, "default">;
+	readonly kind: ReservedKind;
 	/** Default: its kind. */
 	readonly name?: string;
 	/** Bytes, or text such as "16M": rounded up to whole segments of 256 KiB. */
