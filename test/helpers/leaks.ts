@@ -1,7 +1,7 @@
 /** Guests that are watched, and what a scene of a test plants in them. */
 import { POOL_HEADER_BYTES, POOL_SEGMENTS } from "../../assembly/layout/pool.ts";
 import type { GuestDevice } from "../../src/coco/guest/device.ts";
-import { hardwareOf } from "../../src/coco/guest/device-options.ts";
+import { hardwareOf } from "../../src/coco/guest/device.ts";
 import type { Guest, GuestOptions } from "../../src/coco/guest/guest.ts";
 import { decisionOf } from "../../src/coco/rules/kernel.ts";
 import type { DeviceOptions } from "../../src/dma/options.ts";
