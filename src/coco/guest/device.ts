@@ -9,6 +9,7 @@ import type { GuestPool } from "../memory/pools.ts";
 import type { DeviceView } from "../platform/parties.ts";
 import { askForAllocation, askForFree, compile, type Decision, type PolicyQuestion } from "../rules/compile.ts";
 import { decisionOf, type Predicates, predicatesOf, type RuledDevice } from "../rules/kernel.ts";
+import type { KernelCrash } from "../rules/policy.ts";
 import { TrustError } from "../trust/error.ts";
 import type { OfferTrust } from "../trust/offer.ts";
 import { DeviceTrust } from "../trust/tdisp.ts";
@@ -181,8 +182,8 @@ export class GuestDevice {
 	}
 
 	/** Where a mapping that would bounce ends the kernel, or null. */
-	get crash(): string | null {
-		return this.#decision?.crash?.message ?? null;
+	get crash(): KernelCrash | null {
+		return this.#decision?.crash ?? null;
 	}
 
 	/** What its policy is asked, or null without one. */
