@@ -1,6 +1,8 @@
 // Watches a guest whose kernel bounces an accepted channel's data, and asks for the history of the first byte.
 // Run after `npm run build`: node examples/leaks.js
-import { Direction, Guest, historyOf, historyText, LeakMonitor } from "coco-dma";
+import { Direction } from "coco-dma";
+import { historyOf, historyText, LeakMonitor } from "coco-dma/audit";
+import { Guest } from "coco-dma/guest";
 
 const guest = await Guest.create({
 	platform: "snp",

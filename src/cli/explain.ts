@@ -9,6 +9,7 @@ import { PageState } from "../memory/ram.ts";
 import { environment } from "../node/environment.ts";
 import { explainText } from "../report/explain-text.ts";
 import { Attr } from "../types.ts";
+import { Version } from "../vmbus/wire/versions.ts";
 import { PRESETS, presetNamed } from "../workload/presets.ts";
 import { checkWritable, parseOptions, UsageError, writeJson } from "./usage.ts";
 
@@ -120,7 +121,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 			? {
 					offer: {
 						flags: { coRingBuffer: true, coExternalMemory: true },
-						connection: { confidential: true, version: 0x00060000 },
+						connection: { confidential: true, version: Version.V6_0 },
 					},
 				}
 			: {}),

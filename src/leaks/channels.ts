@@ -1,5 +1,6 @@
 /** What VMBus channels claim: properties 23 and 24. */
 import type { OfferConnection, OfferTrust } from "../coco/trust/offer.ts";
+import { Version, versionName } from "../vmbus/wire/versions.ts";
 import type { Watch } from "./watch.ts";
 
 /** A channel as the guest uses it. */
@@ -10,9 +11,6 @@ export interface ChannelClaim extends Pick<OfferTrust, "ring" | "externalMemory"
 	readonly connection: OfferConnection;
 }
 
-/** VMBus version 6.0, the first with confidential channels. */
-const VERSION_6_0 = 0x00060000;
-
 /** What a channel claims and may not. property: 23 or 24 */
 export function* badClaims({ name, ring, externalMemory, connection }: ChannelClaim): Generator<{
 	readonly property: 23 | 24;
@@ -22,9 +20,9 @@ export function* badClaims({ name, ring, externalMemory, connection }: ChannelCl
 		...(ring === "private" ? ["an encrypted ring"] : []),
 		...(externalMemory === "private" ? ["encrypted external memory"] : []),
 	].join(" and ");
-	if (claims !== "" && !(connection.confidential && connection.version >= VERSION_6_0)) {
+	if (claims !== "" && !(connection.confidential && connection.version >= Version.V6_0)) {
 		const { version } = connection;
-		const why = connection.confidential ? `has version ${version >>> 16}.${version & 0xffff}` : "is not confidential";
+		const why = connection.confidential ? `has version ${versionName(version)}` : "is not confidential";
 		yield { property: 23, text: `"${name}" claims ${claims}, and its connection ${why}` };
 	}
 	if (externalMemory === "private" && ring === "shared")

@@ -188,7 +188,7 @@ export class LeakMonitor {
 		const isTake = event.kind === "take slots";
 		const named = event.status === null && !isTake ? devices.decode(event.device, event.dma) : null;
 		const tlb =
-			event.status !== null ? null : isTake ? event.dma : named?.gpa === event.gpa ? null : (named?.gpa ?? null);
+			event.status !== null ? null : isTake ? event.tlb : named?.gpa === event.gpa ? null : (named?.gpa ?? null);
 		const mapping = mappings.begin(event, tlb, pages.isPrivate(event.gpa, event.bytes));
 		if (event.status !== null) {
 			// what a refused map copied stays in the slots
@@ -205,7 +205,8 @@ export class LeakMonitor {
 		const { devices, mappings } = this.#watch;
 		const mapping = mappings.named(event);
 		if (mapping !== null) this.#ending = { mapping, attrs: event.attrs };
-		else if (event.mapping !== 0) mappings.learn(devices.decode(event.device, event.dma).gpa, event.bytes);
+		else if (event.mapping !== 0)
+			mappings.learn(event.tlb < 0 ? devices.decode(event.device, event.dma).gpa : event.tlb, event.bytes);
 	}
 
 	#finishEnding(): void {

@@ -1,4 +1,5 @@
 /** What a comparison runs with, and the memory that follows from it. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { formatBytes } from "../bytes.ts";
 import { FOUR_GIB, LOW_RAM_BYTES } from "../memory/stretches.ts";
@@ -31,8 +32,6 @@ export const DEFAULTS: CompareOptions = { device: "nvme", ramBytes: 2 ** 30, see
 /** Memory that data buffers come from: a quarter of RAM, at most this (bytes). */
 const MAX_BUFFER_BYTES = 256 * 2 ** 20;
 const CONTROL_BYTES = 2 ** 20;
-const PAGE_BYTES = 4096;
-
 /** Where things lie in the guest; only these stretches are held. */
 export interface Layout {
 	readonly pool: PoolSize;
@@ -72,7 +71,7 @@ export function checkOptions(options: CompareOptions): void {
  * @throws RangeError when the pool does not fit
  */
 export function layoutFor(options: CompareOptions, cpus: number, slackBytes = 0): Layout {
-	const ramBytes = Math.floor(options.ramBytes / PAGE_BYTES) * PAGE_BYTES;
+	const ramBytes = Math.floor(options.ramBytes / PAGE_SIZE) * PAGE_SIZE;
 	const pool = poolSize({
 		ramBytes,
 		coco: true,
@@ -83,8 +82,8 @@ export function layoutFor(options: CompareOptions, cpus: number, slackBytes = 0)
 	const poolBytes = pool.slabs * IO_TLB_SIZE;
 	const lowEnd = Math.min(ramBytes, LOW_RAM_BYTES);
 	const highBytes = ramBytes - lowEnd;
-	const bufferBytes = Math.min(MAX_BUFFER_BYTES, Math.floor(ramBytes / 4 / PAGE_BYTES) * PAGE_BYTES);
-	const highBuffers = Math.min(highBytes, Math.floor(bufferBytes / 2 / PAGE_BYTES) * PAGE_BYTES);
+	const bufferBytes = Math.min(MAX_BUFFER_BYTES, Math.floor(ramBytes / 4 / PAGE_SIZE) * PAGE_SIZE);
+	const highBuffers = Math.min(highBytes, Math.floor(bufferBytes / 2 / PAGE_SIZE) * PAGE_SIZE);
 	const lowBuffers = bufferBytes - highBuffers;
 	const start = lowEnd - poolBytes - slackBytes - lowBuffers - CONTROL_BYTES;
 	if (start < 0) {

@@ -1,5 +1,6 @@
 /** Runs one workload in one mode: counts and checks first, then timed passes, then an instrumented one. */
 
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE, poolBytes as poolContextBytes } from "../../assembly/layout/pool.ts";
 import * as replay from "../../assembly/layout/replay.ts";
 import type { Device, DeviceCounters } from "../dma/device.ts";
@@ -244,7 +245,7 @@ export function modeResult(workload: Workload, engine: Engine, measured: Measure
 		latency: percentiles(times),
 		sizeClasses: sizeClasses(workload.requests, times),
 		hostReadablePages,
-		hostReadableBytes: hostReadablePages * 4096,
+		hostReadableBytes: hostReadablePages * PAGE_SIZE,
 		trace: workload.counters,
 	};
 }

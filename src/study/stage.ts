@@ -12,13 +12,13 @@ import { FOUR_GIB } from "../memory/stretches.ts";
 import type { Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { parseSwiotlbOption } from "../swiotlb/sizing.ts";
+import { Version } from "../vmbus/wire/versions.ts";
 import type { GuestArena } from "./arena.ts";
 import { type Cause, trustCause } from "./cause.ts";
 
 const MIB = 2 ** 20;
 const RESTRICTED: GuestPoolOptions = { kind: "restricted", name: "virtio", size: "1M" };
 const EVIDENCE = { interfaceReport: Uint8Array.of(1), measurements: Uint8Array.of(1), digest: "01" };
-const VMBUS_6_0 = 0x00060000;
 
 /** What may differ from the scenario. */
 export interface StageOptions
@@ -110,7 +110,7 @@ function deviceOptions(setup: PolicySetup, scenario: Scenario, guest: Guest, enc
 			? { tdisp: { evidence: () => EVIDENCE, policy: () => ({ accept: true as const }) } }
 			: {}),
 		...(trust.by === "offer"
-			? { offer: { flags: confidential ? trust.flags : nothing, connection: { confidential, version: VMBUS_6_0 } } }
+			? { offer: { flags: confidential ? trust.flags : nothing, connection: { confidential, version: Version.V6_0 } } }
 			: {}),
 	};
 }

@@ -1,5 +1,7 @@
 /** What a transcript's command lines ask of the guest. */
+
 import { createHash } from "node:crypto";
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import * as layout from "../../assembly/layout/ring.ts";
 import type { Engine } from "../engine.ts";
 import { type GpaRange, PacketType } from "../ring/packet.ts";
@@ -12,7 +14,6 @@ import type { ReplayHost } from "./vmbus-host.ts";
 import type { LineArgs } from "./vmbus-lines.ts";
 import type { ReplayPages } from "./vmbus-pages.ts";
 
-const PAGE_BYTES = 4096;
 const MAX_PAYLOAD_BYTES = 2 ** 19;
 /** The recorder shows the first bytes of what a receive gave. */
 const RECV_BYTES = 1000;
@@ -82,7 +83,7 @@ function ringView(engine: Engine, channel: GuestChannel | undefined, which: "out
 	if (channel?.ring == null) return null;
 	const { gpa, pages, sendPages } = channel.ring;
 	const [first, count] = which === "out" ? [0, sendPages] : [sendPages, pages - sendPages];
-	return engine.ram.view(gpa + first * PAGE_BYTES, count * PAGE_BYTES);
+	return engine.ram.view(gpa + first * PAGE_SIZE, count * PAGE_SIZE);
 }
 
 const word = (ring: Uint8Array, at: number) =>
@@ -101,7 +102,7 @@ export function compareRings({ engine, expected, guest }: Replay, relid: number,
 			`pend=${hex(layout.HEADER_PENDING_SEND)}`,
 			`feat=${hex(layout.HEADER_FEATURES)}`,
 		];
-		const data = ring.subarray(PAGE_BYTES);
+		const data = ring.subarray(PAGE_SIZE);
 		const sha = createHash("sha256").update(data).digest("hex");
 		expected.line1("RING", `${relid} ${which} ${tag} ${words.join(" ")} size=${data.length.toString(16)} data=${sha}`);
 	}
@@ -126,10 +127,10 @@ function sent(replay: Replay, relid: number, send: () => GuestStatus): GuestStat
 	const ring = ringView(engine, channelOf(guest, relid), "out");
 	if (status !== "ok" || ring === null) return status;
 	const next = word(ring, layout.HEADER_WRITE_INDEX);
-	const size = ring.length - PAGE_BYTES;
+	const size = ring.length - PAGE_SIZE;
 	const bytes = Uint8Array.from(
 		{ length: (next - at + size) % size },
-		(_, i) => ring[PAGE_BYTES + ((at + i) % size)] as number,
+		(_, i) => ring[PAGE_SIZE + ((at + i) % size)] as number,
 	);
 	expected.packet("PKTOUT", `${relid} at=${at.toString(16)} next=${next.toString(16)}`, bytes);
 	return status;

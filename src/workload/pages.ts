@@ -1,6 +1,5 @@
 /** A guest's page allocator as the DMA layer sees it: buffers of runs of physically adjacent pages, from a seed. */
-
-const PAGE_BYTES = 4096;
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 
 /** A stretch of physically adjacent pages. */
 export interface Run {
@@ -34,13 +33,13 @@ export class PageAllocator {
 		this.#stretches = stretches;
 		this.#contiguity = contiguity;
 		this.#random = randomFrom(seed);
-		this.#free = stretches.reduce((sum, { bytes }) => sum + bytes / PAGE_BYTES, 0);
+		this.#free = stretches.reduce((sum, { bytes }) => sum + bytes / PAGE_SIZE, 0);
 		this.#used = new Uint8Array(this.#free);
 	}
 
 	/** Runs whose sizes add up to `bytes`, all starting on a page; or undefined when memory is out. */
 	take(bytes: number): Run[] | undefined {
-		let left = Math.ceil(bytes / PAGE_BYTES);
+		let left = Math.ceil(bytes / PAGE_SIZE);
 		if (left > this.#free) return undefined;
 		const runs: Run[] = [];
 		let taken = 0;
@@ -48,7 +47,7 @@ export class PageAllocator {
 		while (left > 0) {
 			const page = this.#freePage(avoid);
 			const pages = this.#claim(page, Math.min(left, this.#runLength()));
-			const size = Math.min(pages * PAGE_BYTES, bytes - taken);
+			const size = Math.min(pages * PAGE_SIZE, bytes - taken);
 			runs.push({ gpa: this.#gpa(page), bytes: size });
 			taken += size;
 			left -= pages;
@@ -61,7 +60,7 @@ export class PageAllocator {
 	give(runs: readonly Run[]): void {
 		for (const run of runs) {
 			const first = this.#page(run.gpa);
-			const pages = Math.ceil(run.bytes / PAGE_BYTES);
+			const pages = Math.ceil(run.bytes / PAGE_SIZE);
 			this.#used.fill(0, first, first + pages);
 			this.#free += pages;
 		}
@@ -95,7 +94,7 @@ export class PageAllocator {
 	#stretchEnd(page: number): number {
 		let end = 0;
 		for (const { bytes } of this.#stretches) {
-			end += bytes / PAGE_BYTES;
+			end += bytes / PAGE_SIZE;
 			if (page < end) return end;
 		}
 		return end;
@@ -104,8 +103,8 @@ export class PageAllocator {
 	#gpa(page: number): number {
 		let first = 0;
 		for (const { gpa, bytes } of this.#stretches) {
-			const pages = bytes / PAGE_BYTES;
-			if (page < first + pages) return gpa + (page - first) * PAGE_BYTES;
+			const pages = bytes / PAGE_SIZE;
+			if (page < first + pages) return gpa + (page - first) * PAGE_SIZE;
 			first += pages;
 		}
 		throw new RangeError(`no page ${page}`);
@@ -114,8 +113,8 @@ export class PageAllocator {
 	#page(address: number): number {
 		let first = 0;
 		for (const { gpa, bytes } of this.#stretches) {
-			if (address >= gpa && address < gpa + bytes) return first + (address - gpa) / PAGE_BYTES;
-			first += bytes / PAGE_BYTES;
+			if (address >= gpa && address < gpa + bytes) return first + (address - gpa) / PAGE_SIZE;
+			first += bytes / PAGE_SIZE;
 		}
 		throw new RangeError(`no page at ${address}`);
 	}

@@ -1,4 +1,5 @@
 /** Compiles a workload into commands, segments and control mappings for one device and memory: what the replay loop runs. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { FROM_DEVICE, SG_BYTES, SG_DMA, SG_GPA, SG_LENGTH, TO_DEVICE } from "../../assembly/layout/device.ts";
 import * as layout from "../../assembly/layout/replay.ts";
 import { InputError } from "../input-error.ts";
@@ -50,7 +51,7 @@ export interface Plan {
 
 /** Bytes that a workload's plan takes at most: each page of a request is an entry, and a command adds up to two more. */
 export function planRoom(workload: Workload): number {
-	const pages = workload.requests.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 4096), 0);
+	const pages = workload.requests.reduce((sum, { bytes }) => sum + Math.ceil(bytes / PAGE_SIZE), 0);
 	return (
 		256 +
 		(workload.events.length + pages * 2) * layout.EVENT_BYTES +

@@ -210,7 +210,7 @@ export class Guest {
 		const { state, ccShared, zeroOnFree, kind, name } = plan;
 		const grows = plan.grows && ok;
 		const options = { state, encrypted: !ccShared, zeroOnFree, grows, disabled: !ok };
-		const pool = this.engine.addPool(plan.size, plan.start, options);
+		const pool = this.engine.addPool(plan.size, { ...options, start: plan.start });
 		const growing = grows ? new GrowingPools(this.engine, pool, this.#poolMemory(plan)) : null;
 		return { kind, name, pool, ccShared, restricted: kind === "restricted", disabled: !ok, growing };
 	}
