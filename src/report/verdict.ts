@@ -47,7 +47,7 @@ export function becauseText(steps: readonly PredicateStep[]): string {
 }
 
 /** One thing that a verdict says. */
-export interface Saying {
+interface Saying {
 	readonly kind: VerdictKind;
 	readonly text: string;
 }
@@ -56,10 +56,10 @@ export interface Saying {
  * How much is said. full: "BREACH 4,096 bytes", and why it did not work. brief: the same with "B" for bytes. least: brief,
  * without the reason.
  */
-export type Wording = "full" | "brief" | "least";
+type Wording = "full" | "brief" | "least";
 
 /** What a verdict says: what became of bytes, and then whether it worked. */
-export function sayings(verdict: Verdict, wording: Wording): Saying[] {
+function sayings(verdict: Verdict, wording: Wording): Saying[] {
 	const { confidential, bytes, hiddenBytes, neighbourBytes, cause } = verdict;
 	const amount = (count: number) => `${count.toLocaleString("en-US")} ${wording === "full" ? "bytes" : "B"}`;
 	const own = confidential ? "BREACH" : "exposed";

@@ -23,7 +23,7 @@ export interface PartSpec {
 }
 
 /** How the device got at the part's memory. */
-export type Mapped = "direct" | "bounce" | "shared in place" | "allocated" | "-";
+type Mapped = "direct" | "bounce" | "shared in place" | "allocated" | "-";
 
 /** A part that was run. */
 export interface PartRun {

@@ -10,8 +10,12 @@ import type { Cause } from "./cause.ts";
 export const VERDICT_KINDS = ["BREACH", "crash", "refused", "exposed", "hidden", "private"] as const;
 export type VerdictKind = (typeof VERDICT_KINDS)[number];
 
-/** What is known when a part has run. Bytes are of private origin, and count each time that they reach a page. */
-export interface VerdictFacts {
+/** What became of a part. Bytes are of private origin, and count each time that they reach a page. */
+export interface Verdict {
+	/** The worst that it comes to. */
+	readonly kind: VerdictKind;
+	/** What else it comes to, the worst first. */
+	readonly also: readonly VerdictKind[];
 	/** The part that ran. */
 	readonly part: string;
 	/** Name of the platform that it ran on. */
@@ -32,15 +36,8 @@ export interface VerdictFacts {
 	readonly hazards: readonly HazardName[];
 }
 
-export interface Verdict extends VerdictFacts {
-	/** The worst that it comes to. */
-	readonly kind: VerdictKind;
-	/** What else it comes to, the worst first. */
-	readonly also: readonly VerdictKind[];
-}
-
-/** The verdict on a part. */
-export function verdictOf(facts: VerdictFacts): Verdict {
+/** The verdict that facts come to. */
+export function verdictOf(facts: Omit<Verdict, "kind" | "also">): Verdict {
 	const { confidential, bytes, hiddenBytes, neighbourBytes, cause } = facts;
 	const is: Readonly<Record<Exclude<VerdictKind, "private">, boolean>> = {
 		BREACH: confidential && bytes > 0,

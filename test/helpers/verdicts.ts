@@ -1,10 +1,13 @@
 /** Verdicts, parts and cells of tests: what a test does not name is harmless. */
 import type { Cell, CellPart } from "../../src/study/cell.ts";
-import { type VerdictFacts, verdictOf, worstKind } from "../../src/study/verdict.ts";
+import { verdictOf, worstKind } from "../../src/study/verdict.ts";
 import { Direction } from "../../src/types.ts";
 
+/** What a verdict is made of. */
+export type Facts = Partial<Parameters<typeof verdictOf>[0]>;
+
 /** A part, told. */
-export function partOf(facts: Partial<VerdictFacts> = {}, fields: Partial<Omit<CellPart, "verdict">> = {}): CellPart {
+export function partOf(facts: Facts = {}, fields: Partial<Omit<CellPart, "verdict">> = {}): CellPart {
 	return {
 		group: "streaming",
 		dir: Direction.ToDevice,
