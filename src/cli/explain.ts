@@ -1,10 +1,10 @@
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { directionNamed, type Explanation, explain } from "../coco/guest/explain.ts";
 import { Guest } from "../coco/guest/guest.ts";
-import type { GuestPoolOptions } from "../coco/memory/pools.ts";
 import { CipherUnavailable, loadCipher, type MemoryCipher } from "../coco/platform/ciphertext.ts";
 import { PLATFORMS } from "../coco/platform/platform.ts";
 import { KERNELS } from "../coco/rules/kernel.ts";
+import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { environment } from "../node/environment.ts";
 import { explainText } from "../report/explain-text.ts";

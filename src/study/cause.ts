@@ -1,5 +1,5 @@
 /** Why something did not work, as a value: its words are made in report/ alone. */
-import type { CoherentRefusal } from "../coco/memory/coherent-types.ts";
+import type { CoherentRefusal } from "../coco/memory/coherent.ts";
 import { CipherUnavailable } from "../coco/platform/ciphertext.ts";
 import { AccessFault, type AccessResult, type ViolationName } from "../coco/platform/violations.ts";
 import type { KernelCrash } from "../coco/rules/policy.ts";

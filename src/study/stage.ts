@@ -1,12 +1,11 @@
 /** A guest under a policy, with the device of a scenario in it, ready for its driver's first mapping. */
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { parseBytes } from "../bytes.ts";
-import type { GuestDevice } from "../coco/guest/device.ts";
-import type { GuestDeviceOptions } from "../coco/guest/device-options.ts";
+import type { GuestDevice, GuestDeviceOptions } from "../coco/guest/device.ts";
 import { Guest, type GuestOptions } from "../coco/guest/guest.ts";
-import type { GuestPoolOptions } from "../coco/memory/pools.ts";
 import { PLATFORMS, type Platform, type PlatformName } from "../coco/platform/platform.ts";
 import type { Policy } from "../coco/rules/policy.ts";
+import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { TrustError } from "../coco/trust/error.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import type { Scenario } from "../policy/scenarios.ts";

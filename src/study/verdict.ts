@@ -1,5 +1,5 @@
 /** What a run came to, as a value: made where it is known, combined by cells, put into words in report/ alone. */
-import type { HazardName } from "../coco/memory/coherent-types.ts";
+import type { HazardName } from "../coco/memory/hazard.ts";
 import type { Cause } from "./cause.ts";
 
 /**

@@ -75,8 +75,6 @@ export const KNOWN: ReadonlySet<string> = new Set<string>([
 	"src/coco/platform/platform.ts: unused: neither a door nor code uses the interface AddressEncoding",
 	"src/coco/trust/tdisp.ts: unused: neither a door nor code uses the interface Holds",
 	"src/coco/trust/tdisp.ts: unused: neither a door nor code uses the type TdispRequest",
-	"src/leaks/check-lists.ts: unused: neither a door nor code uses the interface BadAccount",
-	"src/leaks/devices.ts: unused: neither a door nor code uses the interface Trust",
 	"src/node/task.ts: unused: neither a door nor code uses the type TaskAnswer",
 	"src/report/compare-rows.ts: unused: neither a door nor code uses the interface Row",
 	"src/report/policy-rows.ts: unused: neither a door nor code uses the interface PolicyRow",
