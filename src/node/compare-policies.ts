@@ -46,7 +46,7 @@ export async function comparePolicies(
 			results.push({
 				file: trace,
 				policy: exposure.policy.name,
-				cost: typeof cost === "string" ? null : (cost as ModeResult),
+				cost: "what" in cost ? null : (cost as ModeResult),
 				exposure,
 			});
 		}

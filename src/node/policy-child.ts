@@ -2,6 +2,7 @@
 
 import { type Place, scenarioNamed } from "../policy/scenarios.ts";
 import { type AuditReport, auditWorkload } from "../study/audit.ts";
+import type { Cause } from "../study/cause.ts";
 import { runPolicy } from "../study/policy-cost.ts";
 import type { ReplayOptions } from "../study/replay-stage.ts";
 import type { ModeResult } from "../study/run.ts";
@@ -20,7 +21,7 @@ export interface PolicyTask {
 	readonly repeat: number;
 }
 
-export type PolicyAnswer = ModeResult | AuditReport | string;
+export type PolicyAnswer = ModeResult | AuditReport | Cause;
 
 serveTask<PolicyTask, PolicyAnswer>(async ({ what, trace, policy, scenario, options, repeat }) => {
 	const setup = await loadPolicy(policy);

@@ -8,6 +8,7 @@ import { PageState } from "../memory/ram.ts";
 import type { Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import type { TraceCounters, Workload } from "../workload/workload.ts";
+import type { Cause } from "./cause.ts";
 import { Drive, type DriveResult } from "./drive.ts";
 import { FirstByte, type FirstByteReport } from "./first-byte.ts";
 import { headerOf, type PolicyHeader } from "./matrix.ts";
@@ -53,7 +54,7 @@ export interface AuditReport {
 	readonly device: string;
 	readonly confidential: boolean;
 	/** Why nothing ran, or null. */
-	readonly refused: string | null;
+	readonly refused: Cause | null;
 	readonly requests: number;
 	readonly bytes: number;
 	readonly directMaps: number;
@@ -102,7 +103,7 @@ export async function auditWorkload(
 		trace: workload.counters,
 	};
 	const on = await replayStage(workload, setup, scenario, options, { build: "engine.audit", auditEvents: LOG_EVENTS });
-	if (typeof on === "string") return { ...common, ...NOTHING, refused: on };
+	if ("what" in on) return { ...common, ...NOTHING, refused: on };
 	const { guest, device } = on.stage;
 	const { audit } = guest.engine;
 	if (audit === null) throw new Error("the build engine.audit audits nothing");

@@ -6,6 +6,7 @@ import { KernelCrash } from "../coco/rules/policy.ts";
 import { statusName } from "../status.ts";
 import { Attr, Direction } from "../types.ts";
 import type { Command, Entry } from "../workload/plan.ts";
+import { type Cause, crashCause } from "./cause.ts";
 import type { ReplayStage } from "./replay-stage.ts";
 
 /** What a drive came to. */
@@ -14,7 +15,7 @@ export interface DriveResult {
 	/** Commands refused, by status. */
 	readonly refused: Readonly<Record<string, number>>;
 	/** Where the kernel ended, or null. What came behind is not run, and what was mapped stays. */
-	readonly crash: string | null;
+	readonly crash: Cause | null;
 	/** Entries whose bytes did not arrive, by what the device or the guest got instead. */
 	readonly undelivered: Readonly<Record<string, number>>;
 	readonly sharedInPlace: number;
@@ -44,7 +45,7 @@ export class Drive {
 	readonly #live = new Map<number, number[]>();
 	readonly #refused: Record<string, number> = {};
 	readonly #undelivered: Record<string, number> = {};
-	#crash: string | null = null;
+	#crash: Cause | null = null;
 
 	constructor(on: ReplayStage, hooks: DriveHooks = {}) {
 		this.#on = on;
@@ -86,7 +87,7 @@ export class Drive {
 				else this.#complete(event >>> 1);
 			} catch (error) {
 				if (!(error instanceof KernelCrash)) throw error;
-				this.#crash = error.message;
+				this.#crash = crashCause(error);
 				return;
 			}
 			this.#hooks.onCommand?.();

@@ -3,6 +3,7 @@
 import type { Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import type { Workload } from "../workload/workload.ts";
+import { type Cause, crashCause } from "./cause.ts";
 import { Drive } from "./drive.ts";
 import { type ReplayOptions, type ReplayStage, replayStage } from "./replay-stage.ts";
 import { type ModeResult, ModeRun, measure, modeResult, poolFacts } from "./run.ts";
@@ -12,7 +13,7 @@ import { clockCostNs } from "./statistics.ts";
  * Runs a workload under a policy and times it: in the replay loop of WebAssembly where the policy is all in the device's
  * decision record, else command by command from TypeScript.
  * @param repeat timed passes
- * @returns why there is nothing to time, in a line, or the figures
+ * @returns why there is nothing to time, or the figures
  * @throws RangeError and InputError for options and workloads that do not fit
  */
 export async function runPolicy(
@@ -21,11 +22,11 @@ export async function runPolicy(
 	scenario: Scenario,
 	options: ReplayOptions,
 	repeat: number,
-): Promise<ModeResult | string> {
+): Promise<ModeResult | Cause> {
 	const on = await replayStage(workload, setup, scenario, options, { build: "engine" });
-	if (typeof on === "string") return on;
+	if ("what" in on) return on;
 	const { guest, device } = on.stage;
-	if (device.crash !== null) return `crash: ${device.crash}`;
+	if (device.crash !== null) return crashCause(device.crash);
 	// touched once, so that no pass pays for the host's page faults
 	for (const { gpa, bytes } of on.buffers) guest.engine.ram.fill(gpa, bytes, 0x5a);
 	if (device.mechanism === "share-in-place") return measureDriven(on, setup.name, repeat);

@@ -11,6 +11,7 @@ import { PageAllocator, type Run } from "../workload/pages.ts";
 import { compilePlan, type Plan, planRoom, STORE_BYTES } from "../workload/plan.ts";
 import { type DevicePreset, presetNamed } from "../workload/presets.ts";
 import type { Workload } from "../workload/workload.ts";
+import type { Cause } from "./cause.ts";
 import { NOISE } from "./noise.ts";
 import { type CompareOptions, layoutFor } from "./options.ts";
 import { makeStage, type Stage } from "./stage.ts";
@@ -46,7 +47,7 @@ export async function replayStage(
 	scenario: Scenario,
 	options: ReplayOptions,
 	engine: Pick<GuestOptions, "build" | "auditEvents">,
-): Promise<ReplayStage | string> {
+): Promise<ReplayStage | Cause> {
 	const preset = presetNamed(scenario.driver);
 	const compareOptions = { ...options, device: preset.name, repeat: 1 };
 	const alone = layoutFor(compareOptions, workload.cpus);
