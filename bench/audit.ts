@@ -1,4 +1,5 @@
 /** Suite audit: what the labels and the log cost, over the exports that both builds have. */
+import { PAGE_SIZE } from "../assembly/layout/context.ts";
 import { formatBytes } from "../src/bytes.ts";
 import { Direction } from "../src/types.ts";
 import { MIB, openStage, type Stage } from "./stage.ts";
@@ -44,7 +45,7 @@ function mapper(
 	const { mapSingle, unmapSingle } = engine.instance.exports;
 	const ring = new Float64Array(DEPTH).fill(-1);
 	const step = Math.max(bytes, 4096);
-	const window = Math.floor((WINDOW_PAGES * 4096) / step) * step;
+	const window = Math.floor((WINDOW_PAGES * PAGE_SIZE) / step) * step;
 	let count = 0;
 	return (ops, seen) => {
 		for (let i = 0; i < ops; i++) {

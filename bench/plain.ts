@@ -2,6 +2,7 @@
  * The baseline without WebAssembly: the same slot rule in plain TypeScript, on a Uint32Array bitmap, and buffers copied
  * with copyWithin. One area, aligned originals, no boundary: what the suites need.
  */
+import { PAGE_SIZE } from "../assembly/layout/context.ts";
 import { SEED } from "./stage.ts";
 
 const SEGMENT = 128;
@@ -28,7 +29,7 @@ export class PlainSlots {
 		const n = (bytes + 2047) >> 11;
 		if (n > SEGMENT) return -8;
 		if (n > this.#slots - this.#used) return -7;
-		const mask = minAlignMask === 0 && bytes >= 4096 ? 4095 : minAlignMask;
+		const mask = minAlignMask === 0 && bytes >= PAGE_SIZE ? PAGE_SIZE - 1 : minAlignMask;
 		const period = (mask >> 11) + 1;
 		const first = (this.#index + period - 1) & -period;
 		let slot = this.#search(first, this.#slots, period, n);

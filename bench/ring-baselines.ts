@@ -1,5 +1,7 @@
 /** What rings are compared with: the same ring in plain TypeScript, and ringbuf.js. */
+
 import { RingBuffer } from "ringbuf.js";
+import { PAGE_SIZE } from "../assembly/layout/context.ts";
 
 /**
  * A VMBus ring in plain TypeScript over a DataView and Uint8Arrays: the same bytes, the same checks, contiguous data.
@@ -12,8 +14,8 @@ export class DataViewRing {
 
 	/** @param header page offset of the ring's header in the buffer; bytes: of the data area */
 	constructor(buffer: ArrayBufferLike, header: number, bytes: number) {
-		this.#data = new DataView(buffer, header, 4096 + bytes);
-		this.#u8 = new Uint8Array(buffer, header + 4096, bytes);
+		this.#data = new DataView(buffer, header, PAGE_SIZE + bytes);
+		this.#u8 = new Uint8Array(buffer, header + PAGE_SIZE, bytes);
 		this.#dataBytes = bytes;
 		this.#data.setUint32(64, 1, true);
 	}
@@ -23,11 +25,11 @@ export class DataViewRing {
 	}
 
 	#word(at: number, value: number): void {
-		this.#data.setUint32(4096 + (at >= this.#dataBytes ? at - this.#dataBytes : at), value, true);
+		this.#data.setUint32(PAGE_SIZE + (at >= this.#dataBytes ? at - this.#dataBytes : at), value, true);
 	}
 
 	#read(at: number): number {
-		return this.#data.getUint32(4096 + (at >= this.#dataBytes ? at - this.#dataBytes : at), true);
+		return this.#data.getUint32(PAGE_SIZE + (at >= this.#dataBytes ? at - this.#dataBytes : at), true);
 	}
 
 	/** @returns 1 to signal, 0, or -1 when full */

@@ -1,10 +1,10 @@
 /** One-thread cases of the ring bench: each answers nanoseconds a message, written and read. */
+import { PAGE_SIZE } from "../assembly/layout/context.ts";
 import * as layout from "../assembly/layout/ring.ts";
 import { Engine } from "../src/engine.ts";
 import type { Build, EngineExports } from "../src/wasm.ts";
 import { DataViewRing, ringbuf } from "./ring-baselines.ts";
 
-const PAGE = 4096;
 export const RING_GPA = 0x100000;
 /** Buffers may start at any of these offsets: one offset alone could meet the 4 KiB aliasing of the caches, or miss it. */
 const OFFSETS = [0, 64, 200, 1040, 2048, 3000];
@@ -51,9 +51,9 @@ export interface BenchRing {
 
 /** A ring of `ringBytes` data bytes with both ends on one engine. */
 export async function benchRing(ringBytes: number, scattered: boolean, build: Build): Promise<BenchRing> {
-	const dataPages = ringBytes / PAGE;
+	const dataPages = ringBytes / PAGE_SIZE;
 	const engine = await Engine.create({
-		ram: [{ gpa: 0, bytes: RING_GPA + 2 * (dataPages + 1) * PAGE }],
+		ram: [{ gpa: 0, bytes: RING_GPA + 2 * (dataPages + 1) * PAGE_SIZE }],
 		swiotlb: null,
 		coco: false,
 		build,
@@ -64,14 +64,14 @@ export async function benchRing(ringBytes: number, scattered: boolean, build: Bu
 	const step = dataPages % 5 === 0 ? 7 : 5;
 	const pages = [RING_GPA];
 	for (let i = 0; i < dataPages; i++)
-		pages.push(RING_GPA + PAGE + (scattered ? ((i * step) % dataPages) * 2 : i) * PAGE);
+		pages.push(RING_GPA + PAGE_SIZE + (scattered ? ((i * step) % dataPages) * 2 : i) * PAGE_SIZE);
 	const list = engine.scratch(pages.length * 8);
 	for (const [i, gpa] of pages.entries()) engine.instance.data.setFloat64(list + 8 * i, gpa, true);
 	const writer = loops.ringAttach(list, pages.length, layout.RING_INIT, 65536, 0);
 	const reader = loops.ringAttach(list, pages.length, layout.RING_READER, 65536, 0);
 	if (writer < 0 || reader < 0) throw new Error(`attach: ${writer}, ${reader}`);
-	const room = 16 * (16384 + 16) + 2 * PAGE;
-	const buffer = () => Math.ceil(engine.scratch(room + PAGE) / PAGE) * PAGE;
+	const room = 16 * (16384 + 16) + 2 * PAGE_SIZE;
+	const buffer = () => Math.ceil(engine.scratch(room + PAGE_SIZE) / PAGE_SIZE) * PAGE_SIZE;
 	return { engine, loops, writer, reader, pages, buffers: [buffer(), buffer(), buffer()] };
 }
 
@@ -194,9 +194,9 @@ export async function callCases(ringBytes: number, bytes: number): Promise<Sampl
 
 /** Plain TypeScript over a DataView. */
 export function dataViewCases(ringBytes: number, bytes: number): Samples {
-	const memory = new ArrayBuffer(4096 + ringBytes + 8 * 65536);
+	const memory = new ArrayBuffer(PAGE_SIZE + ringBytes + 8 * 65536);
 	const ring = new DataViewRing(memory, 0, ringBytes);
-	const at = 4096 + ringBytes;
+	const at = PAGE_SIZE + ringBytes;
 	const body = (count: number, s: number) => {
 		const from = new Uint8Array(memory, at + (OFFSETS[s % OFFSETS.length] as number), bytes);
 		const to = new Uint8Array(memory, at + 4 * 65536 + (OFFSETS[(s >> 1) % OFFSETS.length] as number), bytes + 8);

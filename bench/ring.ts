@@ -1,6 +1,8 @@
 /** Suite ring: VMBus rings against what people would use instead. Every variant runs in its own process, in turn. */
+
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { PAGE_SIZE } from "../assembly/layout/context.ts";
 import * as layout from "../assembly/layout/ring.ts";
 import { DataViewRing, ringbuf } from "./ring-baselines.ts";
 import {
@@ -39,7 +41,7 @@ export const THREAD_VARIANTS: readonly (readonly [name: string, variant: ThreadV
 export async function agree(): Promise<void> {
 	const ringBytes = 65536;
 	const ring = await benchRing(ringBytes, false, "bench");
-	const plain = new DataViewRing(new ArrayBuffer(4096 + ringBytes), 0, ringBytes);
+	const plain = new DataViewRing(new ArrayBuffer(PAGE_SIZE + ringBytes), 0, ringBytes);
 	const queue = ringbuf(ringBytes);
 	const { loops, engine, writer, reader, buffers } = ring;
 	const out = new Uint8Array(20000);
@@ -50,7 +52,7 @@ export async function agree(): Promise<void> {
 		const signal = loops.ringWrite(writer, layout.PACKET_IN_BAND, i, 0, buffers[0], bytes);
 		if (plain.write(layout.PACKET_IN_BAND, 0, i, payload) !== signal) throw new Error(`message ${i}: signals differ`);
 		queue.push(payload);
-		const image = engine.ram.view(RING_GPA, 4096 + ringBytes);
+		const image = engine.ram.view(RING_GPA, PAGE_SIZE + ringBytes);
 		if (Buffer.compare(image, plain.bytes) !== 0) throw new Error(`message ${i}: plain TypeScript writes other bytes`);
 		const got = loops.ringRead(reader, 0, buffers[1], 20000) >> 1;
 		const expected = Buffer.from(payload);

@@ -236,6 +236,8 @@ export async function main(args: readonly string[]): Promise<number> {
 			return 0;
 		}
 		checkWritable(values.json);
+		const { build, SETS } = await import("../build.ts");
+		await build(SETS.benchmarks);
 		const report = await runSuites(positionals, {
 			rounds: within("rounds", values.rounds, 3, 100),
 			msPerRound: within("ms", values.ms, 60, 10_000),

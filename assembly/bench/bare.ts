@@ -1,5 +1,6 @@
 /** The engine's slot allocator without a record of any mapping: what those records are measured against. One thread. */
 
+import { PAGE_SIZE } from "../layout/context.ts";
 import { DEVICE_MIN_ALIGN_MASK, DEVICE_SEG_BOUNDARY } from "../layout/device.ts";
 import {
 	AREA_INDEX,
@@ -28,7 +29,7 @@ export function bareTake(pool: usize, device: usize, orig: u64, bytes: u32, allo
 	if (wide > IO_TLB_SEGSIZE) return OVER_MAX_MAPPING;
 	const n = u32(wide);
 	let alignMask = allocAlignMask;
-	if (allocAlignMask === 0 && minAlignMask === 0 && allocBytes >= 4096) alignMask = 4095;
+	if (allocAlignMask === 0 && minAlignMask === 0 && allocBytes >= PAGE_SIZE) alignMask = PAGE_SIZE - 1;
 	alignMask |= IO_TLB_SIZE - 1;
 	const origMask = minAlignMask & ~alignMask;
 	const areaSlots = load<u32>(pool, POOL_AREA_NSLABS);

@@ -1,6 +1,7 @@
 /** Loops over the slot allocator alone: no buffer is copied. */
 
 import { deviceAt, poolOf } from "../dma/device.ts";
+import { PAGE_SHIFT } from "../layout/context.ts";
 import { IO_TLB_SEGSIZE, IO_TLB_SHIFT, IO_TLB_SIZE, POOL_NSLABS, POOL_SUMMARY } from "../layout/pool.ts";
 import { giveSlots, takeSlots } from "../swiotlb/slots.ts";
 import { bareGive, bareTake } from "./bare.ts";
@@ -9,7 +10,7 @@ import { digest, random } from "./state.ts";
 
 /** Original of operation number `count`: page-aligned, never 0. */
 function original(count: u32): u64 {
-	return u64(((count & 1023) + 1) << 12);
+	return u64(((count & 1023) + 1) << PAGE_SHIFT);
 }
 
 /** @returns the slot or a status */

@@ -1,6 +1,7 @@
 /** Slots of a pool: who holds which. Bits, records, index and use are an area's, under its lock. */
 
 import { slotsGiven, slotsTaken } from "../audit/hooks.ts";
+import { PAGE_SIZE } from "../layout/context.ts";
 import { DEVICE_MIN_ALIGN_MASK, DEVICE_NUMBER, DEVICE_SEG_BOUNDARY } from "../layout/device.ts";
 import {
 	ALLOCATED_BYTES_MASK,
@@ -71,7 +72,7 @@ export function takeSlots(
 	const n = u32(wide);
 	// a page and more stays page-aligned for devices that set no mask at all
 	let alignMask = allocAlignMask;
-	if (allocAlignMask === 0 && minAlignMask === 0 && allocBytes >= 4096) alignMask = 4095;
+	if (allocAlignMask === 0 && minAlignMask === 0 && allocBytes >= PAGE_SIZE) alignMask = PAGE_SIZE - 1;
 	alignMask |= IO_TLB_SIZE - 1;
 	const origMask = minAlignMask & ~alignMask;
 	const pad = offset >> IO_TLB_SHIFT;

@@ -1,6 +1,7 @@
 /** Packets that are put together: gathered pieces, ranges before the payload, payloads built in place. */
 
 import { plainPut, wroteInPlace } from "../audit/hooks.ts";
+import { PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import {
 	GATHER_BYTES,
 	GATHER_LENGTH,
@@ -52,8 +53,8 @@ function rangesFill(ranges: usize, bytes: u32, count: u32): bool {
 		if (at + RANGE_HEAD_BYTES > bytes) return false;
 		const length = load<u32>(ranges + u32(at));
 		const offset = load<u32>(ranges + u32(at), 4);
-		if (length === 0 || offset > 4095) return false;
-		at += RANGE_HEAD_BYTES + (((u64(offset) + length + 4095) >> 12) << 3);
+		if (length === 0 || offset >= PAGE_SIZE) return false;
+		at += RANGE_HEAD_BYTES + (((u64(offset) + length + (PAGE_SIZE - 1)) >> PAGE_SHIFT) << 3);
 	}
 	return at === u64(bytes);
 }

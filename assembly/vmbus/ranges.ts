@@ -1,5 +1,6 @@
 /** The ranges of the packet in hand, walked one by one with counts and lengths that were read once and checked. */
 
+import { PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import {
 	PACKET_GPA_DIRECT,
 	PACKET_RANGES,
@@ -73,8 +74,8 @@ export function ringNextRange(ring: u32): i32 {
 	const offset = u32(range >> 32);
 	let pages: u32 = 0;
 	if ((u32(load<u64>(record, RING_PACKET_HEAD)) & 0xffff) === PACKET_GPA_DIRECT) {
-		if (bytes === 0 || offset > 4095) return badRanges(record);
-		pages = u32((u64(offset) + bytes + 4095) >> 12);
+		if (bytes === 0 || offset >= PAGE_SIZE) return badRanges(record);
+		pages = u32((u64(offset) + bytes + (PAGE_SIZE - 1)) >> PAGE_SHIFT);
 		if (pages > (end - at - RANGE_HEAD_BYTES) >> 3) return badRanges(record);
 	}
 	store<u32>(record, bytes, RING_RANGE_LENGTH);

@@ -1,14 +1,15 @@
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { directionNamed, type Explanation, explain } from "../coco/guest/explain.ts";
 import { Guest } from "../coco/guest/guest.ts";
-import type { GuestPoolOptions } from "../coco/memory/pools.ts";
 import { CipherUnavailable, loadCipher, type MemoryCipher } from "../coco/platform/ciphertext.ts";
 import { PLATFORMS } from "../coco/platform/platform.ts";
 import { KERNELS } from "../coco/rules/kernel.ts";
+import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { environment } from "../node/environment.ts";
 import { explainText } from "../report/explain-text.ts";
 import { Attr } from "../types.ts";
+import { Version } from "../vmbus/wire/versions.ts";
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
 import { checkWritable, parseOptions, UsageError, writeJson } from "./usage.ts";
 
@@ -120,7 +121,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 			? {
 					offer: {
 						flags: { coRingBuffer: true, coExternalMemory: true },
-						connection: { confidential: true, version: 0x00060000 },
+						connection: { confidential: true, version: Version.V6_0 },
 					},
 				}
 			: {}),

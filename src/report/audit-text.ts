@@ -66,10 +66,10 @@ function counts(list: Readonly<Record<string, number>>): string {
 }
 
 /** A property that did not hold: how often, and the first time. */
-function findingLines({ property, name, kind, bytes, count, longestNs, first }: Finding): string[] {
+function findingLines({ property, kind, bytes, count, longestNs, first }: Finding): string[] {
 	const amount = [`${formatNumber(count)} times`, ...(bytes > 0 ? [exact(bytes)] : [])];
 	if (longestNs > 0) amount.push(`up to ${formatNs(longestNs)}`);
-	return [`  ${property} ${name} (${kind}): ${amount.join(", ")}`, `    first: ${first.text}`];
+	return [`  ${property} (${kind}): ${amount.join(", ")}`, `    first: ${first.text}`];
 }
 
 /** The whole report. */

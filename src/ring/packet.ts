@@ -1,6 +1,8 @@
 /** Packets as people see them, and the ranges that some of them carry. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import * as layout from "../../assembly/layout/ring.ts";
 import { orThrow } from "../status.ts";
+import type { Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 
 /** Packet types that VMBus devices use. */
@@ -30,7 +32,7 @@ export interface TransferRange {
 
 /** A piece of guest memory: any gpa, 1 byte or more. */
 export interface Piece {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly bytes: number;
 }
 
@@ -47,9 +49,9 @@ export interface Packet {
 	readonly transferSet?: number;
 }
 
-function pagesOf(gpa: number, bytes: number): number[] {
-	const first = Math.floor(gpa / 4096);
-	const last = Math.floor((gpa + bytes - 1) / 4096);
+function pagesOf(gpa: Gpa, bytes: number): number[] {
+	const first = Math.floor(gpa / PAGE_SIZE);
+	const last = Math.floor((gpa + bytes - 1) / PAGE_SIZE);
 	return Array.from({ length: last - first + 1 }, (_, i) => first + i);
 }
 
@@ -64,8 +66,12 @@ export function pageBuffers(pieces: readonly Piece[]): GpaRange[] {
 	return pieces.flatMap((piece) => {
 		const { gpa, bytes } = checked(piece);
 		return pagesOf(gpa, bytes).map((pfn) => {
-			const from = Math.max(gpa, pfn * 4096);
-			return { bytes: Math.min(gpa + bytes, (pfn + 1) * 4096) - from, offset: from - pfn * 4096, pfns: [pfn] };
+			const from = Math.max(gpa, pfn * PAGE_SIZE);
+			return {
+				bytes: Math.min(gpa + bytes, (pfn + 1) * PAGE_SIZE) - from,
+				offset: from - pfn * PAGE_SIZE,
+				pfns: [pfn],
+			};
 		});
 	});
 }
@@ -73,16 +79,16 @@ export function pageBuffers(pieces: readonly Piece[]): GpaRange[] {
 /** One multi-page range over a stretch of guest memory (Linux's struct hv_multipage_buffer). */
 export function multiPageRange(piece: Piece): GpaRange {
 	const { gpa, bytes } = checked(piece);
-	return { bytes, offset: gpa % 4096, pfns: pagesOf(gpa, bytes) };
+	return { bytes, offset: gpa % PAGE_SIZE, pfns: pagesOf(gpa, bytes) };
 }
 
 /** One range over pages in any order (Linux's struct hv_mpb_array): `bytes` bytes from `offset` in the first. */
-export function pageArray(pages: readonly number[], offset: number, bytes: number): GpaRange {
-	const bad = pages.find((gpa) => !Number.isSafeInteger(gpa) || gpa < 0 || gpa % 4096 !== 0);
+export function pageArray(pages: readonly Gpa[], offset: number, bytes: number): GpaRange {
+	const bad = pages.find((gpa) => !Number.isSafeInteger(gpa) || gpa < 0 || gpa % PAGE_SIZE !== 0);
 	if (bad !== undefined) throw new RangeError(`a page's gpa is a multiple of 4096, not ${bad}`);
-	if (Math.ceil((offset + bytes) / 4096) !== pages.length)
+	if (Math.ceil((offset + bytes) / PAGE_SIZE) !== pages.length)
 		throw new RangeError(`${bytes} bytes from offset ${offset} do not take ${pages.length} pages`);
-	return { bytes, offset, pfns: pages.map((gpa) => gpa / 4096) };
+	return { bytes, offset, pfns: pages.map((gpa) => gpa / PAGE_SIZE) };
 }
 
 /** Bytes that ranges take in a packet. */

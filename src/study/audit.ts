@@ -1,4 +1,5 @@
 /** A workload under a policy on the audit build: what the host could read, whose it was, and what stayed behind. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { Audit, Label } from "../audit/audit.ts";
 import type { Finding } from "../leaks/findings.ts";
@@ -203,7 +204,7 @@ function exposures({ stage }: Replay, audit: Audit) {
 	const own = owners.find(({ owner }) => owner === device.name)?.sharedBytes ?? 0;
 	let pagesEver = 0;
 	for (const region of ram.regions)
-		for (let page = region.gpa; page < region.gpa + region.bytes; page += 4096)
+		for (let page = region.gpa; page < region.gpa + region.bytes; page += PAGE_SIZE)
 			if (audit.pageBytes(page) > 0) pagesEver++;
 	return {
 		exposedBytes: device.accepted ? 0 : own,

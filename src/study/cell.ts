@@ -1,5 +1,5 @@
 /** One policy on one scenario, opened into parts: everything in it was run. */
-import { decisionSteps, type PredicateStep, type Prediction } from "../coco/guest/steps.ts";
+import { decisionSteps } from "../coco/guest/steps.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import type { Place, Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
@@ -94,25 +94,12 @@ function whyOf(stage: Stage & { refused: null }, { group, bytes, dir }: PartSpec
 	const gpa = guest.pages.alloc(1, group === "above 4 GiB" ? {} : { belowGpa: FOUR_GIB });
 	if (gpa < 0) return "";
 	try {
-		return deciding(decisionSteps(guest, device, { gpa, bytes, dir }))
-			.map(({ predicate, value, why }) => `${predicate} ${value}: ${why}`)
+		return decisionSteps(guest, device, { gpa, bytes, dir })
+			.deciding.map(({ predicate, value, why }) => `${predicate} ${value}: ${why}`)
 			.join("; ");
 	} finally {
 		guest.pages.free(gpa, 1);
 	}
-}
-
-/** Of the predicates that were asked, those that made the decision what it is. */
-function deciding({ steps, decision }: Prediction): PredicateStep[] {
-	const asks = (step: PredicateStep | undefined, name: string) => step?.predicate.startsWith(name) === true;
-	if (decision === "direct") return steps.filter((step) => asks(step, "dma_capable"));
-	const forced = steps.findIndex((step) => asks(step, "is_swiotlb_force_bounce") && step.value === "true");
-	if (forced >= 0) return steps.slice(Math.max(0, forced - 1));
-	const failed = steps.filter(
-		(step) =>
-			(asks(step, "dma_capable") && step.value === "false") || (asks(step, "dma_kmalloc") && step.value === "true"),
-	);
-	return [...failed, ...steps.slice(steps.findIndex((step) => asks(step, "is_swiotlb_active")))];
 }
 
 /** What a run of cells shares. */

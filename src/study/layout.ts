@@ -1,10 +1,11 @@
 /** What a study's guest is made from, and the memory that follows from it. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { formatBytes } from "../bytes.ts";
 import { FOUR_GIB, LOW_RAM_BYTES } from "../memory/stretches.ts";
 import { type PoolSize, poolSize } from "../swiotlb/sizing.ts";
 import type { Gpa } from "../types.ts";
-import type { PageRun } from "../workload/pages.ts";
+import type { PageStretch } from "../workload/pages.ts";
 
 /** Memory, pool and buffers of the guest that a workload is replayed in. */
 export interface GuestSize {
@@ -31,14 +32,13 @@ export const DEFAULT_REPEAT = 5;
 /** Memory that data buffers come from: a quarter of RAM, at most this (bytes). */
 const MAX_BUFFER_BYTES = 256 * 2 ** 20;
 const CONTROL_BYTES = 2 ** 20;
-const PAGE_BYTES = 4096;
 
 /** Where things lie in the guest; only these stretches are held. */
-export interface Layout {
+interface Layout {
 	readonly pool: PoolSize;
-	readonly stretches: readonly PageRun[];
-	readonly buffers: readonly PageRun[];
-	readonly control: PageRun;
+	readonly stretches: readonly PageStretch[];
+	readonly buffers: readonly PageStretch[];
+	readonly control: PageStretch;
 	/** Last address of RAM. */
 	readonly highestGpa: Gpa;
 }
@@ -81,7 +81,7 @@ export function sizedGuest(size: GuestSize): SizedGuest {
  * @throws RangeError when the pool does not fit
  */
 export function layoutFor(size: SizedGuest, cpus: number, slackBytes = 0): Layout {
-	const ramBytes = Math.floor(size.ramBytes / PAGE_BYTES) * PAGE_BYTES;
+	const ramBytes = Math.floor(size.ramBytes / PAGE_SIZE) * PAGE_SIZE;
 	const pool = poolSize({
 		ramBytes,
 		coco: true,
@@ -92,8 +92,8 @@ export function layoutFor(size: SizedGuest, cpus: number, slackBytes = 0): Layou
 	const poolBytes = pool.slabs * IO_TLB_SIZE;
 	const lowEnd = Math.min(ramBytes, LOW_RAM_BYTES);
 	const highBytes = ramBytes - lowEnd;
-	const bufferBytes = Math.min(MAX_BUFFER_BYTES, Math.floor(ramBytes / 4 / PAGE_BYTES) * PAGE_BYTES);
-	const highBuffers = Math.min(highBytes, Math.floor(bufferBytes / 2 / PAGE_BYTES) * PAGE_BYTES);
+	const bufferBytes = Math.min(MAX_BUFFER_BYTES, Math.floor(ramBytes / 4 / PAGE_SIZE) * PAGE_SIZE);
+	const highBuffers = Math.min(highBytes, Math.floor(bufferBytes / 2 / PAGE_SIZE) * PAGE_SIZE);
 	const lowBuffers = bufferBytes - highBuffers;
 	const start = lowEnd - poolBytes - slackBytes - lowBuffers - CONTROL_BYTES;
 	if (start < 0) {

@@ -6,7 +6,7 @@ import type { GuestOptions } from "../coco/guest/guest.ts";
 import { PageState } from "../memory/ram.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { Attr } from "../types.ts";
-import { BufferAllocator, type PageRun } from "../workload/pages.ts";
+import { BufferAllocator, type PageStretch } from "../workload/pages.ts";
 import { compilePlan, type Plan, planRoom, STORE_BYTES } from "../workload/plan.ts";
 import type { Workload } from "../workload/workload.ts";
 import { type GuestSize, layoutFor, sizedGuest } from "./layout.ts";
@@ -20,11 +20,11 @@ export interface Replay {
 	readonly plan: Plan;
 	readonly workload: Workload;
 	/** Where buffers lie. */
-	readonly buffers: readonly PageRun[];
+	readonly buffers: readonly PageStretch[];
 }
 
 /** Why a subject's device does not come about, in a line. */
-export interface Refusal {
+export interface RefusedSubject {
 	readonly refused: string;
 }
 
@@ -40,7 +40,7 @@ export async function makeReplay(
 	{ setup, scenario, place, preset, pool: hasPool, kernelBytes }: Subject,
 	size: GuestSize = {},
 	engine: Pick<GuestOptions, "build" | "auditEvents"> = {},
-): Promise<Replay | Refusal> {
+): Promise<Replay | RefusedSubject> {
 	const guestSize = sizedGuest(size);
 	const poolBytes = layoutFor(guestSize, workload.cpus).pool.slabs * IO_TLB_SIZE;
 	const others = (setup.policy.pools?.length ?? 0) + (scenario.restricted ? 1 : 0);
@@ -69,7 +69,7 @@ export async function makeReplay(
 	const { guest, device } = stage;
 	const shared = sharedPart(buffers, guest.platform.conversion.steps.toShared.length > 0 ? setup : null);
 	for (const { gpa, bytes } of shared) guest.converter.convert(gpa, bytes, PageState.Shared);
-	const isShared = ({ gpa }: PageRun) => shared.some((part) => gpa >= part.gpa && gpa < part.gpa + part.bytes);
+	const isShared = ({ gpa }: PageStretch) => shared.some((part) => gpa >= part.gpa && gpa < part.gpa + part.bytes);
 	const rest = buffers.map((run) => {
 		const taken = shared.find(({ gpa }) => gpa === run.gpa)?.bytes ?? 0;
 		return { gpa: run.gpa + taken, bytes: run.bytes - taken };
@@ -91,7 +91,7 @@ export async function makeReplay(
 }
 
 /** The first part of each stretch of buffers that is shared for good, as large as the policy says. null: nothing is */
-function sharedPart(buffers: readonly PageRun[], setup: PolicySetup | null): PageRun[] {
+function sharedPart(buffers: readonly PageStretch[], setup: PolicySetup | null): PageStretch[] {
 	const percent = setup?.policy.preSharedPercent ?? 0;
 	if (percent === 0) return [];
 	return buffers.map(({ gpa, bytes }) => ({
@@ -104,14 +104,14 @@ function sharedPart(buffers: readonly PageRun[], setup: PolicySetup | null): Pag
 class SplitPages {
 	readonly #own: BufferAllocator;
 	readonly #shared: BufferAllocator | null;
-	readonly #isShared: (run: PageRun) => boolean;
+	readonly #isShared: (run: PageStretch) => boolean;
 	readonly #percent: number;
 	#turn = 0;
 
 	constructor(
 		own: BufferAllocator,
 		shared: BufferAllocator | null,
-		isShared: (run: PageRun) => boolean,
+		isShared: (run: PageStretch) => boolean,
 		percent: number,
 	) {
 		this.#own = own;
@@ -120,7 +120,7 @@ class SplitPages {
 		this.#percent = percent;
 	}
 
-	take(bytes: number): PageRun[] | undefined {
+	take(bytes: number): PageStretch[] | undefined {
 		this.#turn += this.#percent;
 		if (this.#turn < 100 || this.#shared === null) return this.#own.take(bytes);
 		this.#turn -= 100;
@@ -128,7 +128,7 @@ class SplitPages {
 		return this.#shared.take(bytes) ?? this.#own.take(bytes);
 	}
 
-	give(runs: readonly PageRun[]): void {
+	give(runs: readonly PageStretch[]): void {
 		const [first] = runs;
 		if (first !== undefined && this.#shared !== null && this.#isShared(first)) this.#shared.give(runs);
 		else this.#own.give(runs);

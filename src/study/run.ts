@@ -1,4 +1,5 @@
 /** A workload served by a subject on the release build: counts and checks first, then timed passes, then one event by event. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import type { Pool } from "../swiotlb/pool.ts";
@@ -7,7 +8,7 @@ import { DriveTimes } from "./drive.ts";
 import type { Checked, Driver, DriverKind } from "./driver.ts";
 import { checkRepeat, DEFAULT_REPEAT, type GuestSize } from "./layout.ts";
 import { ReplayLoop } from "./loop.ts";
-import { makeReplay, type Refusal, type Replay } from "./replay.ts";
+import { makeReplay, type RefusedSubject, type Replay } from "./replay.ts";
 import { clockCostNs, median, type Percentiles, percentiles, type SizeClass, sizeClasses } from "./statistics.ts";
 import type { Subject } from "./subject.ts";
 
@@ -74,7 +75,7 @@ export async function runSubject(
 	workload: Workload,
 	subject: Subject,
 	{ repeat = DEFAULT_REPEAT, ...size }: RunOptions = {},
-): Promise<RunResult | Refusal> {
+): Promise<RunResult | RefusedSubject> {
 	checkRepeat(repeat);
 	const replay = await makeReplay(workload, subject, size);
 	if ("refused" in replay) return replay;
@@ -128,7 +129,7 @@ function measured({ workload, stage, plan }: Replay, driver: Driver, repeat: num
 		pool: poolFacts,
 		failures,
 		hostReadablePages,
-		hostReadableBytes: hostReadablePages * 4096,
+		hostReadableBytes: hostReadablePages * PAGE_SIZE,
 		wrongBytes,
 		trace: workload.counters,
 	};

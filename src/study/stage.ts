@@ -1,23 +1,22 @@
 /** A guest under a policy, with the device of a scenario in it, ready for its driver's first mapping. */
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { parseBytes } from "../bytes.ts";
-import type { GuestDevice } from "../coco/guest/device.ts";
-import type { GuestDeviceOptions } from "../coco/guest/device-options.ts";
+import type { GuestDevice, GuestDeviceOptions } from "../coco/guest/device.ts";
 import { Guest, type GuestOptions } from "../coco/guest/guest.ts";
-import type { GuestPoolOptions } from "../coco/memory/pools.ts";
 import { PLATFORMS, type Platform, type PlatformName } from "../coco/platform/platform.ts";
 import type { Policy } from "../coco/rules/policy.ts";
+import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { TrustError } from "../coco/trust/error.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import type { Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { parseSwiotlbOption } from "../swiotlb/sizing.ts";
+import { Version } from "../vmbus/wire/versions.ts";
 import type { GuestArena } from "./arena.ts";
 
 const MIB = 2 ** 20;
 const RESTRICTED: GuestPoolOptions = { kind: "restricted", name: "virtio", size: "1M" };
 const EVIDENCE = { interfaceReport: Uint8Array.of(1), measurements: Uint8Array.of(1), digest: "01" };
-const VMBUS_6_0 = 0x00060000;
 
 /** What may differ from the scenario. */
 export interface StageOptions
@@ -118,7 +117,7 @@ function deviceOptions(setup: PolicySetup, scenario: Scenario, guest: Guest, enc
 			? { tdisp: { evidence: () => EVIDENCE, policy: () => ({ accept: true as const }) } }
 			: {}),
 		...(trust.by === "offer"
-			? { offer: { flags: confidential ? trust.flags : nothing, connection: { confidential, version: VMBUS_6_0 } } }
+			? { offer: { flags: confidential ? trust.flags : nothing, connection: { confidential, version: Version.V6_0 } } }
 			: {}),
 	};
 }

@@ -15,7 +15,7 @@ export const DEFAULT_DEVICE = "nvme";
 export const DEFAULT_SCENARIO = "storvsc-full";
 
 /** A mode, on a device. */
-export interface ModeChoice {
+interface ModeChoice {
 	readonly mode: Mode;
 	/** A device preset's name. Default "nvme". */
 	readonly device?: string;

@@ -1,4 +1,5 @@
 /** The two SynICs and what stands behind the guest's hypercalls: the hypervisor, and a paravisor if there is one. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Ram } from "../memory/ram.ts";
 import { Connections } from "./connections.ts";
 import { CallCode, decodePost, decodeSignal, POST_INPUT_BYTES, parseControl, SIGNAL_INPUT_BYTES } from "./hypercall.ts";
@@ -194,7 +195,7 @@ export class SynicMachine {
 		if (input instanceof Uint8Array)
 			return input.length >= bytes ? input.slice(0, bytes) : HvStatus.INVALID_HYPERCALL_INPUT;
 		const offset = Number(input & 0xfffn);
-		if (offset % 8 !== 0 || offset + bytes > 4096) return HvStatus.INVALID_ALIGNMENT;
+		if (offset % 8 !== 0 || offset + bytes > PAGE_SIZE) return HvStatus.INVALID_ALIGNMENT;
 		const reader = this.paravisor !== null && path === "direct" ? "paravisor" : "hypervisor";
 		const page = this.#memory[reader].page(Number(input) - offset);
 		return page === null ? HvStatus.ACCESS_DENIED : page.slice(offset, offset + bytes);

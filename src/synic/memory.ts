@@ -1,7 +1,6 @@
 /** Guest memory as the parties of a SynIC may touch it. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { PageState, type Ram } from "../memory/ram.ts";
-
-const PAGE_BYTES = 4096;
 
 /** Pages of guest RAM that a party may touch. */
 export interface SynicMemory {
@@ -28,9 +27,9 @@ export function memoryOf(ram: Ram, party: keyof typeof MAY_TOUCH, sharedGpaBound
 	return {
 		page(gpa) {
 			const at = sharedGpaBoundary > 0 && gpa >= sharedGpaBoundary ? gpa - sharedGpaBoundary : gpa;
-			if (at % PAGE_BYTES !== 0) return null;
-			const inRam = ram.regions.some((region) => at >= region.gpa && at + PAGE_BYTES <= region.gpa + region.bytes);
-			return inRam && states.includes(ram.pageState(at)) ? ram.view(at, PAGE_BYTES) : null;
+			if (at % PAGE_SIZE !== 0) return null;
+			const inRam = ram.regions.some((region) => at >= region.gpa && at + PAGE_SIZE <= region.gpa + region.bytes);
+			return inRam && states.includes(ram.pageState(at)) ? ram.view(at, PAGE_SIZE) : null;
 		},
 	};
 }

@@ -1,4 +1,5 @@
 /** Lines of `swiotlb-dynamic` recordings that tell of pools. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { Fields } from "../fields.ts";
 
 /** A `pool_add` line. */
@@ -25,7 +26,7 @@ export function readPoolAdd(f: Fields): PoolAdd {
 		areas: Number(named(f, 4, "nareas", /^\d{1,4}$/)),
 		transient: named(f, 6, "transient", /^[01]$/) === "1",
 	};
-	if (add.start % 4096 !== 0 || add.start + add.slabs * 2048 > 2 ** 52)
+	if (add.start % PAGE_SIZE !== 0 || add.start + add.slabs * 2048 > 2 ** 52)
 		throw f.error("start", "a page-aligned address of a pool that ends below 2^52");
 	const sizes = add.transient
 		? add.slabs >= 1 && add.slabs <= 128 && add.areas === 1
@@ -40,7 +41,7 @@ export function poolsOf(path: string, lines: readonly string[]): { start: number
 	for (const [i, line] of lines.entries()) {
 		if (!line.startsWith("pool_add ")) continue;
 		const { start, slabs } = readPoolAdd(new Fields(path, i + 1, line));
-		pools.push({ start, bytes: Math.ceil(slabs / 2) * 4096 });
+		pools.push({ start, bytes: Math.ceil(slabs / 2) * PAGE_SIZE });
 	}
 	return pools;
 }

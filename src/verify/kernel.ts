@@ -1,4 +1,5 @@
 /** What recordings of a running kernel have in common: their first line, and the RAM that they touch. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
 import { TouchedStretches } from "./stretches.ts";
@@ -31,7 +32,7 @@ export function readKernelHeader(path: string, line: string): KernelHeader {
 	const areas = Number(headerValue(path, line, "nareas", "\\d+"));
 	if (!(slabs > 0 && slabs <= 2 ** 20 && slabs % 128 === 0))
 		throw new InputError(`${path}:1: nslabs: expected a multiple of 128 up to 1048576`);
-	if (poolStart % 4096 !== 0 || poolStart + slabs * 2048 > 2 ** 52)
+	if (poolStart % PAGE_SIZE !== 0 || poolStart + slabs * 2048 > 2 ** 52)
 		throw new InputError(`${path}:1: pool_start: expected a page-aligned address of a pool that ends below 2^52`);
 	if (!Number.isInteger(Math.log2(areas)) || areas > slabs / 128)
 		throw new InputError(`${path}:1: nareas: expected a power of two up to nslabs / 128`);

@@ -1,6 +1,8 @@
 /** `swiotlb-ops` v1: Linux 6.12's allocator, op by op, with every answer and byte. */
+
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { ATTR_FORCE_BOUNCE } from "../../assembly/layout/device.ts";
 import type { Device } from "../dma/device.ts";
 import { Engine } from "../engine.ts";
@@ -47,14 +49,14 @@ function readHeader(path: string, lines: readonly string[]): { header: Header; f
 		minAlignMask: key("min_align_mask").hex32(1, "min_align_mask"),
 		segBoundaryMask: key("seg_boundary_mask").hex64(1, "seg_boundary_mask"),
 	};
-	if (header.ramBytes === 0 || header.ramBytes > MAX_RAM_BYTES || header.ramBytes % 4096 !== 0) {
+	if (header.ramBytes === 0 || header.ramBytes > MAX_RAM_BYTES || header.ramBytes % PAGE_SIZE !== 0) {
 		throw key("ram_size").error("ram_size", `a multiple of 4096 up to ${MAX_RAM_BYTES}`);
 	}
 	const power = (n: number) => Number.isInteger(Math.log2(n));
 	if (!power(header.slabs)) throw key("nslabs").error("nslabs", "a power of two");
 	if (!power(header.areas) || header.areas > header.slabs / 128)
 		throw key("nareas").error("nareas", "a power of two up to nslabs / 128");
-	if (header.poolStart % 4096 !== 0) throw key("pool_start").error("pool_start", "a page-aligned address");
+	if (header.poolStart % PAGE_SIZE !== 0) throw key("pool_start").error("pool_start", "a page-aligned address");
 	if (header.poolStart < header.ramBytes) throw key("pool_start").error("pool_start", "an address behind ram_size");
 	if (header.poolStart + header.slabs * 2048 > 2 ** 52)
 		throw key("pool_start").error("pool_start", "a pool that ends below 2^52");
@@ -75,7 +77,7 @@ async function engineFor(header: Header, build: Build): Promise<{ engine: Engine
 		],
 		spareBytes: 65536 + header.slabs * 64,
 	});
-	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, header.poolStart);
+	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, { start: header.poolStart });
 	const device = engine.addDevice({
 		pool,
 		dmaMask: header.dmaMask,

@@ -2,6 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import * as layout from "../../assembly/layout/ring.ts";
 import * as status from "../../assembly/layout/status.ts";
 import { Engine } from "../engine.ts";
@@ -16,7 +17,6 @@ import { divergedAt, same, stem, type VerifyResult } from "./result.ts";
 const RING_GPA = 0x10000;
 /** Room for any packet: no read buffer need be larger. */
 const MAX_READ_BYTES = 2 ** 19;
-const PAGE_BYTES = 4096;
 /** Linux's errno of a refused call. */
 const EAGAIN = -11;
 const ENOBUFS = -105;
@@ -46,7 +46,7 @@ function readHeader(path: string, lines: readonly string[]): { header: Header; f
 }
 
 async function engineFor(header: Header, build: Build): Promise<Engine> {
-	const bytes = RING_GPA + header.pages * PAGE_BYTES;
+	const bytes = RING_GPA + header.pages * PAGE_SIZE;
 	return Engine.create({
 		build,
 		swiotlb: null,
@@ -72,12 +72,12 @@ class RingReplay {
 	constructor(engine: Engine, header: Header) {
 		this.#engine = engine;
 		this.#exports = engine.instance.exports;
-		this.#ringBytes = header.pages * PAGE_BYTES;
-		this.#dataBytes = this.#ringBytes - PAGE_BYTES;
+		this.#ringBytes = header.pages * PAGE_SIZE;
+		this.#dataBytes = this.#ringBytes - PAGE_SIZE;
 		this.#buffer = engine.scratch(MAX_READ_BYTES);
 		const gpas = engine.scratch(header.pages * 8);
 		for (let i = 0; i < header.pages; i++) {
-			engine.instance.data.setFloat64(gpas + 8 * i, RING_GPA + i * PAGE_BYTES, true);
+			engine.instance.data.setFloat64(gpas + 8 * i, RING_GPA + i * PAGE_SIZE, true);
 		}
 		const attach = (flags: number, maxPacketBytes: number) =>
 			this.#exports.ringAttach(gpas, header.pages, flags, maxPacketBytes, 0);
@@ -246,7 +246,7 @@ class RingReplay {
 		const { ram } = this.#engine;
 		const at = this.#engine.instance.u32(this.#exports.ringPtr(this.#reader) + layout.RING_AT);
 		for (const [i, byte] of [value & 255, value >> 8].entries()) {
-			ram.write(RING_GPA + PAGE_BYTES + ((at + offset + i) % this.#dataBytes), Uint8Array.of(byte));
+			ram.write(RING_GPA + PAGE_SIZE + ((at + offset + i) % this.#dataBytes), Uint8Array.of(byte));
 		}
 		this.compared.corruptions++;
 		return 3;

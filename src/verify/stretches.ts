@@ -1,7 +1,7 @@
 /** The stretches of RAM that a recording touches, so that originals above 4 GiB need no RAM up to there. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { InputError } from "../input-error.ts";
 
-const PAGE_BYTES = 4096;
 /** Stretches closer than this become one (bytes). */
 const JOIN_BYTES = 65536;
 const MAX_BYTES = 3 * 2 ** 30;
@@ -14,8 +14,8 @@ export class TouchedStretches {
 	/** Adds [gpa, gpa + bytes). */
 	add(gpa: number, bytes: number): void {
 		this.#ranges.push({
-			from: Math.floor(gpa / PAGE_BYTES) * PAGE_BYTES,
-			to: Math.ceil((gpa + bytes) / PAGE_BYTES) * PAGE_BYTES,
+			from: Math.floor(gpa / PAGE_SIZE) * PAGE_SIZE,
+			to: Math.ceil((gpa + bytes) / PAGE_SIZE) * PAGE_SIZE,
 		});
 	}
 

@@ -2,6 +2,7 @@
 import { InputError } from "../input-error.ts";
 import { readText } from "../node/input.ts";
 import type { Build } from "../wasm.ts";
+import { isDecisions, verifyDecisions } from "./decisions.ts";
 import { isDynamic, verifyDynamic } from "./dynamic.ts";
 import { isOps, verifyOps } from "./ops.ts";
 import { isRecorded, verifyRecorded } from "./recorded.ts";
@@ -20,8 +21,9 @@ export async function verifyFile(path: string, build: Build = "engine"): Promise
 	if (isDynamic(text)) return verifyDynamic(path, text, build);
 	if (isRecorded(text)) return verifyRecorded(path, text, build);
 	if (isRing(text)) return verifyRing(path, text, build);
+	if (isDecisions(text)) return verifyDecisions(path, text, build);
 	if (isVmbus(text)) return verifyVmbus(path, text, build);
 	throw new InputError(
-		`${path}:1: unknown format: expected a swiotlb-recorded, swiotlb-dynamic, swiotlb-ops or ring recording, or a vmbus transcript`,
+		`${path}:1: unknown format: expected a swiotlb-recorded, swiotlb-dynamic, swiotlb-ops, ring or dma-decisions recording, or a vmbus transcript`,
 	);
 }

@@ -1,5 +1,7 @@
 /** What a transcript's command lines ask of the guest. */
+
 import { createHash } from "node:crypto";
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import * as layout from "../../assembly/layout/ring.ts";
 import type { Engine } from "../engine.ts";
 import { type GpaRange, PacketType } from "../ring/packet.ts";
@@ -12,13 +14,12 @@ import type { ReplayHost } from "./vmbus-host.ts";
 import type { LineArgs } from "./vmbus-lines.ts";
 import type { ReplayPages } from "./vmbus-pages.ts";
 
-const PAGE_BYTES = 4096;
 const MAX_PAYLOAD_BYTES = 2 ** 19;
 /** The recorder shows the first bytes of what a receive gave. */
 const RECV_BYTES = 1000;
 
 /** What the commands work on. */
-export interface Replay {
+export interface GuestReplay {
 	readonly engine: Engine;
 	readonly guest: VmbusGuest;
 	readonly expected: Expected;
@@ -82,14 +83,14 @@ function ringView(engine: Engine, channel: GuestChannel | undefined, which: "out
 	if (channel?.ring == null) return null;
 	const { gpa, pages, sendPages } = channel.ring;
 	const [first, count] = which === "out" ? [0, sendPages] : [sendPages, pages - sendPages];
-	return engine.ram.view(gpa + first * PAGE_BYTES, count * PAGE_BYTES);
+	return engine.ram.view(gpa + first * PAGE_SIZE, count * PAGE_SIZE);
 }
 
 const word = (ring: Uint8Array, at: number) =>
 	new DataView(ring.buffer, ring.byteOffset, ring.length).getUint32(at, true);
 
 /** Compares both rings as they are. @param tag "opened" or "now" */
-export function compareRings({ engine, expected, guest }: Replay, relid: number, tag: string): void {
+export function compareRings({ engine, expected, guest }: GuestReplay, relid: number, tag: string): void {
 	for (const which of ["out", "in"] as const) {
 		const ring = ringView(engine, channelOf(guest, relid), which);
 		if (ring === null) return;
@@ -101,14 +102,14 @@ export function compareRings({ engine, expected, guest }: Replay, relid: number,
 			`pend=${hex(layout.HEADER_PENDING_SEND)}`,
 			`feat=${hex(layout.HEADER_FEATURES)}`,
 		];
-		const data = ring.subarray(PAGE_BYTES);
+		const data = ring.subarray(PAGE_SIZE);
 		const sha = createHash("sha256").update(data).digest("hex");
 		expected.line1("RING", `${relid} ${which} ${tag} ${words.join(" ")} size=${data.length.toString(16)} data=${sha}`);
 	}
 }
 
 /** Writes what the host wrote into a ring. */
-export function hostRing({ engine, guest }: Replay, args: LineArgs): void {
+export function hostRing({ engine, guest }: GuestReplay, args: LineArgs): void {
 	const which = args.text(1, "ring");
 	if (which !== "in" && which !== "out") throw args.error("ring", "in or out", which);
 	const bytes = args.bytes(3, "bytes", 2 ** 27);
@@ -118,7 +119,7 @@ export function hostRing({ engine, guest }: Replay, args: LineArgs): void {
 }
 
 /** Runs a send and compares the packet that came of it. */
-function sent(replay: Replay, relid: number, send: () => GuestStatus): GuestStatus {
+function sent(replay: GuestReplay, relid: number, send: () => GuestStatus): GuestStatus {
 	const { engine, guest, expected } = replay;
 	const before = ringView(engine, channelOf(guest, relid), "out");
 	const at = before === null ? 0 : word(before, layout.HEADER_WRITE_INDEX);
@@ -126,10 +127,10 @@ function sent(replay: Replay, relid: number, send: () => GuestStatus): GuestStat
 	const ring = ringView(engine, channelOf(guest, relid), "out");
 	if (status !== "ok" || ring === null) return status;
 	const next = word(ring, layout.HEADER_WRITE_INDEX);
-	const size = ring.length - PAGE_BYTES;
+	const size = ring.length - PAGE_SIZE;
 	const bytes = Uint8Array.from(
 		{ length: (next - at + size) % size },
-		(_, i) => ring[PAGE_BYTES + ((at + i) % size)] as number,
+		(_, i) => ring[PAGE_SIZE + ((at + i) % size)] as number,
 	);
 	expected.packet("PKTOUT", `${relid} at=${at.toString(16)} next=${next.toString(16)}`, bytes);
 	return status;
@@ -142,7 +143,7 @@ function rangeOf(args: LineArgs, index: number): GpaRange {
 	return { bytes: Number(match[1]), offset: Number(match[2]), pfns };
 }
 
-function received(replay: Replay, args: LineArgs, raw: boolean): GuestStatus {
+function received(replay: GuestReplay, args: LineArgs, raw: boolean): GuestStatus {
 	const { guest, expected } = replay;
 	const relid = args.number(0, "relid");
 	const { status, packet } = guest.receive(relid, args.has(1) ? args.number(1, "max") : MAX_PAYLOAD_BYTES, raw);
@@ -162,7 +163,7 @@ function driverOf(args: LineArgs): (channel: GuestChannel) => DriverPlan | null 
 }
 
 /** Commands of the guest itself: they end when they end. */
-const GUEST_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) => unknown>> = {
+const GUEST_COMMANDS: Readonly<Record<string, (replay: GuestReplay, args: LineArgs) => unknown>> = {
 	connect: ({ guest }, args) => guest.connect(args.has(0) ? args.number(0, "version") : undefined),
 	open: ({ guest }, args) => {
 		const relid = args.number(0, "relid");
@@ -194,7 +195,7 @@ const GUEST_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) =
 };
 
 /** Commands of the recorder's test driver: they end at once. */
-const DRIVER_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) => GuestStatus>> = {
+const DRIVER_COMMANDS: Readonly<Record<string, (replay: GuestReplay, args: LineArgs) => GuestStatus>> = {
 	list: () => "ok",
 	send: (replay, args) => {
 		const relid = args.number(0, "relid");
@@ -263,7 +264,7 @@ const DRIVER_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) 
 };
 
 /** Runs command line number `number`. @throws InputError for a command that is not known, or bad arguments */
-export function runCommand(replay: Replay, number: number, args: LineArgs): void {
+export function runCommand(replay: GuestReplay, number: number, args: LineArgs): void {
 	const name = args.line.verb;
 	const begins = GUEST_COMMANDS[name];
 	if (begins !== undefined) {

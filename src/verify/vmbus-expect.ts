@@ -1,5 +1,7 @@
 /** Compares what the guest does, event by event, with what the transcript says comes next. */
+
 import { createHash } from "node:crypto";
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { InputError } from "../input-error.ts";
 import { MessageType } from "../vmbus/wire/messages.ts";
 import { Version } from "../vmbus/wire/versions.ts";
@@ -184,9 +186,12 @@ export class Expected {
 	}
 
 	bitSet(gpa: number, bit: number): void {
-		const got = `BITSET ...${(gpa % 4096).toString(16)} ${bit}`;
+		const got = `BITSET ...${(gpa % PAGE_SIZE).toString(16)} ${bit}`;
 		const args = this.#take("BITSET", got);
-		if (args.hex(0, "gpa") % 4096 !== gpa % 4096 || ![String(bit), bit.toString(16)].includes(args.text(1, "bit")))
+		if (
+			args.hex(0, "gpa") % PAGE_SIZE !== gpa % PAGE_SIZE ||
+			![String(bit), bit.toString(16)].includes(args.text(1, "bit"))
+		)
 			throw new Diverged(args.line.number, "BITSET", this.#describe(args.line), got);
 	}
 

@@ -1,10 +1,10 @@
 /** Guest pages of a replay: as the recorder's, with conversions that fail on demand and leave nothing of the contents. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Engine } from "../engine.ts";
 import type { GuestPages } from "../synic/guest-pages.ts";
 import type { EnginePages } from "../vmbus/guest/pages.ts";
 import type { Expected } from "./vmbus-expect.ts";
 
-const PAGE_BYTES = 4096;
 /** What the recorder leaves in converted pages. */
 const DECRYPTED_BYTE = 0xdc;
 const ENCRYPTED_BYTE = 0xec;
@@ -46,7 +46,7 @@ export class ReplayPages implements GuestPages {
 		if (left !== NEVER) this.#untilFailure[verb]--;
 		const done = left !== 0 && convert();
 		this.#expected.convert(verb, pages, done);
-		if (done) this.#engine.ram.fill(gpa, pages * PAGE_BYTES, verb === "DECRYPT" ? DECRYPTED_BYTE : ENCRYPTED_BYTE);
+		if (done) this.#engine.ram.fill(gpa, pages * PAGE_SIZE, verb === "DECRYPT" ? DECRYPTED_BYTE : ENCRYPTED_BYTE);
 		return done;
 	}
 

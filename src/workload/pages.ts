@@ -1,10 +1,9 @@
 /** A guest's page allocator as the DMA layer sees it: buffers of runs of physically adjacent pages, from a seed. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Gpa } from "../types.ts";
 
-const PAGE_BYTES = 4096;
-
 /** A stretch of physically adjacent pages. */
-export interface PageRun {
+export interface PageStretch {
 	readonly gpa: Gpa;
 	readonly bytes: number;
 }
@@ -22,7 +21,7 @@ function randomFrom(seed: number): () => number {
 
 export class BufferAllocator {
 	readonly #used: Uint8Array;
-	readonly #stretches: readonly PageRun[];
+	readonly #stretches: readonly PageStretch[];
 	readonly #contiguity: number;
 	readonly #random: () => number;
 	#free: number;
@@ -31,25 +30,25 @@ export class BufferAllocator {
 	 * @param stretches page-aligned memory to allocate from
 	 * @param contiguity mean run of physically adjacent pages, 1 or more
 	 */
-	constructor(stretches: readonly PageRun[], contiguity: number, seed: number) {
+	constructor(stretches: readonly PageStretch[], contiguity: number, seed: number) {
 		this.#stretches = stretches;
 		this.#contiguity = contiguity;
 		this.#random = randomFrom(seed);
-		this.#free = stretches.reduce((sum, { bytes }) => sum + bytes / PAGE_BYTES, 0);
+		this.#free = stretches.reduce((sum, { bytes }) => sum + bytes / PAGE_SIZE, 0);
 		this.#used = new Uint8Array(this.#free);
 	}
 
 	/** Runs whose sizes add up to `bytes`, all starting on a page; or undefined when memory is out. */
-	take(bytes: number): PageRun[] | undefined {
-		let left = Math.ceil(bytes / PAGE_BYTES);
+	take(bytes: number): PageStretch[] | undefined {
+		let left = Math.ceil(bytes / PAGE_SIZE);
 		if (left > this.#free) return undefined;
-		const runs: PageRun[] = [];
+		const runs: PageStretch[] = [];
 		let taken = 0;
 		let avoid = -1;
 		while (left > 0) {
 			const page = this.#freePage(avoid);
 			const pages = this.#claim(page, Math.min(left, this.#runLength()));
-			const size = Math.min(pages * PAGE_BYTES, bytes - taken);
+			const size = Math.min(pages * PAGE_SIZE, bytes - taken);
 			runs.push({ gpa: this.#gpa(page), bytes: size });
 			taken += size;
 			left -= pages;
@@ -59,10 +58,10 @@ export class BufferAllocator {
 	}
 
 	/** Gives the pages of runs back. */
-	give(runs: readonly PageRun[]): void {
+	give(runs: readonly PageStretch[]): void {
 		for (const run of runs) {
 			const first = this.#page(run.gpa);
-			const pages = Math.ceil(run.bytes / PAGE_BYTES);
+			const pages = Math.ceil(run.bytes / PAGE_SIZE);
 			this.#used.fill(0, first, first + pages);
 			this.#free += pages;
 		}
@@ -96,7 +95,7 @@ export class BufferAllocator {
 	#stretchEnd(page: number): number {
 		let end = 0;
 		for (const { bytes } of this.#stretches) {
-			end += bytes / PAGE_BYTES;
+			end += bytes / PAGE_SIZE;
 			if (page < end) return end;
 		}
 		return end;
@@ -105,8 +104,8 @@ export class BufferAllocator {
 	#gpa(page: number): Gpa {
 		let first = 0;
 		for (const { gpa, bytes } of this.#stretches) {
-			const pages = bytes / PAGE_BYTES;
-			if (page < first + pages) return gpa + (page - first) * PAGE_BYTES;
+			const pages = bytes / PAGE_SIZE;
+			if (page < first + pages) return gpa + (page - first) * PAGE_SIZE;
 			first += pages;
 		}
 		throw new RangeError(`no page ${page}`);
@@ -115,8 +114,8 @@ export class BufferAllocator {
 	#page(address: Gpa): number {
 		let first = 0;
 		for (const { gpa, bytes } of this.#stretches) {
-			if (address >= gpa && address < gpa + bytes) return first + (address - gpa) / PAGE_BYTES;
-			first += bytes / PAGE_BYTES;
+			if (address >= gpa && address < gpa + bytes) return first + (address - gpa) / PAGE_SIZE;
+			first += bytes / PAGE_SIZE;
 		}
 		throw new RangeError(`no page at ${address}`);
 	}

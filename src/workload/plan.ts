@@ -1,9 +1,10 @@
 /** Compiles a workload into commands, segments and control mappings for one device and memory: what the replay loop runs. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { FROM_DEVICE, SG_BYTES, SG_DMA, SG_GPA, SG_LENGTH, TO_DEVICE } from "../../assembly/layout/device.ts";
 import * as layout from "../../assembly/layout/replay.ts";
 import { InputError } from "../input-error.ts";
 import type { Direction, Gpa } from "../types.ts";
-import type { BufferAllocator, PageRun } from "./pages.ts";
+import type { BufferAllocator, PageStretch } from "./pages.ts";
 import type { DevicePreset } from "./presets.ts";
 import type { Request, Workload } from "./workload.ts";
 
@@ -50,20 +51,20 @@ export interface Plan {
 }
 
 /** Where a plan's buffers lie, and how they are mapped. */
-export interface PlanMemory {
+interface PlanMemory {
 	/** Where data buffers come from; each lives from its issue to its completion. */
 	readonly pages: Pick<BufferAllocator, "take" | "give">;
 	/** Page-aligned memory for the driver's per-command structures. */
-	readonly control: PageRun;
+	readonly control: PageStretch;
 	/** dma_max_mapping_size of the device; Infinity for none. */
 	readonly maxMappingBytes: number;
 	/** Attributes with which a request's data is mapped, by its first run. Default: none. */
-	readonly attrsOf?: (run: PageRun) => number;
+	readonly attrsOf?: (run: PageStretch) => number;
 }
 
 /** Bytes that a workload's plan takes at most: each page of a request is an entry, and a command adds up to two more. */
 export function planRoom(workload: Workload): number {
-	const pages = workload.requests.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 4096), 0);
+	const pages = workload.requests.reduce((sum, { bytes }) => sum + Math.ceil(bytes / PAGE_SIZE), 0);
 	return (
 		256 +
 		(workload.events.length + pages * 2) * layout.EVENT_BYTES +
@@ -80,14 +81,14 @@ export interface PlacedPlan {
 }
 
 /** Splits runs into segments and those into commands within the preset's limits. */
-function split(runs: readonly PageRun[], preset: DevicePreset, maxMappingBytes: number): PageRun[][] {
+function split(runs: readonly PageStretch[], preset: DevicePreset, maxMappingBytes: number): PageStretch[][] {
 	const segmentLimit = Math.min(preset.maxSegmentBytes, maxMappingBytes);
 	const commandLimit = Math.min(
 		preset.maxRequestBytes,
 		preset.limitsRequest ? maxMappingBytes : Number.POSITIVE_INFINITY,
 	);
-	const commands: PageRun[][] = [];
-	let current: PageRun[] = [];
+	const commands: PageStretch[][] = [];
+	let current: PageStretch[] = [];
 	let room = 0;
 	for (const run of runs) {
 		let { gpa, bytes: left } = run;
@@ -112,7 +113,7 @@ class Compiler {
 	readonly commands: Command[] = [];
 	readonly entries: Entry[] = [];
 	readonly #preset: DevicePreset;
-	readonly #control: PageRun;
+	readonly #control: PageStretch;
 	/** Control structures that no live command uses. */
 	readonly #freeTags: number[] = [];
 	#nextTag = 0;
@@ -122,7 +123,7 @@ class Compiler {
 	readonly #maxTags: number;
 	readonly #name: string;
 
-	constructor(name: string, preset: DevicePreset, control: PageRun) {
+	constructor(name: string, preset: DevicePreset, control: PageStretch) {
 		this.#name = name;
 		this.#preset = preset;
 		this.#control = control;
@@ -130,7 +131,7 @@ class Compiler {
 	}
 
 	/** Adds a command over segments that belong to the sectors from `sector` on. @returns its number */
-	add(segments: readonly PageRun[], { read, cpu }: Request, sector: number, attrs: number): number {
+	add(segments: readonly PageStretch[], { read, cpu }: Request, sector: number, attrs: number): number {
 		const { headerBytes, statusBytes } = this.#preset;
 		const first = this.entries.length;
 		const dir = read ? FROM_DEVICE : TO_DEVICE;
@@ -180,7 +181,7 @@ export function compilePlan(
 	{ pages, control, maxMappingBytes, attrsOf = () => 0 }: PlanMemory,
 ): Plan {
 	const compiler = new Compiler(workload.name, preset, control);
-	const live = new Map<number, { runs: PageRun[]; commands: number[] }>();
+	const live = new Map<number, { runs: PageStretch[]; commands: number[] }>();
 	const events: number[] = [];
 	const eventStarts = new Uint32Array(workload.events.length + 1);
 	for (const [i, event] of workload.events.entries()) {
@@ -196,7 +197,7 @@ export function compilePlan(
 				);
 			}
 			let sector = request.sector;
-			const attrs = attrsOf(runs[0] as PageRun);
+			const attrs = attrsOf(runs[0] as PageStretch);
 			const commands = split(runs, preset, maxMappingBytes).map((segments) => {
 				const command = compiler.add(segments, request, sector, attrs);
 				sector += segments.reduce((sum, { bytes }) => sum + bytes, 0) / 512;
@@ -205,7 +206,7 @@ export function compilePlan(
 			live.set(number, { runs, commands });
 			for (const command of commands) events.push(command * 2);
 		} else {
-			const { runs, commands } = live.get(number) as { runs: PageRun[]; commands: number[] };
+			const { runs, commands } = live.get(number) as { runs: PageStretch[]; commands: number[] };
 			live.delete(number);
 			for (const command of commands) {
 				events.push(command * 2 + 1);

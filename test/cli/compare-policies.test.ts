@@ -87,7 +87,7 @@ describe("coco-dma compare --policy", () => {
 	it("shows a crash as one", () => {
 		const file = temporaryFile(
 			"crash.ts",
-			`import { KernelCrash } from "coco-dma";
+			`import { KernelCrash } from "coco-dma/policy";
 export default { name: "crash", title: "t", source: "s", kernel: "linux-6.12", acceptance: "none",
 	predicates: { forceBounce: () => { throw new KernelCrash("force_dma_unencrypted", "NULL"); } } };`,
 		);

@@ -11,7 +11,7 @@ function policies(...args: string[]): string {
 }
 
 const QUICK = ["--no-cost", "--scenario", "storvsc-full"];
-const MINE = `import type { Policy } from "coco-dma";
+const MINE = `import type { Policy } from "coco-dma/policy";
 export default { name: "mine", title: "t <b>", source: "s", kernel: "linux-7.3", acceptance: "any" } satisfies Policy;
 `;
 

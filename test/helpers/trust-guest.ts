@@ -2,7 +2,7 @@
 import type { GuestDevice, GuestDeviceOptions } from "../../src/coco/guest/device.ts";
 import { Guest, type GuestOptions } from "../../src/coco/guest/guest.ts";
 import { PLATFORMS, type PlatformName } from "../../src/coco/platform/platform.ts";
-import type { Evidence, Verdict } from "../../src/coco/trust/tdisp.ts";
+import type { Evidence, EvidenceDecision } from "../../src/coco/trust/tdisp.ts";
 
 export const MIB = 2 ** 20;
 export const NAMES = Object.keys(PLATFORMS) as PlatformName[];
@@ -17,7 +17,7 @@ export const EVIDENCE: Evidence = {
 };
 
 /** Options of a TDISP device that every policy accepts. */
-export const TDISP = { evidence: () => EVIDENCE, policy: (): Verdict => ({ accept: true }) };
+export const TDISP = { evidence: () => EVIDENCE, policy: (): EvidenceDecision => ({ accept: true }) };
 
 /** An offer with confidential ring and external memory. */
 export const OFFER = {

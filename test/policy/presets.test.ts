@@ -11,6 +11,7 @@ import { SCENARIOS, scenarioNamed } from "../../src/policy/scenarios.ts";
 import { statusName } from "../../src/status.ts";
 import { makeStage, type StageOptions } from "../../src/study/stage.ts";
 import { Attr, Direction } from "../../src/types.ts";
+import { tlbOf } from "../helpers/slots.ts";
 
 const { ToDevice, FromDevice } = Direction;
 
@@ -226,7 +227,7 @@ describe("presets", () => {
 	it("paravisor-bounce keeps the host out of its slots, where the platform has such pages", async () => {
 		const { guest, device } = await stageOf("paravisor-bounce", "storvsc-full");
 		const dma = device.map(guest.pages.alloc(1), 4096, ToDevice);
-		expect(guest.engine.ram.pageState(dma)).toBe(PageState.Hidden);
+		expect(guest.engine.ram.pageState(tlbOf(dma))).toBe(PageState.Hidden);
 		const refused = await makeStage(parsePolicy("paravisor-bounce"), scenarioNamed("restricted-pool"));
 		expect(refused.refused).toContain("NO_HIDDEN_MEMORY");
 	});

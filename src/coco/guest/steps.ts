@@ -29,6 +29,8 @@ export interface PredicateStep {
 export interface Prediction {
 	readonly steps: readonly PredicateStep[];
 	readonly decision: "direct" | "bounce" | "refused";
+	/** Of the steps, those that made the decision what it is. */
+	readonly deciding: readonly PredicateStep[];
 }
 
 const MAX_U64 = 2n ** 64n - 1n;
@@ -80,8 +82,21 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	const { checksState } = device;
 	const { forceBounce, forceBounceWhy, forceDmaUnencrypted } = device.predicates;
 	const steps: PredicateStep[] = [];
-	const say = (predicate: string, value: boolean | string, why: string) =>
-		steps.push({ predicate, value: String(value), why });
+	const say = (predicate: string, value: boolean | string, why: string): PredicateStep => {
+		const step = { predicate, value: String(value), why };
+		steps.push(step);
+		return step;
+	};
+	/** No direct mapping, for what was asked: refused, or what the device's mechanism does. */
+	const otherwise = (asked: PredicateStep[], capable: readonly PredicateStep[], hasPool: boolean): Prediction => {
+		if (requireCoherent) asked.push(say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce"));
+		if (requireCoherent || !hasPool) return { steps, decision: "refused", deciding: asked };
+		const { said, decision } = instead(guest, device, request);
+		steps.push(...said.map(({ step }) => step));
+		const reached = said.filter(({ isCapable }) => isCapable).map(({ step }) => step);
+		const deciding = decision === "direct" ? [...capable, ...reached] : [...asked, ...said.map(({ step }) => step)];
+		return { steps, decision, deciding };
+	};
 	const ccShared = checksState && (attrs & Attr.CcShared) !== 0;
 	const requireCoherent = checksState && (attrs & Attr.RequireCoherent) !== 0;
 	const attribute = platform.memEncrypt
@@ -91,16 +106,13 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 			: `${platform.name}: no memory-encryption attribute`;
 	const knows = guest.policy === null ? kernel.knowsAcceptance : device.believed;
 	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, knows));
-	say(
+	const unencrypted = say(
 		"force_dma_unencrypted(dev)",
 		forceDmaUnencrypted,
 		platform.memEncrypt && !forceDmaUnencrypted ? `${attribute}, device accepted` : attribute,
 	);
-	say("is_swiotlb_force_bounce(dev)", forceBounce, forceBounceWhy || "no force, no restricted pool");
-	if (forceBounce) {
-		if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
-		return { steps, decision: requireCoherent ? "refused" : instead(guest, device, request, steps) };
-	}
+	const forced = say("is_swiotlb_force_bounce(dev)", forceBounce, forceBounceWhy || "no force, no restricted pool");
+	if (forceBounce) return otherwise([unencrypted, forced], [], true);
 	if (checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
 	const dma = encodeGpa(platform, device.ruled, gpa, ccShared);
 	const bit = platform.encryptionBit;
@@ -109,44 +121,54 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	say(ccShared ? "phys_to_dma_unencrypted(dev, phys)" : "phys_to_dma(dev, phys)", `0x${dma.toString(16)}`, form);
 	const reach = reachStep(device, dma, bytes, "dma_capable(dev, addr, size): reach");
 	steps.push(reach);
-	let capable = reach.ok;
+	const capable: PredicateStep[] = [reach];
+	const failed: PredicateStep[] = reach.ok ? [] : [reach];
 	if (kernel.checksState) {
 		const permitted = ccShared || !forceDmaUnencrypted;
-		say(
+		const state = say(
 			"dma_capable(dev, addr, size): state",
 			permitted,
 			permitted
 				? "CC_SHARED or not force_dma_unencrypted"
 				: "private memory, and the device reaches shared memory only",
 		);
-		capable &&= permitted;
+		capable.push(state);
+		if (!permitted) failed.push(state);
 	}
 	const kmalloc = kmallocStep(device, request);
 	steps.push(kmalloc);
-	if (capable && !kmalloc.ok) return { steps, decision: "direct" };
+	if (kmalloc.ok) failed.push(kmalloc);
+	if (failed.length === 0) return { steps, decision: "direct", deciding: capable };
 	const pool = poolFor(guest, device, request);
-	say("is_swiotlb_active(dev)", pool !== null, pool === null ? "the device has no pool" : `pool "${pool.name}"`);
-	if (requireCoherent) say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce");
-	return { steps, decision: pool === null || requireCoherent ? "refused" : instead(guest, device, request, steps) };
+	const active = say(
+		"is_swiotlb_active(dev)",
+		pool !== null,
+		pool === null ? "the device has no pool" : `pool "${pool.name}"`,
+	);
+	return otherwise([...failed, active], capable, pool !== null);
 }
 
-/** What a policy has a device do where the kernel would bounce. */
+/** What a policy has a device do where the kernel would bounce, and what it asks for that. */
 function instead(
 	guest: Guest,
 	device: GuestDevice,
 	request: MapRequest,
-	steps: PredicateStep[],
-): Prediction["decision"] {
+): {
+	readonly said: readonly { readonly step: PredicateStep; readonly isCapable: boolean }[];
+	readonly decision: Prediction["decision"];
+} {
 	const { mechanism } = device;
-	if (mechanism === "bounce") return "bounce";
-	steps.push({ predicate: "policy: instead of bouncing", value: mechanism, why: `policy ${guest.policy?.name}` });
-	if (mechanism === "refuse") return "refused";
+	if (mechanism === "bounce") return { said: [], decision: "bounce" };
+	const chosen = {
+		step: { predicate: "policy: instead of bouncing", value: mechanism, why: `policy ${guest.policy?.name}` },
+		isCapable: false,
+	};
+	if (mechanism === "refuse") return { said: [chosen], decision: "refused" };
 	const shared = encodeGpa(guest.platform, device.ruled, request.gpa, true);
 	const reach = reachStep(device, shared, request.bytes, "dma_capable(dev, shared address, size)");
 	const kmalloc = kmallocStep(device, request);
-	steps.push(reach);
-	if (kmalloc.ok) steps.push(kmalloc);
-	return reach.ok && !kmalloc.ok ? "direct" : "refused";
+	const asked = [{ step: reach, isCapable: true }, ...(kmalloc.ok ? [{ step: kmalloc, isCapable: false }] : [])];
+	return { said: [chosen, ...asked], decision: reach.ok && !kmalloc.ok ? "direct" : "refused" };
 }
 
 /** The pool that would bounce the buffer: a device may have one of its own for private pages. */

@@ -45,9 +45,9 @@ export interface DeviceViewOptions {
 
 type Access = "read" | "write";
 /** Null: the access is served with the page's bytes. */
-type Verdict = { readonly what: ViolationName; readonly result: AccessResult } | null;
+type Judgement = { readonly what: ViolationName; readonly result: AccessResult } | null;
 /** Decides over pages in a state. Pages in transition and leaked ones are nobody's and do not come here. */
-type Judge = (state: PageState, access: Access) => Verdict;
+type Judge = (state: PageState, access: Access) => Judgement;
 
 interface Accessor {
 	readonly who: PartyName;
@@ -131,7 +131,7 @@ export class Parties {
 		return view;
 	}
 
-	#judgeDevice(t: 0 | 1, form: "private" | "shared" | null, state: PageState, access: Access): Verdict {
+	#judgeDevice(t: 0 | 1, form: "private" | "shared" | null, state: PageState, access: Access): Judgement {
 		if (state === PageState.Hidden) return unmapped(access);
 		if (state === PageState.Private) {
 			if (t === 0) return this.#withoutKey("private-page", access);
@@ -144,7 +144,7 @@ export class Parties {
 	}
 
 	/** What the platform does with an access to a private page that comes without the guest's key. */
-	#withoutKey(what: ViolationName, access: Access): Verdict {
+	#withoutKey(what: ViolationName, access: Access): Judgement {
 		const { hostRead, hostWrite } = this.#converter.platform;
 		const result = access === "read" ? hostRead : hostWrite;
 		return result === "plain" ? null : { what, result };
@@ -159,7 +159,7 @@ export class Parties {
 		let at = 0;
 		while (at < bytes) {
 			const run = this.#run(by, "read", gpa + at, bytes - at);
-			const result = run.verdict?.result ?? null;
+			const result = run.judgement?.result ?? null;
 			if (result === null) {
 				const line = run.state === PageState.Private ? poison.firstIn(run.gpa, run.bytes) : -1;
 				const skipped = Math.max(line - run.gpa, 0);
@@ -179,7 +179,7 @@ export class Parties {
 		let at = 0;
 		while (at < data.length) {
 			const run = this.#run(by, "write", gpa + at, data.length - at);
-			if (run.verdict === null) {
+			if (run.judgement === null) {
 				const line = run.state === PageState.Private ? poison.firstPartlyIn(run.gpa, run.bytes) : -1;
 				const bytes = line < 0 ? run.bytes : Math.max(line - run.gpa, 0);
 				const part = data.subarray(at, at + bytes);
@@ -212,12 +212,12 @@ export class Parties {
 		if (state < 0) throw this.#fault(by, access, { what: "outside-ram", result: refusal(access) }, gpa, bytes);
 		while (length < bytes && exports.ramPageState(gpa + length) === state) length = Math.min(bytes, length + PAGE_SIZE);
 		const blocked = NOBODYS.get(state as PageState);
-		const verdict: Verdict =
+		const judgement: Judgement =
 			blocked === undefined ? by.judge(state as PageState, access) : { what: blocked, result: refusal(access) };
-		if (verdict?.result === "fault" || verdict?.result === "refused")
-			throw this.#fault(by, access, verdict, gpa, length);
-		if (verdict !== null) this.#record(by, access, verdict, gpa, length);
-		return { gpa, bytes: length, state: state as PageState, verdict };
+		if (judgement?.result === "fault" || judgement?.result === "refused")
+			throw this.#fault(by, access, judgement, gpa, length);
+		if (judgement !== null) this.#record(by, access, judgement, gpa, length);
+		return { gpa, bytes: length, state: state as PageState, judgement };
 	}
 
 	/** A holder of the key meets what somebody else wrote. */
@@ -225,15 +225,15 @@ export class Parties {
 		return this.#fault(by, access, { what: "corrupted-line", result: refusal(access) }, gpa, bytes);
 	}
 
-	#record(by: Accessor, access: Access, verdict: NonNullable<Verdict>, gpa: number, bytes: number) {
-		const violation = { who: by.who, access, ...verdict, gpa, bytes, address: gpa + by.addressOffset };
+	#record(by: Accessor, access: Access, judgement: NonNullable<Judgement>, gpa: number, bytes: number) {
+		const violation = { who: by.who, access, ...judgement, gpa, bytes, address: gpa + by.addressOffset };
 		this.violations.record(violation);
 		return violation;
 	}
 
-	#fault(by: Accessor, access: Access, verdict: NonNullable<Verdict>, gpa: number, bytes: number): AccessFault {
-		const violation = this.#record(by, access, verdict, gpa, bytes);
-		return new AccessFault(violation, BARRIERS[verdict.what] ?? this.#converter.platform.hostBarrier);
+	#fault(by: Accessor, access: Access, judgement: NonNullable<Judgement>, gpa: number, bytes: number): AccessFault {
+		const violation = this.#record(by, access, judgement, gpa, bytes);
+		return new AccessFault(violation, BARRIERS[judgement.what] ?? this.#converter.platform.hostBarrier);
 	}
 
 	/** RAM's bytes encrypted, or decrypted, by whole blocks. */
@@ -261,7 +261,7 @@ const BARRIERS: Partial<Record<ViolationName, string>> = {
 };
 
 /** A hidden page, for who uses the host's mapping. */
-function unmapped(access: Access): Verdict {
+function unmapped(access: Access): Judgement {
 	return { what: "hidden-page", result: refusal(access) };
 }
 

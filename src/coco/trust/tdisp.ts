@@ -23,7 +23,7 @@ export interface Evidence {
 }
 
 /** A policy's answer. */
-export type Verdict = { readonly accept: true } | { readonly accept: false; readonly reason: string };
+export type EvidenceDecision = { readonly accept: true } | { readonly accept: false; readonly reason: string };
 
 /** What a device holds of the guest's memory now. */
 export interface Holds {
@@ -58,7 +58,7 @@ export interface DeviceTrustOptions {
 	/** Asks the device for its evidence. */
 	readonly evidence: () => Evidence;
 	/** The guest's judgement of evidence. */
-	readonly policy: (evidence: Evidence) => Verdict;
+	readonly policy: (evidence: Evidence) => EvidenceDecision;
 	readonly holds: () => Holds;
 	/** When the guest may decide (Policy.transitions). Default "checked". */
 	readonly transitions?: "checked" | "anytime" | "before-driver";
@@ -156,7 +156,7 @@ export class DeviceTrust {
 	 * rejected it goes back to CONFIG_UNLOCKED.
 	 * @throws TrustError NOT_LOCKED, NO_EVIDENCE, BUSY, DRIVER_WAS_BOUND, STALE_EVIDENCE; then nothing has changed
 	 */
-	accept(): Verdict {
+	accept(): EvidenceDecision {
 		if (this.#state !== Locked && this.#state !== Run) this.#refuse("accept", "NOT_LOCKED");
 		const evidence = this.#evidence;
 		if (evidence === null) return this.#refuse("accept", "NO_EVIDENCE");

@@ -1,4 +1,5 @@
 /** Channel messages and message slots as people read them: one field a line, with offset, size, name and value. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { hex } from "../../status.ts";
 import { MESSAGE_PENDING, SLOT_BYTES, SLOT_FLAGS, SLOT_PAYLOAD } from "../../synic/synic.ts";
 import { DecodeError, type DecodeRules, decodeMessage, fieldBytes, hasField } from "../wire/codec.ts";
@@ -29,7 +30,7 @@ function quadwordFields(at: number, quadwords: readonly bigint[], isHeader: bool
 		if (left === 0) {
 			const head = quadwords[i] as bigint;
 			const [bytes, from] = [Number(head & 0xffffffffn), Number(head >> 32n)];
-			left = Math.ceil((bytes + from) / 4096);
+			left = Math.ceil((bytes + from) / PAGE_SIZE);
 			const meaning = `${left} page${left === 1 ? "" : "s"}`;
 			fields.push({ offset, bytes: 8, name: "range", value: `${bytes} bytes from offset ${from}`, meaning });
 			i++;

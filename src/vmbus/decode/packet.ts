@@ -1,4 +1,5 @@
 /** Ring packets as people read them. Layouts: Linux include/linux/hyperv.h, OpenVMM vmbus_ring/src/lib.rs */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { PACKET_HEADER_BYTES, PACKET_TRAILER_BYTES } from "../../../assembly/layout/ring.ts";
 import { PacketType, WANTS_COMPLETION } from "../../ring/packet.ts";
 import type { Sender } from "../wire/messages.ts";
@@ -8,7 +9,6 @@ import { type Decoded, type DecodedField, hexText, restField, runsText } from ".
 const SHOWN_BYTES = 64;
 /** Where the ranges of a packet start (bytes). */
 const RANGES_AT = 24;
-const PAGE_BYTES = 4096;
 /** Packets that only one side may send. */
 const SENDERS = new Map<number, Sender>([
 	[PacketType.TransferPages, "server"],
@@ -60,7 +60,7 @@ function gpaDirectFields(data: DataView, end: number): { fields: DecodedField[];
 	for (let i = 0; i < count; i++) {
 		if (at + 8 > end) return { fields, error: `${count} ranges do not fit before the payload` };
 		const [bytes, from] = [data.getUint32(at, true), data.getUint32(at + 4, true)];
-		const pages = Math.ceil((bytes + from) / PAGE_BYTES);
+		const pages = Math.ceil((bytes + from) / PAGE_SIZE);
 		const value = `${bytes} bytes from offset ${from}`;
 		fields.push({
 			offset: at,

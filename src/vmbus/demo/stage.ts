@@ -1,4 +1,5 @@
 /** What a demonstration does with a system, and what it finds: every result is read from RAM, rings or the parties' states. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { PageState } from "../../memory/ram.ts";
 import { multiPageRange, PacketType } from "../../ring/packet.ts";
 import { ECHO, EchoCommand, EchoStatus } from "../devices/echo.ts";
@@ -11,8 +12,8 @@ import type { SystemOptions } from "../system/options.ts";
 import { pageStateName } from "../system/pages.ts";
 import { VmbusSystem } from "../system/system.ts";
 import type { Vsp } from "../system/vsp.ts";
+import { versionName } from "../wire/versions.ts";
 
-const PAGE_BYTES = 4096;
 const RINGS: OpenOptions = { sendPages: 4, receivePages: 4 };
 const TRANSFER_SET = 0xcafe;
 /** Where a transfer-page packet's fields stand. */
@@ -148,8 +149,8 @@ export class Stage {
 		engine.ram.write(gpa + 0x100, data);
 		const done =
 			this.#echo(relid, [ECHO, EchoCommand.Take], { gpa: gpa + 0x100, bytes: data.length }) &&
-			this.#echo(relid, [ECHO, EchoCommand.Give], { gpa: gpa + PAGE_BYTES, bytes: data.length });
-		const back = engine.ram.read(gpa + PAGE_BYTES, data.length);
+			this.#echo(relid, [ECHO, EchoCommand.Give], { gpa: gpa + PAGE_SIZE, bytes: data.length });
+		const back = engine.ram.read(gpa + PAGE_SIZE, data.length);
 		this.#result(relid, "GPA-direct", data.length, done && equal(back, data));
 		this.#tidying.push(() => {
 			if (!shares || pages.encrypt(gpa, 2)) pages.free(gpa, 2);
@@ -176,7 +177,7 @@ export class Stage {
 		if (packet !== undefined && u32(packet.bytes, RANGE_COUNT) === 1) {
 			const [bytes, offset] = [u32(packet.bytes, RANGES), u32(packet.bytes, RANGES + 4)];
 			// both are the device's words
-			if (bytes <= data.length && offset + bytes <= result.pages * PAGE_BYTES)
+			if (bytes <= data.length && offset + bytes <= result.pages * PAGE_SIZE)
 				same = equal(engine.ram.read(result.gpa + offset, bytes), data);
 			system.send(relid, new Uint8Array(0), { type: PacketType.Completion, id: packet.id });
 		}
@@ -188,9 +189,9 @@ export class Stage {
 		const host = pagesView(engine, "shared");
 		const lines = new Map<string, { purpose: string; gpas: number[]; state: string; hostReads: boolean }>();
 		for (const { gpa, pages, purpose } of runs) {
-			for (let page = gpa; page < gpa + pages * PAGE_BYTES; page += PAGE_BYTES) {
+			for (let page = gpa; page < gpa + pages * PAGE_SIZE; page += PAGE_SIZE) {
 				const state = pageStateName(engine, page);
-				const hostReads = typeof host.read(page, PAGE_BYTES) !== "string";
+				const hostReads = typeof host.read(page, PAGE_SIZE) !== "string";
 				const key = `${purpose} ${state} ${hostReads}`;
 				const line = lines.get(key) ?? { purpose, gpas: [], state, hostReads };
 				line.gpas.push(page);
@@ -229,10 +230,9 @@ export class Stage {
 	finish(): Finding {
 		const { guest, pages, engine, machine, platform } = this.system;
 		const { version, features, isConfidential, state } = guest;
-		const major = `${version >>> 16}.${version & 0xffff}`;
 		const kind = isConfidential ? "confidential" : "not confidential";
 		const connection =
-			state === "connected" ? `version ${major}, features 0x${features.toString(16)}, ${kind}` : "none";
+			state === "connected" ? `version ${versionName(version)}, features 0x${features.toString(16)}, ${kind}` : "none";
 		const found = { connection, pages: this.#pageLines(), channels: this.#channelLines() };
 		for (const tidy of this.#tidying) tidy();
 		if (state === "connected") this.command("unload", () => guest.unload());

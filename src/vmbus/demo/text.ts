@@ -1,4 +1,5 @@
 /** A demonstration as text: one line an event, then what the host can read, then the channels. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { hex } from "../../status.ts";
 import { registerName } from "../../synic/registers.ts";
 import { hvStatusName } from "../../synic/status.ts";
@@ -111,7 +112,7 @@ function table(rows: readonly (readonly string[])[]): string[] {
 }
 
 function pageRow({ purpose, gpas, state, hostReads }: PageLine): string[] {
-	const pfns = runsText(gpas.map((gpa) => BigInt(gpa / 4096)));
+	const pfns = runsText(gpas.map((gpa) => BigInt(gpa / PAGE_SIZE)));
 	return [purpose, String(gpas.length), pfns, state, hostReads ? "yes" : "no"];
 }
 

@@ -1,4 +1,5 @@
 /** The open channel of an echo device: its rings, what it sends back, and its commands (echo.ts). */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import { type Packet, PacketType, type TransferRange, WANTS_COMPLETION } from "../../ring/packet.ts";
 import { RingPair } from "../../ring/pair.ts";
@@ -20,7 +21,6 @@ export const EchoStatus = {
 } as const;
 type EchoStatus = (typeof EchoStatus)[keyof typeof EchoStatus];
 
-const PAGE_BYTES = 4096;
 /** Parts that a transfer buffer is sent in. */
 const SECTION_BYTES = 2048;
 /** What a guest can make the device keep. */
@@ -91,7 +91,7 @@ export class EchoChannel {
 	/** Answers what the guest sent. Never throws for what a guest does. */
 	service(): EchoTurn {
 		// the guest may have converted the pages since the last turn
-		for (const gpa of this.#options.pages) this.#broken ??= this.#options.rings.refusal(gpa, PAGE_BYTES);
+		for (const gpa of this.#options.pages) this.#broken ??= this.#options.rings.refusal(gpa, PAGE_SIZE);
 		let packets = 0;
 		let more = false;
 		if (this.#broken === null) {
@@ -127,7 +127,7 @@ export class EchoChannel {
 
 	#send(payload: Uint8Array, type: PacketType, id: bigint): void {
 		const { pages, downstreamPage } = this.#options;
-		const most = (pages.length - downstreamPage - 1) * PAGE_BYTES - 16;
+		const most = (pages.length - downstreamPage - 1) * PAGE_SIZE - 16;
 		const bytes = PACKET_BYTES + ((payload.length + 7) & ~7);
 		// a ring that could never take it: an answer without payload says so
 		const fitting = bytes <= most ? payload : new Uint8Array(0);

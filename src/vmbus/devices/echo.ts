@@ -8,6 +8,7 @@
  *   GPA-direct {.., Take}                      the device reads the packet's ranges and keeps the bytes
  *   GPA-direct {.., Give}                      it writes what it keeps into the packet's ranges
  */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import { DmaError } from "../../status.ts";
 import { type Action, type Completion, type OpenAction, STATUS_UNSUCCESSFUL } from "../server/actions.ts";
@@ -16,8 +17,6 @@ import type { GpadlRange, PageKind } from "../server/types.ts";
 import { EchoChannel, type EchoTurn } from "./echo-channel.ts";
 
 export { ECHO, EchoCommand, EchoStatus, type EchoTurn } from "./echo-channel.ts";
-
-const PAGE_BYTES = 4096;
 
 export interface EchoOptions {
 	readonly engine: Engine;
@@ -86,7 +85,7 @@ export class EchoDevice {
 		const rings = views[ringPages];
 		const pages = ringPagesOf(this.#gpadls.get(ringGpadl) ?? [], downstreamPage);
 		if (rings === null || pages === null || this.#channel !== null) return false;
-		if (pages.some((gpa) => rings.refusal(gpa, PAGE_BYTES) !== null)) return false;
+		if (pages.some((gpa) => rings.refusal(gpa, PAGE_SIZE) !== null)) return false;
 		const external = views[externalPages];
 		try {
 			this.#channel = new EchoChannel({

@@ -1,16 +1,15 @@
 /** Buffers that a channel shares with the host, and their end. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import { establishGpadl, type Gpadl, MAX_GPADL_PAGES, teardownGpadl } from "./gpadl.ts";
 import type { Steps } from "./scheduler.ts";
 import type { BufferMemory, GuestStatus } from "./types.ts";
 
-const PAGE_BYTES = 4096;
-
 /** Why the host cannot be told of memory, or "ok". */
 function check(core: GuestCore, channel: GuestChannel, pages: number, gpa: number | null): GuestStatus {
 	if (!Number.isInteger(pages) || pages < 1 || (pages > MAX_GPADL_PAGES && !core.linux)) return "bad-argument";
-	if (gpa !== null && !(core.isRam(gpa) && core.isRam(gpa + (pages - 1) * PAGE_BYTES) && gpa % PAGE_BYTES === 0))
+	if (gpa !== null && !(core.isRam(gpa) && core.isRam(gpa + (pages - 1) * PAGE_SIZE) && gpa % PAGE_SIZE === 0))
 		return "bad-argument";
 	const isGone = channel.rescinded || channel.removed || (channel.primary?.removed ?? false);
 	if (!core.linux && isGone) return "rescinded";

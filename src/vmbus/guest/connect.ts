@@ -1,11 +1,11 @@
 /** Connecting to the host: pages, versions, features; and UNLOAD. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { ConnectionId, Feature, Version } from "../wire/versions.ts";
 import type { GuestCore } from "./core.ts";
 import type { Steps } from "./scheduler.ts";
 import type { GuestStatus } from "./types.ts";
 
-const PAGE_BYTES = 4096;
 /** Newest first, as Linux offers them. */
 const VERSIONS: readonly number[] = [
 	Version.V6_0,
@@ -35,7 +35,7 @@ function makePages(core: GuestCore): GuestStatus {
 		for (const gpa of [first, second]) core.pages.leak(gpa, 1);
 		return "conversion-failed";
 	}
-	for (const gpa of [first, second]) core.engine.ram.fill(gpa, PAGE_BYTES, 0);
+	for (const gpa of [first, second]) core.engine.ram.fill(gpa, PAGE_SIZE, 0);
 	core.monitorPages = [first, second];
 	core.triggerPage = second;
 	return "ok";
@@ -87,7 +87,7 @@ function accept(core: GuestCore, version: number, response: MessageOf<"VersionRe
 	if (theirs === undefined || !core.has(Feature.ServerSpecifiedMonitorPages)) return;
 	const boundary = core.options.sharedGpaBoundary ?? 0;
 	const page = boundary !== 0 && theirs[1] >= boundary ? theirs[1] - boundary : theirs[1];
-	if (page !== 0 && page % PAGE_BYTES === 0 && core.isRam(page)) core.triggerPage = page;
+	if (page !== 0 && page % PAGE_SIZE === 0 && core.isRam(page)) core.triggerPage = page;
 	else core.warn(`the host's monitor page at gpa ${theirs[1]} is not used`);
 }
 

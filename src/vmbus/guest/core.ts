@@ -1,4 +1,5 @@
 /** What all parts of the guest side share: the connection's state, its locks and queues, and the ways to the host. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
 import type { Isolation, Path } from "../../synic/modes.ts";
@@ -199,7 +200,7 @@ export class GuestCore {
 
 	/** Whether a page-aligned gpa is that of a page of RAM. */
 	isRam(gpa: number): boolean {
-		return this.engine.ram.regions.some((region) => gpa >= region.gpa && gpa + 4096 <= region.gpa + region.bytes);
+		return this.engine.ram.regions.some((region) => gpa >= region.gpa && gpa + PAGE_SIZE <= region.gpa + region.bytes);
 	}
 
 	/** Gives pages back if nobody else can see them, else gives them up. */

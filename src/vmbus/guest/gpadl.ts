@@ -1,11 +1,11 @@
 /** GPADLs: guest memory that the host is told of, page by page. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import type { Steps } from "./scheduler.ts";
 import type { GuestStatus } from "./types.ts";
 
-const PAGE_BYTES = 4096;
 /** Page numbers in a header and in a body (a payload has 240 bytes). */
 const HEADER_PFNS = 26;
 const BODY_PFNS = 28;
@@ -48,14 +48,14 @@ export class Gpadl {
 
 /** Header and bodies of one range from offset 0 on. */
 function* messagesOf({ handle, gpa, pages }: Gpadl, relid: number): Generator<MessageOf<"GpadlHeader" | "GpadlBody">> {
-	const pfns = Array.from({ length: pages }, (_, i) => BigInt(gpa / PAGE_BYTES + i));
+	const pfns = Array.from({ length: pages }, (_, i) => BigInt(gpa / PAGE_SIZE + i));
 	yield {
 		type: MessageType.GpadlHeader,
 		relid,
 		gpadl: handle,
 		rangeBytes: (8 + 8 * pages) & 0xffff,
 		rangeCount: 1,
-		ranges: [BigInt(pages * PAGE_BYTES), ...pfns.slice(0, HEADER_PFNS)],
+		ranges: [BigInt(pages * PAGE_SIZE), ...pfns.slice(0, HEADER_PFNS)],
 	};
 	for (let at = HEADER_PFNS; at < pages; at += BODY_PFNS)
 		yield { type: MessageType.GpadlBody, messageNumber: 0, gpadl: handle, ranges: pfns.slice(at, at + BODY_PFNS) };

@@ -2,6 +2,7 @@
  * What Linux's ring code does and the engine's does not: it believes indices that the host has changed, and sends ranges that
  * name nothing.
  */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import {
 	HEADER_INTERRUPT_MASK,
 	HEADER_READ_INDEX,
@@ -14,8 +15,6 @@ import type { GuestCore } from "./core.ts";
 import { signalHost } from "./signal.ts";
 import type { ReceivedPacket } from "./traffic.ts";
 import type { GuestStatus } from "./types.ts";
-
-const PAGE_BYTES = 4096;
 
 /** What stands in a packet: `rangesBytes` of the body come before the payload. */
 interface Packet {
@@ -50,17 +49,17 @@ export function sendTampered(core: GuestCore, channel: GuestChannel, outgoing: P
 	const { rings, ring } = channel;
 	if (rings === null || ring === null) return null;
 	const { gpa, sendPages } = ring as RingMemory;
-	const size = (sendPages - 1) * PAGE_BYTES;
+	const size = (sendPages - 1) * PAGE_SIZE;
 	const { instance, ram } = core.engine;
-	const view = ram.view(gpa, sendPages * PAGE_BYTES);
-	const header = new DataView(view.buffer, view.byteOffset, PAGE_BYTES);
+	const view = ram.view(gpa, sendPages * PAGE_SIZE);
+	const header = new DataView(view.buffer, view.byteOffset, PAGE_SIZE);
 	const write = header.getUint32(HEADER_WRITE_INDEX, true);
 	const read = header.getUint32(HEADER_READ_INDEX, true);
 	if (write >= size || read >= size) return size === 0 ? null : "ring-corrupt";
 	if (write === instance.u32(instance.exports.ringPtr(rings.writer.number) + RING_AT)) return null;
 	const packet = packetOf(outgoing, write);
 	if ((write >= read ? size - (write - read) : read - write) <= packet.length) return "ring-full";
-	for (const [i, byte] of packet.entries()) view[PAGE_BYTES + ((write + i) % size)] = byte;
+	for (const [i, byte] of packet.entries()) view[PAGE_SIZE + ((write + i) % size)] = byte;
 	header.setUint32(HEADER_WRITE_INDEX, (write + packet.length) % size, true);
 	if (header.getUint32(HEADER_INTERRUPT_MASK, true) === 0 && header.getUint32(HEADER_READ_INDEX, true) === write)
 		signalHost(core, channel);
@@ -74,9 +73,9 @@ export function sendTampered(core: GuestCore, channel: GuestChannel, outgoing: P
 export function pointAtPayload(core: GuestCore, { ring }: GuestChannel, rangesBytes: number): void {
 	if (ring === null) return;
 	const { ram } = core.engine;
-	const header = ram.view(ring.gpa, PAGE_BYTES);
+	const header = ram.view(ring.gpa, PAGE_SIZE);
 	const write = new DataView(header.buffer, header.byteOffset).getUint32(HEADER_WRITE_INDEX, true);
-	const packet = ram.view(ring.gpa + PAGE_BYTES + write, 8);
+	const packet = ram.view(ring.gpa + PAGE_SIZE + write, 8);
 	new DataView(packet.buffer, packet.byteOffset).setUint16(2, (16 + rangesBytes) / 8, true);
 }
 
@@ -95,8 +94,8 @@ export function nextTampered(core: GuestCore, channel: GuestChannel): ReceivedPa
 	const { rings, ring, options } = channel;
 	if (rings === null || ring === null) return undefined;
 	const { ram, instance } = core.engine;
-	const size = (ring.pages - ring.sendPages - 1) * PAGE_BYTES;
-	const view = ram.view(ring.gpa + ring.sendPages * PAGE_BYTES, size + PAGE_BYTES);
+	const size = (ring.pages - ring.sendPages - 1) * PAGE_SIZE;
+	const view = ram.view(ring.gpa + ring.sendPages * PAGE_SIZE, size + PAGE_SIZE);
 	const write = new DataView(view.buffer, view.byteOffset).getUint32(HEADER_WRITE_INDEX, true);
 	if (size === 0 || (write < size && channel.tampered === null)) return undefined;
 	const record = instance.exports.ringPtr(rings.reader.number);
@@ -105,8 +104,8 @@ export function nextTampered(core: GuestCore, channel: GuestChannel): ReceivedPa
 	advanceTampered(reader, size);
 	const available = write >= reader.at ? write - reader.at : size - reader.at + write;
 	if (available < 16) return null;
-	const most = Math.min(available, options?.maxPacketBytes ?? PAGE_BYTES);
-	const packet = Uint8Array.from({ length: most }, (_, i) => view[PAGE_BYTES + ((reader.at + i) % size)] as number);
+	const most = Math.min(available, options?.maxPacketBytes ?? PAGE_SIZE);
+	const packet = Uint8Array.from({ length: most }, (_, i) => view[PAGE_SIZE + ((reader.at + i) % size)] as number);
 	const data = new DataView(packet.buffer);
 	let bytes = data.getUint16(4, true) * 8;
 	let offset = data.getUint16(2, true) * 8;
@@ -127,6 +126,6 @@ function advanceTampered(reader: TamperedReader, size: number): void {
 /** Publishes what such a reader has consumed. */
 export function publishTampered(core: GuestCore, { ring, tampered }: GuestChannel): void {
 	if (ring === null || tampered === null) return;
-	const header = core.engine.ram.view(ring.gpa + ring.sendPages * PAGE_BYTES, PAGE_BYTES);
+	const header = core.engine.ram.view(ring.gpa + ring.sendPages * PAGE_SIZE, PAGE_SIZE);
 	new DataView(header.buffer, header.byteOffset).setUint32(HEADER_READ_INDEX, tampered.at, true);
 }

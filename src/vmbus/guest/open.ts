@@ -1,4 +1,5 @@
 /** Opening and closing a channel: its rings and what the host is told of them. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { PACKET_MAX_BYTES } from "../../../assembly/layout/ring.ts";
 import { RingPair } from "../../ring/pair.ts";
 import { DmaError } from "../../status.ts";
@@ -13,7 +14,6 @@ import type { Steps } from "./scheduler.ts";
 import { signalHost } from "./signal.ts";
 import type { GuestStatus, OpenOptions } from "./types.ts";
 
-const PAGE_BYTES = 4096;
 const USER_DATA_BYTES = 120;
 const DEFAULT_MAX_PACKET_BYTES = 4096;
 /** OPENCHANNEL's flag: interrupts go to the paravisor first. */
@@ -56,10 +56,10 @@ function freeRing(core: GuestCore, channel: GuestChannel): void {
 }
 
 function attach(core: GuestCore, channel: GuestChannel, ring: RingMemory, options: OpenOptions): RingPair | null {
-	for (const page of [0, ring.sendPages]) core.engine.ram.fill(ring.gpa + page * PAGE_BYTES, PAGE_BYTES, 0);
+	for (const page of [0, ring.sendPages]) core.engine.ram.fill(ring.gpa + page * PAGE_SIZE, PAGE_SIZE, 0);
 	try {
 		return RingPair.attach(core.engine, {
-			pages: Array.from({ length: ring.pages }, (_, i) => ring.gpa + i * PAGE_BYTES),
+			pages: Array.from({ length: ring.pages }, (_, i) => ring.gpa + i * PAGE_SIZE),
 			downstreamPage: ring.sendPages,
 			side: "guest",
 			behaviour: core.linux ? "clamp" : "strict",
@@ -179,7 +179,7 @@ function* disconnectRing(core: GuestCore, channel: GuestChannel): Steps<boolean>
 	channel.callbacks = false;
 	if (channel.state !== "opened") return false;
 	channel.state = core.linux ? "offered" : "closing";
-	channel.rings?.close(channel.rescinded);
+	channel.rings?.close({ rescinded: channel.rescinded });
 	const told = !core.takesRequests || core.post({ type: MessageType.CloseChannel, relid: channel.relid }) === null;
 	let ended: GuestStatus = "post-failed";
 	if (told) ended = channel.ringGpadl === null ? "ok" : yield* teardownGpadl(core, channel, channel.ringGpadl);

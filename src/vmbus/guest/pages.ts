@@ -1,4 +1,5 @@
 /** Guest pages: where they come from, and how the host gets and loses sight of them. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { PageConverter } from "../../coco/platform/convert.ts";
 import { PLATFORMS, type Platform } from "../../coco/platform/platform.ts";
 import type { Engine } from "../../engine.ts";
@@ -6,8 +7,6 @@ import { PageAllocator } from "../../memory/allocator.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError } from "../../status.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
-
-const PAGE_BYTES = 4096;
 
 /** Pages of an engine's RAM, converted as its platform does it: Guest.pages and Guest.converter, or a guest side's own. */
 export class EnginePages implements GuestPages {
@@ -33,7 +32,7 @@ export class EnginePages implements GuestPages {
 	): EnginePages {
 		const { regions } = engine.ram;
 		const pools = engine.pools.map(({ start, bytes }) => ({ gpa: start, bytes }));
-		const pageZero = regions.filter(({ gpa }) => gpa === 0).map(({ gpa }) => ({ gpa, bytes: PAGE_BYTES }));
+		const pageZero = regions.filter(({ gpa }) => gpa === 0).map(({ gpa }) => ({ gpa, bytes: PAGE_SIZE }));
 		const allocator =
 			runs === undefined ? new PageAllocator(regions, [...pageZero, ...pools]) : new PageAllocator(runs);
 		return new EnginePages(allocator, new PageConverter(engine, platform));
@@ -51,7 +50,7 @@ export class EnginePages implements GuestPages {
 
 	alloc(pages: number, _purpose: string): number {
 		const gpa = pages < 1 ? -1 : this.#allocator.allocRun(pages);
-		if (gpa >= 0) this.converter.engine.ram.fill(gpa, pages * PAGE_BYTES);
+		if (gpa >= 0) this.converter.engine.ram.fill(gpa, pages * PAGE_SIZE);
 		return gpa;
 	}
 
@@ -62,7 +61,7 @@ export class EnginePages implements GuestPages {
 	/** What a conversion leaves is zeroed, so that nothing private shows. */
 	#convert(gpa: number, pages: number, state: PageState): boolean {
 		try {
-			return this.converter.convert(gpa, pages * PAGE_BYTES, state, { zero: true }).ok;
+			return this.converter.convert(gpa, pages * PAGE_SIZE, state, { zero: true }).ok;
 		} catch (error) {
 			if (error instanceof DmaError) return false;
 			throw error;
@@ -80,7 +79,7 @@ export class EnginePages implements GuestPages {
 	leak(gpa: number, pages: number): void {
 		const { ram } = this.converter.engine;
 		this.#allocator.leak(gpa, pages);
-		for (let at = gpa; at < gpa + pages * PAGE_BYTES; at += PAGE_BYTES)
-			if (ram.pageState(at) !== PageState.Leaked) ram.convert(at, PAGE_BYTES, PageState.Leaked);
+		for (let at = gpa; at < gpa + pages * PAGE_SIZE; at += PAGE_SIZE)
+			if (ram.pageState(at) !== PageState.Leaked) ram.convert(at, PAGE_SIZE, PageState.Leaked);
 	}
 }

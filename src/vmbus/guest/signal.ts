@@ -1,4 +1,5 @@
 /** How the guest tells the host that a ring has something for it. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 
@@ -26,9 +27,9 @@ export function signalHost(core: GuestCore, channel: GuestChannel): void {
 
 /** Sets bit `bit`, counted from byte `gpa` on; Linux does not look where that is. */
 function setBit(core: GuestCore, gpa: number, bit: number): void {
-	const page = gpa - (gpa % 4096);
+	const page = gpa - (gpa % PAGE_SIZE);
 	const byte = gpa - page + (bit >>> 3);
-	if (page < 0 || byte >= 4096) return;
+	if (page < 0 || byte >= PAGE_SIZE) return;
 	const at = core.engine.ram.view(page + byte, 1);
 	at[0] = (at[0] as number) | (1 << (bit & 7));
 	core.ports.bitSet?.(gpa, bit);

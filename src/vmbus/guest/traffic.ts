@@ -1,4 +1,5 @@
 /** Packets in, and the callbacks that say there are some. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import * as layout from "../../../assembly/layout/ring.ts";
 import { RING_EMPTY } from "../../../assembly/layout/status.ts";
 import type { RingPair } from "../../ring/pair.ts";
@@ -195,7 +196,7 @@ function readIndex({ engine }: GuestCore, { rings }: GuestChannel): number {
 function unread(core: GuestCore, channel: GuestChannel): number {
 	const { ring } = channel;
 	if (ring === null) return 0;
-	const header = core.engine.ram.view(ring.gpa + ring.sendPages * 4096, 8);
+	const header = core.engine.ram.view(ring.gpa + ring.sendPages * PAGE_SIZE, 8);
 	const write = new DataView(header.buffer, header.byteOffset).getUint32(layout.HEADER_WRITE_INDEX, true);
 	return Math.abs(write - readIndex(core, channel));
 }

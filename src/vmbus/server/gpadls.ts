@@ -1,4 +1,5 @@
 /** GPADLs: assembled from a header and bodies, given to the device, torn down (OpenVMM vmbus_server/src/channels.rs, gparange.rs). */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { type Rejection, STATUS_UNSUCCESSFUL } from "./actions.ts";
 import { checkDisconnected } from "./connection.ts";
@@ -7,8 +8,6 @@ import { type Gpadl, type GpadlRange, isReleased, isRevoked, reservationOf } fro
 
 /** Page numbers are below this: guest physical addresses have 52 bits. */
 const PFN_LIMIT = 1n << 40n;
-const PAGE_BYTES = 4096;
-
 /**
  * The ranges that quadwords hold: {u32 bytes, u32 offset} and the page numbers, `count` times; what follows is ignored.
  * @returns null when a range is empty, starts beyond its first page, or has too few or impossible page numbers
@@ -22,8 +21,8 @@ export function parseRanges(quadwords: readonly bigint[], count: number): GpadlR
 		if (head === undefined) return null;
 		const bytes = Number(head & 0xffffffffn);
 		const offset = Number(head >> 32n);
-		const pages = Math.ceil((offset + bytes) / PAGE_BYTES);
-		if (bytes === 0 || offset >= PAGE_BYTES || at + pages > quadwords.length) return null;
+		const pages = Math.ceil((offset + bytes) / PAGE_SIZE);
+		if (bytes === 0 || offset >= PAGE_SIZE || at + pages > quadwords.length) return null;
 		const pfns = quadwords.slice(at, at + pages);
 		if (pfns.some((pfn) => pfn >= PFN_LIMIT)) return null;
 		ranges.push({ bytes, offset, pfns: pfns.map(Number) });

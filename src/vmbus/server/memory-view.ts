@@ -1,9 +1,8 @@
 /** Guest memory as one party may touch it, and GPADL ranges as stretches of it. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import { PageState } from "../../memory/ram.ts";
 import type { GpadlRange, PageKind } from "./types.ts";
-
-const PAGE_BYTES = 4096;
 
 /** Why memory may not be touched. */
 export type Refusal =
@@ -30,7 +29,7 @@ export function pagesView(engine: Engine, kind: PageKind): MemoryView {
 	const refusal = (gpa: number, bytes: number): Refusal | null => {
 		if (!Number.isInteger(bytes) || bytes < 1 || bytes >= 2 ** 31) return "BAD_SIZE";
 		if (!Number.isSafeInteger(gpa) || gpa < 0) return "OUTSIDE_RAM";
-		for (let page = gpa - (gpa % PAGE_BYTES); page < gpa + bytes; page += PAGE_BYTES) {
+		for (let page = gpa - (gpa % PAGE_SIZE); page < gpa + bytes; page += PAGE_SIZE) {
 			const state = engine.instance.exports.ramPageState(page);
 			if (state < 0) return "OUTSIDE_RAM";
 			if (state === PageState.InTransition || state === PageState.Leaked) return "BLOCKED_PAGES";
@@ -63,11 +62,11 @@ function piecesOf(
 		skip -= Math.min(skip, range.bytes);
 		const end = range.offset + range.bytes;
 		while (left > 0 && at < end) {
-			const within = at % PAGE_BYTES;
-			const pfn = range.pfns[(at - within) / PAGE_BYTES];
+			const within = at % PAGE_SIZE;
+			const pfn = range.pfns[(at - within) / PAGE_SIZE];
 			if (pfn === undefined) return null;
-			const piece = Math.min(PAGE_BYTES - within, end - at, left);
-			pieces.push({ gpa: pfn * PAGE_BYTES + within, bytes: piece });
+			const piece = Math.min(PAGE_SIZE - within, end - at, left);
+			pieces.push({ gpa: pfn * PAGE_SIZE + within, bytes: piece });
 			at += piece;
 			left -= piece;
 		}
@@ -127,7 +126,7 @@ export function writeRanges(
  */
 export function ringPagesOf(ranges: readonly GpadlRange[], downstreamPage: number): number[] | null {
 	const [range] = ranges;
-	if (range === undefined || ranges.length !== 1 || range.offset !== 0 || range.bytes % PAGE_BYTES !== 0) return null;
+	if (range === undefined || ranges.length !== 1 || range.offset !== 0 || range.bytes % PAGE_SIZE !== 0) return null;
 	if (downstreamPage < 1 || downstreamPage >= range.pfns.length) return null;
-	return range.pfns.map((pfn) => pfn * PAGE_BYTES);
+	return range.pfns.map((pfn) => pfn * PAGE_SIZE);
 }

@@ -1,4 +1,5 @@
 /** The server's state as plain data, and back: a saved state may come from anywhere, so all of it is checked. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { DecodeError, decodeMessage } from "../wire/codec.ts";
 import { isGuid } from "../wire/guid.ts";
 import { MAX_PAYLOAD_BYTES } from "../wire/messages.ts";
@@ -130,7 +131,7 @@ interface SavedGpadl {
 const GPADL_STATES: readonly string[] = ["InProgress", "Offered", "OfferedTearingDown", "Accepted", "TearingDown"];
 const range = record<GpadlRange>({
 	bytes: whole(1, 0xffffffff),
-	offset: whole(0, 4095),
+	offset: whole(0, PAGE_SIZE - 1),
 	pfns: list(whole(0, 2 ** 40 - 1), GPADL_QUADWORDS),
 });
 const gpadl = record<SavedGpadl>({
@@ -288,7 +289,7 @@ function addGpadl(core: Core, channel: ServerChannel, saved: SavedGpadl, path: s
 		if (core.incomplete.has(id)) throw wrong(`${path}.gpadl`, "an id of its own among those under way");
 		core.incomplete.set(id, mine);
 	} else {
-		const pages = (one: GpadlRange) => Math.ceil((one.offset + one.bytes) / 4096);
+		const pages = (one: GpadlRange) => Math.ceil((one.offset + one.bytes) / PAGE_SIZE);
 		const used = ranges.reduce((sum, { pfns }) => sum + 1 + pfns.length, 0);
 		if (received.length > 0 || ranges.length !== rangeCount || rangeCount === 0 || used > quadwords)
 			throw wrong(`${path}.ranges`, `${rangeCount} ranges in ${quadwords} quadwords`);

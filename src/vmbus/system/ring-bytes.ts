@@ -1,13 +1,12 @@
 /** The bytes of a packet as they stand in a ring. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import type { RingMemory } from "../guest/channel.ts";
 
-const PAGE_BYTES = 4096;
-
 /** @returns what takes the bytes written to the guest's outgoing ring between this call and its own */
 export function sentPacket(engine: Engine, { gpa, sendPages }: RingMemory): () => Uint8Array {
-	const data = gpa + PAGE_BYTES;
-	const size = (sendPages - 1) * PAGE_BYTES;
+	const data = gpa + PAGE_SIZE;
+	const size = (sendPages - 1) * PAGE_SIZE;
 	const writeIndex = () => {
 		const header = engine.ram.view(gpa, 4);
 		return new DataView(header.buffer, header.byteOffset).getUint32(0, true) % size;

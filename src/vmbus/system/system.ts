@@ -2,6 +2,7 @@
  * A whole VMBus system over one RAM: a guest, its hypervisor and perhaps a paravisor, with their SynICs, servers, relay and
  * echo devices. Nothing happens by itself: each call runs until all parties wait, and everything is written down.
  */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { Engine } from "../../engine.ts";
 import { PageState } from "../../memory/ram.ts";
 import type { GpaRange } from "../../ring/packet.ts";
@@ -20,7 +21,6 @@ import { type PageRun, RecordedPages } from "./pages.ts";
 import { sentPacket } from "./ring-bytes.ts";
 import { Vsp } from "./vsp.ts";
 
-const PAGE_BYTES = 4096;
 /** Where the paravisor has placed the hypervisor's SynIC pages. */
 const PLACED_GPA = 0x80000;
 /** Where the guest's own pages start. */
@@ -84,10 +84,10 @@ export class VmbusSystem {
 			},
 		});
 		if (platform.paravisor) {
-			engine.ram.convert(PLACED_GPA, 2 * vps * PAGE_BYTES, PageState.Shared);
+			engine.ram.convert(PLACED_GPA, 2 * vps * PAGE_SIZE, PageState.Shared);
 			for (let vp = 0; vp < vps; vp++) {
-				const gpa = PLACED_GPA + 2 * vp * PAGE_BYTES;
-				this.machine.givePages(vp, gpa, gpa + PAGE_BYTES);
+				const gpa = PLACED_GPA + 2 * vp * PAGE_SIZE;
+				this.machine.givePages(vp, gpa, gpa + PAGE_SIZE);
 			}
 		}
 		const record: Recorder = (event) => this.#record(event);
@@ -132,7 +132,7 @@ export class VmbusSystem {
 	get runs(): readonly PageRun[] {
 		const { platform, machine } = this;
 		const placed = Array.from({ length: platform.paravisor ? 2 * machine.vps : 0 }, (_, i) => ({
-			gpa: PLACED_GPA + i * PAGE_BYTES,
+			gpa: PLACED_GPA + i * PAGE_SIZE,
 			pages: 1,
 			purpose: `SynIC ${i % 2 === 0 ? "message" : "event"}, placed by the paravisor`,
 		}));

@@ -1,0 +1,4 @@
+/** Before any test: everything that tests run is made, if it is stale. */
+import { build, SETS } from "../build.ts";
+
+export default () => build(SETS.tests);
