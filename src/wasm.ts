@@ -73,7 +73,7 @@ export interface EngineExports {
 	swiotlbTblUnmap(device: number, tlb: Gpa, bytes: number, dir: number, attrs: number): number;
 	/** Of the build engine.audit alone (assembly/audit/index.ts). */
 	auditInit?(ptr: number, bytes: number, span: number, length: number, maxEvents: number): number;
-	ringAttach(gpas: number, count: number, flags: number, maxPacketBytes: number, requests: number): number;
+	ringAttach(list: number, count: number, flags: number, maxPacketBytes: number, requests: number): number;
 	ringDetach(ring: number): number;
 	ringClose(ring: number, rescinded: number): number;
 	ringsMoved(): number;

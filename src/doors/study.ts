@@ -6,6 +6,7 @@ export {
 	type OwnerReport,
 	type PageReport,
 } from "../study/audit.ts";
+export type { Cause } from "../study/cause.ts";
 export type { Cell, CellPart } from "../study/cell.ts";
 export {
 	type CompareOptions,
@@ -25,3 +26,4 @@ export type { RunOptions, RunResult } from "../study/run.ts";
 export { localRunner, type Runner } from "../study/runner.ts";
 export { makeStage, type Stage, type StageOptions } from "../study/stage.ts";
 export { MODES, type Mode, type PolicyChoice, type SubjectChoice } from "../study/subject.ts";
+export { VERDICT_KINDS, type Verdict, type VerdictKind } from "../study/verdict.ts";

@@ -3,6 +3,7 @@ import type { PolicyResult } from "../study/compare.ts";
 import { headerLine } from "./audit-text.ts";
 import { policyRows } from "./policy-rows.ts";
 import { textTable } from "./table.ts";
+import { causeText } from "./verdict.ts";
 
 /** The comparison of policies on one trace as a text table. @param color whether headings are bold */
 export function policyText(results: readonly PolicyResult[], color: boolean): string {
@@ -26,8 +27,8 @@ export function policyText(results: readonly PolicyResult[], color: boolean): st
 		),
 		...results.map(({ exposure }) => `  ${headerLine(exposure)}`),
 		...results.flatMap(({ policy, exposure: { refused, drive } }) => [
-			...(refused === null ? [] : [`  ${policy}: refused: ${refused}`]),
-			...(drive?.crash == null ? [] : [`  ${policy}: crash: ${drive.crash}`]),
+			...(refused === null ? [] : [`  ${policy}: refused: ${causeText(refused)}`]),
+			...(drive?.crash == null ? [] : [`  ${policy}: crash: ${causeText(drive.crash)}`]),
 		]),
 		"",
 		head,

@@ -7,6 +7,7 @@ import { LeakMonitor } from "../leaks/monitor.ts";
 import { PageState } from "../memory/ram.ts";
 import type { Gpa } from "../types.ts";
 import { type TraceCounters, totalBytes, type Workload } from "../workload/workload.ts";
+import type { Cause } from "./cause.ts";
 import { Drive, type DriveResult } from "./drive.ts";
 import { FirstByte, type FirstByteReport } from "./first-byte.ts";
 import type { GuestSize } from "./layout.ts";
@@ -56,7 +57,7 @@ export interface AuditReport {
 	readonly device: string;
 	readonly confidential: boolean;
 	/** Why nothing ran, or null. */
-	readonly refused: string | null;
+	readonly refused: Cause | null;
 	readonly requests: number;
 	readonly bytes: number;
 	readonly directMaps: number;
@@ -112,7 +113,7 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 		trace: workload.counters,
 	};
 	const on = await makeReplay(workload, subject, size, { build: "engine.audit", auditEvents: LOG_EVENTS });
-	if ("refused" in on) return { ...common, ...NOTHING, refused: on.refused };
+	if ("what" in on) return { ...common, ...NOTHING, refused: on };
 	const { guest, device } = on.stage;
 	const { audit } = guest.engine;
 	if (audit === null) throw new Error("the build engine.audit audits nothing");

@@ -65,7 +65,7 @@ export async function compareWorkload(workload: Workload, options: CompareOption
 	for (const mode of modes) {
 		progress?.({ workload: workload.name, subject: mode, what: "cost" });
 		const result = await runner.run(workload, { mode, device }, settings);
-		if ("refused" in result) throw new Error(`${workload.name}: ${mode}: ${result.refused}`);
+		if ("what" in result) throw new Error(`${workload.name}: ${mode}: the device does not come about (${result.what})`);
 		if (result.wrongBytes > 0)
 			throw new Error(`${workload.name}: ${mode}: ${result.wrongBytes} bytes did not arrive as sent`);
 		results.push({ workload: workload.name, mode, ...result });
@@ -129,7 +129,7 @@ export async function comparePolicies(
 	for (const [i, choice] of choices.entries()) {
 		begins("cost", i);
 		const cost = await runner.run(workload, choice, settings);
-		costs.push("refused" in cost ? null : cost);
+		costs.push("what" in cost ? null : cost);
 	}
 	const exposures = await atOnce(runner.auditsAtOnce, choices, (choice, i) => {
 		begins("exposure", i);

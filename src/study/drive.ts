@@ -6,6 +6,7 @@ import { KernelCrash } from "../coco/rules/policy.ts";
 import { type StatusName, statusName } from "../status.ts";
 import { Attr, Direction, type DmaAddr } from "../types.ts";
 import type { Command, Entry } from "../workload/plan.ts";
+import { type Cause, crashCause } from "./cause.ts";
 import type { Checked, Driver, Pass } from "./driver.ts";
 import type { Replay } from "./replay.ts";
 
@@ -15,7 +16,7 @@ export interface DriveResult {
 	/** Commands refused, by status. */
 	readonly refused: Readonly<Partial<Record<StatusName, number>>>;
 	/** Where the kernel ended, or null. What came behind is not run, and what was mapped stays. */
-	readonly crash: string | null;
+	readonly crash: Cause | null;
 	/** Entries whose bytes did not arrive, by what the device or the guest got instead. */
 	readonly undelivered: Readonly<Record<string, number>>;
 	/** Bytes that did not arrive, wherever they were to. */
@@ -48,7 +49,7 @@ export class Drive {
 	readonly #refused: Partial<Record<StatusName, number>> = {};
 	#wrongBytes = 0;
 	readonly #undelivered: Record<string, number> = {};
-	#crash: string | null = null;
+	#crash: Cause | null = null;
 
 	constructor(on: Replay, hooks: DriveHooks = {}) {
 		this.#on = on;
@@ -91,7 +92,7 @@ export class Drive {
 				else this.#complete(event >>> 1);
 			} catch (error) {
 				if (!(error instanceof KernelCrash)) throw error;
-				this.#crash = error.message;
+				this.#crash = crashCause(error);
 				return;
 			}
 			this.#hooks.onCommand?.();

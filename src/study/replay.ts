@@ -9,6 +9,7 @@ import { Attr } from "../types.ts";
 import { BufferAllocator, type PageStretch } from "../workload/pages.ts";
 import { compilePlan, type Plan, planRoom, STORE_BYTES } from "../workload/plan.ts";
 import type { Workload } from "../workload/workload.ts";
+import type { Cause } from "./cause.ts";
 import { type GuestSize, layoutFor, sizedGuest } from "./layout.ts";
 import { NOISE } from "./noise.ts";
 import { makeStage, type Stage } from "./stage.ts";
@@ -23,16 +24,12 @@ export interface Replay {
 	readonly buffers: readonly PageStretch[];
 }
 
-/** Why a subject's device does not come about, in a line. */
-export interface RefusedSubject {
-	readonly refused: string;
-}
-
 const WASM_BYTES = 2 ** 32;
 
 /**
  * Puts a workload on a subject's stage.
  * @param engine the build to make it on. Default: the release build
+ * @returns the replay, or why there is none
  * @throws RangeError, InputError for options and workloads that do not fit; as makeStage
  */
 export async function makeReplay(
@@ -40,7 +37,7 @@ export async function makeReplay(
 	{ setup, scenario, place, preset, pool: hasPool, kernelBytes }: Subject,
 	size: GuestSize = {},
 	engine: Pick<GuestOptions, "build" | "auditEvents"> = {},
-): Promise<Replay | RefusedSubject> {
+): Promise<Replay | Cause> {
 	const guestSize = sizedGuest(size);
 	const poolBytes = layoutFor(guestSize, workload.cpus).pool.slabs * IO_TLB_SIZE;
 	const others = (setup.policy.pools?.length ?? 0) + (scenario.restricted ? 1 : 0);
@@ -65,7 +62,7 @@ export async function makeReplay(
 		cipher: NOISE,
 		seed: guestSize.seed,
 	});
-	if (stage.refused !== null) return { refused: stage.refused };
+	if (stage.refused !== null) return stage.refused;
 	const { guest, device } = stage;
 	const shared = sharedPart(buffers, guest.platform.conversion.steps.toShared.length > 0 ? setup : null);
 	for (const { gpa, bytes } of shared) guest.converter.convert(gpa, bytes, PageState.Shared);

@@ -4,11 +4,12 @@ import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { type TraceCounters, totalBytes, type Workload } from "../workload/workload.ts";
+import { type Cause, crashCause } from "./cause.ts";
 import { DriveTimes } from "./drive.ts";
 import type { Checked, Driver, DriverKind } from "./driver.ts";
 import { checkRepeat, DEFAULT_REPEAT, type GuestSize } from "./layout.ts";
 import { ReplayLoop } from "./loop.ts";
-import { makeReplay, type RefusedSubject, type Replay } from "./replay.ts";
+import { makeReplay, type Replay } from "./replay.ts";
 import { clockCostNs, median, type Percentiles, percentiles, type SizeClass, sizeClasses } from "./statistics.ts";
 import type { Subject } from "./subject.ts";
 
@@ -75,12 +76,12 @@ export async function runSubject(
 	workload: Workload,
 	subject: Subject,
 	{ repeat = DEFAULT_REPEAT, ...size }: RunOptions = {},
-): Promise<RunResult | RefusedSubject> {
+): Promise<RunResult | Cause> {
 	checkRepeat(repeat);
 	const replay = await makeReplay(workload, subject, size);
-	if ("refused" in replay) return replay;
+	if ("what" in replay) return replay;
 	const { guest, device } = replay.stage;
-	if (device.crash !== null) return { refused: `crash: ${device.crash}` };
+	if (device.crash !== null) return crashCause(device.crash);
 	// touched once, so that no pass pays for the host's page faults
 	for (const { gpa, bytes } of replay.buffers) guest.engine.ram.fill(gpa, bytes, 0x5a);
 	const driver = device.mechanism === "share-in-place" ? new DriveTimes(replay) : new ReplayLoop(replay);

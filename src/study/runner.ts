@@ -2,15 +2,15 @@
 import { parsePolicy } from "../policy/parse.ts";
 import type { Workload } from "../workload/workload.ts";
 import { type AuditReport, auditSubject } from "./audit.ts";
+import type { Cause } from "./cause.ts";
 import type { GuestSize } from "./layout.ts";
-import type { RefusedSubject } from "./replay.ts";
 import { type RunOptions, type RunResult, runSubject } from "./run.ts";
 import { type PolicyChoice, type PolicyLoader, type SubjectChoice, subjectOf } from "./subject.ts";
 
 export interface Runner {
 	readonly loadPolicy: PolicyLoader;
 	/** Counts and times on the release build. @throws as runSubject */
-	run(workload: Workload, choice: SubjectChoice, options: RunOptions): Promise<RunResult | RefusedSubject>;
+	run(workload: Workload, choice: SubjectChoice, options: RunOptions): Promise<RunResult | Cause>;
 	/** Audits. @throws as auditSubject */
 	audit(workload: Workload, choice: PolicyChoice, size: GuestSize): Promise<AuditReport>;
 	/** How many audits it does at once. What is timed has the machine for itself. */

@@ -13,6 +13,7 @@ import type { PolicySetup } from "../policy/setup.ts";
 import { parseSwiotlbOption } from "../swiotlb/sizing.ts";
 import { Version } from "../vmbus/wire/versions.ts";
 import type { GuestArena } from "./arena.ts";
+import { type Cause, trustCause } from "./cause.ts";
 
 const MIB = 2 ** 20;
 const RESTRICTED: GuestPoolOptions = { kind: "restricted", name: "virtio", size: "1M" };
@@ -51,8 +52,8 @@ export type Stage = {
 	readonly scenario: Scenario;
 } & (
 	| { readonly refused: null; readonly guest: Guest; readonly device: GuestDevice }
-	/** In a line: an offer that is refused, a pool that the platform cannot have. */
-	| { readonly refused: string; readonly guest: null; readonly device: null }
+	/** An offer that is refused, a pool that the platform cannot have. */
+	| { readonly refused: Cause; readonly guest: null; readonly device: null }
 );
 
 /** Low memory for the pools and as much again as parts need, and some that a 32-bit mask does not reach. */
@@ -95,10 +96,10 @@ function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<S
 }
 
 /** Why a scenario's device does not come about under a setup, or null. */
-function refusalOf({ connection, device }: PolicySetup, { trust }: Scenario): string | null {
+function refusalOf({ connection, device }: PolicySetup, { trust }: Scenario): Cause | null {
 	if (trust.by !== "offer") return null;
-	if (device.accepted) return "a VMBus device is trusted by its offer, and has no TDISP interface to accept";
-	return connection === "no-fallback" ? "the confidential connection failed, and the guest does not fall back" : null;
+	if (device.accepted) return { what: "no-tdisp" };
+	return connection === "no-fallback" ? { what: "no-fallback" } : null;
 }
 
 function deviceOptions(setup: PolicySetup, scenario: Scenario, guest: Guest, encoded: boolean): GuestDeviceOptions {
@@ -134,7 +135,7 @@ export async function makeStage(
 	options: Partial<StageOptions> = {},
 ): Promise<Stage> {
 	const common = { setup, scenario };
-	const refuse = (refused: string): Stage => ({ ...common, refused, guest: null, device: null });
+	const refuse = (refused: Cause): Stage => ({ ...common, refused, guest: null, device: null });
 	const refusal = refusalOf(setup, scenario);
 	if (refusal !== null) return refuse(refusal);
 	try {
@@ -149,7 +150,7 @@ export async function makeStage(
 		if (setup.policy.acceptance === "driver") device.setNoBounce(true);
 		return { ...common, refused: null, guest, device };
 	} catch (error) {
-		if (error instanceof TrustError) return refuse(error.message);
+		if (error instanceof TrustError) return refuse(trustCause(error));
 		throw error;
 	}
 }

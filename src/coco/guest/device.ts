@@ -26,7 +26,7 @@ import {
 	predicatesOf,
 	type RuledDevice,
 } from "../rules/kernel.ts";
-import type { Policy, PredicateValues } from "../rules/policy.ts";
+import type { KernelCrash, Policy, PredicateValues } from "../rules/policy.ts";
 import type { PoolMatcher } from "../rules/pool.ts";
 import { choosePools } from "../rules/pool-choice.ts";
 import { TrustError } from "../trust/error.ts";
@@ -257,8 +257,8 @@ export class GuestDevice {
 	}
 
 	/** Where a mapping that would bounce ends the kernel, or null. */
-	get crash(): string | null {
-		return this.#decision?.crash?.message ?? null;
+	get crash(): KernelCrash | null {
+		return this.#decision?.crash ?? null;
 	}
 
 	/** What its policy is asked, or null without one. */
