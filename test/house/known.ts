@@ -147,8 +147,6 @@ export const KNOWN: ReadonlySet<string> = new Set<string>([
 	"src/verify/stretches.ts: brand: gpa is an address, and declared as a plain number",
 	"src/verify/vmbus-expect.ts: brand: gpa is an address, and declared as a plain number",
 	"src/verify/vmbus-pages.ts: brand: gpa is an address, and declared as a plain number",
-	"src/vmbus/demo/stage.ts: brand: gpas is an address, and declared as a plain number",
-	"src/vmbus/demo/stage.ts: brand: gpa is an address, and declared as a plain number",
 	"src/vmbus/guest/buffers.ts: brand: gpa is an address, and declared as a plain number",
 	"src/vmbus/guest/channel.ts: brand: gpa is an address, and declared as a plain number",
 	"src/vmbus/guest/connect.ts: brand: gpa is an address, and declared as a plain number",
