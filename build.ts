@@ -66,16 +66,18 @@ export type WasmName = keyof typeof WASM;
 /** typescript: src/ and bench/ as JavaScript with declarations. */
 type TargetName = WasmName | "typescript";
 
+const SHIPPED = ["typescript", "engine", "rings", "engine.threads", "rings.threads", "engine.audit"] as const;
+
 /** Targets by who needs them. */
 export const SETS = {
 	/** `npm start` */
 	start: ["typescript", "engine", "rings"],
-	/** what is packed: every command of an installed package */
-	package: ["typescript", "engine", "rings", "engine.threads", "rings.threads", "engine.audit"],
-	/** `coco-dma bench`, beside the package */
+	/** What is packed: every command of an installed package. */
+	package: SHIPPED,
+	/** The tests; those of `coco-dma bench` ask for theirs as it does. */
+	tests: [...SHIPPED, "reference", "debug"],
+	/** `coco-dma bench`, beside typescript */
 	benchmarks: ["engine", "rings", "engine.audit", "bench", "bench.bare", "bench.threads", "bench.reference"],
-	/** `npm test`: everything */
-	tests: ["typescript", ...(Object.keys(WASM) as WasmName[])],
 } as const satisfies Record<string, readonly TargetName[]>;
 
 /** asc's arguments for a target, from the repository's root. */
