@@ -325,16 +325,17 @@ const TWO_COMPILERS_FROM = 5;
 
 /**
  * Makes what is stale of these targets, at most two at a time, with a line for each on standard error.
+ * @returns how many were stale
  * @throws Error that names the target, with the compiler's words
  */
-export async function build(names: readonly TargetName[]): Promise<void> {
+export async function build(names: readonly TargetName[]): Promise<number> {
 	const started = performance.now();
 	const seconds = (since: number) => `${((performance.now() - since) / 1000).toFixed(1)} s`;
 	const say = (line: string) => process.stderr.write(`build: ${line}\n`);
 	const stale = [...new Set(names)].filter((name) => !isFresh(name));
 	// npm packs nothing of a folder whose .gitignore says so, unless it has this
 	if (!existsSync(join(BUILD, ".npmignore"))) replaceFile(join(BUILD, ".npmignore"), "");
-	if (stale.length === 0) return void say(`nothing is stale (${seconds(started)})`);
+	if (stale.length === 0) return 0;
 	say(`making ${stale.join(", ")}`);
 
 	const queue = stale.filter((name) => name !== "typescript");
@@ -366,6 +367,7 @@ export async function build(names: readonly TargetName[]): Promise<void> {
 		for (const compiler of compilers) compiler.end();
 	}
 	say(`${stale.length} made in ${seconds(started)}`);
+	return stale.length;
 }
 
 /** The targets that names of targets and sets stand for; those of the package without any. @throws RangeError for an unknown name */
@@ -384,7 +386,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
 	const args = process.argv.slice(2);
 	try {
 		if (args[0] === "--compiler") await serveCompiler();
-		else await build(targetsOf(args));
+		else if ((await build(targetsOf(args))) === 0) process.stderr.write("build: nothing is stale\n");
 	} catch (error) {
 		process.stderr.write(`build: ${(error as Error).message}\n`);
 		process.exitCode = 1;

@@ -1,4 +1,5 @@
-import { describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
+import { build, SETS } from "../../build.ts";
 import { cocoProcess } from "../helpers/cli.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: parsed JSON
@@ -10,6 +11,8 @@ function bench(...args: string[]): any {
 }
 
 describe("coco-dma bench", () => {
+	beforeAll(() => build(SETS.benchmarks), 120_000);
+
 	it.each([
 		["slots", ["engine", "reference", "bare bitmap", "TypeScript"]],
 		["calls", ["WebAssembly", "TypeScript"]],

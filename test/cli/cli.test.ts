@@ -26,7 +26,7 @@ async function compareJson(...args: string[]): Promise<any> {
 
 describe("coco-dma", () => {
 	it("explains itself and every command", async () => {
-		for (const args of [["--help"], ["compare", "--help"], ["verify", "--help"], ["bench", "--help"]]) {
+		for (const args of [["--help"], ["compare", "--help"], ["verify", "--help"]]) {
 			const { code, out } = await coco(...args);
 			expect(code).toBe(0);
 			expect(out).toMatch(/^Usage: coco-dma/);
