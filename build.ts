@@ -152,8 +152,7 @@ function describeTarget(name: TargetName): {
 	readonly options: readonly string[];
 	readonly sources: readonly string[];
 } {
-	if (name !== "typescript")
-		return { options: [versionOf("assemblyscript"), ...ascArguments(name)], sources: ["build.ts"] };
+	if (name !== "typescript") return { options: [versionOf("assemblyscript"), ...ascArguments(name)], sources: [] };
 	return {
 		options: [versionOf("typescript"), versionOf("rolldown")],
 		sources: [
@@ -198,7 +197,7 @@ type Compiled = { readonly inputs: Hashes; readonly outputs: Map<string, string 
 async function serveCompiler(): Promise<void> {
 	const { default: asc } = await import("assemblyscript/asc");
 	const compile = async (name: WasmName): Promise<Compiled> => {
-		const inputs: Hashes = { "build.ts": hashFile("build.ts") };
+		const inputs: Hashes = {};
 		const outputs = new Map<string, string | Uint8Array>();
 		const { error, stderr } = await asc.main(["--baseDir", ROOT, ...ascArguments(name)], {
 			readFile(path, base) {
