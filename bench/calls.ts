@@ -93,7 +93,7 @@ async function openDesk(): Promise<Desk> {
 	const engine = await Engine.create({ build: "bench", swiotlb: null, ram, spareBytes: 2 * MIB });
 	const devices = new Map<string, Device>();
 	for (const { base } of PLACES) {
-		const pool = engine.addPool({ slabs: POOL_BYTES / 2048, areas: 1 }, base + 2 * WINDOW);
+		const pool = engine.addPool({ slabs: POOL_BYTES / 2048, areas: 1 }, { start: base + 2 * WINDOW });
 		for (const forceBounce of [false, true]) {
 			devices.set(`${base} ${forceBounce}`, engine.addDevice({ minAlignMask: 0xfff, forceBounce, pool }));
 		}

@@ -2,7 +2,7 @@
 import { CallCode, controlWord, encodePost } from "../src/synic/hypercall.ts";
 import type { MessagePort } from "../src/synic/port.ts";
 import { VMBUS_SINT } from "../src/synic/registers.ts";
-import { platformOf } from "../src/vmbus/demo/platforms.ts";
+import { platformOf } from "../src/vmbus/system/options.ts";
 import { VmbusSystem } from "../src/vmbus/system/system.ts";
 import { encodeMessage } from "../src/vmbus/wire/codec.ts";
 import { DeviceType } from "../src/vmbus/wire/guid.ts";

@@ -27,7 +27,6 @@ storvsc.unmap(dma, 4096, Direction.ToDevice);
 monitor.end();
 
 for (const { property, findings, bytes } of monitor.report())
-	for (const { kind, first } of findings)
-		console.log(`${property.number} ${property.name}: ${kind}, ${bytes} bytes: ${first.text}`);
+	for (const { kind, first } of findings) console.log(`${property.name}: ${kind}, ${bytes} bytes: ${first.text}`);
 const [{ first }] = monitor.findings;
 for (const line of historyText(historyOf(guest.engine.audit, first.gpa), () => storvsc.name)) console.log(line);

@@ -27,7 +27,7 @@ export interface DeviceHolds {
 
 /** One segment of a scatter-gather list. */
 export interface Segment {
-	readonly gpa: Gpa | number;
+	readonly gpa: Gpa;
 	readonly bytes: number;
 }
 
@@ -88,14 +88,14 @@ export class Device {
 	 * @param attrs Attr.SkipCpuSync, Mmio, RequireCoherent, CcShared
 	 * @throws DmaError with the status that tryMap answers
 	 */
-	map(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
+	map(gpa: Gpa, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
 		const dma = this.tryMap(gpa, bytes, dir, cpu, attrs);
 		if (dma < 0) throw this.#refused("map", gpa, bytes, dir, dma);
 		return dma as DmaAddr;
 	}
 
 	/** As map, but never throws and creates no object: a result below 0 is a status (statusName tells which). */
-	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr | number {
+	tryMap(gpa: Gpa, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
 		return this.#exports.mapSingle(this.index, gpa, whole(bytes), whole(dir), cpu, attrs);
 	}
 
@@ -103,25 +103,25 @@ export class Device {
 	 * Ends a mapping; copies back for FROM_DEVICE and BIDIRECTIONAL unless Attr.SkipCpuSync.
 	 * @throws DmaError with the status that tryUnmap answers
 	 */
-	unmap(dma: DmaAddr | number, bytes: number, dir: Direction, attrs = 0): void {
+	unmap(dma: DmaAddr, bytes: number, dir: Direction, attrs = 0): void {
 		const done = this.tryUnmap(dma, bytes, dir, attrs);
 		if (done < 0) throw this.#refused("unmap", dma, bytes, dir, done);
 	}
 
 	/** As unmap, but never throws. @returns bytes copied back, or a status */
-	tryUnmap(dma: DmaAddr | number, bytes: number, dir: Direction, attrs = 0): number {
+	tryUnmap(dma: DmaAddr, bytes: number, dir: Direction, attrs = 0): number {
 		return this.#exports.unmapSingle(this.index, dma, whole(bytes), whole(dir), attrs);
 	}
 
 	/** Gives (part of) a mapping to the device: what the CPU wrote becomes visible to it. @returns bytes copied @throws DmaError */
-	syncForDevice(dma: DmaAddr | number, bytes: number, dir: Direction): number {
+	syncForDevice(dma: DmaAddr, bytes: number, dir: Direction): number {
 		const done = this.#exports.syncForDevice(this.index, dma, whole(bytes), whole(dir));
 		if (done < 0) throw this.#refused("syncForDevice", dma, bytes, dir, done);
 		return done;
 	}
 
 	/** Gives (part of) a mapping to the CPU: what the device wrote becomes visible to it. @returns bytes copied @throws DmaError */
-	syncForCpu(dma: DmaAddr | number, bytes: number, dir: Direction): number {
+	syncForCpu(dma: DmaAddr, bytes: number, dir: Direction): number {
 		const done = this.#exports.syncForCpu(this.index, dma, whole(bytes), whole(dir));
 		if (done < 0) throw this.#refused("syncForCpu", dma, bytes, dir, done);
 		return done;
@@ -155,10 +155,10 @@ export class Device {
 	}
 
 	/** Ends the mappings of a list, given with the addresses that mapSg answered. @throws DmaError; the other segments are unmapped all the same */
-	unmapSg(segments: readonly { dma: DmaAddr | number; bytes: number }[], dir: Direction, attrs = 0): void {
+	unmapSg(segments: readonly { dma: DmaAddr; bytes: number }[], dir: Direction, attrs = 0): void {
 		const { data } = this.#instance;
 		this.#fillList(segments.length, (entry, i) => {
-			const { dma, bytes } = segments[i] as { dma: number; bytes: number };
+			const { dma, bytes } = segments[i] as { dma: DmaAddr; bytes: number };
 			data.setFloat64(entry + layout.SG_DMA, dma, true);
 			data.setInt32(entry + layout.SG_LENGTH, whole(bytes), true);
 		});
@@ -171,7 +171,7 @@ export class Device {
 	 * Largest mapping that is sure to be possible (dma_max_mapping_size), in bytes; Infinity when the device never bounces.
 	 * @param highestGpa last address of RAM that the device has to reach
 	 */
-	maxMappingBytes(highestGpa: number): number {
+	maxMappingBytes(highestGpa: Gpa): number {
 		const bytes = this.#exports.deviceMaxMapping(this.index, highestGpa);
 		return bytes === 2 ** 31 - 1 ? Number.POSITIVE_INFINITY : bytes;
 	}

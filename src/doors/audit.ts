@@ -1,7 +1,7 @@
 /** `coco-dma/audit`: where each byte came from, and the properties that a run must keep. */
 export { Actor, Audit, type Label, type LabelTotals, Mutation } from "../audit/audit.ts";
 export type { AuditEvent, EventKind } from "../audit/events.ts";
-export type { ChannelClaim } from "../leaks/channels.ts";
+export type { ChannelClaim } from "../leaks/claims.ts";
 export type { Finding, Occurrence } from "../leaks/findings.ts";
 export {
 	type ByteHistory,
@@ -12,4 +12,4 @@ export {
 } from "../leaks/history.ts";
 export { type DeviceNames, historyText } from "../leaks/history-text.ts";
 export { LeakMonitor, type LeakMonitorOptions, type PropertyReport } from "../leaks/monitor.ts";
-export { PROPERTIES, type Property, type PropertyKind } from "../leaks/properties.ts";
+export { PROPERTIES, type Property, type PropertyKind, type PropertyName } from "../leaks/properties.ts";

@@ -2,8 +2,9 @@
  * `coco-dma/guest`: a confidential guest over an engine: its platform, its kernel's rules, the trust in its devices, and who can
  * read what.
  */
+
+export type { GuestDeviceOptions } from "../coco/guest/device.ts";
 export { GuestDevice } from "../coco/guest/device.ts";
-export type { GuestDeviceOptions } from "../coco/guest/device-options.ts";
 export { type Explanation, explain, exposes, type Readers, type Sight } from "../coco/guest/explain.ts";
 export { Guest, type GuestOptions, type GuestTick } from "../coco/guest/guest.ts";
 export type { MapRequest, PredicateStep } from "../coco/guest/steps.ts";
@@ -13,11 +14,10 @@ export type {
 	CoherentFree,
 	CoherentRefusal,
 	CoherentRequest,
-	Hazard,
-	HazardName,
-} from "../coco/memory/coherent-types.ts";
+} from "../coco/memory/coherent.ts";
 export { GrowingPools, type Growth, type PoolMemory } from "../coco/memory/growing.ts";
-export type { GuestPool, GuestPoolOptions, PoolKind, PoolNeed } from "../coco/memory/pools.ts";
+export type { Hazard, HazardName } from "../coco/memory/hazard.ts";
+export type { GuestPool } from "../coco/memory/pools.ts";
 export { CipherUnavailable, loadCipher, type MemoryCipher } from "../coco/platform/ciphertext.ts";
 export { type Conversion, PageConverter, type StrayRead } from "../coco/platform/convert.ts";
 export { type DeviceView, Parties, type PartyView } from "../coco/platform/parties.ts";
@@ -36,6 +36,7 @@ export {
 	type ViolationName,
 } from "../coco/platform/violations.ts";
 export { KERNELS, type Kernel, type KernelName, kernelNamed } from "../coco/rules/kernel.ts";
+export type { GuestPoolOptions, PoolFacts, PoolKind, PoolMatcher, PoolNeed } from "../coco/rules/pool.ts";
 export { TrustError, type TrustStatus } from "../coco/trust/error.ts";
 export {
 	type OfferConnection,

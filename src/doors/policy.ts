@@ -8,7 +8,7 @@ export {
 	type PredicateInput,
 	type PredicateValues,
 } from "../coco/rules/policy.ts";
-export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice, type PoolChoice } from "../policy/choice.ts";
+export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice } from "../policy/choice.ts";
 export { MODIFIERS } from "../policy/modifiers.ts";
 export { parsePolicy } from "../policy/parse.ts";
 export { PRESETS } from "../policy/presets.ts";

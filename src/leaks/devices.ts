@@ -6,7 +6,7 @@ import { decodeAddress } from "../coco/platform/platform.ts";
 import type { TdispStep } from "../coco/trust/tdisp.ts";
 
 /** A device's trust from one event of the log on. */
-export interface Trust {
+interface Trust {
 	/** Number of the first event that this holds for. */
 	readonly from: number;
 	readonly accepted: boolean;

@@ -15,7 +15,7 @@ export interface Mapping {
 	readonly gpa: number;
 	readonly bytes: number;
 	readonly dir: number;
-	/** As the device was given it; -1: the map was refused after its copy. */
+	/** As the device was given it, of bare slots their own; -1: the map was refused after its copy. */
 	readonly dma: number;
 	/** Where its bounced bytes stand, or null: direct. */
 	tlb: number | null;
@@ -29,6 +29,11 @@ export interface Mapping {
 	readonly dirty: RangeSet;
 	/** Bytes that a sync gave to the CPU. */
 	readonly cpuOwned: RangeSet;
+}
+
+/** The address that a call gave out, or names: the device's, or that of slots. */
+function addressOf({ dma, tlb }: AuditEvent): number {
+	return tlb < 0 ? dma : tlb;
 }
 
 /** The slots of a bounced mapping, as gpas. */
@@ -107,7 +112,7 @@ export class Mappings {
 			gpa: isBare ? -1 : gpa,
 			bytes,
 			dir,
-			dma: event.status === null ? event.dma : -1,
+			dma: event.status === null ? addressOf(event) : -1,
 			tlb,
 			fromPrivate,
 			filled: new RangeSet(),
@@ -125,12 +130,13 @@ export class Mappings {
 	named(event: AuditEvent): Mapping | null {
 		const known = this.of(event.mapping);
 		if (known !== null) return known;
+		const at = addressOf(event);
 		let holds: Mapping | null = null;
 		for (const mapping of this.#live.values()) {
 			if (mapping.device !== event.device || mapping.dma < 0) continue;
 			const { dma, bytes, dir } = mapping;
-			if (dma === event.dma && bytes === event.bytes && dir === event.dir) return mapping;
-			if (dma <= event.dma && event.dma < dma + bytes) holds ??= mapping;
+			if (dma === at && bytes === event.bytes && dir === event.dir) return mapping;
+			if (dma <= at && at < dma + bytes) holds ??= mapping;
 		}
 		return holds;
 	}

@@ -1,4 +1,4 @@
-/** What stays in freed slots: property 3. */
+/** What stays in freed slots. */
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { Label } from "../audit/audit.ts";
 import { PageState } from "../memory/ram.ts";
@@ -70,7 +70,7 @@ export class Residue {
 				const text = () =>
 					`${count(run.bytes)} stay in the freed slot at ${hex(slot)}, left by mapping ${holder?.mapping ?? 0}`;
 				const seen = { gpa: run.gpa, device, mapping: holder?.mapping ?? 0, bytes: run.bytes, accepted, text };
-				findings.add(3, { ...seen, longestNs: audit.nowNs - freedNs });
+				findings.add("residue-in-freed-slots", { ...seen, longestNs: audit.nowNs - freedNs });
 			}
 			if (bytes > 0) this.#counted.set(slot, bytes);
 		}
@@ -85,7 +85,7 @@ export class Residue {
 			const holder = this.#holders.get(slot);
 			const freedNs = audit.freedAtNs(slot);
 			if (holder !== undefined && freedNs >= 0)
-				findings.stayed(3, devices.nameOf(holder.device), audit.nowNs - freedNs);
+				findings.stayed("residue-in-freed-slots", devices.nameOf(holder.device), audit.nowNs - freedNs);
 		}
 	}
 
@@ -104,7 +104,7 @@ export class Residue {
 		const accepted = labels.every((label) => label.accepted);
 		const longestNs = Math.max(...labels.map((label) => audit.totals(label).residueMaxNs));
 		const text = () => `${count(missed)} stayed in freed slots and were overwritten before this look`;
-		findings.add(3, { device, bytes: missed, accepted, longestNs, text });
+		findings.add("residue-in-freed-slots", { device, bytes: missed, accepted, longestNs, text });
 	}
 
 	/** Events were lost: any slot may have changed hands. */

@@ -1,13 +1,15 @@
 /** Where RAM and pools lie in the guest's physical address space. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { parseBytes } from "../bytes.ts";
+import type { Gpa } from "../types.ts";
 
 /** RAM below 4 GiB ends here; the rest of a bigger guest's RAM starts at 4 GiB, as on a PC. */
 export const LOW_RAM_BYTES = 3 * 2 ** 30;
 export const FOUR_GIB = 2 ** 32;
 
-interface Stretch {
-	readonly gpa: number;
+/** RAM that lies in one piece, in the guest and in memory. */
+export interface Stretch {
+	readonly gpa: Gpa;
 	readonly bytes: number;
 	readonly ptr?: number;
 }
@@ -61,9 +63,9 @@ function joined(sorted: readonly Stretch[]): Stretch[] {
  */
 export function placePool(
 	regions: readonly Stretch[],
-	taken: readonly { readonly start: number; readonly bytes: number }[],
+	taken: readonly { readonly start: Gpa; readonly bytes: number }[],
 	bytes: number,
-): number {
+): Gpa {
 	for (const low of [true, false]) {
 		for (const region of [...regions].reverse()) {
 			if (region.gpa < FOUR_GIB !== low) continue;

@@ -1,8 +1,8 @@
 /** Policies that come from somebody else's file: every field is read once, checked and copied. */
 import { parseBytes } from "../bytes.ts";
-import type { GuestPoolOptions } from "../coco/memory/pools.ts";
 import { KERNELS } from "../coco/rules/kernel.ts";
 import type { Policy, PolicyPredicate, PredicateValues } from "../coco/rules/policy.ts";
+import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { InputError, shown, thrown } from "../input-error.ts";
 
 /** Reads one value. @throws InputError that names the file and the field */

@@ -9,7 +9,7 @@ import {
 	POOL_STATE,
 	UNUSABLE_POOL,
 } from "../../assembly/layout/status.ts";
-import type { CoherentAllocation } from "../coco/memory/coherent-types.ts";
+import type { CoherentAllocation } from "../coco/memory/coherent.ts";
 import { PageState } from "../memory/ram.ts";
 import { Attr } from "../types.ts";
 import { type BootedCase, failConversion, POOL_BYTES } from "./decision-guest.ts";

@@ -2,10 +2,11 @@
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import { Guest, type GuestOptions } from "../coco/guest/guest.ts";
-import type { GuestPool, GuestPoolOptions } from "../coco/memory/pools.ts";
+import type { GuestPool } from "../coco/memory/pools.ts";
 import type { MemoryCipher } from "../coco/platform/ciphertext.ts";
 import type { PageConverter } from "../coco/platform/convert.ts";
 import type { PlatformName } from "../coco/platform/platform.ts";
+import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import type { Build } from "../wasm.ts";
 import { createMemory } from "../wasm.ts";
 import { type DecisionCase, type DecisionHeader, type DecisionPlatform, SEGMENT_STRIDE } from "./decision-lines.ts";

@@ -256,7 +256,7 @@ export async function verifyDynamic(path: string, text: string, build: Build = "
 		maxDevices: Math.min(4096, header.devices.size + races + 1),
 		maxPools: Math.min(4096, added.length + 1),
 	});
-	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, header.poolStart, { grows: true });
+	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, { start: header.poolStart, grows: true });
 	const devices = new Map([...header.devices].map(([name, options]) => [name, engine.addDevice({ pool, ...options })]));
 	const cpus = new Set(lines.filter((line) => line.startsWith("map ")).map((line) => line.split(" ")[2]));
 	const replay = new DynamicReplay(engine, header, new GrowingPools(engine, pool), devices, cpus.size <= 1);

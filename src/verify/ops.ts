@@ -77,7 +77,7 @@ async function engineFor(header: Header, build: Build): Promise<{ engine: Engine
 		],
 		spareBytes: 65536 + header.slabs * 64,
 	});
-	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, header.poolStart);
+	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, { start: header.poolStart });
 	const device = engine.addDevice({
 		pool,
 		dmaMask: header.dmaMask,

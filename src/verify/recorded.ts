@@ -142,7 +142,7 @@ export async function verifyRecorded(path: string, text: string, build: Build = 
 		spareBytes: 65536 + header.slabs * 64 + header.areas * 64,
 		maxDevices: Math.max(1, header.devices.size),
 	});
-	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, header.poolStart);
+	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, { start: header.poolStart });
 	const devices = new Map([...header.devices].map(([name, options]) => [name, engine.addDevice({ pool, ...options })]));
 	const replay = new RecordedReplay(engine, pool, devices);
 	const common = { file: path, format: "swiotlb-recorded", compared: replay.compared };

@@ -84,7 +84,7 @@ describe("the build engine.audit", () => {
 				const random = new Random(seed);
 				const zeroOnFree = random.oneIn(3);
 				const engine = await Engine.create({ ram: 2 * MIB, swiotlb: null, build });
-				const pool = engine.addPool({ slabs: 256, areas: 2 }, MIB, { zeroOnFree });
+				const pool = engine.addPool({ slabs: 256, areas: 2 }, { start: MIB, zeroOnFree });
 				const devices = [
 					engine.addDevice({ forceBounce: true, pool, minAlignMask: 0xfff }),
 					engine.addDevice({ forceBounce: true, pool, dmaMask: BigInt(MIB + 2 ** 18) }),

@@ -24,7 +24,7 @@ describe("coco-dma audit", () => {
 		expect(out).toMatch(/^rfc-v3: rules of Linux 6\.12, acceptance from the offer; /);
 		expect(out).toContain("on storvsc (storvsc-full) on snp");
 		expect(out).toMatch(/\nThe first breached byte, at gpa 0x[0-9a-f]+:\n {2}\w+ .*\n {2}\w+ /);
-		expect(out).toMatch(/1 private-stays-private \(breach\)/);
+		expect(out).toMatch(/private-stays-private \(breach\)/);
 		const [, bytes = ""] = /\nBREACH: ([\d,]+) bytes of an accepted device's data reached/.exec(out) ?? [];
 		expect(Number(bytes.replaceAll(",", ""))).toBeGreaterThan(100_000);
 	});

@@ -1,6 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { Cell } from "../../src/study/cell.ts";
 import { coco, temporaryFile, temporaryFolder } from "../helpers/cli.ts";
 
 /** What the command prints that succeeds. */
@@ -65,8 +66,14 @@ describe("coco-dma policies", () => {
 			await policies(...QUICK, "--policy", "null-pool", "--platform", "tdx", "--json", "-"),
 		);
 		expect(scenarios[0].platform).toBe("tdx");
-		expect(rows[0].cells[0]).toMatchObject({ platform: "tdx", verdict: "private; coherent BREACH 8,192 bytes" });
-		expect(new Set(rows[0].cells[0].parts.map(({ on }: { on: string }) => on))).toEqual(new Set(["tdx"]));
+		const cell: Cell = rows[0].cells[0];
+		expect(cell).toMatchObject({ platform: "tdx", kind: "BREACH" });
+		const verdicts = (told: boolean) => cell.parts.filter((part) => part.told || !told).map(({ verdict }) => verdict);
+		expect(verdicts(true)).toMatchObject([
+			{ kind: "private", part: "4 KiB TO_DEVICE", bytes: 0, cause: null },
+			{ kind: "BREACH", part: "coherent 4 KiB", bytes: 8192, confidential: true, cause: null },
+		]);
+		expect(new Set(verdicts(false).map(({ platform }) => platform))).toEqual(new Set(["tdx"]));
 	});
 
 	it("lists policies and modifiers without running any", async () => {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { CoherentBuffer } from "../../src/coco/memory/coherent-types.ts";
+import type { CoherentBuffer } from "../../src/coco/memory/coherent.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { coherentGuest, type KernelNumber, PAGE, slotsAt } from "../helpers/coherent.ts";
 import { printSeed, SEED } from "../helpers/random.ts";

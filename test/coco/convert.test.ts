@@ -217,7 +217,7 @@ describe("a page conversion", () => {
 
 	it("leaves the pages of a bounce pool alone", async () => {
 		const engine = await Engine.create({ ram: "4M", swiotlb: null });
-		const pool = engine.addPool({ slabs: 256, areas: 1 }, 0x300000);
+		const pool = engine.addPool({ slabs: 256, areas: 1 }, { start: 0x300000 });
 		const converter = new PageConverter(engine, PLATFORMS.tdx);
 		for (const gpa of [0x300000, 0x310000, 0x300000 + pool.bytes - 0x2000])
 			expect(() => converter.convert(gpa, 0x2000, Private)).toThrow(/POOL_PAGES/);

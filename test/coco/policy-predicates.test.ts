@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { GuestDevice } from "../../src/coco/guest/device.ts";
-import type { GuestDeviceOptions } from "../../src/coco/guest/device-options.ts";
+import type { GuestDevice, GuestDeviceOptions } from "../../src/coco/guest/device.ts";
 import { Guest } from "../../src/coco/guest/guest.ts";
 import { KernelCrash, type Policy, type PredicateInput, type PredicateValues } from "../../src/coco/rules/policy.ts";
 import { InputError } from "../../src/input-error.ts";

@@ -64,8 +64,8 @@ function* points(names = Object.keys(AXES), point: Record<string, unknown> = {})
 
 async function guest(build: Build = "engine"): Promise<Engine> {
 	const engine = await Engine.create({ build, swiotlb: null, ram: 0x600000, spareBytes: 131072 });
-	engine.addPool({ slabs: 128, areas: 1 }, SHARED_POOL);
-	engine.addPool({ slabs: 128, areas: 1 }, ENCRYPTED_POOL, { encrypted: true });
+	engine.addPool({ slabs: 128, areas: 1 }, { start: SHARED_POOL });
+	engine.addPool({ slabs: 128, areas: 1 }, { start: ENCRYPTED_POOL, encrypted: true });
 	engine.ram.convert(EDGE, 0x10000, PageState.Shared);
 	engine.ram.fill(BUFFERS, 0x20000, BYTE);
 	return engine;

@@ -5,6 +5,7 @@ import { Engine } from "../../src/engine.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { DmaError, statusName } from "../../src/status.ts";
 import { Direction } from "../../src/types.ts";
+import { tlbOf } from "../helpers/slots.ts";
 
 const { Bidirectional, ToDevice, FromDevice } = Direction;
 const POOL = 0x800000;
@@ -20,7 +21,7 @@ async function guest(options: DeviceOptions = {}, more: { slabs?: number } = {})
 		{ gpa: HIGH, bytes: 0x100000 },
 	];
 	const engine = await Engine.create({ swiotlb: null, ram });
-	const pool = engine.addPool({ slabs, areas: 1 }, POOL);
+	const pool = engine.addPool({ slabs, areas: 1 }, { start: POOL });
 	engine.ram.convert(0x100000, 4096, PageState.Shared);
 	const device = engine.addDevice({ pool, ...options });
 	return { engine, pool, ram: engine.ram, device };
@@ -318,7 +319,7 @@ describe("a scatter-gather list", () => {
 		const dmas = device.mapSg(segments, FromDevice);
 		expect(dmas).toEqual([POOL, POOL + 0x1200, POOL + 0x2000, POOL + 0x12001]);
 		expect(pool.used).toBe(2 + 1 + 32 + 1);
-		for (const [i, dma] of dmas.entries()) ram.fill(dma, segments[i]?.bytes ?? 0, i + 1);
+		for (const [i, dma] of dmas.entries()) ram.fill(tlbOf(dma), segments[i]?.bytes ?? 0, i + 1);
 		device.unmapSg(
 			segments.map(({ bytes }, i) => ({ dma: dmas[i] as number, bytes })),
 			FromDevice,

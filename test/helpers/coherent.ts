@@ -1,7 +1,8 @@
 /** A guest with a page allocator, atomic pools and coherent memory over a real engine and converter. */
 import { AtomicPools } from "../../src/coco/memory/atomic.ts";
+import type { CoherentBuffer, CoherentDevice, SlotSource } from "../../src/coco/memory/coherent.ts";
 import { CoherentMemory } from "../../src/coco/memory/coherent.ts";
-import type { CoherentBuffer, CoherentDevice, Hazard, SlotSource } from "../../src/coco/memory/coherent-types.ts";
+import type { Hazard } from "../../src/coco/memory/hazard.ts";
 import { PageConverter } from "../../src/coco/platform/convert.ts";
 import { type PlatformName, platformNamed } from "../../src/coco/platform/platform.ts";
 import { Engine } from "../../src/engine.ts";

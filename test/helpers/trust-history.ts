@@ -2,7 +2,7 @@
 import { expect } from "vitest";
 import type { GuestDevice } from "../../src/coco/guest/device.ts";
 import type { Guest } from "../../src/coco/guest/guest.ts";
-import type { CoherentBuffer } from "../../src/coco/memory/coherent-types.ts";
+import type { CoherentBuffer } from "../../src/coco/memory/coherent.ts";
 import { TrustError } from "../../src/coco/trust/error.ts";
 import { TdispState, type TdispStep } from "../../src/coco/trust/tdisp.ts";
 import { PageState } from "../../src/memory/ram.ts";

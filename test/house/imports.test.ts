@@ -18,7 +18,7 @@ function house(): Map<string, string> {
 }
 
 describe("the house", () => {
-	it("has arrows that go down, no circles, no export that nothing uses, and one name for one thing", () => {
+	it("has arrows that go down, no circles, no export that nothing uses, one name for one thing, and brands on addresses", () => {
 		const broken = violationsOf(house()).map(violationLine);
 		const known = (line: string) => KNOWN.has(line.replace(/^([^:]*):\d+:/, "$1:"));
 		expect(broken.filter((line) => !known(line))).toEqual([]);
@@ -164,6 +164,19 @@ describe("the rules of the house", () => {
 			},
 			[
 				"src/swiotlb/pool.ts:1: engine: it imports assembly/swiotlb/pool.ts; of the engine's source only assembly/layout/ is for both sides",
+			],
+		],
+		[
+			"an address that is declared as a plain number",
+			{
+				"src/swiotlb/pool.ts":
+					"export function bytes(gpa: number, slots: number, { dma }: { dma?: number | null }): readonly number[] {\n\tconst startGpas: readonly number[] = [gpa, slots, dma ?? 0];\n\treturn startGpas; }\nclass X { tlb: number = 1; gpa: Gpa = 2; }",
+			},
+			[
+				"src/swiotlb/pool.ts:1: brand: gpa is an address, and declared as a plain number",
+				"src/swiotlb/pool.ts:1: brand: dma is an address, and declared as a plain number",
+				"src/swiotlb/pool.ts:2: brand: startGpas is an address, and declared as a plain number",
+				"src/swiotlb/pool.ts:4: brand: tlb is an address, and declared as a plain number",
 			],
 		],
 		[

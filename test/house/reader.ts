@@ -28,6 +28,8 @@ export interface SourceFile {
 	readonly exports: readonly Export[];
 	/** Names of Node's that stand in the code without an import: process, Buffer. */
 	readonly globals: readonly { readonly name: string; readonly line: number }[];
+	/** Addresses that are declared as plain numbers: parameters, fields, variables. */
+	readonly plainAddresses: readonly { readonly name: string; readonly line: number }[];
 	/** Why it could not be read, or null. */
 	readonly error: string | null;
 }
@@ -52,6 +54,16 @@ function* children(node: Node): Generator<[field: string, child: Node]> {
 }
 
 const NODE_GLOBALS = new Set(["process", "Buffer", "global", "require", "__dirname", "__filename", "setImmediate"]);
+
+/** Names that addresses have. */
+const ADDRESS = /^(gpa|dma|tlb|iova)s?$|(Gpa|Dma|Tlb|Iova)s?$/;
+
+/** Whether a type is number, or one of numbers and others, or an array of them. */
+function isOfNumbers(type: Node): boolean {
+	const plain = ["TSTypeAnnotation", "TSUnionType", "TSArrayType", "TSTypeOperator", "TSParenthesizedType"];
+	if (type.type === "TSNumberKeyword") return true;
+	return plain.includes(type.type) && [...children(type)].some(([, child]) => isOfNumbers(child));
+}
 
 const KINDS: Readonly<Record<string, string>> = {
 	TSInterfaceDeclaration: "interface",
@@ -102,13 +114,15 @@ export function readSource(path: string, text: string): SourceFile {
 	const error = parsed.errors[0]?.message ?? null;
 	const reader = new Reader(lineOf);
 	reader.module(parsed.program as unknown as Node);
-	return { path, uses: reader.uses, exports: reader.exports, globals: reader.globals, error };
+	const { uses, exports, globals, plainAddresses } = reader;
+	return { path, uses, exports, globals, plainAddresses, error };
 }
 
 class Reader {
 	readonly uses: Use[] = [];
 	readonly exports: Export[] = [];
 	readonly globals: { name: string; line: number }[] = [];
+	readonly plainAddresses: { name: string; line: number }[] = [];
 	readonly #lineOf: (at: number) => number;
 	/** Local names of `import * as`, and the modules behind them. */
 	readonly #namespaces = new Map<string, string>();
@@ -202,6 +216,7 @@ class Reader {
 				this.#identifier(node, parent, field);
 				break;
 		}
+		this.#address(node);
 		const namespace = this.#memberOfNamespace(node);
 		if (namespace !== null) this.#use(namespace.specifier, namespace.member, node.start);
 		else for (const [name, child] of children(node)) this.#walk(child, node, name);
@@ -217,6 +232,13 @@ class Reader {
 					: [null, null];
 		const specifier = object?.type === "Identifier" ? this.#namespaces.get(nameOf(object)) : undefined;
 		return specifier === undefined ? null : { specifier, member: nameOf(member as Node) };
+	}
+
+	#address(node: Node): void {
+		const declared = isNode(node.key) ? node.key : node;
+		const name = declared.type === "Identifier" ? nameOf(declared) : "";
+		if (ADDRESS.test(name) && isNode(node.typeAnnotation) && isOfNumbers(node.typeAnnotation))
+			this.plainAddresses.push({ name, line: this.#lineOf(node.start) });
 	}
 
 	#identifier(node: Node, parent: Node | null, field: string): void {

@@ -18,7 +18,14 @@ export function violationLine({ path, line, rule, text }: Violation): string {
 /** Every rule that the files break. files: text by path from the repository's root */
 export function violationsOf(files: ReadonlyMap<string, string>): Violation[] {
 	const house = new House([...files].map(([path, text]) => readSource(path, text)));
-	return [...house.unread(), ...house.arrows(), ...house.circles(), ...house.unused(), ...house.namesakes()];
+	return [
+		...house.unread(),
+		...house.arrows(),
+		...house.circles(),
+		...house.unused(),
+		...house.namesakes(),
+		...house.plainAddresses(),
+	];
 }
 
 function isIn(path: string, rooms: readonly string[]): boolean {
@@ -189,6 +196,16 @@ class House {
 				if (other === undefined) first.set(name, `${path}:${line}`);
 				if (other === undefined) return [];
 				return [{ path, line, rule: "namesake", text: `the ${kind} ${name} shares its name with the one of ${other}` }];
+			}),
+		);
+	}
+
+	/** Addresses without their brand. */
+	plainAddresses(): Violation[] {
+		return this.#sources.flatMap(({ path, plainAddresses }) =>
+			plainAddresses.flatMap(({ name, line }) => {
+				if (!path.startsWith("src/")) return [];
+				return [{ path, line, rule: "brand", text: `${name} is an address, and declared as a plain number` }];
 			}),
 		);
 	}

@@ -4,20 +4,96 @@ import type { Device } from "../../dma/device.ts";
 import type { DeviceOptions } from "../../dma/options.ts";
 import { DmaError, hex } from "../../status.ts";
 import { Attr, type Direction, type DmaAddr, directionName, type Gpa } from "../../types.ts";
-import type { CoherentAllocation, CoherentBuffer, CoherentFree, CoherentRequest } from "../memory/coherent-types.ts";
+import type {
+	CoherentAllocation,
+	CoherentBuffer,
+	CoherentDevice,
+	CoherentFree,
+	CoherentMemory,
+	CoherentRequest,
+	SlotSource,
+} from "../memory/coherent.ts";
+import type { Hazard } from "../memory/hazard.ts";
 import type { GuestPool } from "../memory/pools.ts";
 import type { DeviceView } from "../platform/parties.ts";
+import type { Platform } from "../platform/platform.ts";
 import { askForAllocation, askForFree, compile, type Decision, type PolicyQuestion } from "../rules/compile.ts";
-import { decisionOf, type Predicates, predicatesOf, type RuledDevice } from "../rules/kernel.ts";
+import {
+	decisionOf,
+	encodeGpa,
+	type Kernel,
+	type Predicates,
+	predicatesOf,
+	type RuledDevice,
+} from "../rules/kernel.ts";
+import type { KernelCrash, Policy, PredicateValues } from "../rules/policy.ts";
+import type { PoolMatcher } from "../rules/pool.ts";
+import { choosePools } from "../rules/pool-choice.ts";
 import { TrustError } from "../trust/error.ts";
-import type { OfferTrust } from "../trust/offer.ts";
-import { DeviceTrust } from "../trust/tdisp.ts";
-import { coherentDeviceOf } from "./coherent-device.ts";
-import { type DeviceSetting, type GuestDeviceOptions, hardwareOf, limitOf } from "./device-options.ts";
-import { choosePools } from "./pool-choice.ts";
-import { RefusedMaps } from "./sharing.ts";
+import { type OfferConnection, type OfferFlags, type OfferTrust, trustOfOffer } from "../trust/offer.ts";
+import { DeviceTrust, type Evidence, type EvidenceDecision } from "../trust/tdisp.ts";
+import { type PageSharing, RefusedMaps } from "./sharing.ts";
 
-export type { GuestDeviceOptions };
+/** What the hardware and its driver are. */
+export interface GuestDeviceOptions
+	extends Pick<DeviceOptions, "dmaMask" | "busLimit" | "segBoundaryMask" | "minAlignMask" | "coherent"> {
+	/** Default: "device <number>". */
+	readonly name?: string;
+	/** Highest address of a coherent buffer that it can emit, inclusive. Default: dmaMask. */
+	readonly coherentDmaMask?: bigint;
+	/** The pools that may serve it, for the matcher. Default: the guest's own for its trust; a restricted or bus pool alone serves it. */
+	readonly pools?: readonly GuestPool[];
+	/** Chooses among `pools` for buffers on private or shared pages. Default: the first whose pages are as the need. */
+	readonly matcher?: PoolMatcher<GuestPool>;
+	/** Makes it a TDISP device: where its evidence comes from, and who judges it. */
+	readonly tdisp?: { readonly evidence: () => Evidence; readonly policy: (evidence: Evidence) => EvidenceDecision };
+	/** Makes it the device of a VMBus channel, trusted as its offer says. */
+	readonly offer?: { readonly flags: OfferFlags; readonly connection: OfferConnection };
+	/** Whether its DMA addresses carry the platform's bit; false: AMD SEV-TIO without a vIOMMU. Default true. */
+	readonly encoded?: boolean;
+}
+
+/** What the guest gives a device. */
+interface DeviceSetting {
+	readonly kernel: Kernel;
+	readonly platform: Platform;
+	readonly forced: boolean;
+	readonly noforce: boolean;
+	readonly policy: Policy | null;
+	/** Pools for a device without pools of its own: none is restricted. */
+	readonly pools: readonly GuestPool[];
+	makeView(index: number, options: { readonly encoded: boolean; readonly paravisor: boolean }): DeviceView;
+	readonly coherent: CoherentMemory;
+	readonly sharing: PageSharing;
+	readonly onHazard: (hazard: Hazard) => void;
+	/** Slots of the device's pool without an original (swiotlb_alloc), and their end. */
+	readonly slots: Omit<SlotSource, "ccShared">;
+}
+
+/**
+ * Judges options before a device exists.
+ * @returns what its VMBus offer says, or null
+ * @throws TrustError for an offer that is refused; RangeError for options that exclude each other
+ */
+export function judgeOptions({ tdisp, offer, matcher, pools }: GuestDeviceOptions): OfferTrust | null {
+	if (tdisp !== undefined && offer !== undefined)
+		throw new RangeError("device: trusted by tdisp or by offer, not by both");
+	if (matcher !== undefined && pools === undefined)
+		throw new RangeError("device: a matcher needs pools to choose from");
+	return offer === undefined ? null : trustOfOffer(offer.flags, offer.connection);
+}
+
+/** The options that the engine knows. */
+export function hardwareOf(options: GuestDeviceOptions): DeviceOptions {
+	const { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent } = options;
+	const given = { dmaMask, busLimit, segBoundaryMask, minAlignMask, coherent };
+	return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
+/** Highest address that a mask and a bus let through, inclusive. */
+function limitOf(mask = 2n ** 64n - 1n, busLimit = 0n): bigint {
+	return busLimit !== 0n && busLimit < mask ? busLimit : mask;
+}
 
 /** A device, as its driver, the guest's policy and the device itself use it. */
 export class GuestDevice {
@@ -181,8 +257,8 @@ export class GuestDevice {
 	}
 
 	/** Where a mapping that would bounce ends the kernel, or null. */
-	get crash(): string | null {
-		return this.#decision?.crash?.message ?? null;
+	get crash(): KernelCrash | null {
+		return this.#decision?.crash ?? null;
 	}
 
 	/** What its policy is asked, or null without one. */
@@ -195,7 +271,10 @@ export class GuestDevice {
 	#decide(): void {
 		const { kernel, platform } = this.#setting;
 		const before = [this.#privatePool, this.#pool];
-		[this.#pool, this.#privatePool] = choosePools(this.#setting, this.options, this.believed);
+		const { pools: own, matcher } = this.options;
+		const { policy, pools: common } = this.#setting;
+		const { believed } = this;
+		[this.#pool, this.#privatePool] = choosePools({ kernel, platform, policy, own, matcher, common, believed });
 		const left = before.find((pool) => pool !== null && pool !== this.#pool && pool.growing === null) ?? null;
 		const holdsSlots = () => this.dma.holds().bouncedMappings > 0;
 		this.#leaving = this.#privatePool === null && left !== null && holdsSlots();
@@ -301,7 +380,7 @@ export class GuestDevice {
 		const { forceDmaUnencrypted } = this.predicates;
 		const answers =
 			question === null ? { forAlloc: true, usePool: true, forceDmaUnencrypted } : askForAllocation(question);
-		return this.#setting.coherent.alloc(coherentDeviceOf(this, this.#setting, answers), bytes, request);
+		return this.#setting.coherent.alloc(this.#forCoherent(answers), bytes, request);
 	}
 
 	/** Gives a coherent buffer back. @throws PageError for what is no live buffer of the device's; KernelCrash */
@@ -311,8 +390,27 @@ export class GuestDevice {
 	): CoherentFree {
 		const question = this.#question;
 		const forceDmaUnencrypted = question === null ? this.predicates.forceDmaUnencrypted : askForFree(question);
-		const device = coherentDeviceOf(this, this.#setting, { forAlloc: true, usePool: true, forceDmaUnencrypted });
+		const device = this.#forCoherent({ forAlloc: true, usePool: true, forceDmaUnencrypted });
 		return this.#setting.coherent.free(device, buffer, request);
+	}
+
+	/** Itself, as coherent memory sees it. */
+	#forCoherent(answers: Pick<PredicateValues, "forAlloc" | "usePool" | "forceDmaUnencrypted">): CoherentDevice {
+		const { platform, slots, kernel, policy } = this.#setting;
+		const { coherentDmaMask, dmaMask, busLimit, coherent = true } = this.options;
+		const limit = limitOf(coherentDmaMask ?? dmaMask, busLimit);
+		const pool = this.#pool;
+		return {
+			name: this.name,
+			index: this.dma.index,
+			needsShared: answers.forceDmaUnencrypted,
+			coherent,
+			slots: pool?.restricted && answers.forAlloc ? { ...slots, ccShared: pool.ccShared } : null,
+			usesAtomicPools: answers.usePool,
+			checksPoolState: kernel.checksState && policy?.checksPoolState !== false,
+			encode: (gpa, shared) => Number(encodeGpa(platform, this.ruled, gpa, shared)),
+			fits: (address, bytes) => BigInt(address) + BigInt(bytes) - 1n <= limit,
+		};
 	}
 
 	/** The device reads memory, through its own view. @param dma an address as it was given it @throws AccessFault */

@@ -9,18 +9,17 @@ import { parseSwiotlbOption, poolSize } from "../../swiotlb/sizing.ts";
 import { Attr, Direction } from "../../types.ts";
 import { AtomicPools, atomicPoolBytes } from "../memory/atomic.ts";
 import { CoherentMemory } from "../memory/coherent.ts";
-import type { Hazard } from "../memory/coherent-types.ts";
 import { GrowingPools, type Growth } from "../memory/growing.ts";
-import { GuestPoolMemory } from "../memory/pool-memory.ts";
-import { convertPool, type GuestPool, type GuestPoolOptions, type PlannedPool, planPools } from "../memory/pools.ts";
+import type { Hazard } from "../memory/hazard.ts";
+import { convertPool, type GuestPool, GuestPoolMemory, type PlannedPool, planPools } from "../memory/pools.ts";
 import type { MemoryCipher } from "../platform/ciphertext.ts";
 import { PageConverter } from "../platform/convert.ts";
 import { Parties } from "../platform/parties.ts";
 import { type Platform, type PlatformName, platformNamed } from "../platform/platform.ts";
 import { type Kernel, type KernelName, kernelNamed } from "../rules/kernel.ts";
 import type { Policy } from "../rules/policy.ts";
-import { GuestDevice } from "./device.ts";
-import { type GuestDeviceOptions, hardwareOf, judgeOptions } from "./device-options.ts";
+import type { GuestPoolOptions } from "../rules/pool.ts";
+import { GuestDevice, type GuestDeviceOptions, hardwareOf, judgeOptions } from "./device.ts";
 import { PageSharing } from "./sharing.ts";
 
 export interface GuestOptions
@@ -210,7 +209,7 @@ export class Guest {
 		const { state, ccShared, zeroOnFree, kind, name } = plan;
 		const grows = plan.grows && ok;
 		const options = { state, encrypted: !ccShared, zeroOnFree, grows, disabled: !ok };
-		const pool = this.engine.addPool(plan.size, plan.start, options);
+		const pool = this.engine.addPool(plan.size, { ...options, start: plan.start });
 		const growing = grows ? new GrowingPools(this.engine, pool, this.#poolMemory(plan)) : null;
 		return { kind, name, pool, ccShared, restricted: kind === "restricted", disabled: !ok, growing };
 	}
@@ -227,12 +226,6 @@ export class Guest {
 			onHazard: (hazard) => this.hazards.push(hazard),
 			onMessage: (message) => this.messages.push(message),
 		});
-	}
-
-	/** The pool that a device without pools of its own uses: an accepted one the private pool, if there is one. */
-	#defaultPool(accepted: boolean): GuestPool | null {
-		const ofKind = (kind: string) => this.pools.find((pool) => pool.kind === kind) ?? null;
-		return (accepted ? ofKind("private") : null) ?? ofKind("default");
 	}
 
 	/**
@@ -253,7 +246,6 @@ export class Guest {
 			noforce: this.#noforce,
 			policy: this.policy,
 			pools: this.pools.filter(({ restricted }) => !restricted),
-			defaultPool: (accepted) => this.#defaultPool(accepted),
 			makeView: (index, view) => this.parties.device(index, view),
 			coherent: this.coherent,
 			sharing: this.#sharing,

@@ -5,7 +5,7 @@ import type { Device } from "../../dma/device.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
 import { Attr, type Direction } from "../../types.ts";
-import type { Hazard } from "../memory/coherent-types.ts";
+import type { Hazard } from "../memory/hazard.ts";
 import type { PageConverter } from "../platform/convert.ts";
 import type { Decision } from "../rules/compile.ts";
 

@@ -4,8 +4,7 @@ import { BAD_SIZE } from "../../../assembly/layout/status.ts";
 import { MAX_BLOCK_BYTES, orderOf, type PageAllocator, PageError } from "../../memory/allocator.ts";
 import { PageState, type Ram } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
-import type { PageConverter } from "../platform/convert.ts";
-import { convertBlock } from "./coherent-block.ts";
+import { convertBlock, type PageConverter } from "../platform/convert.ts";
 
 export type AtomicZone = "DMA" | "DMA32" | "Normal";
 /** Zones from the highest to the lowest; belowGpa: their exclusive end. */

@@ -3,6 +3,7 @@ import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { BAD_ARGUMENT, BLOCKED_PAGES, MIXED_PAGES } from "../../../assembly/layout/status.ts";
 import { ScrambledLabels } from "../../audit/scrambled.ts";
 import type { Engine } from "../../engine.ts";
+import type { PageAllocator } from "../../memory/allocator.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
 import { type MemoryCipher, seededCipher } from "./ciphertext.ts";
@@ -264,6 +265,29 @@ export class PageConverter {
 	#isRam(gpa: number): boolean {
 		return this.engine.instance.exports.ramPageState(gpa) >= 0;
 	}
+}
+
+/**
+ * Converts the first bytes of a block that the caller owns. A conversion that fails or throws leaks the whole block: how
+ * far it came is not known, so that its pages must never be handed out again.
+ * @param pages of the block; bytes: multiple of 4096, at most those of the block
+ * @returns whether the pages are in state `to` now
+ * @throws what the conversion throws, the block leaked
+ */
+export function convertBlock(
+	allocator: Pick<PageAllocator, "leak">,
+	converter: Pick<PageConverter, "convert">,
+	block: { readonly gpa: number; readonly pages: number },
+	bytes: number,
+	to: PageState,
+): boolean {
+	let ok = false;
+	try {
+		ok = converter.convert(block.gpa, bytes, to).ok;
+	} finally {
+		if (!ok) allocator.leak(block.gpa, block.pages);
+	}
+	return ok;
 }
 
 /** Whether pages in transition are not present. */

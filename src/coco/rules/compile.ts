@@ -1,7 +1,6 @@
 /** A policy's answers about one device, and the decision record that they come to. */
 import type { DeviceOptions } from "../../dma/options.ts";
 import { InputError, shown, thrown } from "../../input-error.ts";
-import type { GuestPool, PoolNeed } from "../memory/pools.ts";
 import { addressEncoding, type Platform } from "../platform/platform.ts";
 import { type Kernel, type Predicates, predicatesOf, type RuledDevice } from "./kernel.ts";
 import { KernelCrash, type Mechanism, type Policy, type PredicateInput, type PredicateValues } from "./policy.ts";
@@ -87,23 +86,6 @@ export function askForAllocation(
 /** Whether pages on freed memory need shared memory, as free asks it. @throws KernelCrash, InputError */
 export function askForFree(question: PolicyQuestion): boolean {
 	return ask(question.policy, "forceDmaUnencrypted", inputOf(question));
-}
-
-/**
- * The pool that a policy chooses.
- * @param pools that may serve the device
- * @throws InputError for what is none of them
- */
-export function askForPool(policy: Policy, need: PoolNeed, pools: readonly GuestPool[]): GuestPool | null {
-	let pool: unknown;
-	try {
-		pool = policy.pool?.(need, pools);
-	} catch (error) {
-		throw new InputError(`policy ${policy.name}: pool: expected a pool or null, threw ${thrown(error)}`);
-	}
-	if (pool !== null && !pools.includes(pool as GuestPool))
-		throw new InputError(`policy ${policy.name}: pool: expected one of the pools that it was given, or null`);
-	return pool as GuestPool | null;
 }
 
 /** What is to happen to a buffer of a device that would bounce. */

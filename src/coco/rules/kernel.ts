@@ -1,7 +1,7 @@
 /** What a kernel decides about a device's DMA, compiled into the fields of its decision record. */
 import type { DeviceOptions } from "../../dma/options.ts";
-import type { Pool } from "../../swiotlb/pool.ts";
 import { addressEncoding, type Platform } from "../platform/platform.ts";
+import type { RuledPool } from "./pool.ts";
 
 export type KernelName = "linux-6.12" | "linux-7.3";
 
@@ -48,15 +48,6 @@ export function kernelNamed(name: string): Kernel {
 	if (!Object.hasOwn(KERNELS, name))
 		throw new RangeError(`kernel must be one of ${Object.keys(KERNELS).join(", ")}, not "${name}"`);
 	return KERNELS[name as KernelName];
-}
-
-/** A pool as the rules see it. */
-export interface RuledPool {
-	readonly pool: Pool;
-	/** Whether its pages are shared with the host, as its kernel record says (io_tlb_mem.cc_shared). */
-	readonly ccShared: boolean;
-	/** Whether every mapping of its devices bounces, and their coherent buffers come from it (a restricted pool). */
-	readonly restricted: boolean;
 }
 
 /** What the rules look at in a device. */

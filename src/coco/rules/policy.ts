@@ -3,8 +3,8 @@
  * gets to its device, and when a device's trust may change. It is compiled into plain fields of a device's decision record
  * before the first mapping: the engine knows no policies.
  */
-import type { GuestPool, GuestPoolOptions, PoolNeed } from "../memory/pools.ts";
 import type { KernelName } from "./kernel.ts";
+import type { GuestPoolOptions, PoolMatcher } from "./pool.ts";
 
 /** What a policy takes for a device's being trusted with private memory. */
 export type Acceptance = "none" | "offer" | "tdisp" | "any" | "driver";
@@ -79,7 +79,7 @@ export interface Policy {
 	 * Which pool serves a need: one of the device's own if it names any, else of the guest's that are not restricted. null
 	 * for private buffers: none at all (dev->dma_io_tlb_mem is NULL). Default: the kernel's choice.
 	 */
-	readonly pool?: (need: PoolNeed, pools: readonly GuestPool[]) => GuestPool | null;
+	readonly pool?: PoolMatcher;
 	/** For devices that are accepted as far as the policy knows, and for the others. Default: bounce. */
 	readonly mechanism?: { readonly accepted?: Mechanism; readonly others?: Mechanism };
 	/**

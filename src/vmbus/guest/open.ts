@@ -179,7 +179,7 @@ function* disconnectRing(core: GuestCore, channel: GuestChannel): Steps<boolean>
 	channel.callbacks = false;
 	if (channel.state !== "opened") return false;
 	channel.state = core.linux ? "offered" : "closing";
-	channel.rings?.close(channel.rescinded);
+	channel.rings?.close({ rescinded: channel.rescinded });
 	const told = !core.takesRequests || core.post({ type: MessageType.CloseChannel, relid: channel.relid }) === null;
 	let ended: GuestStatus = "post-failed";
 	if (told) ended = channel.ringGpadl === null ? "ok" : yield* teardownGpadl(core, channel, channel.ringGpadl);

@@ -1,28 +1,15 @@
 /** The guest's pages, with what each is for and every change of state written down. */
 import type { Engine } from "../../engine.ts";
-import { PageState } from "../../memory/ram.ts";
+import { pageStateName } from "../../memory/ram.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
 import { EnginePages } from "../guest/pages.ts";
 import type { PagesEvent, Recorder } from "./events.ts";
-
-const STATES = new Map<number, string>([
-	[PageState.Shared, "shared"],
-	[PageState.Private, "private"],
-	[PageState.Hidden, "hidden"],
-	[PageState.InTransition, "in transition"],
-	[PageState.Leaked, "leaked"],
-]);
 
 /** Pages in use, and what for. */
 export interface PageRun {
 	readonly gpa: number;
 	readonly pages: number;
 	readonly purpose: string;
-}
-
-/** State of the page at a gpa, for people. */
-export function pageStateName(engine: Engine, gpa: number): string {
-	return STATES.get(engine.ram.pageState(gpa)) ?? "unknown";
 }
 
 export class RecordedPages implements GuestPages {
@@ -63,11 +50,15 @@ export class RecordedPages implements GuestPages {
 		this.#pages.free(gpa, pages);
 	}
 
+	#stateOf(gpa: number): string {
+		return pageStateName(this.#engine.ram.pageState(gpa));
+	}
+
 	#change(change: PagesEvent["change"], gpa: number, pages: number, run: () => boolean): boolean {
 		const purpose = this.#runs.get(gpa)?.purpose ?? "unknown";
-		const before = pageStateName(this.#engine, gpa);
+		const before = this.#stateOf(gpa);
 		const done = run();
-		const after = pageStateName(this.#engine, gpa);
+		const after = this.#stateOf(gpa);
 		this.#record({ kind: "pages", from: "guest", change, gpa, pages, purpose, before, after, done });
 		return done;
 	}

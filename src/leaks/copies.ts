@@ -19,7 +19,7 @@ export function checkCopy(watch: Watch, mapping: Mapping, event: AuditEvent): vo
 	else copyBack(watch, mapping, event, event.from - tlb);
 }
 
-/** Original to slots: 1, 2, 5 and 22. */
+/** Original to slots: what of private data comes to shared pages by it. */
 function copyIn(watch: Watch, mapping: Mapping, event: AuditEvent, offset: number): void {
 	mapping.filled.add(offset, offset + event.bytes);
 	mapping.wrote.remove(offset, offset + event.bytes);
@@ -31,22 +31,32 @@ function copyIn(watch: Watch, mapping: Mapping, event: AuditEvent, offset: numbe
 	const name = () => mappingText(watch, mapping);
 	if (accepted) {
 		const text = () => `${name()}: ${count(sharedBytes)} of an accepted device's private data copied to shared pages`;
-		watch.findings.add(1, { ...seen, bytes: sharedBytes, text });
-		if (forced) watch.findings.add(22, { ...seen, bytes: sharedBytes, text: () => `${text()}, by swiotlb=force` });
+		watch.findings.add("private-stays-private", { ...seen, bytes: sharedBytes, text });
+		if (forced)
+			watch.findings.add("force-never-redirects-accepted", {
+				...seen,
+				bytes: sharedBytes,
+				text: () => `${text()}, by swiotlb=force`,
+			});
 	} else if (acceptedBytes > 0) {
 		const owner = ownerOf(watch, event);
 		const text = () => `${name()}: ${count(acceptedBytes)} of "${owner}", which is accepted, copied to shared pages`;
 		const its = { ...seen, gpa: firstAccepted(watch, event), bytes: acceptedBytes, text };
-		watch.findings.add(1, { ...its, device: owner });
-		watch.findings.add(2, its);
+		watch.findings.add("private-stays-private", { ...its, device: owner });
+		watch.findings.add("no-t1-data-in-t0-window", its);
 	}
 	if (mapping.dir === Direction.FromDevice) {
 		const text = () => `${name()}: its initial copy shows ${count(sharedBytes)} of what the buffer held before`;
-		watch.findings.add(5, { ...seen, bytes: sharedBytes, accepted: accepted || acceptedBytes > 0, text });
+		watch.findings.add("initial-copy-shows-old-contents", {
+			...seen,
+			bytes: sharedBytes,
+			accepted: accepted || acceptedBytes > 0,
+			text,
+		});
 	}
 }
 
-/** Slots to original: 4 and 25. */
+/** Slots to original: whose bytes come back, and where to. */
 function copyBack(watch: Watch, mapping: Mapping, event: AuditEvent, offset: number): void {
 	const { number, gpa, bytes, device } = mapping;
 	const seen = { device: watch.devices.nameOf(device), mapping: number, event: event.number };
@@ -55,19 +65,19 @@ function copyBack(watch: Watch, mapping: Mapping, event: AuditEvent, offset: num
 	const [first] = stale;
 	if (first !== undefined) {
 		const text = () => `${name()}: ${count(bytesOf(stale))} that came back were in the slots before it`;
-		watch.findings.add(4, { ...seen, gpa: gpa + first[0], bytes: bytesOf(stale), text });
+		watch.findings.add("from-device-starts-as-copy", { ...seen, gpa: gpa + first[0], bytes: bytesOf(stale), text });
 	}
 	const before = Math.max(Math.min(gpa, event.gpa + event.bytes) - event.gpa, 0);
 	const behind = Math.max(event.gpa + event.bytes - Math.max(gpa + bytes, event.gpa), 0);
 	if (before + behind > 0) {
 		const at = before > 0 ? event.gpa : Math.max(gpa + bytes, event.gpa);
 		const text = () => `${name()}: ${count(before + behind)} outside of it came back, from ${hex(at)} on`;
-		watch.findings.add(25, { ...seen, gpa: at, bytes: before + behind, text });
+		watch.findings.add("write-beyond-mapping", { ...seen, gpa: at, bytes: before + behind, text });
 	}
 	mapping.wrote.remove(offset, offset + event.bytes);
 }
 
-/** Bytes that a device wrote: 1, where they are on their way to a private buffer of an accepted one. */
+/** Bytes that a device wrote: private-stays-private, where they are on their way to a private buffer of an accepted one. */
 export function checkDeviceWrite(watch: Watch, mapping: Mapping, event: AuditEvent): void {
 	const { accepted } = watch.devices.at(event.device, event.number);
 	if (event.sharedBytes === 0 || !accepted || !mapping.fromPrivate || mapping.tlb === null) return;
@@ -75,20 +85,20 @@ export function checkDeviceWrite(watch: Watch, mapping: Mapping, event: AuditEve
 		`${mappingText(watch, mapping)}: ${count(event.sharedBytes)} that an accepted device writes to a private buffer are on shared pages`;
 	const device = watch.devices.nameOf(event.device);
 	const seen = { gpa: event.gpa, device, mapping: mapping.number, event: event.number };
-	watch.findings.add(1, { ...seen, bytes: event.sharedBytes, text });
+	watch.findings.add("private-stays-private", { ...seen, bytes: event.sharedBytes, text });
 }
 
-/** Bytes that the guest itself brought to a shared page, or whose page became shared: 1. */
+/** Bytes that the guest itself brought to a shared page, or whose page became shared: private-stays-private. */
 export function checkOwnMove(watch: Watch, event: AuditEvent): void {
 	if (event.acceptedBytes === 0) return;
 	const device = ownerOf(watch, event);
 	const how = event.kind === "convert" ? "stand on a page that became shared" : "were put on a shared page";
 	const gpa = firstAccepted(watch, event);
 	const text = () => `${count(event.acceptedBytes)} of "${device}", which is accepted, ${how} at ${hex(gpa)}`;
-	watch.findings.add(1, { gpa, device, event: event.number, bytes: event.acceptedBytes, text });
+	watch.findings.add("private-stays-private", { gpa, device, event: event.number, bytes: event.acceptedBytes, text });
 }
 
-/** Pages that changed their state: 1, and 27 for those that the host did not map. */
+/** Pages that changed their state: private-stays-private, and paravisor-page-unmapped for those that the host did not map. */
 export function checkConversion(watch: Watch, event: AuditEvent, before: PageState | null): void {
 	checkOwnMove(watch, event);
 	if (before !== PageState.Hidden || event.state !== PageState.Shared) return;
@@ -97,7 +107,7 @@ export function checkConversion(watch: Watch, event: AuditEvent, before: PageSta
 	const held = Math.max(bytes, event.sharedBytes);
 	if (held === 0) return;
 	const text = () => `the host maps a page at ${hex(event.gpa)} that was hidden from it, with ${count(held)} in it`;
-	watch.findings.add(27, { gpa, event: event.number, bytes: held, text });
+	watch.findings.add("paravisor-page-unmapped", { gpa, event: event.number, bytes: held, text });
 }
 
 /** How many bytes of a range are not 0, and the first. The host's own do not count. */

@@ -1,6 +1,7 @@
-/** What VMBus channels claim: properties 23 and 24. */
+/** What VMBus channels claim, for fallback-claims-nothing and external-needs-ring. */
 import type { OfferConnection, OfferTrust } from "../coco/trust/offer.ts";
 import { Version, versionName } from "../vmbus/wire/versions.ts";
+import type { PropertyName } from "./properties.ts";
 import type { Watch } from "./watch.ts";
 
 /** A channel as the guest uses it. */
@@ -11,9 +12,9 @@ export interface ChannelClaim extends Pick<OfferTrust, "ring" | "externalMemory"
 	readonly connection: OfferConnection;
 }
 
-/** What a channel claims and may not. property: 23 or 24 */
+/** What a channel claims and may not. */
 export function* badClaims({ name, ring, externalMemory, connection }: ChannelClaim): Generator<{
-	readonly property: 23 | 24;
+	readonly property: Extract<PropertyName, "fallback-claims-nothing" | "external-needs-ring">;
 	readonly text: string;
 }> {
 	const claims = [
@@ -23,10 +24,10 @@ export function* badClaims({ name, ring, externalMemory, connection }: ChannelCl
 	if (claims !== "" && !(connection.confidential && connection.version >= Version.V6_0)) {
 		const { version } = connection;
 		const why = connection.confidential ? `has version ${versionName(version)}` : "is not confidential";
-		yield { property: 23, text: `"${name}" claims ${claims}, and its connection ${why}` };
+		yield { property: "fallback-claims-nothing", text: `"${name}" claims ${claims}, and its connection ${why}` };
 	}
 	if (externalMemory === "private" && ring === "shared")
-		yield { property: 24, text: `"${name}" has encrypted external memory and a shared ring` };
+		yield { property: "external-needs-ring", text: `"${name}" has encrypted external memory and a shared ring` };
 }
 
 /** The claims of devices that came by an offer. */

@@ -2,15 +2,24 @@
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE, POOL_DISABLED } from "../../assembly/layout/pool.ts";
 import type { GuestPool } from "../coco/memory/pools.ts";
+import type { ViolationName } from "../coco/platform/violations.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
-import { badClaims, type ChannelClaim, claimsOf } from "./channels.ts";
-import { holdings } from "./check-copy.ts";
-import { checkAccount } from "./check-lists.ts";
+import { checkAccount } from "./account.ts";
+import { badClaims, type ChannelClaim, claimsOf } from "./claims.ts";
+import { holdings } from "./copies.ts";
 import type { Seen } from "./findings.ts";
+import type { PropertyName } from "./properties.ts";
 import { count, mappingText, type Watch } from "./watch.ts";
 
-/** Looks at a guest's state: 9, 16, 17, 23, 24, 27 and 28. What goes on is reported once. */
+/** The rule that was broken by what the platform stopped. */
+const VIOLATED: ReadonlyMap<ViolationName, PropertyName> = new Map([
+	["in-transition-page", "no-touch-in-transition"],
+	["leaked-page", "no-touch-in-transition"],
+	["wrong-encoding", "encoding-equals-state"],
+]);
+
+/** Looks at a guest's state. What goes on is reported once. */
 export class StateChecks {
 	readonly #watch: Watch;
 	readonly #channels: ChannelClaim[] = [];
@@ -48,36 +57,40 @@ export class StateChecks {
 	}
 
 	/** key: what tells this violation from others of its property */
-	#report(property: number, seen: Seen, key = `${seen.gpa} ${seen.device} ${seen.text()}`): void {
+	#report(property: PropertyName, seen: Seen, key = `${seen.gpa} ${seen.device} ${seen.text()}`): void {
 		const standing = `${property} ${key}`;
 		if (!this.#before.has(standing) && !this.#now.has(standing)) this.#watch.findings.add(property, seen);
 		this.#now.add(standing);
 	}
 
-	/** 9 */
+	/** Of slots: every pool's, and those that grow. */
 	#accounts(): void {
 		for (const pool of this.#watch.guest.engine.pools) {
 			const bad = checkAccount(this.#watch, pool);
 			if (bad === null) continue;
 			const gpa = pool.start + bad.slot * IO_TLB_SIZE;
 			const seen = { gpa, bytes: bad.slots * IO_TLB_SIZE, text: () => `pool ${pool.index}: ${bad.text}` };
-			this.#report(9, seen, String(pool.index));
+			this.#report("lists-consistent", seen, String(pool.index));
 		}
 		for (const { growing } of this.#watch.guest.pools) {
 			if (growing === null || growing.transientSlabs > 0) continue;
 			const used = growing.pools.reduce((sum, pool) => sum + pool.used, 0);
 			if (used === growing.used) continue;
 			const text = () => `the allocator counts ${growing.used} used slots, its pools ${used}`;
-			this.#report(9, { gpa: growing.first.start, bytes: Math.abs(used - growing.used) * IO_TLB_SIZE, text });
+			this.#report("lists-consistent", {
+				gpa: growing.first.start,
+				bytes: Math.abs(used - growing.used) * IO_TLB_SIZE,
+				text,
+			});
 		}
 	}
 
-	/** 16 */
+	/** Pages whose conversion failed. */
 	#leakedPages(): void {
 		const { guest, pages } = this.#watch;
 		for (const gpa of pages.leaked) {
 			if (!guest.pages.isFree(gpa) && guest.atomic?.isFree(gpa) !== true) continue;
-			this.#report(16, {
+			this.#report("leaked-never-reused", {
 				gpa,
 				bytes: PAGE_SIZE,
 				text: () => `the page at ${hex(gpa)}, whose conversion failed, is free again`,
@@ -85,7 +98,7 @@ export class StateChecks {
 		}
 	}
 
-	/** 12 and 17: what the platform stopped, or the guest did not survive. */
+	/** What the platform stopped, or the guest did not survive. */
 	#violationsSince(): void {
 		const { findings, guest } = this.#watch;
 		const { violations } = guest.parties;
@@ -94,7 +107,7 @@ export class StateChecks {
 		this.lostViolations += fresh - kept;
 		this.#violations = violations.total;
 		for (const { who, access, what, gpa, bytes } of kept === 0 ? [] : violations.list.slice(-kept)) {
-			const property = { "in-transition-page": 17, "leaked-page": 17, "wrong-encoding": 12 }[what as string];
+			const property = VIOLATED.get(what);
 			if (property === undefined) continue;
 			const index = who.startsWith("device ") ? Number(who.slice(7)) : null;
 			const device = index === null ? who : this.#watch.devices.nameOf(index);
@@ -108,10 +121,13 @@ export class StateChecks {
 		const unhandled = guest.converter.unhandledExceptions - this.#unhandled;
 		this.#unhandled += unhandled;
 		for (let i = 0; i < unhandled; i++)
-			findings.add(17, { device: "guest", text: () => "a stray read of a page in transition was not fixed up" });
+			findings.add("no-touch-in-transition", {
+				device: "guest",
+				text: () => "a stray read of a page in transition was not fixed up",
+			});
 	}
 
-	/** 27, of pools: those that are hidden when the watch begins. */
+	/** Pools that are hidden: those that are hidden when the watch begins. */
 	#hiddenPools(): void {
 		const { ram } = this.#watch.guest.engine;
 		for (const { name, pool } of this.#hidden) {
@@ -121,12 +137,12 @@ export class StateChecks {
 				if (bytes === 0) continue;
 				const text = () =>
 					`the host maps the page at ${hex(page)} of the hidden pool "${name}", with ${count(bytes)} in it`;
-				this.#report(27, { gpa, bytes, text }, String(page));
+				this.#report("paravisor-page-unmapped", { gpa, bytes, text }, String(page));
 			}
 		}
 	}
 
-	/** 28 */
+	/** Coherent buffers, which are judged while they live. */
 	#coherent(): void {
 		const { guest, devices } = this.#watch;
 		if (guest.platform.hostRead === "plain") return;
@@ -141,17 +157,20 @@ export class StateChecks {
 			if (bytes === 0) continue;
 			const device = devices.nameOf(index);
 			const text = () => `${count(bytes)} of a coherent buffer of "${device}", which is accepted, are not private`;
-			this.#report(28, { gpa: first, device, bytes, text });
+			this.#report("accepted-coherent-private", { gpa: first, device, bytes, text });
 		}
 	}
 
-	/** 26: everything has ended, as the caller knows. */
+	/** Everything has ended, as the caller knows. */
 	end(): void {
 		const { guest, findings, devices, mappings } = this.#watch;
 		for (const mapping of mappings.live) {
 			const { number, event, bytes, tlb, gpa } = mapping;
 			const seen = { gpa: tlb ?? gpa, device: devices.nameOf(mapping.device), mapping: number, event, bytes };
-			findings.add(26, { ...seen, text: () => `${mappingText(this.#watch, mapping)}: never ended` });
+			findings.add("counters-return-to-zero", {
+				...seen,
+				text: () => `${mappingText(this.#watch, mapping)}: never ended`,
+			});
 		}
 		// what the log tells is said above: this is what the engine counts beside it
 		if (mappings.count > 0) return;
@@ -160,14 +179,14 @@ export class StateChecks {
 			const transient = growing === null ? 0 : growing.transientSlabs + growing.transients.length;
 			if (used + transient === 0) continue;
 			const text = () => `the ${name} pool counts ${used} used slots and ${transient} transient ones`;
-			findings.add(26, { gpa: pool.start, bytes: used * IO_TLB_SIZE, text });
+			findings.add("counters-return-to-zero", { gpa: pool.start, bytes: used * IO_TLB_SIZE, text });
 		}
 		for (const device of guest.devices) {
 			const { mappings: direct, bounceSlots, coherentBuffers } = device.holds();
 			if (direct + bounceSlots + coherentBuffers === 0) continue;
 			const text = () =>
 				`"${device.name}" holds ${direct} direct and ${bounceSlots} bounced mappings, ${coherentBuffers} coherent buffers`;
-			findings.add(26, { device: device.name, text });
+			findings.add("counters-return-to-zero", { device: device.name, text });
 		}
 	}
 }

@@ -1,11 +1,11 @@
-/** A pool's account of its slots: property 9. */
+/** A pool's account of its slots, for lists-consistent. */
 import { IO_TLB_SEGSIZE, IO_TLB_SIZE, POOL_DISABLED } from "../../assembly/layout/pool.ts";
 import { hex } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import type { Watch } from "./watch.ts";
 
 /** What is wrong with a pool's account, or null. slot: the first slot concerned */
-export interface BadAccount {
+interface BadAccount {
 	readonly slot: number;
 	readonly slots: number;
 	readonly text: string;

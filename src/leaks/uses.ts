@@ -3,7 +3,7 @@ import type { AuditEvent } from "../audit/events.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
 import { Attr, Direction } from "../types.ts";
-import { checkDeviceWrite } from "./check-copy.ts";
+import { checkDeviceWrite } from "./copies.ts";
 import { type Mapping, slotsOf } from "./mappings.ts";
 import { bytesOf, RangeSet } from "./ranges.ts";
 import { count, mappingText, poolAt, type Watch } from "./watch.ts";
@@ -20,7 +20,7 @@ interface Operation {
 	readonly fetched: RangeSet;
 }
 
-/** Follows accesses: 15, 18, 19, 20 and 21. */
+/** Follows accesses. */
 export class Uses {
 	readonly #watch: Watch;
 	readonly #lost: Lost[] = [];
@@ -68,7 +68,7 @@ export class Uses {
 			given.add(gpa, gpa + bytes);
 	}
 
-	/** 15: a device without the guest's trust reached a private page, or wrote as one that has it. */
+	/** A device without the guest's trust reached a private page, or wrote as one that has it. */
 	#checkTrust(event: AuditEvent, gpa: number): void {
 		const { audit, devices, findings } = this.#watch;
 		if (devices.at(event.device, event.number).t === 1) return;
@@ -77,10 +77,10 @@ export class Uses {
 		const device = devices.nameOf(event.device);
 		const text = () =>
 			`"${device}" ${event.kind === "read" ? "reads" : "writes"} ${count(event.bytes)} at ${hex(gpa)} with T=1, and is not accepted in RUN`;
-		findings.add(15, { gpa, device, event: event.number, bytes: event.bytes, text });
+		findings.add("t1-only-in-run", { gpa, device, event: event.number, bytes: event.bytes, text });
 	}
 
-	/** 21: slots, or a buffer that it had, without a live mapping. */
+	/** Slots, or a buffer that it had, without a live mapping. */
 	#checkMapped(event: AuditEvent, gpa: number, touched: readonly Mapping[]): void {
 		const { guest, devices, findings, mappings } = this.#watch;
 		const own = new RangeSet();
@@ -103,11 +103,11 @@ export class Uses {
 			const text = () =>
 				`"${device}" ${event.kind === "read" ? "reads" : "writes"} ${count(to - from)} at ${hex(from)}, ${was}${now}`;
 			const mapping = had?.mapping ?? 0;
-			findings.add(21, { gpa: from, device, mapping, event: event.number, bytes: to - from, text });
+			findings.add("use-after-unmap", { gpa: from, device, mapping, event: event.number, bytes: to - from, text });
 		}
 	}
 
-	/** 19: the device reads what the CPU wrote and no sync has given to it. */
+	/** The device reads what the CPU wrote and no sync has given to it. */
 	#checkDirty(mapping: Mapping, event: AuditEvent, from: number, to: number): void {
 		const stale = mapping.dirty.within(from, to);
 		const [first] = stale;
@@ -119,7 +119,14 @@ export class Uses {
 
 	#breaksSync(mapping: Mapping, event: AuditEvent, gpa: number, bytes: number, text: () => string): void {
 		const device = this.#watch.devices.nameOf(mapping.device);
-		this.#watch.findings.add(19, { gpa, device, mapping: mapping.number, event: event.number, bytes, text });
+		this.#watch.findings.add("sync-ordering", {
+			gpa,
+			device,
+			mapping: mapping.number,
+			event: event.number,
+			bytes,
+			text,
+		});
 	}
 
 	/** The guest's CPU reads. */
@@ -145,11 +152,11 @@ export class Uses {
 			const text = () =>
 				`${count(bytesOf(parts))} that "${name}" wrote are not in the buffer at ${hex(first[0])}: mapping ${mapping} ended without a copy back`;
 			const seen = { gpa: first[0], device: name, mapping, event: event.number, bytes: bytesOf(parts), text };
-			this.#watch.findings.add(20, seen);
+			this.#watch.findings.add("skip-sync-keeps-data", seen);
 		}
 	}
 
-	/** 18 */
+	/** What one operation reads a second time. */
 	#checkFetch(event: AuditEvent, gpa: number, bytes: number): void {
 		const operation = this.#operation;
 		if (operation === null || this.#watch.pages.stateAt(gpa) !== PageState.Shared) return;
@@ -159,7 +166,7 @@ export class Uses {
 		if (first === undefined) return;
 		const text = () =>
 			`"${operation.name}" reads ${count(bytesOf(again))} of a shared page at ${hex(first[0])} a second time`;
-		this.#watch.findings.add(18, { gpa: first[0], event: event.number, bytes: bytesOf(again), text });
+		this.#watch.findings.add("double-fetch", { gpa: first[0], event: event.number, bytes: bytesOf(again), text });
 	}
 
 	/** The guest's CPU writes. */

@@ -1,4 +1,4 @@
-/** What must hold of a mapping when it is made. */
+/** Where a mapping was placed, and what must hold of that. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { PageState } from "../memory/ram.ts";
@@ -27,7 +27,7 @@ function about(watch: Watch, { device, number, event }: Mapping) {
 	return { device: watch.devices.nameOf(device), mapping: number, event };
 }
 
-/** 11 and 12. */
+/** The address that the device is given: what it reaches, and what it says of its pages. */
 function checkAddress(watch: Watch, mapping: Mapping, form: "private" | "shared" | null): void {
 	const { dma, bytes, gpa } = mapping;
 	const { dmaMask = 2n ** 64n - 1n, busLimit = 0n } = watch.devices.of(mapping.device)?.options ?? {};
@@ -37,7 +37,7 @@ function checkAddress(watch: Watch, mapping: Mapping, form: "private" | "shared"
 	if (end > limit) {
 		const text = () =>
 			`${mappingText(watch, mapping)}: address ${hex(dma)} ends at 0x${end.toString(16)}, beyond 0x${limit.toString(16)}`;
-		watch.findings.add(11, { ...about(watch, mapping), gpa: place, bytes, text });
+		watch.findings.add("address-within-mask", { ...about(watch, mapping), gpa: place, bytes, text });
 	}
 	if (form === null) return;
 	for (let page = place - (place % PAGE_SIZE); page < place + bytes; page += PAGE_SIZE) {
@@ -45,12 +45,12 @@ function checkAddress(watch: Watch, mapping: Mapping, form: "private" | "shared"
 		if (isPrivate === (form === "private")) continue;
 		const text = () =>
 			`${mappingText(watch, mapping)}: address ${hex(dma)} has the ${form} form, and the page at ${hex(page)} is ${isPrivate ? "private" : "shared"}`;
-		watch.findings.add(12, { ...about(watch, mapping), gpa: Math.max(place, page), bytes, text });
+		watch.findings.add("encoding-equals-state", { ...about(watch, mapping), gpa: Math.max(place, page), bytes, text });
 		return;
 	}
 }
 
-/** 8 and 10: where the slots lie. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_search_pool_area */
+/** Where the slots lie. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_search_pool_area */
 function checkSlots(watch: Watch, mapping: Mapping, tlb: number): void {
 	const { gpa, bytes } = mapping;
 	const { from, to } = slotsOf(tlb, bytes);
@@ -64,15 +64,15 @@ function checkSlots(watch: Watch, mapping: Mapping, tlb: number): void {
 		if (shared <= 0) continue;
 		const text = () =>
 			`${name()}: ${shared / IO_TLB_SIZE} of its slots serve mapping ${other.number} of "${watch.devices.nameOf(other.device)}" too`;
-		watch.findings.add(8, { ...seen, gpa: Math.max(from, its.from), bytes: shared, text });
+		watch.findings.add("slot-has-one-owner", { ...seen, gpa: Math.max(from, its.from), bytes: shared, text });
 	}
 	const start = poolAt(watch, tlb)?.start;
 	const set = (at: number, first: number) => Math.floor((at - first) / (IO_TLB_SIZE * IO_TLB_SEGSIZE));
 	if (start !== undefined && set(from, start) !== set(to - 1, start))
-		watch.findings.add(8, { ...seen, bytes, text: () => `${name()}: crosses a set of 128 slots` });
+		watch.findings.add("slot-has-one-owner", { ...seen, bytes, text: () => `${name()}: crosses a set of 128 slots` });
 	const boundary = Math.max(Number(segBoundaryMask) + 1, IO_TLB_SIZE);
 	if (segBoundaryMask !== 0n && Math.floor(from / boundary) !== Math.floor((to - 1) / boundary))
-		watch.findings.add(8, {
+		watch.findings.add("slot-has-one-owner", {
 			...seen,
 			bytes,
 			text: () => `${name()}: crosses the boundary 0x${segBoundaryMask.toString(16)}`,
@@ -82,11 +82,11 @@ function checkSlots(watch: Watch, mapping: Mapping, tlb: number): void {
 	const page = minAlignMask === 0 && bytes >= PAGE_SIZE && tlb % PAGE_SIZE !== 0;
 	if (gpa >= 0 && (!keeps || page)) {
 		const rule = page ? "a whole page starts at a page" : `the original's bits under ${hex(minAlignMask)} are kept`;
-		watch.findings.add(10, { ...seen, bytes, text: () => `${name()}: not so that ${rule}` });
+		watch.findings.add("alignment-kept", { ...seen, bytes, text: () => `${name()}: not so that ${rule}` });
 	}
 }
 
-/** 13, of the kernels that have the rule. */
+/** What the pool is and what the device needs, of the kernels that have the rule. */
 function checkPoolState(watch: Watch, mapping: Mapping, tlb: number): void {
 	const { kernel, platform } = watch.guest;
 	if (!kernel.checksState || platform.hostRead === "plain") return;
@@ -95,10 +95,10 @@ function checkPoolState(watch: Watch, mapping: Mapping, tlb: number): void {
 	if (isShared === needsShared) return;
 	const text = () =>
 		`${mappingText(watch, mapping)}: the pool is ${isShared ? "shared" : "private"}, the device needs ${needsShared ? "shared" : "private"} memory`;
-	watch.findings.add(13, { ...about(watch, mapping), gpa: tlb, bytes: mapping.bytes, text });
+	watch.findings.add("pool-state-equals-need", { ...about(watch, mapping), gpa: tlb, bytes: mapping.bytes, text });
 }
 
-/** 6: what others left in the slots beside the mapped bytes. */
+/** What others left in the slots beside the mapped bytes. */
 function checkPadding(watch: Watch, mapping: Mapping, tlb: number): void {
 	if (watch.pages.stateAt(tlb) !== PageState.Shared) return;
 	const { from, to } = slotsOf(tlb, mapping.bytes);
@@ -109,11 +109,11 @@ function checkPadding(watch: Watch, mapping: Mapping, tlb: number): void {
 	for (const run of parts.flatMap(([start, end]) => [...privateRuns(watch.audit, start, end)])) {
 		const { accepted } = run.label;
 		const text = () => `${mappingText(watch, mapping)}: ${count(run.bytes)} at ${hex(run.gpa)} beside it are private`;
-		watch.findings.add(6, { ...about(watch, mapping), gpa: run.gpa, bytes: run.bytes, accepted, text });
+		watch.findings.add("padding-residue", { ...about(watch, mapping), gpa: run.gpa, bytes: run.bytes, accepted, text });
 	}
 }
 
-/** 2 and 7: what lies in and beside a buffer that a device reaches in place. */
+/** What lies in and beside a buffer that a device reaches in place. */
 function checkWindow(watch: Watch, mapping: Mapping): void {
 	const { gpa, bytes } = mapping;
 	const { accepted } = watch.devices.at(mapping.device, mapping.event);
@@ -122,17 +122,18 @@ function checkWindow(watch: Watch, mapping: Mapping): void {
 		if (watch.pages.stateAt(page) !== PageState.Shared) continue;
 		// only its first and last page hold anything beside it
 		const parts = [
-			[page, Math.min(gpa, page + PAGE_SIZE), 7],
-			[Math.max(gpa, page), Math.min(gpa + bytes, page + PAGE_SIZE), 2],
-			[Math.max(gpa + bytes, page), page + PAGE_SIZE, 7],
+			[page, Math.min(gpa, page + PAGE_SIZE), "sub-page-exposure"],
+			[Math.max(gpa, page), Math.min(gpa + bytes, page + PAGE_SIZE), "no-t1-data-in-t0-window"],
+			[Math.max(gpa + bytes, page), page + PAGE_SIZE, "sub-page-exposure"],
 		] as const;
 		for (const [from, to, property] of parts) {
 			for (const run of privateRuns(watch.audit, from, to)) {
-				if (property === 2 && (accepted || !run.label.accepted)) continue;
+				const isInside = property === "no-t1-data-in-t0-window";
+				if (isInside && (accepted || !run.label.accepted)) continue;
 				const kept = watch.given.missing(run.gpa, run.gpa + run.bytes);
 				const [first] = kept;
 				if (first === undefined) continue;
-				const where = property === 2 ? "of an accepted device are in it" : "beside it are private";
+				const where = isInside ? "of an accepted device are in it" : "beside it are private";
 				const text = () => `${mappingText(watch, mapping)}: ${count(bytesOf(kept))} at ${hex(first[0])} ${where}`;
 				const seen = { ...about(watch, mapping), gpa: first[0], bytes: bytesOf(kept), text };
 				watch.findings.add(property, { ...seen, accepted: accepted || run.label.accepted });
