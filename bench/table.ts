@@ -1,6 +1,6 @@
 /** Benchmark results as text. */
 import { formatBytes } from "../src/bytes.ts";
-import { describeEnvironment } from "../src/node/environment.ts";
+import { describeEnvironment } from "../src/report/environment.ts";
 import type { BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";
 import { formatRing } from "./ring-report.ts";
 import { measuredValue } from "./suite.ts";
