@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { build, SETS } from "../build.ts";
 import { environment } from "../src/node/environment.ts";
 import { loadModule } from "../src/wasm.ts";
 import type { AgainstReport, AgainstSuite } from "./report.ts";
@@ -148,6 +149,7 @@ export async function runAgainst(
 	{ rounds, msPerRound, progress }: { rounds: number; msPerRound: number; progress: (what: string) => void },
 ): Promise<AgainstReport> {
 	const other = new Other(folder);
+	await build(SETS.benchmarks);
 	const wanted = names.length === 0 ? ["slots", "map", "ring"] : names;
 	const { loadModule: loadTheirs } = await other.load<{ loadModule: typeof loadModule }>("../src/wasm.js");
 	const [before, now] = await Promise.all([loadTheirs("bench"), loadModule("bench")]);

@@ -1,5 +1,5 @@
 /** What a run of benchmarks answers: plain data. */
-import type { Environment } from "../src/node/environment.ts";
+import type { Environment } from "../src/report/environment.ts";
 import type { RingReport } from "./ring-report.ts";
 import type { AgainstRow, Measured, Target } from "./suite.ts";
 

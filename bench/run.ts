@@ -1,6 +1,7 @@
 /** `coco-dma bench`: runs suites, prints tables, writes JSON. */
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { build, SETS } from "../build.ts";
 import {
 	checkWritable,
 	mayColor,
@@ -148,6 +149,7 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
 	const known = checkSuites(names);
 	const chosen = suites.filter((suite) => names.length === 0 || names.includes(suite.name));
 	const { rounds = 3, msPerRound = 60, progress = () => {} } = options;
+	await build(SETS.benchmarks);
 	const builds = ["bench", "bench.bare", "bench.threads", "bench.reference", "engine", "engine.audit"] as const;
 	const hashes = await Promise.all(builds.map(async (build) => [build, (await loadModule(build)).hash] as const));
 	const measuredOn = environment();
@@ -220,8 +222,6 @@ export async function main(args: readonly string[]): Promise<number> {
 			msPerRound: within("ms", values.ms, 60, 10_000),
 			progress,
 		};
-		const { build, SETS } = await import("../build.ts");
-		await build(SETS.benchmarks);
 		const finish = <T>(report: T, format: (report: T, color: boolean) => string) => {
 			progress("");
 			if (values.json !== undefined) writeJson(values.json, report);

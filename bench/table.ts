@@ -1,15 +1,7 @@
 /** Benchmark results as text. */
 import { formatBytes } from "../src/bytes.ts";
-import { describeEnvironment } from "../src/node/environment.ts";
-import type {
-	AgainstReport,
-	AgainstRow,
-	AgainstSuite,
-	BenchReport,
-	CaseResult,
-	Judged,
-	SuiteResult,
-} from "./report.ts";
+import { describeEnvironment } from "../src/report/environment.ts";
+import type { AgainstReport, AgainstSuite, BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";
 import { formatRing } from "./ring-report.ts";
 import { type AgainstRow, measuredValue } from "./suite.ts";
 

@@ -74,11 +74,11 @@ function findingLines({ property, kind, bytes, count, longestNs, first }: Findin
 }
 
 /** The whole report. */
-export function auditText(report: AuditReport, file: string): string {
-	const { scenario, platform, device, drive, requests, bytes, first, pages } = report;
+export function auditText(report: AuditReport): string {
+	const { workload, scenario, platform, device, drive, requests, bytes, first, pages } = report;
 	const lines = [
 		headerLine(report),
-		`${file}: ${formatNumber(requests)} requests, ${formatBytes(bytes)}, on ${device} (${scenario}) on ${platform}`,
+		`${workload}: ${formatNumber(requests)} requests, ${formatBytes(bytes)}, on ${device} (${scenario}) on ${platform}`,
 	];
 	if (drive === null) return [...lines, "", verdictLine(report)].join("\n");
 	const { directMaps, bouncedMaps } = report;

@@ -1,8 +1,8 @@
 /** The matrix of policies as one HTML file that opens from disk: coloured cells, each with its parts inside. */
 
-import { describeEnvironment, type Environment } from "../node/environment.ts";
 import type { Cell, CellPart } from "../study/cell.ts";
 import type { Matrix } from "../study/matrix.ts";
+import { describeEnvironment, type Environment } from "./environment.ts";
 import { escapeHtml } from "./html.ts";
 import { PAGE_STYLE } from "./page-style.ts";
 import {

@@ -1,5 +1,5 @@
 import { styleText } from "node:util";
-import type { PolicyResult } from "../node/compare-policies.ts";
+import type { PolicyResult } from "../study/compare.ts";
 import { headerLine } from "./audit-text.ts";
 import { policyRows } from "./policy-rows.ts";
 import { textTable } from "./table.ts";
@@ -22,7 +22,9 @@ export function policyText(results: readonly PolicyResult[], color: boolean): st
 	});
 	const { scenario, platform, device, requests } = first.exposure;
 	return [
-		heading(`${first.file}: ${requests.toLocaleString("en-US")} requests on ${device} (${scenario}) on ${platform}`),
+		heading(
+			`${first.workload}: ${requests.toLocaleString("en-US")} requests on ${device} (${scenario}) on ${platform}`,
+		),
 		...results.map(({ exposure }) => `  ${headerLine(exposure)}`),
 		...results.flatMap(({ policy, exposure: { refused, drive } }) => [
 			...(refused === null ? [] : [`  ${policy}: refused: ${causeText(refused)}`]),

@@ -23,14 +23,23 @@ const EVIDENCE = { interfaceReport: Uint8Array.of(1), measurements: Uint8Array.o
 export interface StageOptions
 	extends Pick<
 		GuestOptions,
-		"ram" | "build" | "auditEvents" | "spareBytes" | "reserved" | "cipher" | "seed" | "onConverter" | "cpus"
+		| "ram"
+		| "build"
+		| "auditEvents"
+		| "spareBytes"
+		| "reserved"
+		| "cipher"
+		| "seed"
+		| "onConverter"
+		| "cpus"
+		| "atomicPools"
 	> {
 	/** Default: the scenario's. */
 	readonly platform: PlatformName;
 	/** Default true. */
 	readonly encoded: boolean;
-	/** Slots and areas of the default pool. Default "2048,1": 4 MiB. */
-	readonly swiotlb: string;
+	/** Slots and areas of the default pool; null: there is none. Default "2048,1": 4 MiB. */
+	readonly swiotlb: string | null;
 	/** Where the guest lies, in place of another one that is done with. Default: a memory of its own. */
 	readonly arena: GuestArena;
 	/** Size of every other pool (bytes), where their own would be too small for a workload. Default: as the policy and the scenario say. */
@@ -48,8 +57,8 @@ export type Stage = {
 );
 
 /** Low memory for the pools and as much again as parts need, and some that a 32-bit mask does not reach. */
-function ramFor(pools: readonly GuestPoolOptions[], swiotlb: string): NonNullable<StageOptions["ram"]> {
-	const { slabs = 0 } = parseSwiotlbOption(swiotlb);
+function ramFor(pools: readonly GuestPoolOptions[], swiotlb: string | null): NonNullable<StageOptions["ram"]> {
+	const { slabs = 0 } = parseSwiotlbOption(swiotlb ?? "");
 	const low = pools.reduce((sum, { size }) => sum + parseBytes(size), 2 * MIB + slabs * IO_TLB_SIZE);
 	return [
 		{ gpa: 0, bytes: Math.ceil(low / MIB) * MIB },
@@ -79,7 +88,7 @@ function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<S
 		...given,
 		platform,
 		policy,
-		swiotlb: force ? `${swiotlb},force` : swiotlb,
+		swiotlb: force && swiotlb !== null ? `${swiotlb},force` : swiotlb,
 		zeroOnFree,
 		keepPresent: keepPresent && unmaps,
 		pools,
