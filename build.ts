@@ -276,7 +276,8 @@ async function withLoaderInside(path: string): Promise<string> {
 		banner: `/* With ${versionOf("@assemblyscript/loader")} inside: Copyright The AssemblyScript Authors, Apache-2.0. */`,
 	});
 	await bundle.close();
-	const outside = [...output[0].imports, ...output[0].dynamicImports].filter((each) => !each.startsWith("."));
+	const specifiers = Array.from(output[0].code.matchAll(/^(?:import|export)\b[^"]*"([^"]+)";?$/gm), ([, from]) => from);
+	const outside = specifiers.filter((each) => !each?.startsWith("."));
 	if (output.length !== 1 || outside.length > 0)
 		throw new Error(`${path}: not one module alone: ${outside.join(", ")}`);
 	return output[0].code;
