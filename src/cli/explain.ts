@@ -10,7 +10,7 @@ import { environment } from "../node/environment.ts";
 import { explainText } from "../report/explain-text.ts";
 import { Attr } from "../types.ts";
 import { Version } from "../vmbus/wire/versions.ts";
-import { PRESETS, presetNamed } from "../workload/presets.ts";
+import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
 import { checkWritable, parseOptions, UsageError, writeJson } from "./usage.ts";
 
 const POOLS = ["default", "private", "restricted"] as const;
@@ -23,7 +23,7 @@ slots; the address that the device is given; and who can read the bytes before, 
 Options:
   --platform P       ${Object.keys(PLATFORMS).join(", ")}
   --kernel K         whose rules: ${Object.keys(KERNELS).join(" (default), ")}
-  --device D         ${PRESETS.map(({ name }) => name).join(", ")}: masks and alignment (default: nvme)
+  --device D         ${DEVICE_PRESETS.map(({ name }) => name).join(", ")}: masks and alignment (default: nvme)
   --accepted         the device's evidence was accepted, and it runs (TDISP state RUN)
   --offer            as --accepted, for the device of a VMBus channel with confidential ring and external memory
   --gpa A            address of the buffer, 0x.... (default: a page of the guest's)
@@ -94,7 +94,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 		throw new UsageError(`--platform: expected one of ${Object.keys(PLATFORMS).join(", ")}`);
 	if (values.accepted && values.offer) throw new UsageError("--accepted and --offer exclude each other");
 	checkWritable(values.json);
-	const preset = presetNamed(values.device ?? "nvme");
+	const preset = devicePresetNamed(values.device ?? "nvme");
 	const maskBits = parseNumber("mask", values.mask, 64, 1, 64);
 	const bytes = parseNumber("bytes", values.bytes, 4096, 1, 2 ** 31 - 1);
 	const dir = directionNamed(values.dir ?? "TO_DEVICE");

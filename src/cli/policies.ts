@@ -1,9 +1,10 @@
 import { resolve } from "node:path";
 import { PLATFORMS, type PlatformName, platformNamed } from "../coco/platform/platform.ts";
-import { describeEnvironment, environment } from "../node/environment.ts";
+import { environment } from "../node/environment.ts";
 import { loadPolicy } from "../node/policy-file.ts";
 import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
+import { describeEnvironment } from "../report/environment.ts";
 import { policiesHtml } from "../report/policies-html.ts";
 import { policiesList, policiesListText } from "../report/policies-list.ts";
 import { policiesText } from "../report/policies-text.ts";

@@ -15,6 +15,19 @@ export const PageState = {
 } as const;
 export type PageState = (typeof PageState)[keyof typeof PageState];
 
+const STATE_NAMES: Readonly<Record<number, string>> = {
+	[PageState.Shared]: "shared",
+	[PageState.Private]: "private",
+	[PageState.Hidden]: "hidden",
+	[PageState.InTransition]: "in transition",
+	[PageState.Leaked]: "leaked",
+};
+
+/** A page state's name for people. */
+export function pageStateName(state: number): string {
+	return STATE_NAMES[state] ?? String(state);
+}
+
 /** What a range's pages are, all together. */
 export const RangeState = {
 	Shared: layout.RANGE_SHARED,

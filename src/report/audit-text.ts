@@ -4,6 +4,7 @@ import type { Finding } from "../leaks/findings.ts";
 import { hex } from "../status.ts";
 import type { AuditReport, OwnerReport } from "../study/audit.ts";
 import { formatNumber, textTable } from "./table.ts";
+import { causeText } from "./verdict.ts";
 
 /** A time of the trace. */
 function formatNs(ns: number): string {
@@ -32,7 +33,7 @@ export function headerLine({ policy }: Pick<AuditReport, "policy">): string {
 /** The sentence that an audit ends with. */
 function verdictLine(report: AuditReport): string {
 	const { refused, breachedBytes, exposedBytes, neighbourBytes, confidential } = report;
-	if (refused !== null) return `Nothing ran: ${refused}.`;
+	if (refused !== null) return `Nothing ran: ${causeText(refused)}.`;
 	if (breachedBytes > 0)
 		return `BREACH: ${exact(breachedBytes)} of an accepted device's data reached pages that the host reads.`;
 	const beside = neighbourBytes === 0 ? "" : ` ${exact(neighbourBytes)} of its neighbours did.`;
@@ -73,11 +74,11 @@ function findingLines({ property, kind, bytes, count, longestNs, first }: Findin
 }
 
 /** The whole report. */
-export function auditText(report: AuditReport, file: string): string {
-	const { scenario, platform, device, drive, requests, bytes, first, pages } = report;
+export function auditText(report: AuditReport): string {
+	const { workload, scenario, platform, device, drive, requests, bytes, first, pages } = report;
 	const lines = [
 		headerLine(report),
-		`${file}: ${formatNumber(requests)} requests, ${formatBytes(bytes)}, on ${device} (${scenario}) on ${platform}`,
+		`${workload}: ${formatNumber(requests)} requests, ${formatBytes(bytes)}, on ${device} (${scenario}) on ${platform}`,
 	];
 	if (drive === null) return [...lines, "", verdictLine(report)].join("\n");
 	const { directMaps, bouncedMaps } = report;
@@ -86,7 +87,7 @@ export function auditText(report: AuditReport, file: string): string {
 	lines.push(
 		`${formatNumber(directMaps)} direct maps, ${formatNumber(bouncedMaps)} bounced, ${formatNumber(drive.sharedInPlace)} page conversions; refused commands: ${counts(drive.refused)}`,
 		...undelivered,
-		...(drive.crash === null ? [] : [`crash: ${drive.crash}`]),
+		...(drive.crash === null ? [] : [`crash: ${causeText(drive.crash)}`]),
 	);
 	if (report.owners.length > 0) lines.push("", ownerRows(report.owners));
 	if (pages.length > 0) {

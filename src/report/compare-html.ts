@@ -2,10 +2,10 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { formatBytes } from "../bytes.ts";
-import { describeEnvironment, type Environment } from "../node/environment.ts";
-import type { CompareOptions, Mode } from "../study/options.ts";
+import type { Comparison } from "../study/compare.ts";
 import { CHART_SCRIPT, STYLE } from "./compare-page.ts";
 import type { TraceReport } from "./compare-rows.ts";
+import { describeEnvironment, type Environment } from "./environment.ts";
 import { escapeHtml } from "./html.ts";
 import { formatNumber } from "./table.ts";
 
@@ -67,11 +67,7 @@ function section(report: TraceReport, index: number): string {
 }
 
 /** The whole page. It loads nothing: style, chart library and data are inside. */
-export function compareHtml(
-	reports: readonly TraceReport[],
-	env: Environment,
-	options: CompareOptions & { readonly modes: readonly Mode[] },
-): string {
+export function compareHtml(reports: readonly TraceReport[], env: Environment, options: Comparison["options"]): string {
 	const charts = reports.map(({ results }) =>
 		results.map(({ mode, sizeClasses, latency }) => ({ mode, sizes: sizeClasses, curve: latency.curve })),
 	);

@@ -1,6 +1,6 @@
 /** The comparison as rows of figures: what the text table and the HTML report both show. */
 import { formatBytes } from "../bytes.ts";
-import type { TraceResult } from "../node/compare-modes.ts";
+import type { ModeResult } from "../study/compare.ts";
 import { formatNumber } from "./table.ts";
 
 export interface Row {
@@ -13,16 +13,16 @@ export interface Row {
 	readonly group?: string;
 }
 
-type Figure = (result: TraceResult) => number | undefined;
+type Figure = (result: ModeResult) => number | undefined;
 
 /** The results of one trace. */
 export class TraceReport {
 	readonly file: string;
-	readonly results: readonly TraceResult[];
+	readonly results: readonly ModeResult[];
 
-	constructor(results: readonly TraceResult[]) {
+	constructor(results: readonly ModeResult[]) {
 		this.results = results;
-		this.file = results[0]?.file ?? "";
+		this.file = results[0]?.workload ?? "";
 	}
 
 	#row(label: string, figure: Figure, format: (value: number) => string = formatNumber, cost = false): Row {
@@ -78,7 +78,7 @@ export class TraceReport {
 
 	/** What the reader of the trace saw, in a line. */
 	traceLine(): string {
-		const t = (this.results[0] as TraceResult).trace;
+		const t = (this.results[0] as ModeResult).trace;
 		const parts = [
 			`${formatNumber(t.issues)} issued`,
 			`${formatNumber(t.dataRequests)} move data`,
@@ -94,7 +94,7 @@ export class TraceReport {
 }
 
 /** One report a trace, in order. */
-export function byTrace(results: readonly TraceResult[]): TraceReport[] {
-	const files = [...new Set(results.map(({ file }) => file))];
-	return files.map((file) => new TraceReport(results.filter((result) => result.file === file)));
+export function byTrace(results: readonly ModeResult[]): TraceReport[] {
+	const files = [...new Set(results.map(({ workload }) => workload))];
+	return files.map((file) => new TraceReport(results.filter(({ workload }) => workload === file)));
 }

@@ -1,22 +1,20 @@
 /** The matrix of policies as one HTML file that opens from disk: coloured cells, each with its parts inside. */
 
-import { describeEnvironment, type Environment } from "../node/environment.ts";
-import type { Cell, CellPart, VerdictKind } from "../study/cell.ts";
-import { kindsOf } from "../study/cell.ts";
+import type { Cell, CellPart } from "../study/cell.ts";
 import type { Matrix } from "../study/matrix.ts";
+import { describeEnvironment, type Environment } from "./environment.ts";
 import { escapeHtml } from "./html.ts";
 import { PAGE_STYLE } from "./page-style.ts";
 import {
 	CELL_NOTE,
-	type CellLine,
 	COST_NOTE,
 	rulesLine,
 	shortLines,
 	VERDICT_LEGEND,
 	VMBUS_TITLE,
-	vmbusKind,
 	vmbusRows,
 } from "./policies-words.ts";
+import { becauseText, placeText, verdictText } from "./verdict.ts";
 
 const STYLE = `${PAGE_STYLE}
 :root { --BREACH: #ffd9d6; --crash: #f3d3ea; --exposed: #ffedc9; --refused: #e6e8ec; --hidden: #d5eef5; --private: #d7f0dc; }
@@ -45,17 +43,10 @@ details > div { position: absolute; left: 2rem; right: 2rem; margin-top: .4rem; 
 .legend th { width: 7rem; padding: .2rem .6rem; font-weight: 600; } .legend td { text-align: left; padding-left: .8rem; }
 `;
 
-const WORST: readonly VerdictKind[] = ["BREACH", "crash", "refused", "exposed", "hidden", "private"];
-
-/** The worst kind of what a cell says: its colour. */
-function worst(lines: readonly CellLine[]): VerdictKind {
-	return WORST.find((kind) => lines.some((line) => line.kind === kind)) ?? "refused";
-}
-
-function partRow({ name, on, how, verdict, conversions, hazards, because }: CellPart): string {
-	const texts = [on, how].map((text) => `<td>${escapeHtml(text)}</td>`).join("");
-	const rest = [conversions === 0 ? "" : String(conversions), hazards.join(", "), because];
-	return `<tr><th>${escapeHtml(name)}</th>${texts}<td class="verdict ${kindsOf(verdict)[0] ?? ""}">${escapeHtml(verdict)}</td>${rest
+function partRow({ how, verdict, conversions, because }: CellPart): string {
+	const texts = [placeText(verdict), how].map((text) => `<td>${escapeHtml(text)}</td>`).join("");
+	const rest = [conversions === 0 ? "" : String(conversions), verdict.hazards.join(", "), becauseText(because)];
+	return `<tr><th>${escapeHtml(verdict.part)}</th>${texts}<td class="verdict ${verdict.kind}">${escapeHtml(verdictText(verdict))}</td>${rest
 		.map((text) => `<td>${escapeHtml(text)}</td>`)
 		.join("")}</tr>`;
 }
@@ -68,7 +59,7 @@ function cellHtml(cell: Cell): string {
 	});
 	const head = ["part", "on", "how", "verdict", "conversions", "hazards", "because"];
 	const title = `${cell.policy} on ${cell.scenario}, ${cell.platform}${cell.confidential ? "; the device is confidential" : ""}`;
-	return `<td class="cell ${worst(lines)}">${said.join("")}<details><summary></summary><div><b>${escapeHtml(title)}</b>
+	return `<td class="cell ${cell.kind}">${said.join("")}<details><summary></summary><div><b>${escapeHtml(title)}</b>
 <table class="parts"><thead><tr>${head.map((text) => `<th>${text}</th>`).join("")}</tr></thead><tbody>${cell.parts.map(partRow).join("")}</tbody></table></div></details></td>`;
 }
 
@@ -77,7 +68,7 @@ function vmbusHtml(matrix: Matrix): string {
 		const cells = row.map((cell) =>
 			cell === null
 				? "<td></td>"
-				: `<td class="cell ${vmbusKind(cell)}"><span class="first">${escapeHtml(cell.verdict)}</span></td>`,
+				: `<td class="cell ${cell.verdict.kind}"><span class="first">${escapeHtml(verdictText(cell.verdict))}</span></td>`,
 		);
 		return `<tr><th>${escapeHtml(name)}</th>${cells.join("")}</tr>`;
 	});

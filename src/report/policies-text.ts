@@ -6,15 +6,15 @@ import {
 	CELL_NOTE,
 	type CellLine,
 	COST_NOTE,
-	costText,
+	costLines,
 	rulesLine,
 	shortLines,
 	VERDICT_LEGEND,
 	VMBUS_TITLE,
-	vmbusKind,
 	vmbusRows,
 } from "./policies-words.ts";
 import { leftTable } from "./table.ts";
+import { becauseText, cellText, placeText, verdictText } from "./verdict.ts";
 
 /** Characters of a policy's name, of a cell and of the page: eight scenarios fit into 160 columns. */
 const NAME_WIDTH = 23;
@@ -102,7 +102,9 @@ function overview(matrix: Matrix, color: boolean): string[] {
 		columns(
 			[
 				plain(name),
-				...row.map((cell) => (cell === null ? plain("-") : [{ text: cell.verdict, kind: vmbusKind(cell) }])),
+				...row.map((cell) =>
+					cell === null ? plain("-") : [{ text: verdictText(cell.verdict), kind: cell.verdict.kind }],
+				),
 			],
 			color,
 		),
@@ -121,8 +123,16 @@ export function headerLines(policy: PolicyHeader): string[] {
 
 function partsTable({ parts }: Cell): string {
 	const head = ["part", "on", "how", "verdict", "conversions", "hazards", "because"];
-	const rows = parts.map(({ name, on, how, verdict, conversions, hazards, because }) =>
-		[name, on, how, verdict, String(conversions), hazards.join(", ") || "-", because || "-"].map(printable),
+	const rows = parts.map(({ how, verdict, conversions, because }) =>
+		[
+			verdict.part,
+			placeText(verdict),
+			how,
+			verdictText(verdict),
+			String(conversions),
+			verdict.hazards.join(", ") || "-",
+			becauseText(because) || "-",
+		].map(printable),
 	);
 	return leftTable([head, ...rows]);
 }
@@ -132,8 +142,8 @@ function onePolicy(matrix: Matrix, { policy, cells }: Matrix["rows"][number], op
 	const lines = cells.map((cell) => [
 		cell.scenario,
 		`on ${cell.platform}`,
-		costText(cell) ?? "",
-		printable(cell.verdict),
+		costLines(cell).join(" "),
+		printable(cellText(cell)),
 	]);
 	const measured = cells.some(({ nsPer4KiB }) => nsPer4KiB !== null);
 	const table = leftTable(measured ? lines : lines.map(([a, b, , d]) => [a, b, d] as string[])).split("\n");
@@ -168,7 +178,7 @@ export function policiesText(matrix: Matrix, options: { readonly open: boolean; 
 	const measured = rows.some(({ cells }) => cells.some(({ nsPer4KiB }) => nsPer4KiB !== null));
 	if (rows.length > 1 && !open) return [...overview(matrix, color), ...legend(measured)].join("\n");
 	const channels = vmbusRows(matrix).flatMap(({ name, row }) =>
-		row.flatMap((cell) => (cell === null ? [] : [[name, cell.scenario, cell.verdict]])),
+		row.flatMap((cell) => (cell === null ? [] : [[name, cell.scenario, verdictText(cell.verdict)]])),
 	);
 	const below = channels.length === 0 ? [] : [VMBUS_TITLE, ...leftTable(channels).split("\n"), ""];
 	return [...rows.flatMap((row) => onePolicy(matrix, row, open)), ...below, ...legend(measured)].join("\n");

@@ -2,10 +2,12 @@
 
 import type { KernelName } from "../coco/rules/kernel.ts";
 import type { Acceptance } from "../coco/rules/policy.ts";
-import { type Cell, type CellPart, kindsOf, tellingParts, type VerdictKind } from "../study/cell.ts";
+import type { Cell } from "../study/cell.ts";
 import type { Matrix, PolicyHeader } from "../study/matrix.ts";
+import type { VerdictKind } from "../study/verdict.ts";
 import type { VmbusCell } from "../study/vmbus-rows.ts";
 import { formatNumber } from "./table.ts";
+import { cellLines } from "./verdict.ts";
 
 const KERNEL_WORDS: Readonly<Record<KernelName, string>> = {
 	"linux-6.12": "rules of Linux 6.12",
@@ -25,54 +27,23 @@ export function rulesLine({ kernel, acceptance }: PolicyHeader): string {
 	return `${KERNEL_WORDS[kernel]}; ${ACCEPTANCE_WORDS[acceptance]}`;
 }
 
-/** A piece of what a cell says: for a line of its own, in the colour of its worst kind. */
+/** A line of what a cell says. */
 export interface CellLine {
 	readonly text: string;
 	/** null: no verdict. */
 	readonly kind: VerdictKind | null;
 }
 
-function where(part: CellPart, first: CellPart): string {
-	if (part.on !== first.on) return part.on.replace(", plain addresses", ", plain");
-	return part.group === "streaming" ? part.name.replace("4 KiB ", "") : part.group;
-}
-
-/** A verdict's pieces: what became of the bytes, and why it failed. */
-function pieces(verdict: string): CellLine[] {
-	const said: CellLine[] = [];
-	for (const text of verdict.split(", ")) {
-		const kind = kindsOf(text)[0] ?? null;
-		const last = said.at(-1);
-		// a comma of the reason's own
-		if (kind === null && last !== undefined) said[said.length - 1] = { ...last, text: `${last.text}, ${text}` };
-		else said.push({ text: text.replace(/(\d) bytes/, "$1 B"), kind });
-	}
-	return said;
-}
-
 /** What a cell says in short: its first part, what differs from it without the reasons, and what it costs. */
 export function shortLines(cell: Cell): CellLine[] {
-	const [first, ...others] = tellingParts(cell.parts);
-	if (first === undefined) return [];
-	const told = new Map<string, string>();
-	const more = others.flatMap((part) => {
-		const at = where(part, first);
-		const said = pieces(part.verdict);
-		const text = said.map(({ text: piece }) => piece.replace(/^(refused|crash): .*/, "$1")).join(" + ");
-		// the same platform's coherent buffers, say, which only fail where its streaming ones leak and fail
-		if (told.get(at)?.includes(text)) return [];
-		told.set(at, text);
-		return [{ text: `${at}: ${text}`, kind: said[0]?.kind ?? null }];
-	});
-	const cost = costText(cell)?.split(/ (?=\+)/) ?? [];
-	return [...pieces(first.verdict), ...more, ...cost.map((text) => ({ text, kind: null }))];
+	return [...cellLines(cell), ...costLines(cell).map((text) => ({ text, kind: null }))];
 }
 
-/** What 4 KiB cost, or null: not measured. */
-export function costText({ nsPer4KiB, conversionsPer4KiB }: Cell): string | null {
-	if (nsPer4KiB === null) return null;
+/** What 4 KiB cost, in the pieces of a line; none: not measured. */
+export function costLines({ nsPer4KiB, conversionsPer4KiB }: Cell): string[] {
+	if (nsPer4KiB === null) return [];
 	const ns = `${formatNumber(Math.round(nsPer4KiB))} ns`;
-	return conversionsPer4KiB === 0 ? ns : `${ns} + ${conversionsPer4KiB} conversions`;
+	return conversionsPer4KiB === 0 ? [ns] : [ns, `+ ${conversionsPer4KiB} conversions`];
 }
 
 /** What becomes of the confidential VMBus connection. */
@@ -94,17 +65,6 @@ export function vmbusRows({ vmbus, scenarios }: Matrix): { name: string; row: (V
 				) ?? null,
 		),
 	}));
-}
-
-/** The kind of a verdict on such memory. */
-export function vmbusKind({ verdict }: VmbusCell): VerdictKind {
-	return verdict.startsWith("BREACH")
-		? "BREACH"
-		: verdict.startsWith("exposed")
-			? "exposed"
-			: verdict === "private"
-				? "private"
-				: "refused";
 }
 
 /** What stands above the VMBus rows. */

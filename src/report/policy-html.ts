@@ -1,10 +1,9 @@
 /** Policies compared as one HTML file that opens from disk: cost and exposure in one chart, and all figures. */
 
-import type { PolicyResult } from "../node/compare-policies.ts";
-import { describeEnvironment, type Environment } from "../node/environment.ts";
-import type { ReplayOptions } from "../study/replay-stage.ts";
+import type { PolicyComparison, PolicyResult } from "../study/compare.ts";
 import { headerLine } from "./audit-text.ts";
 import { STYLE } from "./compare-page.ts";
+import { describeEnvironment, type Environment } from "./environment.ts";
 import { escapeHtml } from "./html.ts";
 import { exposureWord, policyRows } from "./policy-rows.ts";
 import { formatNumber } from "./table.ts";
@@ -55,7 +54,7 @@ function section(results: readonly PolicyResult[]): string {
 		const [name, ...rest] = headerLine(exposure).split(": ");
 		return `<li><b>${escapeHtml(name as string)}</b>: ${escapeHtml(rest.join(": "))}. <i>${escapeHtml(exposure.policy.source)}</i></li>`;
 	});
-	return `<section><h2>${escapeHtml(first.file)}</h2>
+	return `<section><h2>${escapeHtml(first.workload)}</h2>
 <p class="note">${formatNumber(requests)} requests on ${escapeHtml(device)} (${escapeHtml(scenario)}) on ${escapeHtml(platform)}.</p>
 <ul class="names">${names.join("")}</ul>
 <h3>Cost and exposure</h3>${chart(results)}
@@ -66,11 +65,11 @@ function section(results: readonly PolicyResult[]): string {
 export function policyHtml(
 	results: readonly PolicyResult[],
 	env: Environment,
-	options: ReplayOptions & { readonly scenario: string; readonly repeat: number },
+	options: PolicyComparison["options"],
 ): string {
-	const files = [...new Set(results.map(({ file }) => file))];
-	const { place, ...flat } = options;
-	const optionList = Object.entries({ ...flat, platform: place?.platform ?? "" })
+	const files = [...new Set(results.map(({ workload }) => workload))];
+	const { policies: _, ...flat } = options;
+	const optionList = Object.entries(flat)
 		.map(([name, value]) => `<tr><th>${escapeHtml(name)}</th><td>${escapeHtml(String(value))}</td></tr>`)
 		.join("");
 	const hash = results.find(({ cost }) => cost !== null)?.cost?.engineHash ?? "";
@@ -80,7 +79,7 @@ export function policyHtml(
 <style>${STYLE}${POLICY_STYLE}</style></head>
 <body><h1>What a DMA policy costs, and what it leaks</h1>
 <p class="note">${escapeHtml(describeEnvironment(env))}, engine ${escapeHtml(hash)}</p>
-${files.map((file) => section(results.filter((result) => result.file === file))).join("\n")}
+${files.map((file) => section(results.filter(({ workload }) => workload === file))).join("\n")}
 <section><h2>How it was measured</h2>
 <p>Cost is timed on the release build, each policy in a process of its own: medians of passes without clocks. Exposure is counted on the audit
 build, which keeps a label for each byte of RAM, over the same requests with the same seed: bytes of private origin each time that they reach a

@@ -1,6 +1,6 @@
 /** Policies compared as rows of figures: cost from the release build, exposure from the audit build. */
 import { formatBytes } from "../bytes.ts";
-import type { PolicyResult } from "../node/compare-policies.ts";
+import type { PolicyResult } from "../study/compare.ts";
 import { formatNumber } from "./table.ts";
 
 export interface PolicyRow {

@@ -1,8 +1,9 @@
 import { styleText } from "node:util";
-import type { PolicyResult } from "../node/compare-policies.ts";
+import type { PolicyResult } from "../study/compare.ts";
 import { headerLine } from "./audit-text.ts";
 import { policyRows } from "./policy-rows.ts";
 import { textTable } from "./table.ts";
+import { causeText } from "./verdict.ts";
 
 /** The comparison of policies on one trace as a text table. @param color whether headings are bold */
 export function policyText(results: readonly PolicyResult[], color: boolean): string {
@@ -21,11 +22,13 @@ export function policyText(results: readonly PolicyResult[], color: boolean): st
 	});
 	const { scenario, platform, device, requests } = first.exposure;
 	return [
-		heading(`${first.file}: ${requests.toLocaleString("en-US")} requests on ${device} (${scenario}) on ${platform}`),
+		heading(
+			`${first.workload}: ${requests.toLocaleString("en-US")} requests on ${device} (${scenario}) on ${platform}`,
+		),
 		...results.map(({ exposure }) => `  ${headerLine(exposure)}`),
 		...results.flatMap(({ policy, exposure: { refused, drive } }) => [
-			...(refused === null ? [] : [`  ${policy}: refused: ${refused}`]),
-			...(drive?.crash == null ? [] : [`  ${policy}: crash: ${drive.crash}`]),
+			...(refused === null ? [] : [`  ${policy}: refused: ${causeText(refused)}`]),
+			...(drive?.crash == null ? [] : [`  ${policy}: crash: ${causeText(drive.crash)}`]),
 		]),
 		"",
 		head,

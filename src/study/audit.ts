@@ -5,14 +5,16 @@ import type { Audit, Label } from "../audit/audit.ts";
 import type { Finding } from "../leaks/findings.ts";
 import { LeakMonitor } from "../leaks/monitor.ts";
 import { PageState } from "../memory/ram.ts";
-import type { Scenario } from "../policy/scenarios.ts";
-import type { PolicySetup } from "../policy/setup.ts";
-import type { TraceCounters, Workload } from "../workload/workload.ts";
+import type { Gpa } from "../types.ts";
+import { type TraceCounters, totalBytes, type Workload } from "../workload/workload.ts";
+import type { Cause } from "./cause.ts";
 import { Drive, type DriveResult } from "./drive.ts";
 import { FirstByte, type FirstByteReport } from "./first-byte.ts";
+import type { GuestSize } from "./layout.ts";
 import { headerOf, type PolicyHeader } from "./matrix.ts";
 import { ownLabel } from "./part.ts";
-import { type ReplayOptions, type ReplayStage, replayStage } from "./replay-stage.ts";
+import { makeReplay, type Replay } from "./replay.ts";
+import { type PolicyChoice, type Subject, subjectOf } from "./subject.ts";
 
 /** What became readable of one owner's bytes. Bytes count each time that they reach a shared page. */
 export interface OwnerReport {
@@ -40,20 +42,22 @@ export interface OwnerReport {
 
 /** A page that the host reads, with what stands on it at the end and what it ever got. */
 export interface PageReport {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly owner: string;
 	readonly standingBytes: number;
 	readonly everBytes: number;
 }
 
 export interface AuditReport {
+	/** The workload's name. */
+	readonly workload: string;
 	readonly policy: PolicyHeader;
 	readonly scenario: string;
 	readonly platform: string;
 	readonly device: string;
 	readonly confidential: boolean;
 	/** Why nothing ran, or null. */
-	readonly refused: string | null;
+	readonly refused: Cause | null;
 	readonly requests: number;
 	readonly bytes: number;
 	readonly directMaps: number;
@@ -85,24 +89,31 @@ const LOG_EVENTS = 2 ** 16;
 /** The monitor looks at least once for so many events, long before the log forgets them. */
 const LOOK_EVENTS = 2 ** 14;
 
-/** Audits a workload under a policy. @throws InputError, RangeError for options and workloads that do not fit */
-export async function auditWorkload(
-	workload: Workload,
-	setup: PolicySetup,
-	scenario: Scenario,
-	options: ReplayOptions,
-): Promise<AuditReport> {
+/** Which policy, on what device, in what guest. */
+export interface AuditOptions extends PolicyChoice, GuestSize {}
+
+/**
+ * Replays a workload under a policy on the audit build.
+ * @throws RangeError that names the option and what it may be; InputError for a workload or a policy that does not fit
+ */
+export async function auditWorkload(workload: Workload, options: AuditOptions): Promise<AuditReport> {
+	return auditSubject(workload, await subjectOf(options), options);
+}
+
+/** Audits a subject. @throws RangeError and InputError for options and workloads that do not fit */
+export async function auditSubject(workload: Workload, subject: Subject, size: GuestSize = {}): Promise<AuditReport> {
 	const common = {
-		policy: headerOf(setup),
-		scenario: scenario.name,
-		platform: options.place?.platform ?? scenario.platform,
-		device: scenario.driver,
+		workload: workload.name,
+		policy: headerOf(subject.setup),
+		scenario: subject.scenario.name,
+		platform: subject.place.platform,
+		device: subject.preset.name,
 		requests: workload.requests.length,
-		bytes: workload.requests.reduce((sum, { bytes }) => sum + bytes, 0),
+		bytes: totalBytes(workload),
 		trace: workload.counters,
 	};
-	const on = await replayStage(workload, setup, scenario, options, { build: "engine.audit", auditEvents: LOG_EVENTS });
-	if (typeof on === "string") return { ...common, ...NOTHING, refused: on };
+	const on = await makeReplay(workload, subject, size, { build: "engine.audit", auditEvents: LOG_EVENTS });
+	if ("what" in on) return { ...common, ...NOTHING, refused: on };
 	const { guest, device } = on.stage;
 	const { audit } = guest.engine;
 	if (audit === null) throw new Error("the build engine.audit audits nothing");
@@ -163,7 +174,7 @@ const NOTHING = {
 };
 
 /** What is, and ever was, on pages that the host reads. */
-function exposures({ stage }: ReplayStage, audit: Audit) {
+function exposures({ stage }: Replay, audit: Audit) {
 	const { guest, device } = stage;
 	const { ram } = guest.engine;
 	const nameOf = (label: Label) => (label.owner === device.dma.index ? device.name : "guest");

@@ -19,7 +19,7 @@ const MAX_PAYLOAD_BYTES = 2 ** 19;
 const RECV_BYTES = 1000;
 
 /** What the commands work on. */
-export interface Replay {
+export interface GuestReplay {
 	readonly engine: Engine;
 	readonly guest: VmbusGuest;
 	readonly expected: Expected;
@@ -90,7 +90,7 @@ const word = (ring: Uint8Array, at: number) =>
 	new DataView(ring.buffer, ring.byteOffset, ring.length).getUint32(at, true);
 
 /** Compares both rings as they are. @param tag "opened" or "now" */
-export function compareRings({ engine, expected, guest }: Replay, relid: number, tag: string): void {
+export function compareRings({ engine, expected, guest }: GuestReplay, relid: number, tag: string): void {
 	for (const which of ["out", "in"] as const) {
 		const ring = ringView(engine, channelOf(guest, relid), which);
 		if (ring === null) return;
@@ -109,7 +109,7 @@ export function compareRings({ engine, expected, guest }: Replay, relid: number,
 }
 
 /** Writes what the host wrote into a ring. */
-export function hostRing({ engine, guest }: Replay, args: LineArgs): void {
+export function hostRing({ engine, guest }: GuestReplay, args: LineArgs): void {
 	const which = args.text(1, "ring");
 	if (which !== "in" && which !== "out") throw args.error("ring", "in or out", which);
 	const bytes = args.bytes(3, "bytes", 2 ** 27);
@@ -119,7 +119,7 @@ export function hostRing({ engine, guest }: Replay, args: LineArgs): void {
 }
 
 /** Runs a send and compares the packet that came of it. */
-function sent(replay: Replay, relid: number, send: () => GuestStatus): GuestStatus {
+function sent(replay: GuestReplay, relid: number, send: () => GuestStatus): GuestStatus {
 	const { engine, guest, expected } = replay;
 	const before = ringView(engine, channelOf(guest, relid), "out");
 	const at = before === null ? 0 : word(before, layout.HEADER_WRITE_INDEX);
@@ -143,7 +143,7 @@ function rangeOf(args: LineArgs, index: number): GpaRange {
 	return { bytes: Number(match[1]), offset: Number(match[2]), pfns };
 }
 
-function received(replay: Replay, args: LineArgs, raw: boolean): GuestStatus {
+function received(replay: GuestReplay, args: LineArgs, raw: boolean): GuestStatus {
 	const { guest, expected } = replay;
 	const relid = args.number(0, "relid");
 	const { status, packet } = guest.receive(relid, args.has(1) ? args.number(1, "max") : MAX_PAYLOAD_BYTES, raw);
@@ -163,7 +163,7 @@ function driverOf(args: LineArgs): (channel: GuestChannel) => DriverPlan | null 
 }
 
 /** Commands of the guest itself: they end when they end. */
-const GUEST_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) => unknown>> = {
+const GUEST_COMMANDS: Readonly<Record<string, (replay: GuestReplay, args: LineArgs) => unknown>> = {
 	connect: ({ guest }, args) => guest.connect(args.has(0) ? args.number(0, "version") : undefined),
 	open: ({ guest }, args) => {
 		const relid = args.number(0, "relid");
@@ -195,7 +195,7 @@ const GUEST_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) =
 };
 
 /** Commands of the recorder's test driver: they end at once. */
-const DRIVER_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) => GuestStatus>> = {
+const DRIVER_COMMANDS: Readonly<Record<string, (replay: GuestReplay, args: LineArgs) => GuestStatus>> = {
 	list: () => "ok",
 	send: (replay, args) => {
 		const relid = args.number(0, "relid");
@@ -264,7 +264,7 @@ const DRIVER_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) 
 };
 
 /** Runs command line number `number`. @throws InputError for a command that is not known, or bad arguments */
-export function runCommand(replay: Replay, number: number, args: LineArgs): void {
+export function runCommand(replay: GuestReplay, number: number, args: LineArgs): void {
 	const name = args.line.verb;
 	const begins = GUEST_COMMANDS[name];
 	if (begins !== undefined) {

@@ -7,14 +7,14 @@ import { dirname, join } from "node:path";
 import { Engine } from "../engine.ts";
 import { readText } from "../node/input.ts";
 import { PacketType } from "../ring/packet.ts";
-import type { Isolation, Path } from "../synic/modes.ts";
+import type { CallPath, Isolation } from "../synic/modes.ts";
 import type { GuestChannel } from "../vmbus/guest/channel.ts";
 import { VmbusGuest } from "../vmbus/guest/guest.ts";
 import { EnginePages } from "../vmbus/guest/pages.ts";
 import type { GuestCommand } from "../vmbus/guest/types.ts";
 import type { Build } from "../wasm.ts";
 import { divergedAt, stem, type VerifyResult } from "./result.ts";
-import { compareRings, hostRing, type Replay, runCommand } from "./vmbus-commands.ts";
+import { compareRings, type GuestReplay, hostRing, runCommand } from "./vmbus-commands.ts";
 import { Expected } from "./vmbus-expect.ts";
 import { ReplayHost } from "./vmbus-host.ts";
 import { isVmbus, LineArgs, readTranscript, type TranscriptLine } from "./vmbus-lines.ts";
@@ -32,7 +32,7 @@ const SPARE_BYTES = 2 ** 24;
 const LIVELOCK_PACKETS = 24;
 /** What Linux answers for a completion whose id is not live. */
 const REQUEST_ERROR = "fffffffffffffffe";
-const PATHS: Readonly<Record<Path, string>> = { direct: "hc", ghcb: "ghcb", tdcall: "tdcall" };
+const PATHS: Readonly<Record<CallPath, string>> = { direct: "hc", ghcb: "ghcb", tdcall: "tdcall" };
 const ISOLATIONS: readonly Isolation[] = ["none", "vbs", "snp", "tdx"];
 
 /** The guest that was recorded: its first line, and its arguments where that says nothing. */
@@ -66,7 +66,7 @@ function readHello(path: string, lines: readonly TranscriptLine[]): Recorded {
 }
 
 /** Reads a channel's packets as the recorder's driver does. */
-function readPackets(replay: Replay, channel: GuestChannel): void {
+function readPackets(replay: GuestReplay, channel: GuestChannel): void {
 	const { relid } = channel;
 	const { guest, expected } = replay;
 	let count = 0;
@@ -81,7 +81,7 @@ function readPackets(replay: Replay, channel: GuestChannel): void {
 	}
 }
 
-async function makeReplay(path: string, lines: readonly TranscriptLine[], build: Build): Promise<Replay> {
+async function makeReplay(path: string, lines: readonly TranscriptLine[], build: Build): Promise<GuestReplay> {
 	const recorded = readHello(path, lines);
 	const { isolation, paravisor, cpus, vtom, vp } = recorded;
 	const engine = await Engine.create({
@@ -136,18 +136,29 @@ async function makeReplay(path: string, lines: readonly TranscriptLine[], build:
 			},
 		},
 	});
-	const replay: Replay = { engine, guest, expected, host, pages, numbers, buffers: [], manual, driver: null, clock: 0 };
+	const replay: GuestReplay = {
+		engine,
+		guest,
+		expected,
+		host,
+		pages,
+		numbers,
+		buffers: [],
+		manual,
+		driver: null,
+		clock: 0,
+	};
 	return replay;
 }
 
 /** Time passes: what waits with a limit waits no longer. */
-function passTime(replay: Replay): void {
+function passTime(replay: GuestReplay): void {
 	replay.clock += 60e9;
 	replay.guest.tick();
 }
 
 /** A command is over: an opened channel's rings are shown first. */
-function finished(replay: Replay, command: GuestCommand): void {
+function finished(replay: GuestReplay, command: GuestCommand): void {
 	const number = replay.numbers[command.number] ?? command.number;
 	const status = command.status ?? "ok";
 	if (command.name === "open" && status === "ok") compareRings(replay, command.relid ?? 0, "opened");
@@ -156,7 +167,7 @@ function finished(replay: Replay, command: GuestCommand): void {
 }
 
 /** What the host does. Bytes that it writes to guest memory stand in the note before. */
-function hostInput(replay: Replay, line: TranscriptLine): void {
+function hostInput(replay: GuestReplay, line: TranscriptLine): void {
 	const { host, guest, expected } = replay;
 	const args = new LineArgs(expected.path, line);
 	const cpu = () => (args.has(1) ? args.number(1, "cpu", 4095) : 0);
@@ -190,7 +201,7 @@ function hostInput(replay: Replay, line: TranscriptLine): void {
 
 async function verifyGuest(path: string, text: string, build: Build): Promise<VerifyResult> {
 	const lines = readTranscript(path, text);
-	const replay = { current: null as Replay | null };
+	const replay = { current: null as GuestReplay | null };
 	const common = { file: path, format: "vmbus" };
 	try {
 		replay.current = await makeReplay(path, lines, build);

@@ -210,7 +210,7 @@ export function readBlockTrace(path: string): Workload {
 	if (reader.requests.length === 0) throw new InputError(`${path}: holds no request that moves data`);
 	const first = reader.timesNs[0] as number;
 	return {
-		path,
+		name: path,
 		requests: reader.requests,
 		events: Uint32Array.from(reader.events),
 		timesNs: Float64Array.from(reader.timesNs, (ns) => ns - first),

@@ -21,7 +21,7 @@ async function sharing(
 	scenario = "legacy-virtio",
 ): Promise<{ guest: Guest; device: GuestDevice }> {
 	const stage = await makeStage(parsePolicy(`${policy}+share-in-place`), scenarioNamed(scenario), options);
-	if (stage.refused !== null) throw new Error(stage.refused);
+	if (stage.refused !== null) throw new Error(JSON.stringify(stage.refused));
 	return stage;
 }
 

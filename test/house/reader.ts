@@ -10,8 +10,6 @@ export interface Use {
 	/** The exported name; "default"; "*": any of them, or none (an import for its effect, a namespace handed on). */
 	readonly name: string;
 	readonly line: number;
-	/** Whether the module does not load with the file: `import(...)`, in code or as a type. */
-	readonly dynamic: boolean;
 }
 
 /** One name that a file exports. */
@@ -28,6 +26,8 @@ export interface SourceFile {
 	readonly exports: readonly Export[];
 	/** Names of Node's that stand in the code without an import: process, Buffer. */
 	readonly globals: readonly { readonly name: string; readonly line: number }[];
+	/** Addresses that are declared as plain numbers: parameters, fields, variables. */
+	readonly plainAddresses: readonly { readonly name: string; readonly line: number }[];
 	/** Why it could not be read, or null. */
 	readonly error: string | null;
 }
@@ -52,6 +52,16 @@ function* children(node: Node): Generator<[field: string, child: Node]> {
 }
 
 const NODE_GLOBALS = new Set(["process", "Buffer", "global", "require", "__dirname", "__filename", "setImmediate"]);
+
+/** Names that addresses have. */
+const ADDRESS = /^(gpa|dma|tlb|iova)s?$|(Gpa|Dma|Tlb|Iova)s?$/;
+
+/** Whether a type is number, or one of numbers and others, or an array of them. */
+function isOfNumbers(type: Node): boolean {
+	const plain = ["TSTypeAnnotation", "TSUnionType", "TSArrayType", "TSTypeOperator", "TSParenthesizedType"];
+	if (type.type === "TSNumberKeyword") return true;
+	return plain.includes(type.type) && [...children(type)].some(([, child]) => isOfNumbers(child));
+}
 
 const KINDS: Readonly<Record<string, string>> = {
 	TSInterfaceDeclaration: "interface",
@@ -102,13 +112,15 @@ export function readSource(path: string, text: string): SourceFile {
 	const error = parsed.errors[0]?.message ?? null;
 	const reader = new Reader(lineOf);
 	reader.module(parsed.program as unknown as Node);
-	return { path, uses: reader.uses, exports: reader.exports, globals: reader.globals, error };
+	const { uses, exports, globals, plainAddresses } = reader;
+	return { path, uses, exports, globals, plainAddresses, error };
 }
 
 class Reader {
 	readonly uses: Use[] = [];
 	readonly exports: Export[] = [];
 	readonly globals: { name: string; line: number }[] = [];
+	readonly plainAddresses: { name: string; line: number }[] = [];
 	readonly #lineOf: (at: number) => number;
 	/** Local names of `import * as`, and the modules behind them. */
 	readonly #namespaces = new Map<string, string>();
@@ -123,8 +135,8 @@ class Reader {
 			if (statement.type !== "ImportDeclaration") this.#walk(statement, null, "");
 	}
 
-	#use(specifier: string, name: string, at: number, dynamic = false): void {
-		this.uses.push({ specifier, name, line: this.#lineOf(at), dynamic });
+	#use(specifier: string, name: string, at: number): void {
+		this.uses.push({ specifier, name, line: this.#lineOf(at) });
 	}
 
 	#export(name: string, kind: string, at: number): void {
@@ -187,12 +199,12 @@ class Reader {
 				const loading = importOf((node.init ?? node.object) as Node | null);
 				const names = loading === null ? null : namesTaken(node);
 				if (loading === null || names === null) break;
-				for (const name of names) this.#use(loading.specifier, name, loading.at, true);
+				for (const name of names) this.#use(loading.specifier, name, loading.at);
 				return;
 			}
 			case "ImportExpression": {
 				const source = node.source as Node;
-				if (source.type === "Literal") this.#use(String(source.value), "*", node.start, true);
+				if (source.type === "Literal") this.#use(String(source.value), "*", node.start);
 				break;
 			}
 			case "TSImportType":
@@ -202,6 +214,7 @@ class Reader {
 				this.#identifier(node, parent, field);
 				break;
 		}
+		this.#address(node);
 		const namespace = this.#memberOfNamespace(node);
 		if (namespace !== null) this.#use(namespace.specifier, namespace.member, node.start);
 		else for (const [name, child] of children(node)) this.#walk(child, node, name);
@@ -219,10 +232,18 @@ class Reader {
 		return specifier === undefined ? null : { specifier, member: nameOf(member as Node) };
 	}
 
+	#address(node: Node): void {
+		const declared = isNode(node.key) ? node.key : node;
+		const name = declared.type === "Identifier" ? nameOf(declared) : "";
+		if (ADDRESS.test(name) && isNode(node.typeAnnotation) && isOfNumbers(node.typeAnnotation))
+			this.plainAddresses.push({ name, line: this.#lineOf(node.start) });
+	}
+
 	#identifier(node: Node, parent: Node | null, field: string): void {
 		const name = nameOf(node);
+		const isGlobal = parent?.type === "MemberExpression" && nameOf(parent.object as Node) === "globalThis";
 		const isKey = (field === "property" || field === "key") && parent?.computed !== true;
-		if (isKey || field === "label") return;
+		if ((isKey && !isGlobal) || field === "label") return;
 		const namespace = this.#namespaces.get(name);
 		// handed on as a whole
 		if (namespace !== undefined) this.#use(namespace, "*", node.start);
@@ -232,7 +253,7 @@ class Reader {
 	#importType(node: Node): void {
 		let qualifier = node.qualifier as Node | null;
 		while (qualifier?.type === "TSQualifiedName") qualifier = qualifier.left as Node;
-		this.#use(String((node.source as Node).value), qualifier === null ? "*" : nameOf(qualifier), node.start, true);
+		this.#use(String((node.source as Node).value), qualifier === null ? "*" : nameOf(qualifier), node.start);
 	}
 }
 

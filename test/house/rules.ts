@@ -1,5 +1,5 @@
 /** The rules of the house, over what its files import and export. */
-import { BINARIES, BUILDER, DOORS, FLOORS, ON_NODE, ON_NODE_ALONE } from "./floors.ts";
+import { BINARIES, BUILDER, DOORS, FLOORS, INSIDE, ON_NODE, ON_NODE_ALONE } from "./floors.ts";
 import { isNodeModule, readSource, resolved, type SourceFile } from "./reader.ts";
 
 /** A broken rule, and where. */
@@ -18,7 +18,14 @@ export function violationLine({ path, line, rule, text }: Violation): string {
 /** Every rule that the files break. files: text by path from the repository's root */
 export function violationsOf(files: ReadonlyMap<string, string>): Violation[] {
 	const house = new House([...files].map(([path, text]) => readSource(path, text)));
-	return [...house.unread(), ...house.arrows(), ...house.circles(), ...house.unused(), ...house.namesakes()];
+	return [
+		...house.unread(),
+		...house.arrows(),
+		...house.circles(),
+		...house.unused(),
+		...house.namesakes(),
+		...house.plainAddresses(),
+	];
 }
 
 function isIn(path: string, rooms: readonly string[]): boolean {
@@ -49,10 +56,6 @@ function roomName(path: string): string {
 	const room = FLOORS[roomFloor(path)];
 	if (isDoor(path) || room === undefined) return path;
 	return typeof room === "string" ? `${room}/` : room.join(", ");
-}
-
-function isNamedOnNode(path: string, what: string): boolean {
-	return ON_NODE_ALONE.some(([file, named]) => file === path && named === what);
 }
 
 class House {
@@ -87,13 +90,14 @@ class House {
 				if (broken === null || key === undefined || found.has(key)) return;
 				found.set(key, { path, line, rule: broken[0], text: broken[1] });
 			};
-			for (const { specifier, line, dynamic } of uses) {
+			for (const { specifier, line } of uses) {
 				const target = resolved(path, specifier);
-				say(line, target === null ? outward(path, specifier, dynamic) : this.#inward(path, target));
+				say(line, target === null ? outward(path, specifier) : this.#inward(path, target));
 			}
 			if (!isIn(path, ON_NODE)) {
 				for (const { name, line } of globals) {
-					if (!isNamedOnNode(path, name)) say(line, ["node", `it uses ${name}, and only node/ and cli/ know Node`]);
+					if (name !== "process" || !ON_NODE_ALONE.includes(path))
+						say(line, ["node", `it uses ${name}, and only node/ and cli/ know Node`]);
 				}
 			}
 			return [...found.values()];
@@ -186,9 +190,19 @@ class House {
 			exports.flatMap(({ name, kind, line }) => {
 				if (!path.startsWith("src/") || !["class", "interface", "type", "enum"].includes(kind)) return [];
 				const other = first.get(name);
-				if (other === undefined) first.set(name, `${path}:${line}`);
+				if (other === undefined) first.set(name, path);
 				if (other === undefined) return [];
 				return [{ path, line, rule: "namesake", text: `the ${kind} ${name} shares its name with the one of ${other}` }];
+			}),
+		);
+	}
+
+	/** Addresses without their brand. */
+	plainAddresses(): Violation[] {
+		return this.#sources.flatMap(({ path, plainAddresses }) =>
+			plainAddresses.flatMap(({ name, line }) => {
+				if (!path.startsWith("src/")) return [];
+				return [{ path, line, rule: "brand", text: `${name} is an address, and declared as a plain number` }];
 			}),
 		);
 	}
@@ -201,8 +215,9 @@ function doorFloor({ path, uses }: SourceFile): number {
 }
 
 /** What is wrong with the import of a package or a module of Node's, or null. */
-function outward(path: string, specifier: string, dynamic: boolean): readonly [rule: string, text: string] | null {
-	if (!isNodeModule(specifier) || isIn(path, ON_NODE)) return null;
-	if (isNamedOnNode(path, specifier) && dynamic) return null;
-	return ["node", `it imports ${specifier}, and only node/ and cli/ know Node`];
+function outward(path: string, specifier: string): readonly [rule: string, text: string] | null {
+	if (isIn(path, ON_NODE) || path === BUILDER) return null;
+	if (isNodeModule(specifier)) return ["node", `it imports ${specifier}, and only node/ and cli/ know Node`];
+	if (INSIDE.some(([file, name]) => file === path && name === specifier)) return null;
+	return ["package", `it imports ${specifier}; only node/ and cli/ may need a package that is not inside`];
 }

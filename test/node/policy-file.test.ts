@@ -71,7 +71,7 @@ describe("a policy's file", () => {
 		const setup = await loadPolicy(`${path}+force+strict`);
 		expect(setup.name).toBe("never-copy+force+strict");
 		const stage = await makeStage(setup, scenarioNamed("tdisp-nvme"));
-		if (stage.refused !== null) throw new Error(stage.refused);
+		if (stage.refused !== null) throw new Error(JSON.stringify(stage.refused));
 		const { guest, device } = stage;
 		device.map(guest.pages.alloc(1), 4096, Direction.ToDevice);
 		expect(device.dma.counters).toMatchObject({ directMaps: 1, bouncedMaps: 0 });
@@ -149,7 +149,7 @@ export default { ...${JSON.stringify(GOOD)}, pool: acceptedIn("private"), pools:
 		);
 	});
 
-	it("works from the built package as well", () => {
+	it("works from the built package as well", async () => {
 		const path = join(FOLDER, "built.ts");
 		writeFileSync(
 			path,

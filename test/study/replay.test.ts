@@ -3,13 +3,14 @@ import { describe, expect, it } from "vitest";
 import { KernelCrash, type Policy } from "../../src/coco/rules/policy.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { parsePolicy } from "../../src/policy/parse.ts";
-import { scenarioNamed } from "../../src/policy/scenarios.ts";
 import { setupOf } from "../../src/policy/setup.ts";
 import { auditWorkload } from "../../src/study/audit.ts";
+import { comparePolicies, compareWorkload } from "../../src/study/compare.ts";
 import { Drive } from "../../src/study/drive.ts";
-import { runPolicy } from "../../src/study/policy-cost.ts";
-import { type ReplayOptions, replayStage } from "../../src/study/replay-stage.ts";
-import { runMode } from "../../src/study/run.ts";
+import type { GuestSize } from "../../src/study/layout.ts";
+import { makeReplay } from "../../src/study/replay.ts";
+import { type RunResult, runSubject } from "../../src/study/run.ts";
+import { subjectOf } from "../../src/study/subject.ts";
 import { Direction } from "../../src/types.ts";
 import type { Workload } from "../../src/workload/workload.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
@@ -24,17 +25,17 @@ async function stageOf(
 	workload: Workload,
 	policy: string,
 	scenario: string,
-	options: ReplayOptions = SMALL,
+	options: GuestSize = SMALL,
 	build = "engine.audit",
 ) {
-	const setup = parsePolicy(policy);
-	const on = await replayStage(workload, setup, scenarioNamed(scenario), options, { build: build as "engine" });
-	if (typeof on === "string") throw new Error(on);
-	return on;
+	const subject = await subjectOf({ policy, scenario });
+	const on = await makeReplay(workload, subject, options, { build: build as "engine" });
+	if ("what" in on) throw new Error(JSON.stringify(on));
+	return { ...on, subject };
 }
 
-function audited(workload: Workload, policy: string, scenario: string, options: ReplayOptions = SMALL) {
-	return auditWorkload(workload, parsePolicy(policy), scenarioNamed(scenario), options);
+function audited(workload: Workload, policy: string, scenario: string, options: GuestSize = SMALL) {
+	return auditWorkload(workload, { policy, scenario, ...options });
 }
 
 const CLEAN = { refused: {}, crash: null, undelivered: {} };
@@ -70,12 +71,12 @@ describe("a workload under a policy", () => {
 
 	it("has the scenario's limits: storvsc sends 300 KiB in two commands, virtio-blk maps a header and a status with each", async () => {
 		const storvsc = await stageOf(workloadOf([write(300 * 1024)]), "force-bounce", "storvsc-plain");
-		expect(storvsc.preset.name).toBe("storvsc");
+		expect(storvsc.subject.preset.name).toBe("storvsc");
 		expect(storvsc.plan.commands.length).toBe(2);
 		const virtio = await stageOf(workloadOf([write(4096)]), "force-bounce", "legacy-virtio");
 		expect(virtio.plan.entries.map(({ bytes }) => bytes)).toEqual([16, 4096, 1]);
 		const nvme = await stageOf(workloadOf([write(300 * 1024)]), "force-bounce", "tdisp-nvme");
-		expect([nvme.preset.name, nvme.plan.commands.length]).toEqual(["nvme", 2]);
+		expect([nvme.subject.preset.name, nvme.plan.commands.length]).toEqual(["nvme", 2]);
 	});
 
 	it("has the default pool of the size that was asked for, and others as large", async () => {
@@ -120,19 +121,20 @@ describe("a workload under a policy", () => {
 				},
 			},
 		};
-		const report = await auditWorkload(mixed, setupOf(policy), scenarioNamed("storvsc-full"), SMALL);
-		expect(report.drive?.crash).toContain("NULL pointer dereference");
+		const report = await auditWorkload(mixed, { policy, scenario: "storvsc-full", ...SMALL });
+		const crash = { what: "crash", where: "is_swiotlb_force_bounce", why: "NULL pointer dereference" };
+		expect(report.drive?.crash).toEqual(crash);
 		expect(report).toMatchObject({ directMaps: 0, bouncedMaps: 0, breachedBytes: 0, refused: null });
-		const cost = await runPolicy(mixed, setupOf(policy), scenarioNamed("storvsc-full"), SMALL, 1);
-		expect(cost).toMatch(/^crash: .*NULL pointer dereference/);
+		const subject = await subjectOf({ policy: setupOf(policy), scenario: "storvsc-full" });
+		expect(await runSubject(mixed, subject, SMALL)).toEqual(crash);
 	});
 
 	it("does not run what a platform or an offer refuses, and says why", async () => {
 		const report = await audited(mixed, "cc-accepted-bus+no-fallback", "storvsc-full");
 		expect(report).toMatchObject({ drive: null, requests: 6, breachedBytes: 0 });
-		expect(report.refused).toContain("the confidential connection failed");
+		expect(report.refused).toEqual({ what: "no-fallback" });
 		const setup = parsePolicy("cc-accepted-bus+no-fallback");
-		expect(await runPolicy(mixed, setup, scenarioNamed("storvsc-full"), SMALL, 1)).toBe(report.refused);
+		expect(await runSubject(mixed, await subjectOf({ policy: setup }), SMALL)).toEqual(report.refused);
 	});
 
 	it("takes the share of its buffers that the policy says from memory that is shared for good", async () => {
@@ -400,7 +402,7 @@ describe("cost and exposure", () => {
 			bytesCopiedBack,
 			failures,
 			wrongBytes,
-		}: Awaited<ReturnType<typeof runMode>>) => ({
+		}: RunResult) => ({
 			directMaps,
 			bouncedMaps,
 			commands,
@@ -416,9 +418,12 @@ describe("cost and exposure", () => {
 				["bounce", "force-bounce"],
 				["direct", "cc-accepted-bus"],
 			] as const) {
-				const old = await runMode(work, mode, { ...small, device: "storvsc", repeat: 1 });
-				const cost = await runPolicy(work, parsePolicy(policy), scenarioNamed("storvsc-full"), small, 1);
-				if (typeof cost === "string") throw new Error(cost);
+				const run = { ...small, repeat: 1 };
+				const old = (await compareWorkload(work, { modes: [mode], device: "storvsc", ...run })).results[0];
+				const [answer] = (await comparePolicies(work, { policies: [policy], scenario: "storvsc-full", ...run }))
+					.results;
+				const cost = answer?.cost;
+				if (old === undefined || cost == null) throw new Error("nothing was run");
 				expect(same(cost)).toEqual(same(old));
 				if (mode === "bounce") {
 					expect(cost.pool?.hiwaterSlots).toBe(old.pool?.hiwaterSlots);

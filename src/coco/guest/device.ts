@@ -20,7 +20,7 @@ import { encodeGpa, type Platform } from "../platform/platform.ts";
 import { type Answers, coherentRules, compile, type Decision, type Question } from "../rules/decision.ts";
 import { encodingOf, limitOf, type RuledDevice } from "../rules/device.ts";
 import type { Kernel } from "../rules/kernel.ts";
-import { ACCEPTANCES, type Mechanism, type Policy } from "../rules/policy.ts";
+import { ACCEPTANCES, type KernelCrash, type Mechanism, type Policy } from "../rules/policy.ts";
 import type { PoolMatcher } from "../rules/pool.ts";
 import { type ChosenPools, choosePools } from "../rules/pool-choice.ts";
 import type { CoherentRules, MapRules } from "../rules/predicate.ts";
@@ -261,8 +261,8 @@ export class GuestDevice extends DmaApi {
 	}
 
 	/** Where a mapping that would bounce ends the kernel, or null. */
-	get crash(): string | null {
-		return this.#decision.crash?.message ?? null;
+	get crash(): KernelCrash | null {
+		return this.#decision.crash;
 	}
 
 	/** What is asked about it. */

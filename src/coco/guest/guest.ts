@@ -7,7 +7,7 @@ import { FOUR_GIB, ramStretches } from "../../memory/stretches.ts";
 import type { EngineOptions } from "../../setup.ts";
 import { hex, orThrow } from "../../status.ts";
 import { parseSwiotlbOption, poolSize } from "../../swiotlb/sizing.ts";
-import { Attr, Direction } from "../../types.ts";
+import { Attr, Direction, type Gpa } from "../../types.ts";
 import { AtomicPools, atomicPoolBytes } from "../memory/atomic.ts";
 import { CoherentMemory } from "../memory/coherent.ts";
 import { GrowingPools, type Growth } from "../memory/growing.ts";
@@ -43,7 +43,7 @@ export interface GuestOptions
 	/** Pools reserved at boot beside the default one. */
 	readonly pools?: readonly GuestPoolOptions[];
 	/** Ranges that the page allocator leaves alone: the kernel's image, buffers of the embedder's. Page-aligned. */
-	readonly reserved?: readonly { readonly gpa: number; readonly bytes: number }[];
+	readonly reserved?: readonly { readonly gpa: Gpa; readonly bytes: number }[];
 	/** Whether the kernel has atomic pools (CONFIG_DMA_COHERENT_POOL). Default true. */
 	readonly atomicPools?: boolean;
 	/** The guest's memory key (loadCipher), for the host's view of private RAM. Default: contents scramble by `seed`. */

@@ -1,9 +1,11 @@
 /** Coherent memory of devices: Linux's dma_direct_alloc and dma_direct_free (kernel/dma/direct.c). */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { BAD_SIZE } from "../../../assembly/layout/status.ts";
 import { orderOf, type PageAllocator, PageError } from "../../memory/allocator.ts";
 import { PageState, type Ram } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
+import type { DmaAddr, Gpa } from "../../types.ts";
 import { convertBlock, type PageConverter } from "../platform/convert.ts";
 import type { Kernel } from "../rules/kernel.ts";
 import { type AtomicPools, type AtomicZone, ZONES } from "./atomic.ts";
@@ -14,8 +16,8 @@ export interface SlotSource {
 	/** Whether the pool's pages are shared with the host, as its kernel record says. */
 	readonly ccShared: boolean;
 	/** @returns the first address of slots for `bytes`, or below 0: none */
-	alloc(bytes: number, allocAlignMask: number): number;
-	free(tlb: number, bytes: number): void;
+	alloc(bytes: number, allocAlignMask: number): Gpa;
+	free(tlb: Gpa, bytes: number): void;
 }
 
 /** A device as coherent allocation sees it, at the moment of the call. */
@@ -33,9 +35,9 @@ export interface CoherentDevice {
 	/** Whether its pool's state must be the one that it needs, if the kernel asks for that. Default true. */
 	readonly checksPoolState?: boolean;
 	/** The address that the device is given, encoded for shared or private memory. */
-	encode(gpa: number, shared: boolean): number;
+	encode(gpa: Gpa, shared: boolean): DmaAddr;
 	/** Whether its coherent mask and bus limit reach [dma, dma + bytes), the encoding included. */
-	fits(dma: number, bytes: number): boolean;
+	fits(dma: DmaAddr, bytes: number): boolean;
 }
 
 export interface CoherentRequest {
@@ -48,8 +50,8 @@ export interface CoherentRequest {
 /** Memory that a device and its driver hold together. */
 export interface CoherentBuffer {
 	/** For "cookie" not the driver's to use. */
-	readonly gpa: number;
-	readonly dma: number;
+	readonly gpa: Gpa;
+	readonly dma: DmaAddr;
 	/** A multiple of 4096. */
 	readonly bytes: number;
 	/** pages: the page allocator's. cookie: the same, not mapped by the kernel and so neither decrypted nor zeroed. */
@@ -119,8 +121,8 @@ interface Call {
 /** The coherent memory of all devices of a guest. It never bounces. */
 export class CoherentMemory {
 	readonly #options: CoherentOptions;
-	readonly #live = new Map<number, Live>();
-	readonly #leaked = new Set<number>();
+	readonly #live = new Map<Gpa, Live>();
+	readonly #leaked = new Set<Gpa>();
 
 	constructor(options: CoherentOptions) {
 		this.#options = options;
@@ -199,7 +201,7 @@ export class CoherentMemory {
 	}
 
 	/** Takes a block that the device reaches, zone by zone from the highest. */
-	#block({ device, needsShared, bytes }: Call, pages: number): number | CoherentRefusal {
+	#block({ device, needsShared, bytes }: Call, pages: number): Gpa | CoherentRefusal {
 		const { allocator } = this.#options;
 		for (const { zone, belowGpa } of ZONES) {
 			const gpa = allocator.alloc(pages, { belowGpa });
@@ -254,13 +256,13 @@ export class CoherentMemory {
 	}
 
 	/** A kernel may convert a restricted pool's pages though they are as they should be; here they stay as they are. */
-	#reportTwice(device: CoherentDevice, tlb: number, needsShared: boolean, atomic: boolean, what: string): void {
+	#reportTwice(device: CoherentDevice, tlb: Gpa, needsShared: boolean, atomic: boolean, what: string): void {
 		if (!this.#options.kernel.rules.allocConvertsSlots.is || !this.#converts(needsShared)) return;
 		this.#report("PAGE_STATE", device, `${what} its pool's pages at gpa ${hex(tlb)}, which are shared for good`);
 		this.#mayNotSleep(atomic, device, `${what} pool pages`);
 	}
 
-	#keep(call: Call, gpa: number, source: CoherentBuffer["source"], decrypted: boolean): CoherentAllocation {
+	#keep(call: Call, gpa: Gpa, source: CoherentBuffer["source"], decrypted: boolean): CoherentAllocation {
 		const { device, needsShared, bytes, remapped, slots } = call;
 		const { converter, ram } = this.#options;
 		const asShared = source === "slots" ? this.#slotForm(call) : needsShared;
@@ -302,7 +304,7 @@ export class CoherentMemory {
 	}
 
 	/** Converts a block's bytes; a failure leaks the block. */
-	#convert(gpa: number, pages: number, bytes: number, to: PageState): boolean {
+	#convert(gpa: Gpa, pages: number, bytes: number, to: PageState): boolean {
 		const { allocator, converter } = this.#options;
 		let ok = false;
 		try {
@@ -318,7 +320,7 @@ export class CoherentMemory {
 		return needsShared && this.#options.converter.platform.conversion.steps.toShared.length > 0;
 	}
 
-	#whyNotLive(gpa: number): PageError["status"] {
+	#whyNotLive(gpa: Gpa): PageError["status"] {
 		const { allocator, atomic } = this.#options;
 		if (this.#leaked.has(gpa)) return "LEAKED_PAGES";
 		return allocator.isFree(gpa) || atomic?.isFree(gpa) === true ? "DOUBLE_FREE" : "FOREIGN_FREE";
@@ -344,7 +346,7 @@ function blockPages(bytes: number): number {
 
 /** Zone of the atomic pool that a device's mask asks for first (dma_direct_optimal_gfp_mask, dma_guess_pool). */
 function zoneOf(device: CoherentDevice, needsShared: boolean): AtomicZone {
-	const reaches = (gpa: number) => device.fits(device.encode(gpa, needsShared), 1);
+	const reaches = (gpa: Gpa) => device.fits(device.encode(gpa, needsShared), 1);
 	if (reaches(2 ** 32)) return "Normal";
 	return reaches(2 ** 24) ? "DMA32" : "DMA";
 }

@@ -29,7 +29,7 @@ export interface PlannedPool {
 	readonly kind: PoolKind;
 	readonly name: string;
 	readonly size: PoolSize;
-	readonly start: number;
+	readonly start: Gpa;
 	readonly bytes: number;
 	readonly state: PageState;
 	readonly ccShared: boolean;
@@ -82,7 +82,7 @@ interface PoolPlan {
 export function planPools(plan: PoolPlan): PlannedPool[] {
 	const { platform, regions, fallback, reserved, decryptsRestricted = true } = plan;
 	const planned: PlannedPool[] = [];
-	const place = (size: PoolSize, belowGpa: number) => {
+	const place = (size: PoolSize, belowGpa: Gpa) => {
 		const bytes = size.slabs * IO_TLB_SIZE;
 		const within = regions
 			.map(({ gpa, bytes: length }) => ({ gpa, bytes: Math.min(length, belowGpa - gpa) }))
@@ -134,7 +134,7 @@ interface PoolMemoryOptions {
 	/** The allocator's first pool: the others are like it. */
 	readonly like: PlannedPool;
 	/** Linux's phys_limit: a default pool's allocator stays below 4 GiB. */
-	readonly belowGpa: number;
+	readonly belowGpa: Gpa;
 	/** Most bytes that common pools may get together. */
 	readonly growthBytes: number;
 	readonly onHazard: (hazard: Hazard) => void;
@@ -145,7 +145,7 @@ interface PoolMemoryOptions {
 export class GuestPoolMemory implements PoolMemory {
 	readonly #options: PoolMemoryOptions;
 	/** Transient pools' memory by its first gpa: whether it came from the atomic pools. */
-	readonly #fromAtomic = new Map<number, boolean>();
+	readonly #fromAtomic = new Map<Gpa, boolean>();
 	/** Bytes that common pools got: they never come back. */
 	#grownBytes = 0;
 
@@ -158,7 +158,7 @@ export class GuestPoolMemory implements PoolMemory {
 		return converter.platform.memEncrypt && like.state !== PageState.Private;
 	}
 
-	allocPool(bytes: number): number {
+	allocPool(bytes: number): Gpa {
 		const { belowGpa, growthBytes } = this.#options;
 		if (this.#grownBytes + bytes > growthBytes) return -1;
 		const gpa = this.#alloc(bytes, belowGpa);
@@ -166,7 +166,7 @@ export class GuestPoolMemory implements PoolMemory {
 		return gpa;
 	}
 
-	#alloc(bytes: number, belowGpa: number): number {
+	#alloc(bytes: number, belowGpa: Gpa): Gpa {
 		const { allocator, converter, like } = this.#options;
 		const pages = Math.ceil(bytes / PAGE_SIZE);
 		const gpa = allocator.alloc(pages, { belowGpa });
@@ -174,11 +174,11 @@ export class GuestPoolMemory implements PoolMemory {
 		return convertBlock(allocator, converter, { gpa, pages }, pages * PAGE_SIZE, like.state) ? gpa : -1;
 	}
 
-	allocTransient(bytes: number, belowGpa: number): number {
+	allocTransient(bytes: number, belowGpa: Gpa): Gpa {
 		const { atomic, onHazard, onMessage } = this.#options;
 		const limit = Math.min(belowGpa, this.#options.belowGpa);
 		if (this.#converts && atomic !== null) {
-			const fits = (gpa: number, length: number) => gpa + length <= limit;
+			const fits = (gpa: Gpa, length: number) => gpa + length <= limit;
 			const got = atomic.alloc(bytes, { device: "a transient pool", fits, ccShared: true });
 			if (!got.ok) {
 				onMessage(got.message);
@@ -194,7 +194,7 @@ export class GuestPoolMemory implements PoolMemory {
 		return gpa;
 	}
 
-	freeTransient(gpa: number, bytes: number): void {
+	freeTransient(gpa: Gpa, bytes: number): void {
 		const { allocator, atomic, converter, kernel, onHazard } = this.#options;
 		const fromAtomic = this.#fromAtomic.get(gpa);
 		this.#fromAtomic.delete(gpa);

@@ -233,11 +233,20 @@ export function encodeGpa(encoding: AddressEncoding, gpa: Gpa, shared: boolean):
 	return (BigInt(gpa) & ~clear) | bits;
 }
 
-/** A DMA address taken apart. form: as which kind of page it addresses, null on a platform that encodes nothing */
-export function decodeAddress(platform: Platform, dma: DmaAddr): { gpa: Gpa; form: "private" | "shared" | null } {
-	if (platform.encryptionBit === null || platform.bitMeans === null) return { gpa: dma as number, form: null };
+/** A DMA address taken apart. */
+interface DecodedAddress {
+	readonly gpa: Gpa;
+	/** As which kind of page it addresses; null: it does not tell. */
+	readonly form: "private" | "shared" | null;
+}
+
+/** Takes a DMA address apart. @param encoded false: it carries no bit, whatever the platform */
+export function decodeAddress(platform: Platform, dma: DmaAddr, encoded = true): DecodedAddress {
+	// the same number in another space
+	const address: number = dma;
+	if (!encoded || platform.encryptionBit === null || platform.bitMeans === null) return { gpa: address, form: null };
 	const bit = 2 ** platform.encryptionBit;
-	const set = Math.floor(dma / bit) % 2 === 1;
+	const set = Math.floor(address / bit) % 2 === 1;
 	const clearMeans = platform.bitMeans === "private" ? "shared" : "private";
-	return { gpa: set ? dma - bit : dma, form: set ? platform.bitMeans : clearMeans };
+	return { gpa: set ? address - bit : address, form: set ? platform.bitMeans : clearMeans };
 }

@@ -1,5 +1,7 @@
 /** Facts of bounce pools, as rules look at them: what they are for, and what their pages are. */
+
 import type { Pool } from "../../swiotlb/pool.ts";
+import type { Gpa } from "../../types.ts";
 
 /** What a mapping needs of a pool. */
 export interface PoolNeed {
@@ -48,7 +50,7 @@ export interface GuestPoolOptions {
 	/** Areas, a power of two. Default 1; a restricted pool has one. */
 	readonly areas?: number;
 	/** The pool ends at or below this gpa. Default: 4 GiB, as the default pool. */
-	readonly belowGpa?: number;
+	readonly belowGpa?: Gpa;
 	/** Zero slots when they are given back. Default false. */
 	readonly zeroOnFree?: boolean;
 	/** Pages that the host does not map, though they are decrypted: a paravisor's bounce pages. Bus pools only. Default false. */

@@ -1,31 +1,38 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { demoCapture, demoData } from "../../src/vmbus/demo/export.ts";
-import type { PlatformName } from "../../src/vmbus/demo/platforms.ts";
-import { SCENARIOS, type Scenario, type Shown, show } from "../../src/vmbus/demo/scenarios.ts";
-import { demoText } from "../../src/vmbus/demo/text.ts";
+import { scenarioCapture, scenarioData, scenarioText } from "../../src/report/vmbus-system.ts";
+import type { SystemPlatform } from "../../src/vmbus/system/options.ts";
+import {
+	playScenario,
+	type ScenarioResult,
+	SYSTEM_SCENARIOS,
+	type SystemScenario,
+} from "../../src/vmbus/system/scenarios.ts";
+import { Version } from "../../src/vmbus/wire/versions.ts";
 import { coco, temporaryFolder } from "../helpers/cli.ts";
 
-async function shown(name: string, platform?: PlatformName): Promise<Shown> {
-	const scenario = SCENARIOS.find((one) => one.name === name) as Scenario;
-	return show(scenario, platform ?? (scenario.platforms[0] as PlatformName));
+async function shown(name: string, platform?: SystemPlatform): Promise<ScenarioResult> {
+	const scenario = SYSTEM_SCENARIOS.find((one) => one.name === name) as SystemScenario;
+	return playScenario(scenario, platform ?? (scenario.platforms[0] as SystemPlatform));
 }
 
 /** Whether the host reads the pages of a purpose; a purpose with pages of both kinds: both answers. */
-function hostReads({ pages }: Shown, purpose: RegExp): boolean[] {
+function hostReads({ pages }: ScenarioResult, purpose: RegExp): boolean[] {
 	return pages.filter((line) => purpose.test(line.purpose)).map((line) => line.hostReads);
 }
 
-const paths = ({ events }: Shown, kind: "post" | "signal") =>
+const paths = ({ events }: ScenarioResult, kind: "post" | "signal") =>
 	new Set(events.flatMap((event) => (event.kind === kind ? [`${event.path} ${event.by} ${event.trusted}`] : [])));
 
-const all = SCENARIOS.flatMap((scenario) => scenario.platforms.map((platform) => [scenario.name, platform] as const));
+const all = SYSTEM_SCENARIOS.flatMap((scenario) =>
+	scenario.platforms.map((platform) => [scenario.name, platform] as const),
+);
 
 describe("a demonstration", () => {
 	it.each(all)("%s on %s prints the same twice, carries all data and leaves nothing", async (name, platform) => {
 		const found = await shown(name, platform);
-		expect(demoText(found)).toBe(demoText(await shown(name, platform)));
+		expect(scenarioText(found)).toBe(scenarioText(await shown(name, platform)));
 		for (const { carried, state } of found.channels) {
 			if (state === "rescinded") continue;
 			expect(carried.map(({ kind, same }) => [kind, same])).toEqual([
@@ -39,7 +46,7 @@ describe("a demonstration", () => {
 	});
 
 	it("says by which path the guest's calls went, and who took them", async () => {
-		const calls = async (name: string, platform: PlatformName) => {
+		const calls = async (name: string, platform: SystemPlatform) => {
 			const found = await shown(name, platform);
 			return [...paths(found, "post"), ...paths(found, "signal")];
 		};
@@ -69,31 +76,31 @@ describe("a demonstration", () => {
 			[false, true],
 			[false, true],
 		]);
-		for (const { name } of SCENARIOS) {
+		for (const { name } of SYSTEM_SCENARIOS) {
 			const found = await shown(name);
 			expect(hostReads(found, /interrupt page/)).not.toContain(true);
-			expect(new Set(hostReads(found, /monitor page/))).toEqual(new Set(found.connection === "none" ? [] : [true]));
+			expect(new Set(hostReads(found, /monitor page/))).toEqual(new Set(found.connection === null ? [] : [true]));
 		}
 	});
 
 	it("undoes a failed confidential connection: an error by CPUID, another connection by trying", async () => {
 		const byCpuid = await shown("fallback-cpuid");
-		expect(byCpuid).toMatchObject({ connection: "none", channels: [] });
+		expect(byCpuid).toMatchObject({ connection: null, channels: [] });
 		const byTrying = await shown("fallback-try");
-		expect(byTrying.connection).toBe("version 6.0, features 0x0, not confidential");
+		expect(byTrying.connection).toEqual({ version: Version.V6_0, features: 0, confidential: false });
 		expect([...paths(byTrying, "post")]).toEqual(["direct paravisor true", "ghcb hypervisor false"]);
 		expect(byTrying.channels).toMatchObject([{ device: "host", ring: "shared" }]);
 	});
 
 	it("rescinds under load: an open that waits ends, and requests stay unanswered", async () => {
-		const text = demoText(await shown("rescind"));
+		const text = scenarioText(await shown("rescind"));
 		expect(text).toMatch(/\* open channel 1: rescinded\n/);
 		expect(text).toMatch(/0 of 8 requests were answered/);
 	});
 
 	it("is the same as data", async () => {
 		const found = await shown("relayed");
-		const data = JSON.parse(JSON.stringify(demoData(found)));
+		const data = JSON.parse(JSON.stringify(scenarioData(found)));
 		expect(data).toMatchObject({ command: "vmbus demo", scenario: "relayed", platform: "snp", left: { used: 0 } });
 		expect(data.events).toHaveLength(found.events.length);
 		expect(data.events[0]).toMatchObject({ step: 1, kind: "note" });
@@ -104,7 +111,7 @@ describe("a demonstration", () => {
 
 	it("puts every message, signal and packet into the capture", async () => {
 		const found = await shown("relayed");
-		const bytes = demoCapture(found);
+		const bytes = scenarioCapture(found);
 		const view = new DataView(bytes.buffer);
 		const kinds: number[] = [];
 		for (let at = 0; at < bytes.length; at += view.getUint32(at + 4, true))
@@ -117,10 +124,10 @@ describe("a demonstration", () => {
 });
 
 describe("coco-dma vmbus demo", () => {
-	it("lists the scenarios, and without one says so", () => {
-		const { code, out } = coco("vmbus", "demo", "--list");
-		expect([code, out.trimEnd().split("\n").length]).toEqual([0, SCENARIOS.length]);
-		const without = coco("vmbus", "demo");
+	it("lists the scenarios, and without one says so", async () => {
+		const { code, out } = await coco("vmbus", "demo", "--list");
+		expect([code, out.trimEnd().split("\n").length]).toEqual([0, SYSTEM_SCENARIOS.length]);
+		const without = await coco("vmbus", "demo");
 		expect([without.code, without.out]).toEqual([2, out]);
 		expect(without.err).toBe("coco-dma vmbus: demo: expected --scenario NAME: the names are listed above\n");
 	});
@@ -135,20 +142,20 @@ describe("coco-dma vmbus demo", () => {
 		[["paravisor"], /^coco-dma vmbus: demo: expected options only, not "paravisor"/],
 		[["--scenario", "paravisor", "--pcapng", "-"], /^coco-dma vmbus: --pcapng: expected a FILE\n$/],
 		[["--scenario", "paravisor", "--json", "/nowhere/x"], /^coco-dma vmbus: \/nowhere\/x: cannot be written/],
-	])("refuses %j in one line", (args, message) => {
-		const { code, out, err } = coco("vmbus", "demo", ...args);
+	])("refuses %j in one line", async (args, message) => {
+		const { code, out, err } = await coco("vmbus", "demo", ...args);
 		expect([code, out]).toEqual([2, ""]);
 		expect(err).toMatch(message);
 		expect(err.trimEnd().split("\n")).toHaveLength(1);
 	});
 
-	it("writes JSON and a capture beside the text, or JSON alone", () => {
+	it("writes JSON and a capture beside the text, or JSON alone", async () => {
 		const folder = temporaryFolder();
 		const [json, capture] = [join(folder, "demo.json"), join(folder, "demo.pcapng")];
-		const { code, out } = coco("vmbus", "demo", "--scenario", "rescind", "--json", json, "--pcapng", capture);
+		const { code, out } = await coco("vmbus", "demo", "--scenario", "rescind", "--json", json, "--pcapng", capture);
 		expect([code, out.startsWith("rescind on snp: ")]).toEqual([0, true]);
 		const data = readFileSync(json, "utf8");
-		expect(coco("vmbus", "demo", "--scenario", "rescind", "--json", "-").out).toBe(data);
+		expect((await coco("vmbus", "demo", "--scenario", "rescind", "--json", "-")).out).toBe(data);
 		expect(readFileSync(capture).readUInt32LE(0)).toBe(0x0a0d0d0a);
 	});
 });

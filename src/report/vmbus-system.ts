@@ -1,14 +1,17 @@
-/** A demonstration as text: one line an event, then what the host can read, then the channels. */
-import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
-import { hex } from "../../status.ts";
-import { registerName } from "../../synic/registers.ts";
-import { hvStatusName } from "../../synic/status.ts";
-import { type Decoded, runsText } from "../decode/decoded.ts";
-import { describeMessage } from "../decode/message.ts";
-import { describePacket } from "../decode/packet.ts";
-import type { CallEvent, PagesEvent, SystemEvent } from "../system/events.ts";
-import type { Shown } from "./scenarios.ts";
-import type { ChannelLine, PageLine } from "./stage.ts";
+/** A scenario of a whole VMBus system for people, for programs and for Wireshark. */
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import { hex } from "../status.ts";
+import { registerName } from "../synic/registers.ts";
+import { hvStatusName } from "../synic/status.ts";
+import { type Decoded, hexText, runsText } from "../vmbus/decode/decoded.ts";
+import { describeMessage } from "../vmbus/decode/message.ts";
+import { describePacket } from "../vmbus/decode/packet.ts";
+import { type CapturedBytes, pcapng } from "../vmbus/decode/pcapng.ts";
+import type { CallEvent, PagesEvent, SystemEvent } from "../vmbus/system/events.ts";
+import type { ScenarioResult } from "../vmbus/system/scenarios.ts";
+import type { ChannelFound, PagesFound, SystemState } from "../vmbus/system/stage.ts";
+import { versionName } from "../vmbus/wire/versions.ts";
+import { leftTable } from "./table.ts";
 
 const PATHS = { direct: "plain hypercall", ghcb: "GHCB", tdcall: "tdcall" } as const;
 const OWNERS = { hypervisor: "hypervisor's", paravisor: "paravisor's" } as const;
@@ -56,7 +59,7 @@ function pagesText({ change, gpa, pages, purpose, before, after, done }: PagesEv
 }
 
 /** What an event says, without its step and who did it. */
-export function eventText(event: SystemEvent): string {
+function eventText(event: SystemEvent): string {
 	switch (event.kind) {
 		case "post":
 		case "signal":
@@ -101,22 +104,12 @@ function eventLine(event: SystemEvent, step: number): string {
 	return `${String(step).padStart(4)}  ${event.from.padEnd(9)} ${eventText(event)}`;
 }
 
-function table(rows: readonly (readonly string[])[]): string[] {
-	const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => (row[i] ?? "").length)));
-	return rows.map((row) =>
-		row
-			.map((cell, i) => cell.padEnd(widths[i] ?? 0))
-			.join("  ")
-			.trimEnd(),
-	);
-}
-
-function pageRow({ purpose, gpas, state, hostReads }: PageLine): string[] {
+function pageRow({ purpose, gpas, state, hostReads }: PagesFound): string[] {
 	const pfns = runsText(gpas.map((gpa) => BigInt(gpa / PAGE_SIZE)));
 	return [purpose, String(gpas.length), pfns, state, hostReads ? "yes" : "no"];
 }
 
-function channelText(line: ChannelLine): string {
+function channelText(line: ChannelFound): string {
 	const { relid, name, device, relayed, state, connectionId, ring, external, carried } = line;
 	const way = `${device}'s device${relayed ? ", relayed by the paravisor" : ""}`;
 	const data = carried.map(({ kind, bytes, same }) => `${kind} ${bytes} B ${same ? "echoed" : "LOST"}`).join(", ");
@@ -124,8 +117,15 @@ function channelText(line: ChannelLine): string {
 	return `channel ${relid}, ${name}: ${way}, connection ${hex(connectionId)}, ${state}\n  ${memory}; ${data || "no data"}`;
 }
 
-/** The whole of it. */
-export function demoText(shown: Shown): string {
+function connectionText(connection: SystemState["connection"]): string {
+	if (connection === null) return "none";
+	const { version, features, confidential } = connection;
+	const kind = confidential ? "confidential" : "not confidential";
+	return `version ${versionName(version)}, features 0x${features.toString(16)}, ${kind}`;
+}
+
+/** One line an event, then what the host can read, then the channels. */
+export function scenarioText(shown: ScenarioResult): string {
 	const { scenario, about, platform, events, connection, pages, channels, left } = shown;
 	const { used, shared, placed, leaked } = left;
 	const rows = [["purpose", "pages", "page numbers", "state", "host reads"], ...pages.map(pageRow)];
@@ -134,11 +134,71 @@ export function demoText(shown: Shown): string {
 		"",
 		...events.map((event, i) => eventLine(event, i + 1)),
 		"",
-		`What the host can read (connection: ${connection}):`,
-		...table(rows),
+		`What the host can read (connection: ${connectionText(connection)}):`,
+		leftTable(rows),
 		"",
 		...(channels.length === 0 ? ["no channels"] : channels.map(channelText)),
 		`after the end: ${used} pages in use, ${shared} of the guest's pages shared, ${leaked} leaked, ${placed} placed by the paravisor`,
 		"",
 	].join("\n");
+}
+
+/** Plain data: bytes as hex, register values as 0x text. */
+export function scenarioData({ events, ...rest }: ScenarioResult): object {
+	const plain = (value: unknown) => {
+		if (value instanceof Uint8Array) return hexText(value);
+		return typeof value === "bigint" ? `0x${value.toString(16)}` : value;
+	};
+	const steps = events.map((event, i) => ({
+		step: i + 1,
+		...Object.fromEntries(Object.entries(event).map(([name, value]) => [name, plain(value)])),
+		text: eventText(event),
+	}));
+	return { command: "vmbus demo", ...rest, events: steps };
+}
+
+/** HvSignalEvent's input. */
+function signalInput(connectionId: number): Uint8Array {
+	const bytes = new Uint8Array(8);
+	new DataView(bytes.buffer).setUint32(0, connectionId, true);
+	return bytes;
+}
+
+function captured(event: SystemEvent): CapturedBytes | null {
+	const from = event.from === "guest" ? "guest" : "server";
+	const common = { from, timeNs: BigInt(event.timeNs) } as const;
+	switch (event.kind) {
+		case "post":
+		case "signal": {
+			const { path, connectionId: id, trusted, status } = event;
+			const call = { ...common, path, id, trusted, status: status ?? 0 };
+			if (event.kind === "post") return { ...call, kind: "message", bytes: event.payload };
+			return { ...call, kind: "hypercall", bytes: signalInput(id) };
+		}
+		case "message":
+			return {
+				...common,
+				kind: "message",
+				bytes: event.payload,
+				vp: event.vp,
+				synic: event.synic,
+				trusted: event.synic === "paravisor",
+			};
+		case "relay": {
+			// the paravisor is the host's guest here
+			const relayed = event.from === "paravisor" ? "guest" : "server";
+			return { ...common, kind: "message", from: relayed, bytes: event.payload, id: event.connectionId };
+		}
+		case "packet":
+			return event.bytes.length === 0
+				? null
+				: { ...common, kind: "packet", bytes: event.bytes, id: event.relid, memory: event.ring };
+		default:
+			return null;
+	}
+}
+
+/** All messages, signals and packets as a pcapng file. */
+export function scenarioCapture({ events }: ScenarioResult): Uint8Array {
+	return pcapng(events.map(captured).filter((one) => one !== null));
 }

@@ -1,11 +1,10 @@
-/** The scenarios of `coco-dma vmbus demo`: what is set up, and what is done. */
+/** Scenarios of a whole system: what is set up, and what is done. */
 
-import type { SystemEvent } from "../system/events.ts";
-import type { SystemOptions } from "../system/options.ts";
 import { DeviceType } from "../wire/guid.ts";
 import { OfferFlag } from "../wire/versions.ts";
-import { type PlatformName, platformOf } from "./platforms.ts";
-import { type Finding, Stage } from "./stage.ts";
+import type { SystemEvent } from "./events.ts";
+import { platformOf, type SystemOptions, type SystemPlatform } from "./options.ts";
+import { SystemStage, type SystemState } from "./stage.ts";
 
 const RING = OfferFlag.ConfidentialRingBuffer;
 const ALL = OfferFlag.ConfidentialRingBuffer | OfferFlag.ConfidentialExternalMemory;
@@ -16,21 +15,21 @@ const BY_TRY = { how: "try-then-fallback" } as const;
 /** Requests that a device leaves unanswered when it is taken away. */
 const REQUESTS = 8;
 
-export interface Scenario {
+export interface SystemScenario {
 	readonly name: string;
 	readonly about: string;
 	/** The first is the default. */
-	readonly platforms: readonly PlatformName[];
+	readonly platforms: readonly SystemPlatform[];
 	readonly paravisor: boolean;
 	readonly options: Omit<SystemOptions, "platform">;
-	play(stage: Stage): void;
+	play(stage: SystemStage): void;
 }
 
-/** What a scenario showed. */
-export interface Shown extends Finding {
+/** What a scenario came to: all that happened, and what was found in the end. */
+export interface ScenarioResult extends SystemState {
 	readonly scenario: string;
 	readonly about: string;
-	readonly platform: PlatformName;
+	readonly platform: SystemPlatform;
 	readonly events: readonly SystemEvent[];
 }
 
@@ -40,26 +39,26 @@ function device(n: number, interfaceId: string, flags = 0) {
 const { Network, Scsi } = DeviceType;
 
 /** The host offers a device; the guest uses it. */
-function hostOnly(stage: Stage): void {
+function hostOnly(stage: SystemStage): void {
 	stage.offer(stage.system.host, "network", device(1, Network));
 	stage.connect();
 	stage.useAll();
 }
 
-function paravisorOf({ system }: Stage) {
+function paravisorOf({ system }: SystemStage) {
 	if (system.paravisor === null) throw new Error("the scenario has no paravisor's server");
 	return system.paravisor;
 }
 
 function paravisorOffers(flags: number) {
-	return (stage: Stage) => {
+	return (stage: SystemStage) => {
 		stage.offer(paravisorOf(stage), "network", device(1, Network, flags));
 		stage.connect();
 		stage.useAll();
 	};
 }
 
-function relayed(stage: Stage): void {
+function relayed(stage: SystemStage): void {
 	stage.offer(stage.system.host, "the host's disk", device(1, Scsi, ALL));
 	stage.offer(paravisorOf(stage), "the paravisor's network", device(2, Network, ALL));
 	stage.system.startRelay();
@@ -68,7 +67,7 @@ function relayed(stage: Stage): void {
 }
 
 /** Both devices go while one has unanswered requests and the other is being opened. */
-function rescind(stage: Stage): void {
+function rescind(stage: SystemStage): void {
 	const { system } = stage;
 	const paravisor = paravisorOf(stage);
 	const network = stage.offer(paravisor, "network", device(1, Network, RING));
@@ -96,7 +95,7 @@ const HARDWARE = ["snp", "tdx"] as const;
 const WITH_PARAVISOR = { platforms: HARDWARE, paravisor: true } as const;
 const SERVED = { paravisorServes: true, confidential: BY_CPUID } as const;
 
-export const SCENARIOS: readonly Scenario[] = [
+export const SYSTEM_SCENARIOS: readonly SystemScenario[] = [
 	{
 		name: "no-paravisor",
 		about: "the guest and an untrusted host; everything on the bus is shared",
@@ -157,8 +156,8 @@ export const SCENARIOS: readonly Scenario[] = [
 ];
 
 /** Plays a scenario. */
-export async function show(scenario: Scenario, platform: PlatformName): Promise<Shown> {
-	const stage = await Stage.create({ ...scenario.options, platform: platformOf(platform, scenario.paravisor) });
+export async function playScenario(scenario: SystemScenario, platform: SystemPlatform): Promise<ScenarioResult> {
+	const stage = await SystemStage.create({ ...scenario.options, platform: platformOf(platform, scenario.paravisor) });
 	scenario.play(stage);
 	const found = stage.finish();
 	const { name, about } = scenario;

@@ -1,18 +1,18 @@
-/** What a demonstration does with a system, and what it finds: every result is read from RAM, rings or the parties' states. */
+/** What a scenario does with a system, and what it finds: every result is read from RAM, rings or the parties' states. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
-import { PageState } from "../../memory/ram.ts";
+import { PageState, pageStateName } from "../../memory/ram.ts";
 import { multiPageRange, PacketType } from "../../ring/packet.ts";
+import type { Gpa } from "../../types.ts";
 import { ECHO, EchoCommand, EchoStatus } from "../devices/echo.ts";
 import type { GuestBuffer } from "../guest/guest.ts";
 import type { ReceivedPacket } from "../guest/traffic.ts";
 import type { GuestCommand, OpenOptions } from "../guest/types.ts";
 import { pagesView } from "../server/memory-view.ts";
 import type { OfferOptions } from "../server/offers.ts";
-import type { SystemOptions } from "../system/options.ts";
-import { pageStateName } from "../system/pages.ts";
-import { VmbusSystem } from "../system/system.ts";
-import type { Vsp } from "../system/vsp.ts";
-import { versionName } from "../wire/versions.ts";
+import type { SystemOptions } from "./options.ts";
+import { VmbusSystem } from "./system.ts";
+import type { Vsp } from "./vsp.ts";
 
 const RINGS: OpenOptions = { sendPages: 4, receivePages: 4 };
 const TRANSFER_SET = 0xcafe;
@@ -21,15 +21,15 @@ const RANGE_COUNT = 20;
 const RANGES = 24;
 
 /** Pages of one purpose and state. */
-export interface PageLine {
+export interface PagesFound {
 	readonly purpose: string;
-	readonly gpas: readonly number[];
+	readonly gpas: readonly Gpa[];
 	readonly state: string;
 	/** Asked of the host's own view of memory. */
 	readonly hostReads: boolean;
 }
 
-export interface ChannelLine {
+export interface ChannelFound {
 	readonly relid: number;
 	readonly name: string;
 	readonly device: "host" | "paravisor";
@@ -42,20 +42,22 @@ export interface ChannelLine {
 	readonly carried: readonly { readonly kind: string; readonly bytes: number; readonly same: boolean }[];
 }
 
-export interface Finding {
-	readonly connection: string;
-	readonly pages: readonly PageLine[];
-	readonly channels: readonly ChannelLine[];
+/** A system at its end. */
+export interface SystemState {
+	/** null: none. */
+	readonly connection: { readonly version: number; readonly features: number; readonly confidential: boolean } | null;
+	readonly pages: readonly PagesFound[];
+	readonly channels: readonly ChannelFound[];
 	/** After UNLOAD: pages in the guest's use, those that the host can still read, and those leaked. */
 	readonly left: { readonly used: number; readonly shared: number; readonly placed: number; readonly leaked: number };
 }
 
-export class Stage {
+export class SystemStage {
 	readonly system: VmbusSystem;
 	readonly #names = new Map<string, string>();
 	readonly #received: { relid: number; packet: ReceivedPacket }[];
 	readonly #carried = new Map<number, { kind: string; bytes: number; same: boolean }[]>();
-	readonly #gone = new Map<number, ChannelLine>();
+	readonly #gone = new Map<number, ChannelFound>();
 	readonly #tidying: (() => void)[] = [];
 	#nextId = 1n;
 
@@ -64,10 +66,10 @@ export class Stage {
 		this.#received = received;
 	}
 
-	static async create(options: SystemOptions): Promise<Stage> {
+	static async create(options: SystemOptions): Promise<SystemStage> {
 		const received: { relid: number; packet: ReceivedPacket }[] = [];
 		const onPacket: SystemOptions["onPacket"] = ({ relid }, packet) => void received.push({ relid, packet });
-		return new Stage(await VmbusSystem.create({ ...options, onPacket }), received);
+		return new SystemStage(await VmbusSystem.create({ ...options, onPacket }), received);
 	}
 
 	/** Offers a device under a name for people. @returns its offer's number @throws Error when it is refused */
@@ -129,7 +131,7 @@ export class Stage {
 	}
 
 	/** A command of the echo device. @returns whether it answered that it is done */
-	#echo(relid: number, words: readonly number[], gpa?: { readonly gpa: number; readonly bytes: number }): boolean {
+	#echo(relid: number, words: readonly number[], gpa?: { readonly gpa: Gpa; readonly bytes: number }): boolean {
 		const payload = wordsOf(words);
 		const options = { id: this.id(), wantsCompletion: true };
 		if (gpa === undefined) this.system.send(relid, payload, options);
@@ -184,13 +186,13 @@ export class Stage {
 		this.#result(relid, "transfer pages", data.length, same);
 	}
 
-	#pageLines(): PageLine[] {
+	#pages(): PagesFound[] {
 		const { engine, runs } = this.system;
 		const host = pagesView(engine, "shared");
-		const lines = new Map<string, { purpose: string; gpas: number[]; state: string; hostReads: boolean }>();
+		const lines = new Map<string, { purpose: string; gpas: Gpa[]; state: string; hostReads: boolean }>();
 		for (const { gpa, pages, purpose } of runs) {
 			for (let page = gpa; page < gpa + pages * PAGE_SIZE; page += PAGE_SIZE) {
-				const state = pageStateName(engine, page);
+				const state = pageStateName(engine.ram.pageState(page));
 				const hostReads = typeof host.read(page, PAGE_SIZE) !== "string";
 				const key = `${purpose} ${state} ${hostReads}`;
 				const line = lines.get(key) ?? { purpose, gpas: [], state, hostReads };
@@ -201,7 +203,7 @@ export class Stage {
 		return [...lines.values()];
 	}
 
-	#channelLines(): ChannelLine[] {
+	#channels(): ChannelFound[] {
 		const { guest, paravisor, relay } = this.system;
 		const now = [...guest.channels.values()].map((channel) => {
 			const { relid, offer, state, confidentialRing, confidentialMemory } = channel;
@@ -221,19 +223,17 @@ export class Stage {
 		return [...this.#gone.values(), ...now].sort((a, b) => a.relid - b.relid);
 	}
 
-	/** Keeps the lines of channels that are about to be rescinded. */
+	/** Keeps what is known of channels that are about to be rescinded. */
 	remember(): void {
-		for (const line of this.#channelLines()) this.#gone.set(line.relid, { ...line, state: "rescinded" });
+		for (const channel of this.#channels()) this.#gone.set(channel.relid, { ...channel, state: "rescinded" });
 	}
 
 	/** Looks at everything, then ends the connection and looks at what is left. */
-	finish(): Finding {
+	finish(): SystemState {
 		const { guest, pages, engine, machine, platform } = this.system;
 		const { version, features, isConfidential, state } = guest;
-		const kind = isConfidential ? "confidential" : "not confidential";
-		const connection =
-			state === "connected" ? `version ${versionName(version)}, features 0x${features.toString(16)}, ${kind}` : "none";
-		const found = { connection, pages: this.#pageLines(), channels: this.#channelLines() };
+		const connection = state === "connected" ? { version, features, confidential: isConfidential } : null;
+		const found = { connection, pages: this.#pages(), channels: this.#channels() };
 		for (const tidy of this.#tidying) tidy();
 		if (state === "connected") this.command("unload", () => guest.unload());
 		guest.dispose();
