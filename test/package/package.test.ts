@@ -1,9 +1,9 @@
-import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { temporaryFolder } from "../helpers/cli.ts";
+import { expectRefused, temporaryFolder } from "../helpers/cli.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -20,12 +20,15 @@ describe("the package", () => {
 
 	it("packs, installs elsewhere and runs there, as a library with types and as a command", () => {
 		const folder = temporaryFolder();
-		// the build is fresh (pretest), so its scripts need not run again
+		// the build is fresh (test/builds.ts), so its scripts need not run again
 		const packed = JSON.parse(run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", folder], ROOT));
 		const files: string[] = packed[0].files.map(({ path }: { path: string }) => path);
-		expect(files).toContain("build/engine.wasm");
-		const built = /^build\/(?:assembly|src|bench)\/.*\.(?:js|d\.ts)$|^build\/[\w.-]+\.wasm$/;
-		expect(files.filter((path) => path.startsWith("build/") && !built.test(path))).toEqual([]);
+		const builds = ["engine", "engine.audit", "engine.threads", "rings", "rings.threads"];
+		expect(files.filter((path) => path.endsWith(".wasm")).sort()).toEqual(
+			builds.map((name) => `build/${name}.wasm`).sort(),
+		);
+		const others = files.filter((path) => path.startsWith("build/") && !path.endsWith(".wasm"));
+		expect(others.filter((path) => !/^build\/(?:assembly\/layout|src)\/.*\.(?:js|d\.ts)$/.test(path))).toEqual([]);
 		writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module", private: true }));
 		run("npm", ["install", "--prefer-offline", join(folder, packed[0].filename)], folder);
 		writeFileSync(
@@ -52,7 +55,24 @@ catch (error) { if (error instanceof DmaError) console.log(error.status, engine.
 		];
 		run(join(ROOT, "node_modules/.bin/tsc"), options, folder);
 		expect(run(process.execPath, ["use.js"], folder)).toBe("MISMATCH 2\n");
-		expect(run(join(folder, "node_modules/.bin/coco-dma"), ["--version"], folder)).toMatch(/^\d/);
+		const installed = join(folder, "node_modules/coco-dma");
+		expect(readdirSync(join(folder, "node_modules")).filter((name) => /assemblyscript|tinybench/.test(name))).toEqual(
+			[],
+		);
+		const command = (...args: string[]) => {
+			const { status, stdout, stderr } = spawnSync("npx", ["--no-install", "coco-dma", ...args], {
+				cwd: folder,
+				encoding: "utf8",
+			});
+			return { code: status, out: stdout, err: stderr };
+		};
+		expect(command("--version")).toMatchObject({ code: 0, out: expect.stringMatching(/^\d/), err: "" });
+		const trace = join(installed, "bench/traces/pgbench.block.ftrace.txt.gz");
+		expect(command("audit", trace, "--policy", "cc-accepted-bus")).toMatchObject({ code: 0, err: "" });
+		expectRefused(command("bench", "slots"), 'the benchmarks are not in the package: "npm ci && npm run bench"');
+		const recording = join(ROOT, "test/golden/swiotlb-recorded/up-nvme.txt.gz");
+		expect(command("verify", recording)).toMatchObject({ code: 0, err: "" });
+		expectRefused(command("verify", recording, "--reference"), 'the build "reference" is not there: in a clone, ');
 	});
 
 	it("has an example that embeds the engine in a memory that someone else owns and grows", () => {
