@@ -25,11 +25,13 @@ describe("the engine in a browser", () => {
 		expect(inBrowser(code)).toEqual({ process: "undefined", bytes: [1, 2, 3], used: 1 });
 	});
 
-	it("says which build a server does not have", () => {
+	it("says which file a server does not have", () => {
 		const code = `
 			import { Engine } from "${exports["."]}";
-			globalThis.result = await Engine.create({ build: "no-such", ram: "1M" }).catch(({ message }) => message);`;
-		expect(inBrowser(code)).toMatch(/^http:.*\/build\/no-such.wasm: 404 Not Found$/);
+			const { fetch } = globalThis;
+			globalThis.fetch = (url) => fetch(url + ".gone");
+			globalThis.result = await Engine.create({ ram: "1M", swiotlb: null }).catch(({ message }) => message);`;
+		expect(inBrowser(code)).toMatch(/^http:.*\/build\/(engine|rings)\.wasm: 404 Not Found$/);
 	});
 
 	it("would be refused a module of Node's", () => {
