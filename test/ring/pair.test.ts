@@ -85,7 +85,8 @@ describe("a ring pair", () => {
 		expect(attach([0x1000, 0x2000, 0x3000])).toThrow(/downstreamPage/);
 		expect(attach([0x1000, 0x2000, 0x1000, 0x1000])).toThrow("OVERLAP");
 		expect(attach([0x1000, 0x2000, 0x3000, 2 ** 40], 2)).toThrow("OUTSIDE_RAM");
-		const choose = (options: object) => () => RingPair.attach(engine, { pages: [], ...options } as RingPairOptions);
+		const choose = (options: object) => () =>
+			RingPair.attach(engine, { pages: [], ...options } as unknown as RingPairOptions);
 		expect(choose({ side: "host" })).toThrow(/^side: expected "guest" or "device", found "host"$/);
 		expect(choose({ side: "guest", behaviour: "Strict" })).toThrow(
 			/^behaviour: expected "clamp" or "strict", found "Strict"$/,
