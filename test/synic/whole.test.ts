@@ -10,7 +10,7 @@ import { Msr } from "../../src/synic/registers.ts";
 import { HvStatus } from "../../src/synic/status.ts";
 import { VmbusGuest } from "../../src/vmbus/guest/guest.ts";
 import { EnginePages } from "../../src/vmbus/guest/pages.ts";
-import type { GuestPorts } from "../../src/vmbus/guest/types.ts";
+import type { GuestPorts } from "../../src/vmbus/guest/options.ts";
 import type { ServerAction } from "../../src/vmbus/server/actions.ts";
 import { VmbusServer } from "../../src/vmbus/server/server.ts";
 import { OfferFlag, Version } from "../../src/vmbus/wire/versions.ts";

@@ -3,7 +3,7 @@ import { PageState } from "../../src/memory/ram.ts";
 import type { GuestChannel } from "../../src/vmbus/guest/channel.ts";
 import { VmbusGuest } from "../../src/vmbus/guest/guest.ts";
 import { EnginePages } from "../../src/vmbus/guest/pages.ts";
-import type { GuestCommand, GuestPorts, VmbusGuestOptions } from "../../src/vmbus/guest/types.ts";
+import type { GuestCommand, GuestPorts, VmbusGuestOptions } from "../../src/vmbus/guest/options.ts";
 import { DecodeError, decodeMessage, encodeMessage } from "../../src/vmbus/wire/codec.ts";
 import { DeviceType } from "../../src/vmbus/wire/guid.ts";
 import { type Message, type MessageOf, MessageType } from "../../src/vmbus/wire/messages.ts";
