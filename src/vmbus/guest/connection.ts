@@ -92,7 +92,7 @@ function* contact(core: GuestCore, version: number, connectionId: number): Steps
 }
 
 /** Linux 6.12 drivers/hv/connection.c, vmbus_negotiate_version: VTL 2 tries its redirected control plane first. */
-export function* negotiate(core: GuestCore, version: number): Steps<GuestStatus> {
+function* negotiate(core: GuestCore, version: number): Steps<GuestStatus> {
 	if (version < Version.V5_0) return yield* contact(core, version, ConnectionId.Message);
 	if (core.options.vtl === 2) {
 		const status = yield* contact(core, version, ConnectionId.RedirectVtl2);
@@ -105,7 +105,7 @@ export function* negotiate(core: GuestCore, version: number): Steps<GuestStatus>
  * Makes the connection (Linux 6.12 drivers/hv/connection.c, vmbus_connect).
  * @returns "ok", "no-memory", "conversion-failed", "no-version", "version-too-old", "timed-out" or "cancelled"
  */
-export function* connect(core: GuestCore, maxVersion: number): Steps<GuestStatus> {
+function* connect(core: GuestCore, maxVersion: number): Steps<GuestStatus> {
 	core.state = "connecting";
 	core.hostGone = true;
 	core.ignoresOffers = false;
@@ -142,7 +142,7 @@ export function requestOffers(core: GuestCore): GuestStatus {
  * Posts UNLOAD and waits for the answer; nothing when the host is not connected, or older than 3.0, which knows no
  * reconnecting (Linux 6.12 drivers/hv/channel_mgmt.c, vmbus_initiate_unload). Linux waits also when the post has failed.
  */
-export function* unload(core: GuestCore): Steps<GuestStatus> {
+function* unload(core: GuestCore): Steps<GuestStatus> {
 	if (core.state === "disconnected") return "ok";
 	core.state = "disconnected";
 	if (core.version < Version.V3_0) return "ok";
