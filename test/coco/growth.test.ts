@@ -226,7 +226,10 @@ describe("without node:crypto, as in a browser", () => {
 
 	it("a guest works, loadCipher says why not, and so does the host's read of encrypted memory", async () => {
 		const cipher = await loadCipher(3);
-		vi.spyOn(process, "getBuiltinModule").mockReturnValue(undefined);
+		const builtin = process.getBuiltinModule.bind(process);
+		vi.spyOn(process, "getBuiltinModule").mockImplementation((id: string) =>
+			id === "node:crypto" ? undefined : builtin(id),
+		);
 		await expect(loadCipher()).rejects.toMatchObject({
 			name: "CipherUnavailable",
 			message: expect.stringContaining("as in a browser"),
