@@ -82,18 +82,6 @@ catch (error) { if (error instanceof DmaError) console.log(error.status, engine.
 		expectRefused(command("verify", recording, "--reference"), 'the build "reference" is not there: in a clone, ');
 	});
 
-	it("has an example that embeds the engine in a memory that someone else owns and grows", () => {
-		const out = run(process.execPath, ["examples/embed.js"], ROOT);
-		expect(out.split("\n")).toEqual([
-			"guest buffer 0x100001200 bounced to 0xc00200",
-			'device reads "guest data"',
-			'guest reads "disk  data"',
-			"unmap(0xc00200, 4096 bytes, BIDIRECTIONAL) on device 0: NOT_MAPPED: no live mapping starts there",
-			"slots in use 0, simulator's CPU state untouched",
-			"",
-		]);
-	});
-
 	it("commits nothing of what is built", () => {
 		expect(run("git", ["ls-files", "build"], ROOT).trim()).toBe("build/.gitignore");
 		expect(readFileSync(join(ROOT, "build/.gitignore"), "utf8")).toContain("*");
