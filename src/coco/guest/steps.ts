@@ -114,6 +114,10 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	};
 	const ccShared = checksState && (attrs & Attr.CcShared) !== 0;
 	const requireCoherent = checksState && (attrs & Attr.RequireCoherent) !== 0;
+	if (requireCoherent && hardwareOf(device).coherent === false) {
+		const coherent = say("dev_is_dma_coherent(dev)", false, "REQUIRE_COHERENT of a device that is not coherent");
+		return { steps, decision: "refused", deciding: [coherent] };
+	}
 	const knows = guest.policy === null ? kernel.rules.knowsAcceptance.is : device.believed;
 	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, knows));
 	const first = answered("first");
