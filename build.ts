@@ -66,16 +66,18 @@ export type WasmName = keyof typeof WASM;
 /** typescript: src/ and bench/ as JavaScript with declarations. */
 type TargetName = WasmName | "typescript";
 
+const SHIPPED = ["typescript", "engine", "rings", "engine.threads", "rings.threads", "engine.audit"] as const;
+
 /** Targets by who needs them. */
 export const SETS = {
 	/** `npm start` */
 	start: ["typescript", "engine", "rings"],
-	/** what is packed: every command of an installed package */
-	package: ["typescript", "engine", "rings", "engine.threads", "rings.threads", "engine.audit"],
-	/** `coco-dma bench`, beside the package */
+	/** What is packed: every command of an installed package. */
+	package: SHIPPED,
+	/** The tests; those of `coco-dma bench` ask for theirs as it does. */
+	tests: [...SHIPPED, "reference", "debug"],
+	/** `coco-dma bench`, beside typescript */
 	benchmarks: ["engine", "rings", "engine.audit", "bench", "bench.bare", "bench.threads", "bench.reference"],
-	/** `npm test`: everything */
-	tests: ["typescript", ...(Object.keys(WASM) as WasmName[])],
 } as const satisfies Record<string, readonly TargetName[]>;
 
 /** asc's arguments for a target, from the repository's root. */
@@ -150,8 +152,7 @@ function describeTarget(name: TargetName): {
 	readonly options: readonly string[];
 	readonly sources: readonly string[];
 } {
-	if (name !== "typescript")
-		return { options: [versionOf("assemblyscript"), ...ascArguments(name)], sources: ["build.ts"] };
+	if (name !== "typescript") return { options: [versionOf("assemblyscript"), ...ascArguments(name)], sources: [] };
 	return {
 		options: [versionOf("typescript"), versionOf("rolldown")],
 		sources: [
@@ -196,7 +197,7 @@ type Compiled = { readonly inputs: Hashes; readonly outputs: Map<string, string 
 async function serveCompiler(): Promise<void> {
 	const { default: asc } = await import("assemblyscript/asc");
 	const compile = async (name: WasmName): Promise<Compiled> => {
-		const inputs: Hashes = { "build.ts": hashFile("build.ts") };
+		const inputs: Hashes = {};
 		const outputs = new Map<string, string | Uint8Array>();
 		const { error, stderr } = await asc.main(["--baseDir", ROOT, ...ascArguments(name)], {
 			readFile(path, base) {
@@ -323,16 +324,17 @@ const TWO_COMPILERS_FROM = 5;
 
 /**
  * Makes what is stale of these targets, at most two at a time, with a line for each on standard error.
+ * @returns how many were stale
  * @throws Error that names the target, with the compiler's words
  */
-export async function build(names: readonly TargetName[]): Promise<void> {
+export async function build(names: readonly TargetName[]): Promise<number> {
 	const started = performance.now();
 	const seconds = (since: number) => `${((performance.now() - since) / 1000).toFixed(1)} s`;
 	const say = (line: string) => process.stderr.write(`build: ${line}\n`);
 	const stale = [...new Set(names)].filter((name) => !isFresh(name));
 	// npm packs nothing of a folder whose .gitignore says so, unless it has this
 	if (!existsSync(join(BUILD, ".npmignore"))) replaceFile(join(BUILD, ".npmignore"), "");
-	if (stale.length === 0) return void say(`nothing is stale (${seconds(started)})`);
+	if (stale.length === 0) return 0;
 	say(`making ${stale.join(", ")}`);
 
 	const queue = stale.filter((name) => name !== "typescript");
@@ -364,6 +366,7 @@ export async function build(names: readonly TargetName[]): Promise<void> {
 		for (const compiler of compilers) compiler.end();
 	}
 	say(`${stale.length} made in ${seconds(started)}`);
+	return stale.length;
 }
 
 /** The targets that names of targets and sets stand for; those of the package without any. @throws RangeError for an unknown name */
@@ -382,7 +385,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
 	const args = process.argv.slice(2);
 	try {
 		if (args[0] === "--compiler") await serveCompiler();
-		else await build(targetsOf(args));
+		else if ((await build(targetsOf(args))) === 0) process.stderr.write("build: nothing is stale\n");
 	} catch (error) {
 		process.stderr.write(`build: ${(error as Error).message}\n`);
 		process.exitCode = 1;

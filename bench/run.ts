@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { build, SETS } from "../build.ts";
 import {
 	checkWritable,
 	mayColor,
@@ -173,6 +174,7 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
 	}
 	const chosen = suites.filter((suite) => names.length === 0 || names.includes(suite.name));
 	const { rounds = 3, msPerRound = 60, progress = () => {} } = options;
+	await build(SETS.benchmarks);
 	const builds = ["bench", "bench.bare", "bench.threads", "bench.reference", "engine", "engine.audit"] as const;
 	const hashes = await Promise.all(builds.map(async (build) => [build, (await loadModule(build)).hash] as const));
 	const measuredOn = environment();
@@ -236,8 +238,6 @@ export async function main(args: readonly string[]): Promise<number> {
 			return 0;
 		}
 		checkWritable(values.json);
-		const { build, SETS } = await import("../build.ts");
-		await build(SETS.benchmarks);
 		const report = await runSuites(positionals, {
 			rounds: within("rounds", values.rounds, 3, 100),
 			msPerRound: within("ms", values.ms, 60, 10_000),

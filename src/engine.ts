@@ -288,8 +288,6 @@ export class Engine {
 	): Promise<Engine> {
 		if (snapshot.format !== "coco-dma snapshot 1")
 			throw new RangeError(`expected a coco-dma snapshot 1, not ${snapshot.format}`);
-		if (!/^(engine|reference|debug|bench)[.a-z]*$/.test(snapshot.build))
-			throw new RangeError(`the snapshot is of the unknown build "${snapshot.build}"`);
 		const engine = await loadModule(snapshot.build as Build);
 		if (engine.hash !== snapshot.engineHash) {
 			throw new RangeError(`the snapshot is of engine ${snapshot.engineHash}, this is engine ${engine.hash}`);

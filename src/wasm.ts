@@ -1,21 +1,25 @@
 /** The only file that touches WebAssembly: load, instantiate, attach, views. */
 import { instantiate as instantiateWithLoader } from "@assemblyscript/loader";
+import { shown } from "./input-error.ts";
 import type { DmaAddr, Gpa } from "./types.ts";
+
+const BUILDS = [
+	"engine",
+	"engine.threads",
+	"engine.audit",
+	"reference",
+	"debug",
+	"bench",
+	"bench.bare",
+	"bench.threads",
+	"bench.reference",
+] as const;
 
 /**
  * `engine`: unshared memory. `engine.threads`: shared memory, several workers. `engine.audit`: knows where each byte came
  * from. The others serve tests and comparison.
  */
-export type Build =
-	| "engine"
-	| "engine.threads"
-	| "engine.audit"
-	| "reference"
-	| "debug"
-	| "bench"
-	| "bench.bare"
-	| "bench.threads"
-	| "bench.reference";
+export type Build = (typeof BUILDS)[number];
 
 /** The exports of assembly/index.ts and assembly/rings.ts, where they are documented. A number left out is 0. Every result below 0 is a status. */
 export interface EngineExports {
@@ -170,8 +174,9 @@ async function compile(build: string, bytes: Uint8Array, ringBytes: Uint8Array |
 	return { build, hash, module: await WebAssembly.compile(source), rings };
 }
 
-/** Loads one of this package's builds, once. */
-export function loadModule(build: Build): Promise<EngineModule> {
+/** Loads one of this package's builds, once. @throws RangeError for another name, or a build that is not there */
+export async function loadModule(build: Build): Promise<EngineModule> {
+	if (!BUILDS.includes(build)) throw new RangeError(`build: expected ${BUILDS.join(", ")}, found ${shown(build)}`);
 	let loading = modules.get(build);
 	if (loading === undefined) {
 		// this file runs as src/wasm.ts under the tests and as build/src/wasm.js when built

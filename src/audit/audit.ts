@@ -45,9 +45,6 @@ export interface LabelTotals {
 	readonly residueMaxNs: number;
 }
 
-/** Faults that a test plants. */
-export const Mutation = { InitialCopy: layout.MUTATE_INITIAL_COPY, Labels: layout.MUTATE_LABELS } as const;
-
 export class Audit {
 	readonly #instance: Instance;
 	readonly #ptr: number;
@@ -246,7 +243,7 @@ export class Audit {
 		return this.#reader.events(from);
 	}
 
-	/** Plants faults: MUTATE_* bits. */
+	/** Plants faults for tests: MUTATE_* bits of assembly/layout/audit.ts. */
 	set mutations(bits: number) {
 		this.#instance.data.setUint32(this.#ptr + layout.AUDIT_MUTATIONS, bits, true);
 	}

@@ -4,9 +4,9 @@ export { GuestSynic, type ReceivedMessage, type SynicRegisters } from "../synic/
 export { GuestCalls } from "../synic/guest-calls.ts";
 export type { GuestPages } from "../synic/guest-pages.ts";
 export { CallCode, controlWord, encodePost, encodeSignal } from "../synic/hypercall.ts";
-export type { Interrupt, Party } from "../synic/interrupts.ts";
+export type { SynicInterrupt, SynicParty } from "../synic/interrupts.ts";
 export { type Hypercall, type HypercallReport, type MachineOptions, SynicMachine } from "../synic/machine.ts";
-export type { Isolation, Path, SynicPlatform } from "../synic/modes.ts";
+export type { CallPath, Isolation, SynicPlatform } from "../synic/modes.ts";
 export type { MessagePort } from "../synic/port.ts";
 export { Msr, SintBit, sintMsr, VMBUS_SINT, VMBUS_VECTOR } from "../synic/registers.ts";
 export { HvStatus, hvStatusName } from "../synic/status.ts";

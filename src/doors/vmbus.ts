@@ -19,11 +19,11 @@ export type {
 	VmbusGuestOptions,
 } from "../vmbus/guest/types.ts";
 export { type RelayAction, type RelayOptions, VmbusRelay } from "../vmbus/relay/relay.ts";
-export type { Action, Completion, OpenAction, SendAction } from "../vmbus/server/actions.ts";
+export type { OpenAction, SendAction, ServerAction, ServerCompletion } from "../vmbus/server/actions.ts";
 export type { ServerConfig } from "../vmbus/server/config.ts";
 export { type MemoryView, pagesView, readRanges, ringPagesOf, writeRanges } from "../vmbus/server/memory-view.ts";
 export type { OfferOptions, OfferRefusal } from "../vmbus/server/offers.ts";
-export { type Post, VmbusServer } from "../vmbus/server/server.ts";
+export { type ServerPost, VmbusServer } from "../vmbus/server/server.ts";
 export type { SystemEvent } from "../vmbus/system/events.ts";
 export type { SystemOptions } from "../vmbus/system/options.ts";
 export { VmbusSystem } from "../vmbus/system/system.ts";

@@ -4,7 +4,7 @@ import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { AuditEvent } from "../audit/events.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
-import { Direction } from "../types.ts";
+import { Direction, type Gpa } from "../types.ts";
 import { type Mapping, slotsOf } from "./mappings.ts";
 import { bytesOf } from "./ranges.ts";
 import { count, mappingText, privateRuns, type Watch } from "./watch.ts";
@@ -111,7 +111,7 @@ export function checkConversion(watch: Watch, event: AuditEvent, before: PageSta
 }
 
 /** How many bytes of a range are not 0, and the first. The host's own do not count. */
-export function holdings({ guest, audit }: Watch, gpa: number, bytes: number): { bytes: number; gpa: number } {
+export function holdings({ guest, audit }: Watch, gpa: Gpa, bytes: number): { bytes: number; gpa: Gpa } {
 	let [held, first] = [0, gpa];
 	for (let page = gpa; page < gpa + bytes; page += PAGE_SIZE) {
 		const labels = audit.labelsAt(page, PAGE_SIZE);
@@ -126,7 +126,7 @@ export function holdings({ guest, audit }: Watch, gpa: number, bytes: number): {
 }
 
 /** Where the first accepted device's byte went to, or the first byte if others stand there by now. */
-function firstAccepted({ audit }: Watch, { gpa, bytes }: AuditEvent): number {
+function firstAccepted({ audit }: Watch, { gpa, bytes }: AuditEvent): Gpa {
 	for (const run of privateRuns(audit, gpa, gpa + bytes)) if (run.label.accepted) return run.gpa;
 	return gpa;
 }

@@ -1,9 +1,11 @@
 /** What each device was trusted with at any event. */
+
 import type { Audit } from "../audit/audit.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
 import { decodeAddress } from "../coco/platform/platform.ts";
 import type { TdispStep } from "../coco/trust/tdisp.ts";
+import type { DmaAddr, Gpa } from "../types.ts";
 
 /** A device's trust from one event of the log on. */
 interface Trust {
@@ -73,8 +75,10 @@ export class DeviceWatch {
 	}
 
 	/** The gpa that a DMA address of the device names, and in which form; null: it encodes nothing. */
-	decode(index: number, dma: number): { gpa: number; form: "private" | "shared" | null } {
+	decode(index: number, dma: DmaAddr): { gpa: Gpa; form: "private" | "shared" | null } {
 		const encoded = this.of(index)?.options.encoded ?? true;
-		return encoded ? decodeAddress(this.#guest.platform, dma) : { gpa: dma, form: null };
+		// what encodes nothing is the gpa itself
+		const plain: number = dma;
+		return encoded ? decodeAddress(this.#guest.platform, dma) : { gpa: plain, form: null };
 	}
 }

@@ -1,11 +1,13 @@
 /** What a monitor found, merged by property and device. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import type { Gpa } from "../types.ts";
 import { PROPERTIES, PROPERTY_NAMES, type PropertyKind, type PropertyName } from "./properties.ts";
 
 /** One violation, as it was met. */
 export interface Occurrence {
 	/** First byte concerned, or null: it is about no byte. */
-	readonly gpa: number | null;
+	readonly gpa: Gpa | null;
 	/** Name of the device, or null: no single one. */
 	readonly device: string | null;
 	/** Number of the mapping in the audit's log, or null. */
@@ -13,7 +15,7 @@ export interface Occurrence {
 	/** Number of the event in the audit's log, or null: seen in the state, not in an event. */
 	readonly event: number | null;
 	/** gpa of the page that holds `gpa`, or null. */
-	readonly page: number | null;
+	readonly page: Gpa | null;
 	readonly text: string;
 }
 
@@ -33,7 +35,7 @@ export interface Finding {
 
 /** What a check saw. */
 export interface Seen {
-	readonly gpa?: number;
+	readonly gpa?: Gpa;
 	readonly device?: string | null;
 	readonly mapping?: number;
 	readonly event?: number;

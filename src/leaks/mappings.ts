@@ -1,7 +1,9 @@
 /** Mappings as the log tells them. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { AuditEvent } from "../audit/events.ts";
+import type { DmaAddr, Gpa } from "../types.ts";
 import { RangeSet } from "./ranges.ts";
 
 /** One mapping. Its sets count bytes from the mapping's first. */
@@ -12,13 +14,13 @@ export interface Mapping {
 	/** Number of the event that made it. */
 	readonly event: number;
 	/** The original's; -1 for slots without one. */
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly bytes: number;
 	readonly dir: number;
 	/** As the device was given it, of bare slots their own; -1: the map was refused after its copy. */
-	readonly dma: number;
+	readonly dma: DmaAddr;
 	/** Where its bounced bytes stand, or null: direct. */
-	tlb: number | null;
+	tlb: Gpa | null;
 	/** Whether its original was on private pages. */
 	readonly fromPrivate: boolean;
 	/** Bytes of its slots that came there since the map: by copies, device and host. */
@@ -37,12 +39,12 @@ function addressOf({ dma, tlb }: AuditEvent): number {
 }
 
 /** The slots of a bounced mapping, as gpas. */
-export function slotsOf(tlb: number, bytes: number): { readonly from: number; readonly to: number } {
+export function slotsOf(tlb: Gpa, bytes: number): { readonly from: Gpa; readonly to: Gpa } {
 	return { from: tlb - (tlb % IO_TLB_SIZE), to: Math.ceil((tlb + bytes) / IO_TLB_SIZE) * IO_TLB_SIZE };
 }
 
 /** What of a mapping lies in RAM: the original, and the slots. */
-function placesOf({ gpa, bytes, tlb }: Mapping): { from: number; to: number }[] {
+function placesOf({ gpa, bytes, tlb }: Mapping): { from: Gpa; to: Gpa }[] {
 	const places = gpa < 0 ? [] : [{ from: gpa, to: gpa + bytes }];
 	return tlb === null ? places : [...places, slotsOf(tlb, bytes)];
 }
@@ -52,8 +54,7 @@ export class Mappings {
 	readonly #live = new Map<number, Mapping>();
 	readonly #byPage = new Map<number, Mapping[]>();
 	/** Buffers and slots that mappings left, the latest last. */
-	readonly ended: { readonly device: number; readonly mapping: number; readonly from: number; readonly to: number }[] =
-		[];
+	readonly ended: { readonly device: number; readonly mapping: number; readonly from: Gpa; readonly to: Gpa }[] = [];
 	readonly #keep: number;
 	/** Slots whose holder is known, as gpas; null: of all slots it is. */
 	#known: Set<number> | null;
@@ -68,12 +69,12 @@ export class Mappings {
 	}
 
 	/** Whether all that hold the slot of `gpa` are among the mappings here. */
-	knows(gpa: number): boolean {
+	knows(gpa: Gpa): boolean {
 		return this.#known === null || this.#known.has(gpa - (gpa % IO_TLB_SIZE));
 	}
 
 	/** From here on the holders of slots are known: a mapping got them, or left them. */
-	learn(tlb: number, bytes: number): void {
+	learn(tlb: Gpa, bytes: number): void {
 		if (this.#known === null) return;
 		const { from, to } = slotsOf(tlb, bytes);
 		for (let slot = from; slot < to; slot += IO_TLB_SIZE) this.#known.add(slot);
@@ -92,7 +93,7 @@ export class Mappings {
 	}
 
 	/** Mappings whose original or slots touch [gpa, gpa + bytes). */
-	touching(gpa: number, bytes: number): Mapping[] {
+	touching(gpa: Gpa, bytes: number): Mapping[] {
 		const found = new Set<Mapping>();
 		for (let page = Math.floor(gpa / PAGE_SIZE); page * PAGE_SIZE < gpa + bytes; page++) {
 			for (const mapping of this.#byPage.get(page) ?? [])
@@ -102,7 +103,7 @@ export class Mappings {
 	}
 
 	/** A map or take that succeeded, or one that was refused, which ends soon. */
-	begin(event: AuditEvent, tlb: number | null, fromPrivate: boolean): Mapping {
+	begin(event: AuditEvent, tlb: Gpa | null, fromPrivate: boolean): Mapping {
 		const { mapping: number, device, gpa, bytes, dir } = event;
 		const isBare = event.kind === "take slots" && gpa === 0;
 		const mapping: Mapping = {
@@ -157,7 +158,7 @@ export class Mappings {
 	}
 
 	/** Whole pages have a new life: nobody's former buffer lies there. */
-	renew(from: number, to: number): void {
+	renew(from: Gpa, to: Gpa): void {
 		for (let i = this.ended.length - 1; i >= 0; i--) {
 			const one = this.ended[i];
 			if (one !== undefined && one.from < to && from < one.to) this.ended.splice(i, 1);

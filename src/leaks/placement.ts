@@ -1,8 +1,10 @@
 /** Where a mapping was placed, and what must hold of that. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
+import type { Gpa } from "../types.ts";
 import { type Mapping, slotsOf } from "./mappings.ts";
 import { bytesOf } from "./ranges.ts";
 import { count, mappingText, poolAt, privateRuns, type Watch } from "./watch.ts";
@@ -51,7 +53,7 @@ function checkAddress(watch: Watch, mapping: Mapping, form: "private" | "shared"
 }
 
 /** Where the slots lie. Linux 6.12 kernel/dma/swiotlb.c, swiotlb_search_pool_area */
-function checkSlots(watch: Watch, mapping: Mapping, tlb: number): void {
+function checkSlots(watch: Watch, mapping: Mapping, tlb: Gpa): void {
 	const { gpa, bytes } = mapping;
 	const { from, to } = slotsOf(tlb, bytes);
 	const { segBoundaryMask = 0n, minAlignMask = 0 } = watch.devices.of(mapping.device)?.options ?? {};
@@ -87,7 +89,7 @@ function checkSlots(watch: Watch, mapping: Mapping, tlb: number): void {
 }
 
 /** What the pool is and what the device needs, of the kernels that have the rule. */
-function checkPoolState(watch: Watch, mapping: Mapping, tlb: number): void {
+function checkPoolState(watch: Watch, mapping: Mapping, tlb: Gpa): void {
 	const { kernel, platform } = watch.guest;
 	if (!kernel.checksState || platform.hostRead === "plain") return;
 	const isShared = watch.pages.stateAt(tlb) !== PageState.Private;
@@ -99,7 +101,7 @@ function checkPoolState(watch: Watch, mapping: Mapping, tlb: number): void {
 }
 
 /** What others left in the slots beside the mapped bytes. */
-function checkPadding(watch: Watch, mapping: Mapping, tlb: number): void {
+function checkPadding(watch: Watch, mapping: Mapping, tlb: Gpa): void {
 	if (watch.pages.stateAt(tlb) !== PageState.Shared) return;
 	const { from, to } = slotsOf(tlb, mapping.bytes);
 	const parts = [

@@ -1,8 +1,10 @@
 /** What stays in freed slots. */
+
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { Label } from "../audit/audit.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
+import type { Gpa } from "../types.ts";
 import { type Mapping, slotsOf } from "./mappings.ts";
 import { count, privateRuns, type Watch } from "./watch.ts";
 
@@ -17,10 +19,10 @@ interface Holder {
 export class Residue {
 	readonly #watch: Watch;
 	/** Slots, by gpa, that something came to since they were looked at. */
-	readonly #touched = new Set<number>();
-	readonly #holders = new Map<number, Holder>();
+	readonly #touched = new Set<Gpa>();
+	readonly #holders = new Map<Gpa, Holder>();
 	/** Bytes in freed slots that are counted. */
-	readonly #counted = new Map<number, number>();
+	readonly #counted = new Map<Gpa, number>();
 	/** Of what the engine counted as overwritten: bytes that were counted here before. */
 	#explained = 0;
 	/** What the engine counted as overwritten, by label. */
@@ -32,7 +34,7 @@ export class Residue {
 	}
 
 	/** A mapping got slots. */
-	taken(mapping: Mapping, tlb: number): void {
+	taken(mapping: Mapping, tlb: Gpa): void {
 		const { accepted } = this.#watch.devices.at(mapping.device, mapping.event);
 		const { from, to } = slotsOf(tlb, mapping.bytes);
 		for (let slot = from; slot < to; slot += IO_TLB_SIZE) {

@@ -2,7 +2,7 @@
 import type { AuditEvent } from "../audit/events.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
-import { Attr, Direction } from "../types.ts";
+import { Attr, Direction, type Gpa } from "../types.ts";
 import { checkDeviceWrite } from "./copies.ts";
 import { type Mapping, slotsOf } from "./mappings.ts";
 import { bytesOf, RangeSet } from "./ranges.ts";
@@ -69,7 +69,7 @@ export class Uses {
 	}
 
 	/** A device without the guest's trust reached a private page, or wrote as one that has it. */
-	#checkTrust(event: AuditEvent, gpa: number): void {
+	#checkTrust(event: AuditEvent, gpa: Gpa): void {
 		const { audit, devices, findings } = this.#watch;
 		if (devices.at(event.device, event.number).t === 1) return;
 		const wroteAsTrusted = event.kind === "write" && audit.labelOf(event.label)?.accepted === true;
@@ -81,7 +81,7 @@ export class Uses {
 	}
 
 	/** Slots, or a buffer that it had, without a live mapping. */
-	#checkMapped(event: AuditEvent, gpa: number, touched: readonly Mapping[]): void {
+	#checkMapped(event: AuditEvent, gpa: Gpa, touched: readonly Mapping[]): void {
 		const { guest, devices, findings, mappings } = this.#watch;
 		const own = new RangeSet();
 		for (const { device, tlb, gpa: original, bytes } of touched) {
@@ -117,7 +117,7 @@ export class Uses {
 		this.#breaksSync(mapping, event, mapping.gpa + first[0], bytesOf(stale), text);
 	}
 
-	#breaksSync(mapping: Mapping, event: AuditEvent, gpa: number, bytes: number, text: () => string): void {
+	#breaksSync(mapping: Mapping, event: AuditEvent, gpa: Gpa, bytes: number, text: () => string): void {
 		const device = this.#watch.devices.nameOf(mapping.device);
 		this.#watch.findings.add("sync-ordering", {
 			gpa,
@@ -157,7 +157,7 @@ export class Uses {
 	}
 
 	/** What one operation reads a second time. */
-	#checkFetch(event: AuditEvent, gpa: number, bytes: number): void {
+	#checkFetch(event: AuditEvent, gpa: Gpa, bytes: number): void {
 		const operation = this.#operation;
 		if (operation === null || this.#watch.pages.stateAt(gpa) !== PageState.Shared) return;
 		const again = operation.fetched.within(gpa, gpa + bytes);
@@ -181,7 +181,7 @@ export class Uses {
 	}
 
 	/** New bytes: what was lost there is missed no more. */
-	#found(gpa: number, bytes: number): void {
+	#found(gpa: Gpa, bytes: number): void {
 		for (let i = this.#lost.length - 1; i >= 0; i--) {
 			const lost = this.#lost[i] as Lost;
 			lost.bytes.remove(gpa, gpa + bytes);

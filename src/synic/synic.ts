@@ -5,7 +5,7 @@
  *   message page (SIMP): 16 slots of 256 bytes, one a SINT         event page (SIEFP): 16 x 2048 flags, one set a SINT
  *     0 u32 type (0: free)   4 u8 payload bytes   5 u8 flags: bit 0 message pending   8 u64 sender   16 payload[240]
  */
-import type { InterruptQueue, Party } from "./interrupts.ts";
+import type { InterruptQueue, SynicParty } from "./interrupts.ts";
 import type { SynicMemory } from "./memory.ts";
 import { ENABLED, Msr, PAGE_MASK, SINTS, SintBit, synicMsr } from "./registers.ts";
 import { HvStatus } from "./status.ts";
@@ -43,7 +43,7 @@ export interface VectorFilter {
 }
 
 export interface SynicOptions {
-	readonly party: Party;
+	readonly party: SynicParty;
 	/** Processors of the guest. */
 	readonly vps: number;
 	readonly memory: SynicMemory;
@@ -63,7 +63,7 @@ interface Processor {
 }
 
 export class Synic {
-	readonly party: Party;
+	readonly party: SynicParty;
 	readonly #memory: SynicMemory;
 	readonly #interrupts: InterruptQueue;
 	readonly #nested: boolean;

@@ -1,7 +1,7 @@
 /** Transcripts of a guest with a well-behaved host: our server in the host's place must answer the same (golden/vmbus/FORMAT.md, section 3). */
 import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
-import type { Action, Completion } from "../vmbus/server/actions.ts";
+import type { ServerAction, ServerCompletion } from "../vmbus/server/actions.ts";
 import type { OfferOptions } from "../vmbus/server/offers.ts";
 import { VmbusServer } from "../vmbus/server/server.ts";
 import { HEADER_BYTES, MessageType, messageSpec } from "../vmbus/wire/messages.ts";
@@ -175,7 +175,7 @@ class ServerReplay {
 	}
 
 	/** Does what our server asks: its devices answer at once. */
-	#do(actions: readonly Action[], line: number): void {
+	#do(actions: readonly ServerAction[], line: number): void {
 		const queue = [...actions];
 		for (let action = queue.shift(); action !== undefined; action = queue.shift()) {
 			if (action.type === "send")
@@ -185,7 +185,7 @@ class ServerReplay {
 		}
 	}
 
-	#answer(action: Action): Completion | null {
+	#answer(action: ServerAction): ServerCompletion | null {
 		const status = (type: number) => this.#statuses.get(type)?.shift() ?? 0;
 		switch (action.type) {
 			case "connect":

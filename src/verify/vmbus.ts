@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { Engine } from "../engine.ts";
 import { readText } from "../node/input.ts";
 import { PacketType } from "../ring/packet.ts";
-import type { Isolation, Path } from "../synic/modes.ts";
+import type { CallPath, Isolation } from "../synic/modes.ts";
 import type { GuestChannel } from "../vmbus/guest/channel.ts";
 import { VmbusGuest } from "../vmbus/guest/guest.ts";
 import { EnginePages } from "../vmbus/guest/pages.ts";
@@ -32,7 +32,7 @@ const SPARE_BYTES = 2 ** 24;
 const LIVELOCK_PACKETS = 24;
 /** What Linux answers for a completion whose id is not live. */
 const REQUEST_ERROR = "fffffffffffffffe";
-const PATHS: Readonly<Record<Path, string>> = { direct: "hc", ghcb: "ghcb", tdcall: "tdcall" };
+const PATHS: Readonly<Record<CallPath, string>> = { direct: "hc", ghcb: "ghcb", tdcall: "tdcall" };
 const ISOLATIONS: readonly Isolation[] = ["none", "vbs", "snp", "tdx"];
 
 /** The guest that was recorded: its first line, and its arguments where that says nothing. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { MUTATE_INITIAL_COPY, MUTATE_LABELS } from "../../assembly/layout/audit.ts";
 import { ATTR_TRANSIENT } from "../../assembly/layout/device.ts";
-import { Actor, Mutation } from "../../src/audit/audit.ts";
+import { Actor } from "../../src/audit/audit.ts";
 import { PageConverter } from "../../src/coco/platform/convert.ts";
 import { Parties } from "../../src/coco/platform/parties.ts";
 import { PLATFORMS, type PlatformName } from "../../src/coco/platform/platform.ts";
@@ -312,7 +313,7 @@ describe("what is counted", () => {
 		device.map(0x1000, 512, ToDevice);
 		device.map(0x1000, 512, Bidirectional);
 		expect(audit.totals({ number: GUEST })).toMatchObject({ sharedBytes: 1500, initialBytes: 500 });
-		audit.mutations = Mutation.InitialCopy;
+		audit.mutations = MUTATE_INITIAL_COPY;
 		const dma = device.map(0x1000, 512, FromDevice);
 		expect(runs(audit, dma, 512)).toEqual([0, 512]);
 		expect(engine.ram.read(tlbOf(dma), 512)).toEqual(new Uint8Array(512));
@@ -322,7 +323,7 @@ describe("what is counted", () => {
 
 	it("is nothing when labels are left behind: the fault that a test plants", async () => {
 		const { engine, audit } = await audited();
-		audit.mutations = Mutation.Labels;
+		audit.mutations = MUTATE_LABELS;
 		write(engine, 0x1000, 500);
 		const dma = engine.addDevice({ forceBounce: true }).map(0x1000, 500, ToDevice);
 		expect(engine.ram.read(tlbOf(dma), 500)).toEqual(engine.ram.read(0x1000, 500));

@@ -1,15 +1,18 @@
-import { describe, expect, it } from "vitest";
-import { coco } from "../helpers/cli.ts";
+import { beforeAll, describe, expect, it } from "vitest";
+import { build, SETS } from "../../build.ts";
+import { cocoProcess } from "../helpers/cli.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: parsed JSON
 function bench(...args: string[]): any {
-	const { code, out, err } = coco("bench", ...args, "--rounds", "1", "--ms", "1", "--json", "-");
+	const { code, out, err } = cocoProcess("bench", ...args, "--rounds", "1", "--ms", "1", "--json", "-");
 	expect(err).toBe("");
 	expect(code).toBe(0);
 	return JSON.parse(out);
 }
 
 describe("coco-dma bench", () => {
+	beforeAll(() => build(SETS.benchmarks), 120_000);
+
 	it.each([
 		["slots", ["engine", "reference", "bare bitmap", "TypeScript"]],
 		["calls", ["WebAssembly", "TypeScript"]],
@@ -38,7 +41,7 @@ describe("coco-dma bench", () => {
 			["--ms", "1.5"],
 			["--ms", "20000"],
 		]) {
-			const { code, err } = coco("bench", ...args);
+			const { code, err } = cocoProcess("bench", ...args);
 			expect(code).toBe(2);
 			expect(err).toMatch(/^coco-dma bench: --(rounds|ms): expected .*\n$/);
 		}

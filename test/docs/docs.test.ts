@@ -42,11 +42,11 @@ describe("the README", () => {
 		],
 	])(
 		"shows lines of a result that compare prints, of %s: counts to the digit, times by their rows",
-		(_, head, options) => {
+		async (_, head, options) => {
 			const blocks = [...README.matchAll(/```text\n(bench\/traces[\s\S]*?)```/g)].map(([, text]) => text as string);
 			const shown = (blocks.find((text) => text.includes(head)) ?? "").trimEnd().split("\n");
 			const trace = "bench/traces/pgbench.block.ftrace.txt.gz";
-			const printed = coco("compare", trace, "--repeat", "1", ...options).out.split("\n");
+			const printed = (await coco("compare", trace, "--repeat", "1", ...options)).out.split("\n");
 			const label = (line: string) => line.slice(0, 33).trimEnd();
 			const squeezed = (line: string) => line.replace(/ +/g, " ");
 			expect(shown.length).toBeGreaterThan(12);
@@ -90,14 +90,14 @@ describe("the README", () => {
 
 	it.each(["README.md", "docs/vmbus.md", "docs/policies.md", "docs/audit-command.md"])(
 		"shows of the commands in %s what they print",
-		(name) => {
+		async (name) => {
 			const text = readFileSync(`${ROOT}${name}`, "utf8");
 			const shown = [
 				...text.matchAll(/```console\n\$ npx coco-dma ([^|\n]*?)(?: \| (head|tail) -n (\d+))?\n([\s\S]*?)```/g),
 			];
 			expect(shown.length).toBe(text.split("```console").length - 1);
 			for (const [, command, end, count, output] of shown) {
-				const lines = coco(...(command as string).split(" ")).out.split("\n");
+				const lines = (await coco(...(command as string).split(" "))).out.split("\n");
 				const part =
 					end === undefined
 						? lines

@@ -202,7 +202,7 @@ describe("a snapshot", () => {
 		const other = { ...engine.snapshot(), build: "reference" };
 		await expect(Engine.restore(other)).rejects.toThrow(new RegExp(`${hash}.*${(await loadModule("reference")).hash}`));
 		const unknown = { ...engine.snapshot(), build: "../engine" };
-		await expect(Engine.restore(unknown)).rejects.toThrow(/unknown build "\.\.\/engine"/);
+		await expect(Engine.restore(unknown)).rejects.toThrow(/^build: expected engine, .*, found "\.\.\/engine"$/);
 		const format = { ...engine.snapshot(), format: "coco-dma snapshot 2" } as unknown as Snapshot;
 		await expect(Engine.restore(format)).rejects.toThrow(/expected a coco-dma snapshot 1, not coco-dma snapshot 2/);
 	});

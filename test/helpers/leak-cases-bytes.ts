@@ -1,6 +1,6 @@
 /** Violations about where bytes are. */
 
-import { Mutation } from "../../src/audit/audit.ts";
+import { MUTATE_INITIAL_COPY } from "../../assembly/layout/audit.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { Attr, Direction } from "../../src/types.ts";
 import { type LeakCase, placeOf, secretPages, watched } from "./leaks.ts";
@@ -126,7 +126,7 @@ export const BYTE_CASES: readonly LeakCase[] = [
 	{
 		property: "from-device-starts-as-copy",
 		does: "old bytes of the slots that a device did not overwrite, when the initial copy is left out",
-		plant: () => shortWrite(Mutation.InitialCopy),
+		plant: () => shortWrite(MUTATE_INITIAL_COPY),
 		sees: ["from-device-starts-as-copy"],
 		device: "network",
 		bytes: 3996,

@@ -64,8 +64,8 @@ export const BINARIES: readonly string[] = [
 /** Rooms that know files, processes and Node's modules. */
 export const ON_NODE: readonly string[] = ["src/node", "src/cli", BUILDER, "bench", "test"];
 
-/** What may reach for Node elsewhere, where it runs on Node: a global, or a module with import(). */
-export const ON_NODE_ALONE: readonly (readonly [file: string, what: string])[] = [
-	["src/wasm.ts", "process"],
-	["src/coco/platform/ciphertext.ts", "node:crypto"],
-];
+/** Files that reach for Node elsewhere, where they run on it: with process.getBuiltinModule, which no bundler has to follow. */
+export const ON_NODE_ALONE: readonly string[] = ["src/wasm.ts", "src/coco/platform/ciphertext.ts"];
+
+/** Packages that the library has inside: the build puts them into the shipped file. */
+export const INSIDE: readonly (readonly [file: string, name: string])[] = [["src/wasm.ts", "@assemblyscript/loader"]];

@@ -136,24 +136,35 @@ describe("the rules of the house", () => {
 			),
 		],
 		[
-			"a module of Node's that loads with the file, where it may only load when it is needed",
+			"a word of Node's below node/, but process where a file may reach for Node with it",
 			{
-				"src/coco/platform/ciphertext.ts": 'import { createHash } from "node:crypto";\nexport const hash = createHash;',
-				"src/node/file.ts": 'import { hash } from "../coco/platform/ciphertext.ts";\nexport const text = hash;',
+				"src/swiotlb/pool.ts":
+					"const x = { process: 1 };\nexport const bytes = Buffer.from([x.process]);\nglobalThis.process.exit();",
+				"src/wasm.ts": 'process.getBuiltinModule("node:fs");\nsetImmediate(() => {});',
 			},
-			["src/coco/platform/ciphertext.ts:1: node: it imports node:crypto, and only node/ and cli/ know Node"],
+			[
+				"src/swiotlb/pool.ts:2: node: it uses Buffer, and only node/ and cli/ know Node",
+				"src/swiotlb/pool.ts:3: node: it uses process, and only node/ and cli/ know Node",
+				"src/wasm.ts:2: node: it uses setImmediate, and only node/ and cli/ know Node",
+			],
 		],
 		[
-			"a word of Node's below node/",
-			{ "src/swiotlb/pool.ts": "const x = { process: 1 };\nexport const bytes = Buffer.from([x.process]);" },
-			["src/swiotlb/pool.ts:2: node: it uses Buffer, and only node/ and cli/ know Node"],
+			"a package that a browser would have to find",
+			{
+				"src/swiotlb/pool.ts": 'import "@assemblyscript/loader";\nexport const bytes = () => import("uplot");',
+				"src/wasm.ts": 'import "@assemblyscript/loader";',
+			},
+			["@assemblyscript/loader", "uplot"].map(
+				(name, i) =>
+					`src/swiotlb/pool.ts:${i + 1}: package: it imports ${name}; only node/ and cli/ may need a package that is not inside`,
+			),
 		],
 		[
 			"two exported classes or interfaces that share a name",
 			{ "src/engine.ts": `${SOUND["src/engine.ts"]}\nexport interface DmaError {}` },
 			[
 				"src/engine.ts:5: unused: neither a door nor code uses the interface DmaError",
-				"src/engine.ts:5: namesake: the interface DmaError shares its name with the one of src/status.ts:1",
+				"src/engine.ts:5: namesake: the interface DmaError shares its name with the one of src/status.ts",
 			],
 		],
 		[

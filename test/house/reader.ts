@@ -10,8 +10,6 @@ export interface Use {
 	/** The exported name; "default"; "*": any of them, or none (an import for its effect, a namespace handed on). */
 	readonly name: string;
 	readonly line: number;
-	/** Whether the module does not load with the file: `import(...)`, in code or as a type. */
-	readonly dynamic: boolean;
 }
 
 /** One name that a file exports. */
@@ -137,8 +135,8 @@ class Reader {
 			if (statement.type !== "ImportDeclaration") this.#walk(statement, null, "");
 	}
 
-	#use(specifier: string, name: string, at: number, dynamic = false): void {
-		this.uses.push({ specifier, name, line: this.#lineOf(at), dynamic });
+	#use(specifier: string, name: string, at: number): void {
+		this.uses.push({ specifier, name, line: this.#lineOf(at) });
 	}
 
 	#export(name: string, kind: string, at: number): void {
@@ -201,12 +199,12 @@ class Reader {
 				const loading = importOf((node.init ?? node.object) as Node | null);
 				const names = loading === null ? null : namesTaken(node);
 				if (loading === null || names === null) break;
-				for (const name of names) this.#use(loading.specifier, name, loading.at, true);
+				for (const name of names) this.#use(loading.specifier, name, loading.at);
 				return;
 			}
 			case "ImportExpression": {
 				const source = node.source as Node;
-				if (source.type === "Literal") this.#use(String(source.value), "*", node.start, true);
+				if (source.type === "Literal") this.#use(String(source.value), "*", node.start);
 				break;
 			}
 			case "TSImportType":
@@ -243,8 +241,9 @@ class Reader {
 
 	#identifier(node: Node, parent: Node | null, field: string): void {
 		const name = nameOf(node);
+		const isGlobal = parent?.type === "MemberExpression" && nameOf(parent.object as Node) === "globalThis";
 		const isKey = (field === "property" || field === "key") && parent?.computed !== true;
-		if (isKey || field === "label") return;
+		if ((isKey && !isGlobal) || field === "label") return;
 		const namespace = this.#namespaces.get(name);
 		// handed on as a whole
 		if (namespace !== undefined) this.#use(namespace, "*", node.start);
@@ -254,7 +253,7 @@ class Reader {
 	#importType(node: Node): void {
 		let qualifier = node.qualifier as Node | null;
 		while (qualifier?.type === "TSQualifiedName") qualifier = qualifier.left as Node;
-		this.#use(String((node.source as Node).value), qualifier === null ? "*" : nameOf(qualifier), node.start, true);
+		this.#use(String((node.source as Node).value), qualifier === null ? "*" : nameOf(qualifier), node.start);
 	}
 }
 

@@ -1,5 +1,5 @@
 /** The rules of the house, over what its files import and export. */
-import { BINARIES, BUILDER, DOORS, FLOORS, ON_NODE, ON_NODE_ALONE } from "./floors.ts";
+import { BINARIES, BUILDER, DOORS, FLOORS, INSIDE, ON_NODE, ON_NODE_ALONE } from "./floors.ts";
 import { isNodeModule, readSource, resolved, type SourceFile } from "./reader.ts";
 
 /** A broken rule, and where. */
@@ -58,10 +58,6 @@ function roomName(path: string): string {
 	return typeof room === "string" ? `${room}/` : room.join(", ");
 }
 
-function isNamedOnNode(path: string, what: string): boolean {
-	return ON_NODE_ALONE.some(([file, named]) => file === path && named === what);
-}
-
 class House {
 	readonly #sources: readonly SourceFile[];
 	readonly #paths: ReadonlySet<string>;
@@ -94,13 +90,14 @@ class House {
 				if (broken === null || key === undefined || found.has(key)) return;
 				found.set(key, { path, line, rule: broken[0], text: broken[1] });
 			};
-			for (const { specifier, line, dynamic } of uses) {
+			for (const { specifier, line } of uses) {
 				const target = resolved(path, specifier);
-				say(line, target === null ? outward(path, specifier, dynamic) : this.#inward(path, target));
+				say(line, target === null ? outward(path, specifier) : this.#inward(path, target));
 			}
 			if (!isIn(path, ON_NODE)) {
 				for (const { name, line } of globals) {
-					if (!isNamedOnNode(path, name)) say(line, ["node", `it uses ${name}, and only node/ and cli/ know Node`]);
+					if (name !== "process" || !ON_NODE_ALONE.includes(path))
+						say(line, ["node", `it uses ${name}, and only node/ and cli/ know Node`]);
 				}
 			}
 			return [...found.values()];
@@ -193,7 +190,7 @@ class House {
 			exports.flatMap(({ name, kind, line }) => {
 				if (!path.startsWith("src/") || !["class", "interface", "type", "enum"].includes(kind)) return [];
 				const other = first.get(name);
-				if (other === undefined) first.set(name, `${path}:${line}`);
+				if (other === undefined) first.set(name, path);
 				if (other === undefined) return [];
 				return [{ path, line, rule: "namesake", text: `the ${kind} ${name} shares its name with the one of ${other}` }];
 			}),
@@ -218,8 +215,9 @@ function doorFloor({ path, uses }: SourceFile): number {
 }
 
 /** What is wrong with the import of a package or a module of Node's, or null. */
-function outward(path: string, specifier: string, dynamic: boolean): readonly [rule: string, text: string] | null {
-	if (!isNodeModule(specifier) || isIn(path, ON_NODE)) return null;
-	if (isNamedOnNode(path, specifier) && dynamic) return null;
-	return ["node", `it imports ${specifier}, and only node/ and cli/ know Node`];
+function outward(path: string, specifier: string): readonly [rule: string, text: string] | null {
+	if (isIn(path, ON_NODE) || path === BUILDER) return null;
+	if (isNodeModule(specifier)) return ["node", `it imports ${specifier}, and only node/ and cli/ know Node`];
+	if (INSIDE.some(([file, name]) => file === path && name === specifier)) return null;
+	return ["package", `it imports ${specifier}; only node/ and cli/ may need a package that is not inside`];
 }

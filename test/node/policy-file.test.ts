@@ -149,7 +149,7 @@ export default { ...${JSON.stringify(GOOD)}, pool: acceptedIn("private"), pools:
 		);
 	});
 
-	it("works from the built package as well", () => {
+	it("works from the built package as well", async () => {
 		const path = join(FOLDER, "built.ts");
 		writeFileSync(
 			path,

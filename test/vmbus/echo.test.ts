@@ -4,7 +4,7 @@ import { PageState } from "../../src/memory/ram.ts";
 import { multiPageRange, PacketType, pageArray } from "../../src/ring/packet.ts";
 import { RingPair } from "../../src/ring/pair.ts";
 import { ECHO, EchoCommand, EchoDevice, EchoStatus } from "../../src/vmbus/devices/echo.ts";
-import type { Action } from "../../src/vmbus/server/actions.ts";
+import type { ServerAction } from "../../src/vmbus/server/actions.ts";
 import { pagesView, readRanges, ringPagesOf, writeRanges } from "../../src/vmbus/server/memory-view.ts";
 import type { GpadlRange, PageKind } from "../../src/vmbus/server/types.ts";
 import { Feature, OfferFlag, Version } from "../../src/vmbus/wire/versions.ts";
@@ -35,7 +35,7 @@ async function channel(options: { ring?: PageKind; external?: PageKind; rings?: 
 	const views = { shared: pagesView(engine, "shared"), private: host ? null : pagesView(engine, "private") };
 	const echo = new EchoDevice({ engine, offerId, views, onSignal: () => signals.guest++, maxPacketBytes: 8192 });
 	/** Lets the device do what the server asks. @returns the last completion's status */
-	const serve = (actions: readonly Action[]): number => {
+	const serve = (actions: readonly ServerAction[]): number => {
 		let status = -1;
 		const queue = [...actions];
 		for (let action = queue.shift(); action !== undefined; action = queue.shift()) {

@@ -124,10 +124,10 @@ describe("a demonstration", () => {
 });
 
 describe("coco-dma vmbus demo", () => {
-	it("lists the scenarios, and without one says so", () => {
-		const { code, out } = coco("vmbus", "demo", "--list");
+	it("lists the scenarios, and without one says so", async () => {
+		const { code, out } = await coco("vmbus", "demo", "--list");
 		expect([code, out.trimEnd().split("\n").length]).toEqual([0, SYSTEM_SCENARIOS.length]);
-		const without = coco("vmbus", "demo");
+		const without = await coco("vmbus", "demo");
 		expect([without.code, without.out]).toEqual([2, out]);
 		expect(without.err).toBe("coco-dma vmbus: demo: expected --scenario NAME: the names are listed above\n");
 	});
@@ -142,20 +142,20 @@ describe("coco-dma vmbus demo", () => {
 		[["paravisor"], /^coco-dma vmbus: demo: expected options only, not "paravisor"/],
 		[["--scenario", "paravisor", "--pcapng", "-"], /^coco-dma vmbus: --pcapng: expected a FILE\n$/],
 		[["--scenario", "paravisor", "--json", "/nowhere/x"], /^coco-dma vmbus: \/nowhere\/x: cannot be written/],
-	])("refuses %j in one line", (args, message) => {
-		const { code, out, err } = coco("vmbus", "demo", ...args);
+	])("refuses %j in one line", async (args, message) => {
+		const { code, out, err } = await coco("vmbus", "demo", ...args);
 		expect([code, out]).toEqual([2, ""]);
 		expect(err).toMatch(message);
 		expect(err.trimEnd().split("\n")).toHaveLength(1);
 	});
 
-	it("writes JSON and a capture beside the text, or JSON alone", () => {
+	it("writes JSON and a capture beside the text, or JSON alone", async () => {
 		const folder = temporaryFolder();
 		const [json, capture] = [join(folder, "demo.json"), join(folder, "demo.pcapng")];
-		const { code, out } = coco("vmbus", "demo", "--scenario", "rescind", "--json", json, "--pcapng", capture);
+		const { code, out } = await coco("vmbus", "demo", "--scenario", "rescind", "--json", json, "--pcapng", capture);
 		expect([code, out.startsWith("rescind on snp: ")]).toEqual([0, true]);
 		const data = readFileSync(json, "utf8");
-		expect(coco("vmbus", "demo", "--scenario", "rescind", "--json", "-").out).toBe(data);
+		expect((await coco("vmbus", "demo", "--scenario", "rescind", "--json", "-")).out).toBe(data);
 		expect(readFileSync(capture).readUInt32LE(0)).toBe(0x0a0d0d0a);
 	});
 });

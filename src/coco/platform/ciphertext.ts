@@ -27,15 +27,12 @@ export class CipherUnavailable extends Error {
  * AES-256-XTS with a key from `seed`, as AMD's memory controllers encrypt (EPYC 9004; earlier ones AES-128). The data unit
  * is a page and the tweak its number; on hardware the tweak is the system physical address, which a guest does not know,
  * so gpa stands for it.
- * @throws CipherUnavailable (as a rejection) where node:crypto cannot be loaded, as in a browser
+ * @throws CipherUnavailable (as a rejection) where there is no node:crypto, as in a browser
  */
 export async function loadCipher(seed = 1): Promise<MemoryCipher> {
-	let crypto: typeof import("node:crypto");
-	try {
-		crypto = await import("node:crypto");
-	} catch {
-		throw new CipherUnavailable("it cannot be loaded here, as in a browser");
-	}
+	// not an import: a browser, and a bundler for it, would have to find the module
+	const crypto = globalThis.process?.getBuiltinModule?.("node:crypto");
+	if (crypto === undefined) throw new CipherUnavailable("there is none here, as in a browser");
 	if (!crypto.getCiphers().includes("aes-256-xts")) throw new CipherUnavailable("this build of it lacks aes-256-xts");
 	const key = crypto.createHash("sha512").update(`coco-dma memory key ${seed}`).digest();
 	const tweak = new Uint8Array(16);

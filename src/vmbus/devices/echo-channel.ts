@@ -4,7 +4,8 @@ import type { Engine } from "../../engine.ts";
 import { type Packet, PacketType, type TransferRange, WANTS_COMPLETION } from "../../ring/packet.ts";
 import { RingPair } from "../../ring/pair.ts";
 import { DmaError, type StatusName } from "../../status.ts";
-import { type MemoryView, type Refusal, rangesBytes, readRanges, writeRanges } from "../server/memory-view.ts";
+import type { Gpa } from "../../types.ts";
+import { type MemoryRefusal, type MemoryView, rangesBytes, readRanges, writeRanges } from "../server/memory-view.ts";
 import type { GpadlRange } from "../server/types.ts";
 
 /** First word of a command: "ECHO". */
@@ -36,13 +37,13 @@ export interface EchoTurn {
 	/** Whether there is more to do that no signal will tell of. */
 	readonly more: boolean;
 	/** Why the device has stopped using the channel for good, or null. */
-	readonly broken: StatusName | Refusal | null;
+	readonly broken: StatusName | MemoryRefusal | null;
 }
 
 interface EchoChannelOptions {
 	readonly engine: Engine;
 	/** gpas of both rings' pages. */
-	readonly pages: readonly number[];
+	readonly pages: readonly Gpa[];
 	readonly downstreamPage: number;
 	/** The only way to the rings' pages, and to what packets name; null: none. */
 	readonly rings: MemoryView;
@@ -63,7 +64,7 @@ export class EchoChannel {
 	readonly #lent = new Map<bigint, readonly number[]>();
 	#nextId = 1n;
 	#kept: Uint8Array = new Uint8Array(0);
-	#broken: StatusName | Refusal | null = null;
+	#broken: StatusName | MemoryRefusal | null = null;
 
 	/** @throws DmaError for pages that cannot be rings */
 	constructor(options: EchoChannelOptions) {
@@ -80,7 +81,7 @@ export class EchoChannel {
 	}
 
 	/** Stops for good. */
-	stop(reason: StatusName | Refusal): void {
+	stop(reason: StatusName | MemoryRefusal): void {
 		this.#broken ??= reason;
 	}
 

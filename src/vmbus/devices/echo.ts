@@ -11,7 +11,7 @@
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import { DmaError } from "../../status.ts";
-import { type Action, type Completion, type OpenAction, STATUS_UNSUCCESSFUL } from "../server/actions.ts";
+import { type OpenAction, type ServerAction, type ServerCompletion, STATUS_UNSUCCESSFUL } from "../server/actions.ts";
 import { type MemoryView, ringPagesOf } from "../server/memory-view.ts";
 import type { GpadlRange, PageKind } from "../server/types.ts";
 import { EchoChannel, type EchoTurn } from "./echo-channel.ts";
@@ -45,7 +45,7 @@ export class EchoDevice {
 	}
 
 	/** Does what a server asks of the device; actions for others are nothing to it. @returns what to tell the server, or null */
-	handle(action: Action): Completion | null {
+	handle(action: ServerAction): ServerCompletion | null {
 		const { offerId } = this.#options;
 		if (!("offerId" in action) || action.offerId !== offerId) return null;
 		switch (action.type) {

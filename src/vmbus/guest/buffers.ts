@@ -1,13 +1,15 @@
 /** Buffers that a channel shares with the host, and their end. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import type { Gpa } from "../../types.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
-import { establishGpadl, type Gpadl, MAX_GPADL_PAGES, teardownGpadl } from "./gpadl.ts";
+import { establishGpadl, type GuestGpadl, MAX_GPADL_PAGES, teardownGpadl } from "./gpadl.ts";
 import type { Steps } from "./scheduler.ts";
 import type { BufferMemory, GuestStatus } from "./types.ts";
 
 /** Why the host cannot be told of memory, or "ok". */
-function check(core: GuestCore, channel: GuestChannel, pages: number, gpa: number | null): GuestStatus {
+function check(core: GuestCore, channel: GuestChannel, pages: number, gpa: Gpa | null): GuestStatus {
 	if (!Number.isInteger(pages) || pages < 1 || (pages > MAX_GPADL_PAGES && !core.linux)) return "bad-argument";
 	if (gpa !== null && !(core.isRam(gpa) && core.isRam(gpa + (pages - 1) * PAGE_SIZE) && gpa % PAGE_SIZE === 0))
 		return "bad-argument";
@@ -21,7 +23,7 @@ export function* shareBuffer(
 	core: GuestCore,
 	channel: GuestChannel,
 	memory: number | BufferMemory,
-): Steps<{ status: GuestStatus; gpadl: Gpadl | null }> {
+): Steps<{ status: GuestStatus; gpadl: GuestGpadl | null }> {
 	const owned = typeof memory === "number";
 	const pages = owned ? memory : memory.pages;
 	const refused = check(core, channel, pages, owned ? null : memory.gpa);

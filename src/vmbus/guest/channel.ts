@@ -1,23 +1,25 @@
 /** A channel as the guest knows it. */
+
 import type { RingPair } from "../../ring/pair.ts";
+import type { Gpa } from "../../types.ts";
 import type { MessageOf } from "../wire/messages.ts";
 import { OfferFlag } from "../wire/versions.ts";
-import type { Device } from "./device.ts";
-import type { Gpadl } from "./gpadl.ts";
+import type { VmbusDevice } from "./device.ts";
+import type { GuestGpadl } from "./gpadl.ts";
 import type { TamperedReader } from "./linux-ring.ts";
 import type { Completion } from "./scheduler.ts";
 import type { ReceivedPacket } from "./traffic.ts";
 import type { CallbackMode, OpenOptions } from "./types.ts";
 
 /** Linux enum vmbus_channel_state; `closing`: safe only; `broken`: an end that the host never confirmed, so that it cannot be opened again. */
-export type ChannelState = "offered" | "opening" | "opened" | "closing" | "broken";
+export type GuestChannelState = "offered" | "opening" | "opened" | "closing" | "broken";
 
 /** A relid that stands for none, between suspend and the offer anew (Linux INVALID_RELID). */
 export const NO_RELID = 0xffffffff;
 
 /** The memory of a channel's rings: one run, the outgoing ring first. */
 export interface RingMemory {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly pages: number;
 	readonly sendPages: number;
 }
@@ -25,12 +27,12 @@ export interface RingMemory {
 export class GuestChannel {
 	/** The offer as last received. */
 	offer: MessageOf<"OfferChannel">;
-	state: ChannelState = "offered";
+	state: GuestChannelState = "offered";
 	/** The channel that this is a sub-channel of, or null. */
 	primary: GuestChannel | null = null;
 	readonly subChannels: GuestChannel[] = [];
 	/** Device of a primary channel, once it is registered. */
-	device: Device | null = null;
+	device: VmbusDevice | null = null;
 	/** The processor that its interrupts go to. */
 	targetCpu = 0;
 	/** Whether the offer's handling is over. */
@@ -49,10 +51,10 @@ export class GuestChannel {
 	/** Open options of the last open. */
 	options: OpenOptions | null = null;
 	ring: RingMemory | null = null;
-	ringGpadl: Gpadl | null = null;
+	ringGpadl: GuestGpadl | null = null;
 	rings: RingPair | null = null;
 	/** Buffers shared with the host, by GPADL handle, in the order in which they were made. */
-	readonly gpadls = new Map<number, Gpadl>();
+	readonly gpadls = new Map<number, GuestGpadl>();
 	/** Called when a sub-channel comes. */
 	openSubChannels: OpenOptions | null = null;
 	/** A packet that was read and did not fit its reader's buffer: it comes again. */
@@ -89,7 +91,7 @@ export class GuestChannel {
 	}
 
 	/** The device that the channel belongs to, a sub-channel to its primary's. */
-	get owner(): Device | null {
+	get owner(): VmbusDevice | null {
 		return (this.primary ?? this).device;
 	}
 }

@@ -1,5 +1,7 @@
 /** Connecting to the host: pages, versions, features; and UNLOAD. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import type { Gpa } from "../../types.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { ConnectionId, Feature, Version } from "../wire/versions.ts";
 import type { GuestCore } from "./core.ts";
@@ -57,7 +59,7 @@ function wantedFeatures(core: GuestCore): number {
 
 function contactMessage(core: GuestCore, version: number): MessageOf<"InitiateContact"> {
 	const boundary = core.options.sharedGpaBoundary ?? 0;
-	const shared = (gpa: number) => (boundary !== 0 && Math.floor(gpa / boundary) % 2 === 0 ? gpa + boundary : gpa);
+	const shared = (gpa: Gpa) => (boundary !== 0 && Math.floor(gpa / boundary) % 2 === 0 ? gpa + boundary : gpa);
 	const [first, second] = core.monitorPages as [number, number];
 	const message: MessageOf<"InitiateContact"> = {
 		type: MessageType.InitiateContact,

@@ -1,10 +1,12 @@
 /** What all parts of the guest side share: the connection's state, its locks and queues, and the ways to the host. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
-import type { Isolation, Path } from "../../synic/modes.ts";
+import type { CallPath, Isolation } from "../../synic/modes.ts";
 import { type PostError, PostRetry, postWithRetry } from "../../synic/retry.ts";
 import { HvStatus } from "../../synic/status.ts";
+import type { Gpa } from "../../types.ts";
 import { encodeMessage } from "../wire/codec.ts";
 import { isGuid } from "../wire/guid.ts";
 import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
@@ -59,10 +61,10 @@ export class GuestCore {
 	/** Version of the contact under way: it tells which form of response is meant. */
 	contactVersion = 0;
 	/** gpas of the interrupt page and the monitor pages; -1: none. */
-	interruptPage = -1;
-	monitorPages: [number, number] | null = null;
+	interruptPage: Gpa = -1;
+	monitorPages: [Gpa, Gpa] | null = null;
 	/** gpa of the page that the guest sets monitor bits in: its own or the server's; -1: none. */
-	triggerPage = -1;
+	triggerPage: Gpa = -1;
 
 	readonly channels = new Map<number, GuestChannel>();
 	/** Primary channels, oldest first. */
@@ -146,7 +148,7 @@ export class GuestCore {
 	}
 
 	/** The way past the paravisor, or null where Linux has none (Linux 6.12 drivers/hv/hv.c, hv_post_message). */
-	#hostPath(): Path | null {
+	#hostPath(): CallPath | null {
 		if (!this.paravisor || (!this.isIsolated && !this.linux)) return "direct";
 		return this.isolation === "snp" ? "ghcb" : this.isolation === "tdx" ? "tdcall" : null;
 	}
@@ -176,11 +178,11 @@ export class GuestCore {
 	}
 
 	/** Lets the host see pages; without isolation it sees all. @returns whether it worked */
-	decrypt(gpa: number, pages: number): boolean {
+	decrypt(gpa: Gpa, pages: number): boolean {
 		return !this.isIsolated || this.pages.decrypt(gpa, pages);
 	}
 
-	encrypt(gpa: number, pages: number): boolean {
+	encrypt(gpa: Gpa, pages: number): boolean {
 		return !this.isIsolated || this.pages.encrypt(gpa, pages);
 	}
 
@@ -199,12 +201,12 @@ export class GuestCore {
 	}
 
 	/** Whether a page-aligned gpa is that of a page of RAM. */
-	isRam(gpa: number): boolean {
+	isRam(gpa: Gpa): boolean {
 		return this.engine.ram.regions.some((region) => gpa >= region.gpa && gpa + PAGE_SIZE <= region.gpa + region.bytes);
 	}
 
 	/** Gives pages back if nobody else can see them, else gives them up. */
-	release(gpa: number, pages: number, isPrivate: boolean): void {
+	release(gpa: Gpa, pages: number, isPrivate: boolean): void {
 		if (isPrivate) this.pages.free(gpa, pages);
 		else this.pages.leak(gpa, pages);
 	}

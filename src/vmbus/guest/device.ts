@@ -2,7 +2,7 @@
 import type { GuestChannel } from "./channel.ts";
 import type { Mutex } from "./scheduler.ts";
 
-export class Device {
+export class VmbusDevice {
 	readonly channel: GuestChannel;
 	/** Held while a driver is bound or unbound, and by commands that stand for its work. */
 	readonly lock: Mutex;

@@ -1,5 +1,7 @@
 /** GPADLs: guest memory that the host is told of, page by page. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import type { Gpa } from "../../types.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
@@ -15,7 +17,7 @@ export const MAX_GPADL_PAGES = 8190;
 /** Memory that the host is to be told of: one run of whole pages. */
 export interface GpadlMemory {
 	readonly kind: "ring" | "buffer";
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly pages: number;
 	/** Whether the guest took the pages itself. Default true. */
 	readonly owned?: boolean;
@@ -24,10 +26,10 @@ export interface GpadlMemory {
 }
 
 /** A GPADL and the memory behind it. */
-export class Gpadl {
+export class GuestGpadl {
 	readonly handle: number;
 	readonly kind: "ring" | "buffer";
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly pages: number;
 	/** Whether its pages change state with it. */
 	readonly converts: boolean;
@@ -47,7 +49,10 @@ export class Gpadl {
 }
 
 /** Header and bodies of one range from offset 0 on. */
-function* messagesOf({ handle, gpa, pages }: Gpadl, relid: number): Generator<MessageOf<"GpadlHeader" | "GpadlBody">> {
+function* messagesOf(
+	{ handle, gpa, pages }: GuestGpadl,
+	relid: number,
+): Generator<MessageOf<"GpadlHeader" | "GpadlBody">> {
 	const pfns = Array.from({ length: pages }, (_, i) => BigInt(gpa / PAGE_SIZE + i));
 	yield {
 		type: MessageType.GpadlHeader,
@@ -62,12 +67,16 @@ function* messagesOf({ handle, gpa, pages }: Gpadl, relid: number): Generator<Me
 }
 
 /** Whether the memory stays private: the paravisor reads it where it is. */
-function staysPrivate(channel: GuestChannel, kind: Gpadl["kind"]): boolean {
+function staysPrivate(channel: GuestChannel, kind: GuestGpadl["kind"]): boolean {
 	return kind === "ring" ? channel.confidentialRing : channel.confidentialMemory;
 }
 
 /** Posts a GPADL and waits for the host's word. */
-function* create(core: GuestCore, channel: GuestChannel, gpadl: Gpadl): Steps<{ status: GuestStatus; told: boolean }> {
+function* create(
+	core: GuestCore,
+	channel: GuestChannel,
+	gpadl: GuestGpadl,
+): Steps<{ status: GuestStatus; told: boolean }> {
 	const messages = messagesOf(gpadl, channel.relid);
 	const header = messages.next().value as MessageOf<"GpadlHeader">;
 	const request = core.pending.add(header, channel);
@@ -94,10 +103,10 @@ export function* establishGpadl(
 	core: GuestCore,
 	channel: GuestChannel,
 	memory: GpadlMemory,
-): Steps<{ status: GuestStatus; gpadl: Gpadl }> {
+): Steps<{ status: GuestStatus; gpadl: GuestGpadl }> {
 	const { kind, gpa, pages, decrypted = false } = memory;
 	const converts = core.isIsolated && !decrypted && !staysPrivate(channel, kind);
-	const gpadl = new Gpadl(core.nextGpadl, memory, converts);
+	const gpadl = new GuestGpadl(core.nextGpadl, memory, converts);
 	core.nextGpadl = (core.nextGpadl + 1) >>> 0 || 1;
 	if (converts) {
 		gpadl.shared = true;
@@ -110,7 +119,7 @@ export function* establishGpadl(
 }
 
 /** Ends the host's sight of a GPADL's pages. @param told the host may still use them, and has not said otherwise */
-function takeBack(core: GuestCore, gpadl: Gpadl, told: boolean): boolean {
+function takeBack(core: GuestCore, gpadl: GuestGpadl, told: boolean): boolean {
 	const { converts } = gpadl;
 	const hostKeeps = told && !core.linux && !core.hostGone && !converts;
 	const isPrivate = !converts || core.encrypt(gpadl.gpa, gpadl.pages);
@@ -123,7 +132,7 @@ function takeBack(core: GuestCore, gpadl: Gpadl, told: boolean): boolean {
  * away, then the pages become private. Its `shared` tells whether they must be leaked.
  * @returns "ok", or why the host did not confirm, or "conversion-failed"; linux-6.12 swallows a failed post
  */
-export function* teardownGpadl(core: GuestCore, channel: GuestChannel, gpadl: Gpadl): Steps<GuestStatus> {
+export function* teardownGpadl(core: GuestCore, channel: GuestChannel, gpadl: GuestGpadl): Steps<GuestStatus> {
 	const message = { type: MessageType.GpadlTeardown, relid: channel.relid, gpadl: gpadl.handle };
 	const request = core.pending.add(message, channel);
 	let status: GuestStatus = "ok";

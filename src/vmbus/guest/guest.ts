@@ -1,6 +1,8 @@
 /** The guest side of VMBus: commands and host inputs in, posts, signals and page conversions out, through injected ports. */
+
 import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
+import type { Gpa } from "../../types.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { Version } from "../wire/versions.ts";
 import { endBuffer, shareBuffer } from "./buffers.ts";
@@ -14,7 +16,7 @@ import { removeDriver } from "./rescind.ts";
 import { CommandRunner } from "./runner.ts";
 import { send, sendGpaDirect } from "./send.ts";
 import { resume, suspend } from "./suspend.ts";
-import { GuestSynic } from "./synic.ts";
+import { ConnectionSynic } from "./synic.ts";
 import * as traffic from "./traffic.ts";
 import type { BufferMemory, GuestCommand, GuestStatus, OpenOptions, VmbusGuestOptions } from "./types.ts";
 import { GuestView } from "./view.ts";
@@ -22,7 +24,7 @@ import { GuestView } from "./view.ts";
 /** A buffer that the host was told of. */
 export interface GuestBuffer {
 	readonly handle: number;
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly pages: number;
 }
 
@@ -32,7 +34,7 @@ export interface GuestBuffer {
  */
 export class VmbusGuest extends GuestView {
 	readonly #core: GuestCore;
-	readonly #synic: GuestSynic;
+	readonly #synic: ConnectionSynic;
 	readonly #runner: CommandRunner;
 	#crash: Crash | null = null;
 
@@ -42,7 +44,7 @@ export class VmbusGuest extends GuestView {
 		super(core);
 		this.#core = core;
 		this.#runner = new CommandRunner(core);
-		this.#synic = new GuestSynic(
+		this.#synic = new ConnectionSynic(
 			core,
 			(slot) => onSlot(core, slot),
 			(flag) => traffic.onEvent(core, flag),
@@ -121,7 +123,7 @@ export class VmbusGuest extends GuestView {
 	}
 
 	/** MODIFY_CONNECTION: other monitor pages (gpas), or none (0 and 0). */
-	modifyConnection(pages: readonly [number, number]): GuestCommand {
+	modifyConnection(pages: readonly [Gpa, Gpa]): GuestCommand {
 		return this.#runner.start("modifyconnection", () => modifyConnection(this.#core, pages));
 	}
 
@@ -198,7 +200,7 @@ export class VmbusGuest extends GuestView {
 	 * Where HvPostMessage's input is to be placed (gpa) before the call of `ports.post` is made by plain hypercall or tdcall: a page
 	 * that the other side may read. -1: the guest has set none aside.
 	 */
-	inputGpa(cpu = 0): number {
+	inputGpa(cpu = 0): Gpa {
 		return this.#synic.inputGpa(cpu);
 	}
 

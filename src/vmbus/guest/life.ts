@@ -6,7 +6,7 @@ import { connect, freePages, requestOffers, unload } from "./connect.ts";
 import type { GuestCore } from "./core.ts";
 import { endOrphan, forceRemoval } from "./rescind.ts";
 import type { Steps } from "./scheduler.ts";
-import type { GuestSynic } from "./synic.ts";
+import type { ConnectionSynic } from "./synic.ts";
 import type { GuestStatus } from "./types.ts";
 
 /** CPUID leaf 0x40000082, EAX: the paravisor offers Confidential VMBus. */
@@ -15,7 +15,7 @@ const CPUID_CONFIDENTIAL_VMBUS = 1 << 3;
 const MAX_CRASH_POLLS = 10_000;
 
 /** SynIC, contact, offers; on failure all of it is undone, in the confidential state in which it was made. */
-function* attempt(core: GuestCore, synic: GuestSynic, maxVersion: number): Steps<GuestStatus> {
+function* attempt(core: GuestCore, synic: ConnectionSynic, maxVersion: number): Steps<GuestStatus> {
 	let status = synic.alloc();
 	if (status === "ok") {
 		if (!synic.enable()) status = "unsupported";
@@ -37,7 +37,7 @@ function* attempt(core: GuestCore, synic: GuestSynic, maxVersion: number): Steps
  * Connects (Linux 6.12 drivers/hv/vmbus_drv.c, vmbus_bus_init). With try-then-fallback a confidential connection is tried
  * first, and undone before the other is begun.
  */
-export function* bringUp(core: GuestCore, synic: GuestSynic, maxVersion: number): Steps<GuestStatus> {
+export function* bringUp(core: GuestCore, synic: ConnectionSynic, maxVersion: number): Steps<GuestStatus> {
 	// a suspended guest still has its pages: it resumes, or unloads first
 	if (core.state !== "disconnected" || core.ending || (!core.linux && core.monitorPages !== null)) return "bad-state";
 	const { confidential } = core.options;
@@ -65,7 +65,7 @@ function* cancelWaits(core: GuestCore): Steps {
 }
 
 /** Ends channels, devices and pages. */
-function* sweep(core: GuestCore, synic: GuestSynic): Steps {
+function* sweep(core: GuestCore, synic: ConnectionSynic): Steps {
 	if (core.linux) freePages(core);
 	else yield* cancelWaits(core);
 	for (const channel of [...core.primaries]) yield* forceRemoval(core, channel);
@@ -80,13 +80,13 @@ function* sweep(core: GuestCore, synic: GuestSynic): Steps {
 }
 
 /** UNLOAD; safe then ends all that hung on the connection. */
-export function* unloadAll(core: GuestCore, synic: GuestSynic): Steps<GuestStatus> {
+export function* unloadAll(core: GuestCore, synic: ConnectionSynic): Steps<GuestStatus> {
 	if (core.linux) return yield* unload(core);
 	return yield* takeDown(core, synic);
 }
 
 /** UNLOAD, then the end of everything. linux-6.12 still posts each channel's end (Linux 6.12 drivers/hv/vmbus_drv.c, vmbus_exit). */
-export function* takeDown(core: GuestCore, synic: GuestSynic): Steps<GuestStatus> {
+export function* takeDown(core: GuestCore, synic: ConnectionSynic): Steps<GuestStatus> {
 	if (core.ending) {
 		yield* core.scheduler.poll("end of the connection", () => !core.ending);
 		return "ok";
@@ -106,7 +106,11 @@ export interface Crash {
 }
 
 /** UNLOAD in a crash (Linux 6.12 drivers/hv/channel_mgmt.c, vmbus_wait_for_unload). @param begin takes the search, then null */
-export function* crash(core: GuestCore, synic: GuestSynic, begin: (crash: Crash | null) => void): Steps<GuestStatus> {
+export function* crash(
+	core: GuestCore,
+	synic: ConnectionSynic,
+	begin: (crash: Crash | null) => void,
+): Steps<GuestStatus> {
 	if (core.state === "disconnected") return "ok";
 	core.state = "disconnected";
 	if (core.version < Version.V3_0) return "ok";

@@ -1,4 +1,5 @@
 /** Requests on an open channel or connection that the host answers. */
+import type { Gpa } from "../../types.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { Feature, Version } from "../wire/versions.ts";
 import type { GuestChannel } from "./channel.ts";
@@ -52,7 +53,7 @@ export function* setTargetCpu(core: GuestCore, channel: GuestChannel, cpu: numbe
 }
 
 /** Gives the host other monitor pages (MODIFY_CONNECTION; 6.0 with Feature.ModifyConnection). @param pages gpas, or 0 and 0 */
-export function* modifyConnection(core: GuestCore, pages: readonly [number, number]): Steps<GuestStatus> {
+export function* modifyConnection(core: GuestCore, pages: readonly [Gpa, Gpa]): Steps<GuestStatus> {
 	if (core.state !== "connected") return "not-connected";
 	if (!core.has(Feature.ModifyConnection)) return "unsupported";
 	const message: MessageOf<"ModifyConnection"> = { type: MessageType.ModifyConnection, monitorPages: pages };

@@ -7,7 +7,7 @@ import type { MessageOf } from "../wire/messages.ts";
 import { Feature, OfferFlag } from "../wire/versions.ts";
 import { GuestChannel, NO_RELID } from "./channel.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
-import { Device } from "./device.ts";
+import { VmbusDevice } from "./device.ts";
 import { openChannel } from "./open.ts";
 import { mapRelid } from "./remove.ts";
 import { Completion, Mutex, type Steps } from "./scheduler.ts";
@@ -127,7 +127,7 @@ function* register(core: GuestCore, channel: GuestChannel): Steps {
 		channel.probeDone = true;
 		return;
 	}
-	const device = new Device(channel, new Mutex(core.scheduler));
+	const device = new VmbusDevice(channel, new Mutex(core.scheduler));
 	channel.device = device;
 	core.ports.channelAdded?.(channel);
 	const plan = core.options.driver?.(channel) ?? null;

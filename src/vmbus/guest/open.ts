@@ -6,7 +6,7 @@ import { DmaError } from "../../status.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { Feature, Version } from "../wire/versions.ts";
 import { endBuffers } from "./buffers.ts";
-import type { ChannelState, GuestChannel, RingMemory } from "./channel.ts";
+import type { GuestChannel, GuestChannelState, RingMemory } from "./channel.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
 import { establishGpadl, MAX_GPADL_PAGES, teardownGpadl } from "./gpadl.ts";
 import { removeChannel } from "./remove.ts";
@@ -161,7 +161,7 @@ export function* openChannel(core: GuestCore, channel: GuestChannel, options: Op
 		channel.state = "opened";
 		return "ok";
 	}
-	if ((channel.state as ChannelState) !== "broken") channel.state = "offered";
+	if ((channel.state as GuestChannelState) !== "broken") channel.state = "offered";
 	channel.callbacks = false;
 	freeRing(core, channel);
 	return status;

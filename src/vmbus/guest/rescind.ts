@@ -4,13 +4,13 @@ import { Version } from "../wire/versions.ts";
 import { endBuffers } from "./buffers.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
-import type { Device } from "./device.ts";
+import type { VmbusDevice } from "./device.ts";
 import { closeChannel, closeOne } from "./open.ts";
 import { removeChannel } from "./remove.ts";
 import type { Steps } from "./scheduler.ts";
 
 /** A driver lets go of its device: before 4.0 the buffers must end first (Linux 6.12 drivers/net/hyperv/netvsc.c, netvsc_device_remove). */
-export function* removeDriver(core: GuestCore, device: Device): Steps {
+export function* removeDriver(core: GuestCore, device: VmbusDevice): Steps {
 	const { channel } = device;
 	device.bound = false;
 	channel.openSubChannels = null;
@@ -20,7 +20,7 @@ export function* removeDriver(core: GuestCore, device: Device): Steps {
 }
 
 /** Takes a device off the bus; its channel is rescinded. Linux 6.12 drivers/hv/vmbus_drv.c, vmbus_device_unregister. */
-function* unregisterDevice(core: GuestCore, device: Device): Steps {
+function* unregisterDevice(core: GuestCore, device: VmbusDevice): Steps {
 	// the recordings show a removal wait for target CPU changes of any channel
 	if (core.linux) yield* core.scheduler.poll("target CPU change", () => core.modifying === 0);
 	yield* device.lock.lock("device lock");

@@ -1,5 +1,7 @@
 /** How the guest tells the host that a ring has something for it. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import type { Gpa } from "../../types.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 
@@ -26,7 +28,7 @@ export function signalHost(core: GuestCore, channel: GuestChannel): void {
 }
 
 /** Sets bit `bit`, counted from byte `gpa` on; Linux does not look where that is. */
-function setBit(core: GuestCore, gpa: number, bit: number): void {
+function setBit(core: GuestCore, gpa: Gpa, bit: number): void {
 	const page = gpa - (gpa % PAGE_SIZE);
 	const byte = gpa - page + (bit >>> 3);
 	if (page < 0 || byte >= PAGE_SIZE) return;

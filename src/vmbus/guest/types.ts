@@ -1,8 +1,10 @@
 /** What the guest side is given, and what it answers. */
+
 import type { Engine } from "../../engine.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
-import type { Party } from "../../synic/interrupts.ts";
-import type { Isolation, Path } from "../../synic/modes.ts";
+import type { SynicParty } from "../../synic/interrupts.ts";
+import type { CallPath, Isolation } from "../../synic/modes.ts";
+import type { Gpa } from "../../types.ts";
 import type { GuestChannel } from "./channel.ts";
 
 /**
@@ -56,17 +58,17 @@ export interface GuestPorts {
 	 * @param payload up to 240 bytes, the callee's own
 	 * @returns HvStatus
 	 */
-	post(connectionId: number, type: number, payload: Uint8Array, path: Path): number;
+	post(connectionId: number, type: number, payload: Uint8Array, path: CallPath): number;
 	/** HvSignalEvent: input connection id and flag number. */
-	signal(connectionId: number, flag: number, path: Path): void;
+	signal(connectionId: number, flag: number, path: CallPath): void;
 	/** A bit that the guest has set in its RAM instead of a signal: `bit` counts from byte `gpa`. */
-	bitSet?(gpa: number, bit: number): void;
+	bitSet?(gpa: Gpa, bit: number): void;
 	/** End of message, to the SynIC that delivers the next. */
-	eom?(cpu: number, party: Party): void;
+	eom?(cpu: number, party: SynicParty): void;
 	/** Writes a SynIC register. @returns false when that faults */
-	writeMsr?(cpu: number, party: Party, msr: number, value: bigint): boolean;
+	writeMsr?(cpu: number, party: SynicParty, msr: number, value: bigint): boolean;
 	/** Reads a SynIC register: SIMP and SIEFP that the paravisor or host has placed. */
-	readMsr?(cpu: number, party: Party, msr: number): bigint;
+	readMsr?(cpu: number, party: SynicParty, msr: number): bigint;
 	/** A post is tried again after so many µs. Default: at once. */
 	delay?(us: number, sleeps: boolean): void;
 	/** The embedder's clock (ns). Default: stands at 0, so that no wait times out. */
@@ -124,7 +126,7 @@ export interface OpenOptions {
 /** Memory of the embedder's that the host is told of. After a conversion that failed, its state is unknown: do not use it again. */
 export interface BufferMemory {
 	/** Multiple of 4096. */
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	/** 1 .. 8190 */
 	readonly pages: number;
 	/** The embedder has shared it with the host himself, and ends that himself. Default false. */

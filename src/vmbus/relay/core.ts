@@ -1,6 +1,6 @@
 /** What a relay holds, and the messages that carry a GPADL to the host. */
 
-import type { Action } from "../server/actions.ts";
+import type { ServerAction } from "../server/actions.ts";
 import type { VmbusServer } from "../server/server.ts";
 import type { GpadlRange } from "../server/types.ts";
 import { encodeMessage } from "../wire/codec.ts";
@@ -20,7 +20,7 @@ export interface RelayOptions {
 
 /** What a relay asks of its embedder, besides the actions of the server that are not for its channels. */
 export type RelayAction =
-	| Action
+	| ServerAction
 	/** Post a message to the host. */
 	| { readonly type: "hostPost"; readonly connectionId: number; readonly payload: Uint8Array }
 	/** Signal the host: the guest did, and the hypervisor does not know the connection id. */

@@ -3,7 +3,7 @@ import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { Feature, OfferFlag, Version } from "../wire/versions.ts";
 import { STATUS_UNSUCCESSFUL } from "./actions.ts";
 import { checkDisconnected } from "./connection.ts";
-import type { Core, ServerChannel } from "./core.ts";
+import type { ServerChannel, ServerCore } from "./core.ts";
 import { releaseIds } from "./offers.ts";
 import { endReservation, releaseChannel } from "./release.ts";
 import { isReleased, isRevoked, type OpenRequest, type Reservation, reservationOf } from "./types.ts";
@@ -12,7 +12,7 @@ import { isReleased, isRevoked, type OpenRequest, type Reservation, reservationO
 const NO_INTERRUPT_VP = 0xffffffff;
 
 /** OPENCHANNEL. A guest may open again before a close is done, for CLOSECHANNEL has no answer. */
-export function handleOpen(core: Core, message: MessageOf<"OpenChannel">): void {
+export function handleOpen(core: ServerCore, message: MessageOf<"OpenChannel">): void {
 	const channel = core.channelOf(message.relid);
 	if (channel === undefined) return;
 	const { connectionId, eventFlag, openFlags } = message;
@@ -36,7 +36,12 @@ export function handleOpen(core: Core, message: MessageOf<"OpenChannel">): void 
 	else if (!isRevoked(channel)) core.reject("already-open", `OPENCHANNEL of relid ${message.relid}: ${state.name}`);
 }
 
-function openChannel(core: Core, channel: ServerChannel, request: OpenRequest, reserved: Reservation | null): void {
+function openChannel(
+	core: ServerCore,
+	channel: ServerChannel,
+	request: OpenRequest,
+	reserved: Reservation | null,
+): void {
 	const { info, offer, offerId } = channel;
 	if (info === null) throw new Error(`channel ${offerId} has no relid`);
 	channel.state = { name: "Opening", request, reserved };
@@ -55,14 +60,14 @@ function openChannel(core: Core, channel: ServerChannel, request: OpenRequest, r
 }
 
 /** The device's channel that a completion names; rejects all others. */
-function completed(core: Core, offerId: number, what: string): ServerChannel | undefined {
+function completed(core: ServerCore, offerId: number, what: string): ServerChannel | undefined {
 	const channel = core.channels.get(offerId);
 	if (channel === undefined) core.reject("unexpected-completion", `${what} of channel ${offerId}, which is gone`);
 	return channel;
 }
 
 /** The end of the action "open". */
-export function completeOpen(core: Core, offerId: number, status: number): void {
+export function completeOpen(core: ServerCore, offerId: number, status: number): void {
 	const channel = completed(core, offerId, "open");
 	if (channel === undefined) return;
 	const { state } = channel;
@@ -92,7 +97,7 @@ export function completeOpen(core: Core, offerId: number, status: number): void 
 }
 
 /** CLOSECHANNEL: never answered. */
-export function handleClose(core: Core, relid: number): void {
+export function handleClose(core: ServerCore, relid: number): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined || isRevoked(channel)) return;
 	const { state } = channel;
@@ -105,13 +110,18 @@ export function handleClose(core: Core, relid: number): void {
 	}
 }
 
-function closeChannel(core: Core, channel: ServerChannel, request: OpenRequest, reserved: Reservation | null): void {
+function closeChannel(
+	core: ServerCore,
+	channel: ServerChannel,
+	request: OpenRequest,
+	reserved: Reservation | null,
+): void {
 	channel.state = { name: "Closing", request, reserved };
 	core.act({ type: "close", offerId: channel.offerId });
 }
 
 /** The end of the action "close". */
-export function completeClose(core: Core, offerId: number): void {
+export function completeClose(core: ServerCore, offerId: number): void {
 	const channel = completed(core, offerId, "close");
 	if (channel === undefined) return;
 	const { state } = channel;
@@ -137,7 +147,7 @@ export function completeClose(core: Core, offerId: number): void {
 }
 
 /** OPEN_RESERVED_CHANNEL: the channel then belongs to a target and outlives the connection. It gets no interrupts. */
-export function handleOpenReserved(core: Core, message: MessageOf<"OpenReservedChannel">): void {
+export function handleOpenReserved(core: ServerCore, message: MessageOf<"OpenReservedChannel">): void {
 	const { relid, ringGpadl, downstreamPage, targetVp, sint } = message;
 	const channel = core.channelOf(relid);
 	if (channel === undefined || isRevoked(channel)) return;
@@ -159,7 +169,7 @@ export function handleOpenReserved(core: Core, message: MessageOf<"OpenReservedC
 }
 
 /** CLOSE_RESERVED_CHANNEL: answered to the target that it names, also without a connection. */
-export function handleCloseReserved(core: Core, message: MessageOf<"CloseReservedChannel">): void {
+export function handleCloseReserved(core: ServerCore, message: MessageOf<"CloseReservedChannel">): void {
 	const { relid, targetVp, sint } = message;
 	const channel = core.channelOf(relid);
 	if (channel === undefined || isRevoked(channel)) return;
@@ -171,7 +181,7 @@ export function handleCloseReserved(core: Core, message: MessageOf<"CloseReserve
 }
 
 /** MODIFYCHANNEL: moves the interrupts; answered from 5.3 on. */
-export function handleModify(core: Core, relid: number, targetVp: number): void {
+export function handleModify(core: ServerCore, relid: number, targetVp: number): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
 	const { state } = channel;
@@ -197,13 +207,13 @@ export function handleModify(core: Core, relid: number, targetVp: number): void 
 	}
 }
 
-function sendModifyResponse(core: Core, relid: number, status: number): void {
+function sendModifyResponse(core: ServerCore, relid: number, status: number): void {
 	if ((core.connected?.version ?? 0) >= Version.V5_3)
 		core.send({ type: MessageType.ModifyChannelResponse, relid, status: status >>> 0 });
 }
 
 /** The end of the action "modify". */
-export function completeModify(core: Core, offerId: number, status: number): void {
+export function completeModify(core: ServerCore, offerId: number, status: number): void {
 	const channel = completed(core, offerId, "modify");
 	if (channel === undefined) return;
 	const { state } = channel;
@@ -220,7 +230,7 @@ export function completeModify(core: Core, offerId: number, status: number): voi
 }
 
 /** RELID_RELEASED. */
-export function handleRelidReleased(core: Core, relid: number): void {
+export function handleRelidReleased(core: ServerCore, relid: number): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
 	const { name } = channel.state;
@@ -232,7 +242,7 @@ export function handleRelidReleased(core: Core, relid: number): void {
 }
 
 /** A device takes its channel back; the sub-channels of a primary go before it, else Linux uses what it has freed. */
-export function revoke(core: Core, channel: ServerChannel): void {
+export function revoke(core: ServerCore, channel: ServerChannel): void {
 	const { interfaceId, instanceId, subChannelIndex } = channel.offer;
 	if (subChannelIndex === 0) {
 		for (const other of [...core.channels.values()]) {
@@ -247,7 +257,7 @@ export function revoke(core: Core, channel: ServerChannel): void {
 	checkDisconnected(core);
 }
 
-function revokeOne(core: Core, channel: ServerChannel): void {
+function revokeOne(core: ServerCore, channel: ServerChannel): void {
 	const { state } = channel;
 	if (state.name === "Revoked") return;
 	if (isReleased(channel) || reservationOf(channel)?.orphaned === true) {

@@ -1,8 +1,9 @@
 /** The connection: contact, negotiation, offers, unload and reset (OpenVMM vmbus_server/src/channels.rs). */
+import type { Gpa } from "../../types.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { Feature, Version } from "../wire/versions.ts";
-import type { Completion } from "./actions.ts";
-import type { Core } from "./core.ts";
+import type { ServerCompletion } from "./actions.ts";
+import type { ServerCore } from "./core.ts";
 import { compareOffers, offerToGuest } from "./offers.ts";
 import { areChannelsReleased, releaseChannels } from "./release.ts";
 import { type ConnectionInfo, type ContactRequest, type NextStep, reservationOf } from "./types.ts";
@@ -22,7 +23,7 @@ export interface Arrival {
 }
 
 /** INITIATE_CONTACT: always ends the connection that there is, also when the version turns out to be unknown. */
-export function handleContact(core: Core, message: ContactMessage, arrival: Arrival): void {
+export function handleContact(core: ServerCore, message: ContactMessage, arrival: Arrival): void {
 	const { version } = message;
 	const { payload, multiclient, trusted } = arrival;
 	const sint = multiclient && version >= Version.V5_0 ? (message.sint ?? 0) : core.config.sint;
@@ -55,7 +56,7 @@ export function handleContact(core: Core, message: ContactMessage, arrival: Arri
 	if (requestDisconnect(core, { name: "Contact", request })) contact(core, request);
 }
 
-function contact(core: Core, request: ContactRequest): void {
+function contact(core: ServerCore, request: ContactRequest): void {
 	core.targetVp = request.targetVp;
 	// what waits is of a connection that the guest no longer has
 	core.outgoing = [];
@@ -90,7 +91,7 @@ function withoutServerPages(info: ConnectionInfo): ConnectionInfo {
 }
 
 /** The end of the action "connect". @throws RangeError for monitor pages without a child-to-parent one */
-export function completeConnect(core: Core, completion: Extract<Completion, { type: "connect" }>): void {
+export function completeConnect(core: ServerCore, completion: Extract<ServerCompletion, { type: "connect" }>): void {
 	if (core.connection.name !== "Connecting") {
 		core.reject("unexpected-completion", `connect while ${core.connection.name}`);
 		return;
@@ -117,7 +118,7 @@ function unsupportedResponse(): MessageOf<"VersionResponse"> {
 	return { type: MessageType.VersionResponse, supported: 0, connectionState: 0, connectionIdOrVersion: 0 };
 }
 
-function sendVersionResponse(core: Core, info: ConnectionInfo, connectionState: number): void {
+function sendVersionResponse(core: ServerCore, info: ConnectionInfo, connectionState: number): void {
 	const { version, features } = info;
 	// older guests cannot be told of failures
 	if (connectionState !== 0 && version < Version.V2_4) {
@@ -135,7 +136,7 @@ function sendVersionResponse(core: Core, info: ConnectionInfo, connectionState: 
 }
 
 /** REQUESTOFFERS, once a connection. */
-export function handleRequestOffers(core: Core, info: ConnectionInfo): void {
+export function handleRequestOffers(core: ServerCore, info: ConnectionInfo): void {
 	if (info.offersSent) {
 		core.reject("offers-already-sent", "REQUESTOFFERS a second time");
 		return;
@@ -150,24 +151,24 @@ export function handleRequestOffers(core: Core, info: ConnectionInfo): void {
 }
 
 /** UNLOAD: answered when no device uses the guest's memory any more. */
-export function handleUnload(core: Core, version: number): void {
+export function handleUnload(core: ServerCore, version: number): void {
 	const next: NextStep = { name: "UnloadResponse", respond: version >= Version.V1_1 };
 	if (requestDisconnect(core, next)) take(core, next);
 }
 
 /** PAUSE: nothing is sent until RESUME. */
-export function handlePause(core: Core, info: ConnectionInfo): void {
+export function handlePause(core: ServerCore, info: ConnectionInfo): void {
 	core.send({ type: MessageType.PauseResponse });
 	core.connection = { name: "Connected", info: { ...info, paused: true } };
 }
 
-export function handleResume(core: Core, info: ConnectionInfo): void {
+export function handleResume(core: ServerCore, info: ConnectionInfo): void {
 	core.connection = { name: "Connected", info: { ...info, paused: false } };
 	core.flush();
 }
 
 /** MODIFY_CONNECTION: other monitor pages. */
-export function handleModifyConnection(core: Core, info: ConnectionInfo, pages: readonly [number, number]): void {
+export function handleModifyConnection(core: ServerCore, info: ConnectionInfo, pages: readonly [Gpa, Gpa]): void {
 	const isPair = (pages[0] === 0) === (pages[1] === 0);
 	if (info.modifying || !isPair) {
 		if (isPair) core.reject("modify-in-progress", "MODIFY_CONNECTION before the answer to the last one");
@@ -184,7 +185,7 @@ export function handleModifyConnection(core: Core, info: ConnectionInfo, pages: 
 }
 
 /** The end of the action "modifyConnection". */
-export function completeModifyConnection(core: Core, state: number): void {
+export function completeModifyConnection(core: ServerCore, state: number): void {
 	const info = core.connected;
 	if (info === null || !info.modifying) {
 		core.reject("unexpected-completion", "modifyConnection without MODIFY_CONNECTION");
@@ -195,19 +196,19 @@ export function completeModifyConnection(core: Core, state: number): void {
 }
 
 /** Resets everything that the guest knows, reserved channels included. Again while it goes on: nothing more. */
-export function reset(core: Core): void {
+export function reset(core: ServerCore): void {
 	if (isResetting(core)) return;
 	const next: NextStep = { name: "Reset" };
 	if (requestDisconnect(core, next)) take(core, next);
 }
 
 /** Whether reset() is under way: no message is taken. */
-export function isResetting({ connection }: Core): boolean {
+export function isResetting({ connection }: ServerCore): boolean {
 	return (connection.name === "Connecting" || connection.name === "Disconnecting") && connection.next?.name === "Reset";
 }
 
 /** Releases the guest's channels. @returns whether the connection has ended already; else `next` follows when it has */
-function requestDisconnect(core: Core, next: NextStep): boolean {
+function requestDisconnect(core: ServerCore, next: NextStep): boolean {
 	const withReserved = next.name === "Reset";
 	const { connection } = core;
 	releaseChannels(core, withReserved);
@@ -235,7 +236,7 @@ function requestDisconnect(core: Core, next: NextStep): boolean {
 }
 
 /** Ends a connection whose last channel is released. @returns whether it has ended */
-function endConnection(core: Core): boolean {
+function endConnection(core: ServerCore): boolean {
 	if (core.connection.name !== "Disconnecting") return false;
 	if (!areChannelsReleased(core, core.connection.next.name === "Reset")) return false;
 	core.connection = { name: "Disconnected" };
@@ -244,12 +245,12 @@ function endConnection(core: Core): boolean {
 }
 
 /** To be called when a channel or a GPADL is released: goes on with what waits for the last of them. */
-export function checkDisconnected(core: Core): void {
+export function checkDisconnected(core: ServerCore): void {
 	const next = core.connection.name === "Disconnecting" ? core.connection.next : null;
 	if (next !== null && endConnection(core)) take(core, next);
 }
 
-function take(core: Core, next: NextStep): void {
+function take(core: ServerCore, next: NextStep): void {
 	switch (next.name) {
 		case "Reset":
 			core.outgoing = [];

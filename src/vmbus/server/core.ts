@@ -1,34 +1,34 @@
 /** The server's state, and how its parts send messages, answer and look channels up. */
 import { encodeMessage } from "../wire/codec.ts";
 import type { Message } from "../wire/messages.ts";
-import type { Action, Rejection } from "./actions.ts";
+import type { Rejection, ServerAction } from "./actions.ts";
 import type { FullConfig } from "./config.ts";
-import type { Channel, Connection, ConnectionInfo, Gpadl, Target } from "./types.ts";
+import type { Channel, ConnectionInfo, MessageTarget, ServerConnection, ServerGpadl } from "./types.ts";
 
 /** Messages that wait for the guest's slot; beyond that the server takes no more of its messages (HV_STATUS_INSUFFICIENT_BUFFERS). */
 export const MAX_OUTGOING = 64;
 
 export interface ServerChannel extends Channel {
-	readonly gpadls: Map<number, Gpadl>;
+	readonly gpadls: Map<number, ServerGpadl>;
 }
 
-export class Core {
+export class ServerCore {
 	readonly config: FullConfig;
-	connection: Connection = { name: "Disconnected" };
+	connection: ServerConnection = { name: "Disconnected" };
 	/** VP that takes the messages: that of the last contact. */
 	targetVp = 0;
 	readonly channels = new Map<number, ServerChannel>();
 	readonly byRelid = new Map<number, ServerChannel>();
 	readonly monitorIds = new Set<number>();
 	/** GPADLs whose bodies are under way, by id: bodies name no channel. */
-	readonly incomplete = new Map<number, Gpadl>();
+	readonly incomplete = new Map<number, ServerGpadl>();
 	gpadlQuadwords = 0;
 	nextOfferId = 1;
 	/** Payloads that wait: the guest paused, or its slot was busy. */
 	outgoing: Uint8Array[] = [];
 	/** Whether the guest's slot was busy when last tried. */
 	slotBusy = false;
-	#actions: Action[] = [];
+	#actions: ServerAction[] = [];
 
 	constructor(config: FullConfig) {
 		this.config = config;
@@ -44,7 +44,7 @@ export class Core {
 		return ((this.connected?.features ?? 0) & feature) !== 0;
 	}
 
-	act(action: Action): void {
+	act(action: ServerAction): void {
 		this.#actions.push(action);
 	}
 
@@ -53,7 +53,7 @@ export class Core {
 	}
 
 	/** The actions since the last call. */
-	takeActions(): Action[] {
+	takeActions(): ServerAction[] {
 		const actions = this.#actions;
 		this.#actions = [];
 		return actions;
@@ -74,11 +74,11 @@ export class Core {
 	}
 
 	/** Sends to another target than the connection's; such messages are not queued. */
-	sendTo(target: Target, message: Message): void {
+	sendTo(target: MessageTarget, message: Message): void {
 		this.#actions.push({ type: "send", target, payload: encodeMessage(message), queued: false });
 	}
 
-	get #target(): Target {
+	get #target(): MessageTarget {
 		return { vp: this.targetVp, sint: this.config.sint };
 	}
 
@@ -96,14 +96,14 @@ export class Core {
 	}
 
 	/** Forgets a GPADL. */
-	dropGpadl(channel: ServerChannel, gpadl: Gpadl): void {
+	dropGpadl(channel: ServerChannel, gpadl: ServerGpadl): void {
 		channel.gpadls.delete(gpadl.gpadl);
 		this.gpadlQuadwords -= gpadl.quadwords;
 		this.endAssembly(gpadl);
 	}
 
 	/** A GPADL's bodies have come or will not: its id says nothing any more, unless it is another one's. */
-	endAssembly(gpadl: Gpadl): void {
+	endAssembly(gpadl: ServerGpadl): void {
 		if (this.incomplete.get(gpadl.gpadl) === gpadl) this.incomplete.delete(gpadl.gpadl);
 	}
 }

@@ -2,7 +2,7 @@
 import { isGuid } from "../wire/guid.ts";
 import { MessageType } from "../wire/messages.ts";
 import { Feature, OfferFlag } from "../wire/versions.ts";
-import type { Core, ServerChannel } from "./core.ts";
+import type { ServerChannel, ServerCore } from "./core.ts";
 import type { Offer } from "./types.ts";
 
 /** Relids are 1 .. 2047: bits of an event page; bit 0 has another use. */
@@ -80,7 +80,7 @@ export function compareOffers(a: Offer, b: Offer): number {
 }
 
 /** Whether a fixed relid is another channel's, now or as soon as that is offered. */
-export function isRelidTaken(core: Core, relid: number): boolean {
+export function isRelidTaken(core: ServerCore, relid: number): boolean {
 	if (core.byRelid.has(relid)) return true;
 	for (const { offer } of core.channels.values()) if (offer.relid === relid) return true;
 	return false;
@@ -93,7 +93,7 @@ function lowestFree(least: number, isTaken: (id: number) => boolean): number {
 }
 
 /** Gives a released channel its relid and ids, and offers it to the guest. */
-export function offerToGuest(core: Core, channel: ServerChannel): void {
+export function offerToGuest(core: ServerCore, channel: ServerChannel): void {
 	const { offer } = channel;
 	const fixed = offer.relid === null ? fixedRelids(core) : new Set<number>();
 	const relid = offer.relid ?? lowestFree(1, (id) => core.byRelid.has(id) || fixed.has(id));
@@ -112,20 +112,20 @@ export function offerToGuest(core: Core, channel: ServerChannel): void {
 	sendOffer(core, channel);
 }
 
-function monitorIdFor(core: Core, offer: Offer): number | null {
+function monitorIdFor(core: ServerCore, offer: Offer): number | null {
 	const isTaken = (id: number) => core.monitorIds.has(id);
 	if (typeof offer.monitorId === "number") return isTaken(offer.monitorId) ? null : offer.monitorId;
 	return offer.monitorId === null || core.monitorIds.size === MONITOR_IDS ? null : lowestFree(0, isTaken);
 }
 
-function fixedRelids(core: Core): Set<number> {
+function fixedRelids(core: ServerCore): Set<number> {
 	const fixed = new Set<number>();
 	for (const { offer } of core.channels.values()) if (offer.relid !== null) fixed.add(offer.relid);
 	return fixed;
 }
 
 /** Sends OFFERCHANNEL of a channel that has its ids. */
-export function sendOffer(core: Core, { offer, info }: ServerChannel): void {
+export function sendOffer(core: ServerCore, { offer, info }: ServerChannel): void {
 	if (info === null) throw new Error("an offer needs a relid");
 	core.send({
 		type: MessageType.OfferChannel,
@@ -145,7 +145,7 @@ export function sendOffer(core: Core, { offer, info }: ServerChannel): void {
 }
 
 /** The flags that the guest may see: those of features that it has. */
-function offerFlags(core: Core, { flags }: Offer): number {
+function offerFlags(core: ServerCore, { flags }: Offer): number {
 	if (core.config.oldOfferFlags) return flags;
 	let hidden = 0;
 	if (!core.has(Feature.ConfidentialChannels)) hidden |= CONFIDENTIAL_FLAGS;
@@ -154,7 +154,7 @@ function offerFlags(core: Core, { flags }: Offer): number {
 }
 
 /** Takes a channel's relid and ids back. */
-export function releaseIds(core: Core, channel: ServerChannel): void {
+export function releaseIds(core: ServerCore, channel: ServerChannel): void {
 	if (channel.info === null) return;
 	core.byRelid.delete(channel.info.relid);
 	if (channel.info.monitorId !== null) core.monitorIds.delete(channel.info.monitorId);

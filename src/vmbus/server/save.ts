@@ -4,18 +4,18 @@ import { DecodeError, decodeMessage } from "../wire/codec.ts";
 import { isGuid } from "../wire/guid.ts";
 import { MAX_PAYLOAD_BYTES } from "../wire/messages.ts";
 import { Feature } from "../wire/versions.ts";
-import type { Core, ServerChannel } from "./core.ts";
+import type { ServerChannel, ServerCore } from "./core.ts";
 import { areFlagsLegal, MAX_CHANNELS, sameChannel } from "./offers.ts";
 import { areChannelsReleased } from "./release.ts";
 import {
 	bytes,
-	type Fields,
 	flag,
 	list,
 	nullable,
 	quadword,
 	record,
 	type Schema,
+	type SchemaFields,
 	text,
 	variants,
 	whole,
@@ -23,21 +23,21 @@ import {
 } from "./schema.ts";
 import {
 	type ChannelInfo,
-	type ChannelState,
-	type Connection,
 	type ConnectionInfo,
 	type ContactRequest,
 	type GpadlRange,
 	type GpadlState,
 	isReleased,
 	isRevoked,
+	type MessageTarget,
 	type Modifying,
 	type NextStep,
 	type Offer,
 	type OpenRequest,
 	type Reservation,
 	reservationOf,
-	type Target,
+	type ServerChannelState,
+	type ServerConnection,
 } from "./types.ts";
 
 const FORMAT = "coco-dma vmbus server 1";
@@ -80,7 +80,7 @@ const monitor: Schema<Offer["monitorId"]> = {
 	save: (value) => value,
 	load: (value, path) => (value === "any" ? value : nullable(whole(0, 127)).load(value, path)),
 };
-const target = record<Target>({ vp: u32, sint: whole(0, 15) });
+const target = record<MessageTarget>({ vp: u32, sint: whole(0, 15) });
 const offer = record<Offer>({
 	interfaceId: guid,
 	instanceId: guid,
@@ -107,7 +107,7 @@ const request = record<OpenRequest>({
 });
 const modifying = record<Modifying>({ pendingVp: nullable(u32) });
 const opened = { request, reserved: nullable(record<Reservation>({ target, orphaned: flag })) };
-const channelState = variants<ChannelState>({
+const channelState = variants<ServerChannelState>({
 	ClientReleased: {},
 	Closed: {},
 	Revoked: {},
@@ -165,7 +165,7 @@ const connectionInfo = record<ConnectionInfo>({
 	modifying: flag,
 });
 const next = variants<NextStep>({ Reset: {}, UnloadResponse: { respond: flag }, Contact: { request: contact } });
-const connection = variants<Connection>({
+const connection = variants<ServerConnection>({
 	Disconnected: {},
 	Connecting: { info: connectionInfo, next: nullable(next) },
 	Connected: { info: connectionInfo },
@@ -175,12 +175,12 @@ const connection = variants<Connection>({
 interface SavedChannel {
 	readonly offerId: number;
 	readonly offer: Offer;
-	readonly state: ChannelState;
+	readonly state: ServerChannelState;
 	readonly info: ChannelInfo | null;
 	readonly gpadls: SavedGpadl[];
 }
 const OFFER_IDS = 2 ** 53 - 1;
-const fields: Fields<State> = {
+const fields: SchemaFields<State> = {
 	format: text<typeof FORMAT>(`"${FORMAT}"`, (value) => value === FORMAT),
 	connection,
 	targetVp: u32,
@@ -200,7 +200,7 @@ const fields: Fields<State> = {
 };
 interface State {
 	readonly format: typeof FORMAT;
-	readonly connection: Connection;
+	readonly connection: ServerConnection;
 	readonly targetVp: number;
 	readonly nextOfferId: number;
 	readonly slotBusy: boolean;
@@ -210,7 +210,7 @@ interface State {
 const state = record<State>(fields);
 
 /** All of a server's state. */
-export function saveCore(core: Core): SavedServer {
+export function saveCore(core: ServerCore): SavedServer {
 	const channels = [...core.channels.values()].map((channel) => ({
 		...channel,
 		gpadls: [...channel.gpadls.values()],
@@ -219,7 +219,7 @@ export function saveCore(core: Core): SavedServer {
 }
 
 /** Fills a new server. @throws RangeError that names what is wrong */
-export function restoreCore(core: Core, saved: unknown): void {
+export function restoreCore(core: ServerCore, saved: unknown): void {
 	const loaded = state.load(saved, "saved");
 	core.connection = loaded.connection;
 	core.targetVp = loaded.targetVp;
@@ -241,7 +241,7 @@ export function restoreCore(core: Core, saved: unknown): void {
 		throw wrong("saved.connection.name", "another state, for nothing is to be waited for");
 }
 
-function checkConnection({ connection: now, config }: Core): void {
+function checkConnection({ connection: now, config }: ServerCore): void {
 	const path = "saved.connection.info";
 	if (!("info" in now)) return;
 	const { version, features, trusted } = now.info;
@@ -250,7 +250,7 @@ function checkConnection({ connection: now, config }: Core): void {
 	if ((features & ~most) !== 0) throw wrong(`${path}.features`, "features that the server grants");
 }
 
-function addChannel(core: Core, saved: SavedChannel, path: string): void {
+function addChannel(core: ServerCore, saved: SavedChannel, path: string): void {
 	const channel: ServerChannel = { ...saved, gpadls: new Map() };
 	const { offerId, offer: mine, info: ids } = channel;
 	if (offerId >= core.nextOfferId || core.channels.has(offerId)) throw wrong(`${path}.offerId`, "a number of its own");
@@ -273,7 +273,7 @@ function addChannel(core: Core, saved: SavedChannel, path: string): void {
 	for (const [i, one] of saved.gpadls.entries()) addGpadl(core, channel, one, `${path}.gpadls[${i}]`);
 }
 
-function addGpadl(core: Core, channel: ServerChannel, saved: SavedGpadl, path: string): void {
+function addGpadl(core: ServerCore, channel: ServerChannel, saved: SavedGpadl, path: string): void {
 	const { gpadl: id, state: name, received, ranges, quadwords, rangeCount } = saved;
 	if (channel.gpadls.has(id)) throw wrong(`${path}.gpadl`, "an id of its own");
 	const possible = isReleased(channel)

@@ -7,7 +7,7 @@ import { HvStatus } from "../../synic/status.ts";
 import { DecodeError, decodeMessage } from "../wire/codec.ts";
 import { MAX_PAYLOAD_BYTES, type Message, MessageType } from "../wire/messages.ts";
 import { Version } from "../wire/versions.ts";
-import type { Action, Completion, SendAction } from "./actions.ts";
+import type { SendAction, ServerAction, ServerCompletion } from "./actions.ts";
 import {
 	completeClose,
 	completeModify,
@@ -34,7 +34,7 @@ import {
 	isResetting,
 	reset,
 } from "./connection.ts";
-import { Core, MAX_OUTGOING, type ServerChannel } from "./core.ts";
+import { MAX_OUTGOING, type ServerChannel, ServerCore } from "./core.ts";
 import {
 	completeGpadl,
 	completeGpadlTeardown,
@@ -53,13 +53,13 @@ import {
 	sameChannel,
 } from "./offers.ts";
 import { restoreCore, type SavedServer, saveCore } from "./save.ts";
-import type { Channel, Connection, ConnectionInfo, Gpadl } from "./types.ts";
+import type { Channel, ConnectionInfo, ServerConnection, ServerGpadl } from "./types.ts";
 
 /** NT status of a refused hvsock connection: guests show it as such. */
 const STATUS_CONNECTION_REFUSED = 0xc0000236;
 
 /** A message as it arrives with HvPostMessage. */
-export interface Post {
+export interface ServerPost {
 	readonly connectionId: number;
 	/** A copy that the guest cannot change any more. */
 	readonly payload: Uint8Array;
@@ -68,11 +68,11 @@ export interface Post {
 }
 
 export class VmbusServer {
-	readonly #core: Core;
+	readonly #core: ServerCore;
 
 	/** @throws RangeError that names the option */
 	constructor(config: ServerConfig = {}) {
-		this.#core = new Core(fullConfig(config));
+		this.#core = new ServerCore(fullConfig(config));
 	}
 
 	/** Goes on where the state was saved; every completion that was due then is still due. @throws RangeError that names what is wrong */
@@ -92,7 +92,7 @@ export class VmbusServer {
 	 * @returns what is to be done, and the status of the hypercall: INVALID_CONNECTION_ID for an id that is no port,
 	 * INVALID_PARAMETER beyond 240 bytes, INSUFFICIENT_BUFFERS while 64 messages wait for the guest's slot
 	 */
-	post({ connectionId, payload, trusted = false }: Post): { status: HvStatus; actions: Action[] } {
+	post({ connectionId, payload, trusted = false }: ServerPost): { status: HvStatus; actions: ServerAction[] } {
 		const core = this.#core;
 		const port = core.config.ports.find((one) => one.connectionId === connectionId);
 		if (port === undefined) return { status: HvStatus.INVALID_CONNECTION_ID, actions: [] };
@@ -170,7 +170,7 @@ export class VmbusServer {
 	}
 
 	/** The end of what an action began. One that is not due changes nothing. @throws RangeError for a connect without a child-to-parent page */
-	complete(completion: Completion): Action[] {
+	complete(completion: ServerCompletion): ServerAction[] {
 		const core = this.#core;
 		switch (completion.type) {
 			case "open":
@@ -201,7 +201,7 @@ export class VmbusServer {
 	 * Offers a channel. One that was revoked and that the guest has not released is the same one again, offered on its release.
 	 * @returns its number for all later calls, or why not @throws RangeError that names the field
 	 */
-	offer(options: OfferOptions): { offerId: number; actions: Action[] } | OfferRefusal {
+	offer(options: OfferOptions): { offerId: number; actions: ServerAction[] } | OfferRefusal {
 		const core = this.#core;
 		const offer = fullOffer(options);
 		if (!core.config.oldOfferFlags && !areFlagsLegal(offer.flags))
@@ -224,20 +224,20 @@ export class VmbusServer {
 	}
 
 	/** Takes a channel back, its sub-channels first; nothing else is asked of its device. A number that is unknown changes nothing. */
-	revoke(offerId: number): Action[] {
+	revoke(offerId: number): ServerAction[] {
 		const channel = this.#core.channels.get(offerId);
 		if (channel !== undefined) revoke(this.#core, channel);
 		return this.#core.takeActions();
 	}
 
 	/** The whole VM resets: releases all channels, reserved ones too; ends with the action "resetDone". */
-	reset(): Action[] {
+	reset(): ServerAction[] {
 		reset(this.#core);
 		return this.#core.takeActions();
 	}
 
 	/** Answers the action "tlConnect" when there will be no channel; success has no answer but the offer. */
-	tlConnectFailed(endpointId: string, serviceId: string): Action[] {
+	tlConnectFailed(endpointId: string, serviceId: string): ServerAction[] {
 		const core = this.#core;
 		const { TlConnectResult: type } = MessageType;
 		if ((core.connected?.version ?? 0) >= Version.V4_1)
@@ -253,13 +253,13 @@ export class VmbusServer {
 	}
 
 	/** The slot may be free again. @returns what waited, to be sent in order */
-	retry(): Action[] {
+	retry(): ServerAction[] {
 		this.#core.slotBusy = false;
 		this.#core.flush();
 		return this.#core.takeActions();
 	}
 
-	get connection(): Connection {
+	get connection(): ServerConnection {
 		return this.#core.connection;
 	}
 
@@ -279,13 +279,13 @@ export class VmbusServer {
 	}
 
 	/** The GPADLs of a channel. */
-	gpadls(offerId: number): readonly Readonly<Gpadl>[] {
+	gpadls(offerId: number): readonly Readonly<ServerGpadl>[] {
 		return [...(this.#core.channels.get(offerId)?.gpadls.values() ?? [])];
 	}
 }
 
 /** Whether a connection takes trusted messages only; also while it is being ended. */
-function trustOf(connection: Connection): boolean {
+function trustOf(connection: ServerConnection): boolean {
 	if ("info" in connection) return connection.info.trusted;
 	return connection.name === "Disconnecting" && connection.trusted;
 }

@@ -1,7 +1,8 @@
 /** What a VMBus server holds: plain data only, so that its state can be saved as it is. */
+import type { Gpa } from "../../types.ts";
 
 /** Where a message goes: VP index and SINT. */
-export interface Target {
+export interface MessageTarget {
 	readonly vp: number;
 	readonly sint: number;
 }
@@ -64,13 +65,13 @@ export interface Modifying {
 
 /** Whose a reserved channel is: it outlives the connection that opened it. */
 export interface Reservation {
-	readonly target: Target;
+	readonly target: MessageTarget;
 	/** Whether that connection has ended: then no guest knows the channel's relid by an offer. */
 	readonly orphaned: boolean;
 }
 
 /** OpenVMM vmbus_server/src/channels.rs, ChannelState. */
-export type ChannelState =
+export type ServerChannelState =
 	| { readonly name: "ClientReleased" | "Closed" | "Revoked" | "Reoffered" }
 	| { readonly name: "ClosingClientRelease" | "OpeningClientRelease" }
 	| { readonly name: "Opening" | "Closing"; readonly request: OpenRequest; readonly reserved: Reservation | null }
@@ -85,14 +86,14 @@ export type ChannelState =
 export interface Channel {
 	readonly offerId: number;
 	offer: Offer;
-	state: ChannelState;
+	state: ServerChannelState;
 	/** There if and only if the guest has not released the channel. */
 	info: ChannelInfo | null;
 }
 
 export type GpadlState = "InProgress" | "Offered" | "OfferedTearingDown" | "Accepted" | "TearingDown";
 
-export interface Gpadl {
+export interface ServerGpadl {
 	readonly offerId: number;
 	readonly gpadl: number;
 	readonly rangeCount: number;
@@ -110,9 +111,9 @@ export interface ContactRequest {
 	readonly featureFlags: number;
 	readonly targetVp: number;
 	/** Before 2.4: the page whose bits tell which channels are signalled. */
-	readonly interruptPage: number | null;
+	readonly interruptPage: Gpa | null;
 	/** Parent to child, child to parent; "invalid" when exactly one is 0. */
-	readonly monitorPages: readonly [number, number] | "invalid" | null;
+	readonly monitorPages: readonly [Gpa, Gpa] | "invalid" | null;
 	readonly clientId: string | null;
 	readonly trusted: boolean;
 }
@@ -121,8 +122,8 @@ export interface ConnectionInfo {
 	readonly version: number;
 	readonly features: number;
 	readonly trusted: boolean;
-	readonly interruptPage: number | null;
-	readonly monitorPages: readonly [number, number] | null;
+	readonly interruptPage: Gpa | null;
+	readonly monitorPages: readonly [Gpa, Gpa] | null;
 	/** Whether the monitor pages are the server's own. */
 	readonly serverMonitorPages: boolean;
 	readonly clientId: string | null;
@@ -138,7 +139,7 @@ export type NextStep =
 	| { readonly name: "UnloadResponse"; readonly respond: boolean }
 	| { readonly name: "Contact"; readonly request: ContactRequest };
 
-export type Connection =
+export type ServerConnection =
 	| { readonly name: "Disconnected" }
 	| { readonly name: "Connecting"; readonly info: ConnectionInfo; readonly next: NextStep | null }
 	| { readonly name: "Connected"; readonly info: ConnectionInfo }

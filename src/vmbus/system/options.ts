@@ -1,6 +1,6 @@
 /** What a system is made of, and what its embedder is told. */
 import type { Engine } from "../../engine.ts";
-import type { Interrupt } from "../../synic/interrupts.ts";
+import type { SynicInterrupt } from "../../synic/interrupts.ts";
 import type { HypercallReport } from "../../synic/machine.ts";
 import type { SynicPlatform } from "../../synic/modes.ts";
 import type { GuestChannel } from "../guest/channel.ts";
@@ -45,7 +45,7 @@ export interface SystemOptions {
 	readonly lazy?: boolean;
 	/** Whether events are kept in `events`. Default true. */
 	readonly records?: boolean;
-	readonly onInterrupt?: (interrupt: Interrupt) => void;
+	readonly onInterrupt?: (interrupt: SynicInterrupt) => void;
 	readonly onHypercall?: (report: HypercallReport) => void;
 	/** A packet that the guest has received. */
 	readonly onPacket?: (channel: GuestChannel, packet: ReceivedPacket) => void;

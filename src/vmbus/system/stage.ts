@@ -1,7 +1,9 @@
 /** What a scenario does with a system, and what it finds: every result is read from RAM, rings or the parties' states. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { PageState, pageStateName } from "../../memory/ram.ts";
 import { multiPageRange, PacketType } from "../../ring/packet.ts";
+import type { Gpa } from "../../types.ts";
 import { ECHO, EchoCommand, EchoStatus } from "../devices/echo.ts";
 import type { GuestBuffer } from "../guest/guest.ts";
 import type { ReceivedPacket } from "../guest/traffic.ts";
@@ -21,7 +23,7 @@ const RANGES = 24;
 /** Pages of one purpose and state. */
 export interface PagesFound {
 	readonly purpose: string;
-	readonly gpas: readonly number[];
+	readonly gpas: readonly Gpa[];
 	readonly state: string;
 	/** Asked of the host's own view of memory. */
 	readonly hostReads: boolean;
@@ -129,7 +131,7 @@ export class SystemStage {
 	}
 
 	/** A command of the echo device. @returns whether it answered that it is done */
-	#echo(relid: number, words: readonly number[], gpa?: { readonly gpa: number; readonly bytes: number }): boolean {
+	#echo(relid: number, words: readonly number[], gpa?: { readonly gpa: Gpa; readonly bytes: number }): boolean {
 		const payload = wordsOf(words);
 		const options = { id: this.id(), wantsCompletion: true };
 		if (gpa === undefined) this.system.send(relid, payload, options);
@@ -187,7 +189,7 @@ export class SystemStage {
 	#pages(): PagesFound[] {
 		const { engine, runs } = this.system;
 		const host = pagesView(engine, "shared");
-		const lines = new Map<string, { purpose: string; gpas: number[]; state: string; hostReads: boolean }>();
+		const lines = new Map<string, { purpose: string; gpas: Gpa[]; state: string; hostReads: boolean }>();
 		for (const { gpa, pages, purpose } of runs) {
 			for (let page = gpa; page < gpa + pages * PAGE_SIZE; page += PAGE_SIZE) {
 				const state = pageStateName(engine.ram.pageState(page));

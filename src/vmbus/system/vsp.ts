@@ -3,7 +3,7 @@
  * has one; a paravisor may have another, and in front of it a relay of the host's channels.
  */
 import type { Engine } from "../../engine.ts";
-import type { Party } from "../../synic/interrupts.ts";
+import type { SynicParty } from "../../synic/interrupts.ts";
 import type { SynicMachine } from "../../synic/machine.ts";
 import type { MessagePort } from "../../synic/port.ts";
 import { VMBUS_SINT } from "../../synic/registers.ts";
@@ -11,10 +11,10 @@ import { HvStatus } from "../../synic/status.ts";
 import { EchoDevice } from "../devices/echo.ts";
 import type { RelayAction, VmbusRelay } from "../relay/relay.ts";
 import {
-	type Action,
-	type Completion,
 	type OpenAction,
 	type SendAction,
+	type ServerAction,
+	type ServerCompletion,
 	STATUS_UNSUCCESSFUL,
 } from "../server/actions.ts";
 import { pagesView } from "../server/memory-view.ts";
@@ -26,7 +26,7 @@ import { ACTORS, type FlagEvent, type Recorder, type ServedEvent } from "./event
 export interface VspOptions {
 	readonly engine: Engine;
 	readonly machine: SynicMachine;
-	readonly party: Party;
+	readonly party: SynicParty;
 	readonly server: VmbusServer;
 	readonly record: Recorder;
 	/** Does a piece of a device's work now or, in its turn, later. */
@@ -46,7 +46,7 @@ interface OpenChannel {
 
 export class Vsp {
 	readonly server: VmbusServer;
-	readonly party: Party;
+	readonly party: SynicParty;
 	readonly #options: VspOptions;
 	readonly #devices = new Map<number, EchoDevice>();
 	readonly #open = new Map<number, OpenChannel>();
@@ -103,7 +103,7 @@ export class Vsp {
 	}
 
 	/** Does what the server asks for. */
-	perform(actions: readonly Action[]): void {
+	perform(actions: readonly ServerAction[]): void {
 		const { relay } = this.#options;
 		this.performRelayed(relay === undefined ? actions : relay.relay.handle(actions));
 	}
@@ -215,7 +215,7 @@ export class Vsp {
 		else if ("offerId" in action) this.#askDevice(action);
 	}
 
-	#askDevice(action: Extract<Action, { offerId: number }>): void {
+	#askDevice(action: Extract<ServerAction, { offerId: number }>): void {
 		const { offerId } = action;
 		this.#options.later(() => {
 			const device = this.#devices.get(offerId);
@@ -230,7 +230,7 @@ export class Vsp {
 		});
 	}
 
-	#complete(completion: Completion): void {
+	#complete(completion: ServerCompletion): void {
 		this.perform(this.server.complete(completion));
 	}
 
@@ -277,6 +277,6 @@ export class Vsp {
 	}
 }
 
-function refusal(offerId: number): Completion {
+function refusal(offerId: number): ServerCompletion {
 	return { type: "open", offerId, status: STATUS_UNSUCCESSFUL };
 }

@@ -3,6 +3,7 @@
  * A payload is an 8-byte header {u32 type; u32 padding 0} and the body, at most 240 bytes, little-endian.
  * Sources: Linux 6.12 include/linux/hyperv.h; OpenVMM vmbus_core/src/protocol.rs (types 18 to 20 and 25 to 29).
  */
+import type { Gpa } from "../../types.ts";
 import { Feature, Version } from "./versions.ts";
 
 /** Largest payload of a SynIC message (bytes). */
@@ -24,8 +25,8 @@ interface FieldValues {
 	u8: number;
 	u16: number;
 	u32: number;
-	gpa: number;
-	gpaPair: readonly [number, number];
+	gpa: Gpa;
+	gpaPair: readonly [Gpa, Gpa];
 	guid: string;
 	bytes120: Uint8Array;
 	quadwords: readonly bigint[];
