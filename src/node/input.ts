@@ -1,7 +1,10 @@
 /** Files that somebody else wrote, as sources: errors name the file. */
-import { createReadStream } from "node:fs";
+import { createReadStream, existsSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { InputError } from "../input-error.ts";
 import { textOf } from "../source.ts";
+import type { VerifyResult } from "../verify/result.ts";
+import { type VerifyOptions, verifyRecording } from "../verify/verify.ts";
 import { readTrace } from "../workload/read.ts";
 import type { Workload } from "../workload/workload.ts";
 
@@ -25,4 +28,22 @@ export function readText(path: string): Promise<string> {
 /** The workload of a trace's file. @throws InputError as readTrace */
 export function readTraceFile(path: string): Promise<Workload> {
 	return readTrace(fileBytes(path), { name: path });
+}
+
+/** Verifies a recording's file. An INDEX.tsv beside it says of transcripts whether the host is special. @throws InputError as verifyRecording */
+export async function verifyFile(path: string, build?: VerifyOptions["build"]): Promise<VerifyResult> {
+	const index = join(dirname(path), "INDEX.tsv");
+	const rows = existsSync(index) ? (await readText(index)).split("\n").map((line) => line.split("\t")) : [];
+	const row = rows.find(
+		([name]) =>
+			name ===
+			basename(path)
+				.replace(/\.gz$/, "")
+				.replace(/\.txt$/, ""),
+	);
+	return verifyRecording(fileBytes(path), {
+		name: path,
+		...(build === undefined ? {} : { build }),
+		...(row?.[1] === "special" ? { host: "special" } : {}),
+	});
 }

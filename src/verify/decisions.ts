@@ -48,7 +48,7 @@ function compareDecision(
 export async function verifyDecisions(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
 	const { header, cases } = readDecisions(path, text);
 	const compared: Record<string, number> = { decisions: 0, fields: 0, notSetUp: 0 };
-	const common = { file: path, format: "dma-decisions", compared };
+	const common = { recording: path, format: "dma-decisions", compared };
 	const arena = new DecisionArena(build);
 	let line = 1;
 	try {

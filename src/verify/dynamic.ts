@@ -260,7 +260,7 @@ export async function verifyDynamic(path: string, text: string, build: Build = "
 	const devices = new Map([...header.devices].map(([name, options]) => [name, engine.addDevice({ pool, ...options })]));
 	const cpus = new Set(lines.filter((line) => line.startsWith("map ")).map((line) => line.split(" ")[2]));
 	const replay = new DynamicReplay(engine, header, new GrowingPools(engine, pool), devices, cpus.size <= 1);
-	const common = { file: path, format: "swiotlb-dynamic", compared: replay.compared };
+	const common = { recording: path, format: "swiotlb-dynamic", compared: replay.compared };
 	let line = 1;
 	let ends = 0;
 	try {

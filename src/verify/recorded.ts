@@ -145,7 +145,7 @@ export async function verifyRecorded(path: string, text: string, build: Build = 
 	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, { start: header.poolStart });
 	const devices = new Map([...header.devices].map(([name, options]) => [name, engine.addDevice({ pool, ...options })]));
 	const replay = new RecordedReplay(engine, pool, devices);
-	const common = { file: path, format: "swiotlb-recorded", compared: replay.compared };
+	const common = { recording: path, format: "swiotlb-recorded", compared: replay.compared };
 	const footer: Footer = { areas: [] };
 	let line = 1;
 	let end: string;

@@ -2,11 +2,12 @@ import { DmaError } from "../status.ts";
 
 /** What verifying one recording found. */
 export interface VerifyResult {
-	readonly file: string;
-	/** `swiotlb-recorded`, `swiotlb-dynamic`, `swiotlb-ops` or `ring`. */
+	/** The recording's name: a file's path, where it was read from one. */
+	readonly recording: string;
+	/** The name of a format of RECORDING_FORMATS. */
 	readonly format: string;
 	readonly identical: boolean;
-	/** The line that people read, file name first. */
+	/** The line that people read, the recording first. */
 	readonly summary: string;
 	/** How many answers of each kind were compared and found identical. */
 	readonly compared: Readonly<Record<string, number>>;

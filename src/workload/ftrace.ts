@@ -28,8 +28,7 @@ function sectors(text: string, field: string): number {
 
 function sectorNumber(text: string): bigint {
 	const sector = BigInt(text);
-	if (sector < 0n || sector >= 1n << 64n)
-		throw new MalformedLine(`sector: expected 0 to 2^64 - 1, found "${text}"`);
+	if (sector < 0n || sector >= 1n << 64n) throw new MalformedLine(`sector: expected 0 to 2^64 - 1, found "${text}"`);
 	return sector;
 }
 

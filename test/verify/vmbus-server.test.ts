@@ -1,8 +1,8 @@
 import { readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../../src/input-error.ts";
-import { readText } from "../../src/node/input.ts";
 import { hasCleanServer, verifyVmbusServer } from "../../src/verify/vmbus-server.ts";
+import { recordingText } from "../helpers/golden.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
 
 printSeed("vmbus server verify");
@@ -10,7 +10,7 @@ const FOLDER = new URL("../golden/vmbus/", import.meta.url).pathname;
 const NAMES = readdirSync(FOLDER)
 	.filter((name) => name.endsWith(".txt.gz"))
 	.map((name) => name.replace(".txt.gz", ""));
-const linesOf = (name: string) => readText(`${FOLDER}${name}.txt.gz`).split("\n");
+const linesOf = (name: string) => recordingText(`${FOLDER}${name}.txt.gz`).split("\n");
 const CLEAN = NAMES.filter((name) => hasCleanServer(linesOf(name)));
 
 describe("the server, in the recorded host's place", () => {
