@@ -145,6 +145,7 @@ export const calls: Suite<CallsCase> = {
 	about:
 		"One map and its unmap: Device.tryMap and tryUnmap called from TypeScript against the same loop inside WebAssembly; the difference is the cost of both calls. allocation: heap bytes after warm-up.",
 	variants: ["WebAssembly", "TypeScript", "allocation"],
+	engine: ["WebAssembly", "TypeScript"],
 	cases,
 	async open(variant, of) {
 		return of.allocation === (variant === "allocation") ? open(variant, of) : null;

@@ -64,9 +64,14 @@ export async function agree(): Promise<void> {
 	}
 }
 
-/** Runs one variant in its own process. */
-function inProcess(variant: string, ringBytes: number, bytes: number): Samples {
-	const script = fileURLToPath(import.meta.url);
+/** Runs one variant in its own process. file: this one, of this build or of another */
+export function inProcess(
+	variant: string,
+	ringBytes: number,
+	bytes: number,
+	file: URL | string = import.meta.url,
+): Samples {
+	const script = fileURLToPath(file);
 	const child = spawnSync(process.execPath, [script, "--variant", variant, String(ringBytes), String(bytes)], {
 		encoding: "utf8",
 		maxBuffer: 2 ** 26,

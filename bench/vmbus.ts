@@ -142,6 +142,7 @@ export const vmbus: Suite<VmbusCase> = {
 	about:
 		"VMBus over two SynICs: guest, server and echo devices over one RAM, each step decoded and checked. host: an SNP guest without paravisor, all shared; paravisor: Confidential VMBus with private rings.",
 	variants: [HOST, PARAVISOR],
+	engine: [HOST, PARAVISOR],
 	cases,
 	async open(variant, { what }) {
 		const { system, echoed } = await prepare(variant);

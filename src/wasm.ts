@@ -1,6 +1,5 @@
 /** The only file that touches WebAssembly: load, instantiate, attach, views. */
 import { instantiate as instantiateWithLoader } from "@assemblyscript/loader";
-import { shown } from "./input-error.ts";
 import type { DmaAddr, Gpa } from "./types.ts";
 
 const BUILDS = [
@@ -176,7 +175,8 @@ async function compile(build: string, bytes: Uint8Array, ringBytes: Uint8Array |
 
 /** Loads one of this package's builds, once. @throws RangeError for another name, or a build that is not there */
 export async function loadModule(build: Build): Promise<EngineModule> {
-	if (!BUILDS.includes(build)) throw new RangeError(`build: expected ${BUILDS.join(", ")}, found ${shown(build)}`);
+	if (!BUILDS.includes(build))
+		throw new RangeError(`build: expected ${BUILDS.join(", ")}, found ${JSON.stringify(build)}`);
 	let loading = modules.get(build);
 	if (loading === undefined) {
 		// this file runs as src/wasm.ts under the tests and as build/src/wasm.js when built
