@@ -49,13 +49,19 @@ async function* read<T>(stream: ReadableStream<T>): AsyncGenerator<T> {
 
 /** Unpacks what starts as gzip does. @throws InputError for a torn or damaged one */
 async function* unpacked(chunks: AsyncGenerator<Chunk>, name: string): AsyncGenerator<Chunk> {
+	try {
+		yield* unpackedChunks(chunks, name);
+	} finally {
+		await chunks.return(undefined);
+	}
+}
+
+async function* unpackedChunks(chunks: AsyncGenerator<Chunk>, name: string): AsyncGenerator<Chunk> {
 	let first = await chunks.next();
 	// the two bytes may come one by one
 	if (!first.done && first.value.length === 1 && first.value[0] === 0x1f) {
 		const second = await chunks.next();
-		if (!second.done && typeof second.value !== "string")
-			first = { done: false, value: Uint8Array.of(0x1f, ...second.value) };
-		else if (!second.done) throw new InputError(`${name}: expected bytes behind the first byte, found text`);
+		if (!second.done) first = { done: false, value: joined(first.value, second.value, name) };
 	}
 	if (first.done) return;
 	const { value } = first;
@@ -86,9 +92,6 @@ async function* unpacked(chunks: AsyncGenerator<Chunk>, name: string): AsyncGene
 				throw error;
 			}
 		},
-		async cancel() {
-			await chunks.return(undefined);
-		},
 	});
 	try {
 		yield* read(packed.pipeThrough(new DecompressionStream("gzip")));
@@ -98,7 +101,17 @@ async function* unpacked(chunks: AsyncGenerator<Chunk>, name: string): AsyncGene
 	}
 }
 
-/** An input, opened: its beginning may be looked at, then it is taken once. */
+/** Two chunks as one. @throws InputError for text behind bytes */
+function joined(first: Chunk, second: Chunk, name: string): Uint8Array {
+	if (typeof first === "string" || typeof second === "string")
+		throw new InputError(`${name}: expected bytes behind the first byte, found text`);
+	const both = new Uint8Array(first.length + second.length);
+	both.set(first);
+	both.set(second, first.length);
+	return both;
+}
+
+/** An input, opened: its beginning may be looked at, then it is taken once, or closed. */
 export class Input {
 	/** What errors call it. */
 	readonly name: string;
@@ -149,8 +162,17 @@ export class Input {
 			if (length > limit) throw new InputError(`${this.name}: unpacks to more than ${limit} bytes`);
 			return chunk;
 		};
-		for (const chunk of this.#first) yield counted(chunk);
-		for await (const chunk of this.#rest) yield counted(chunk);
+		try {
+			for (const chunk of this.#first) yield counted(chunk);
+			for await (const chunk of this.#rest) yield counted(chunk);
+		} finally {
+			await this.close();
+		}
+	}
+
+	/** Lets the source go, taken or not. */
+	async close(): Promise<void> {
+		await this.#rest.return(undefined);
 	}
 
 	async *#texts(limit: number): AsyncGenerator<string> {

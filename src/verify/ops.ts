@@ -11,7 +11,7 @@ import { Attr, type Direction } from "../types.ts";
 import type { Build } from "../wasm.ts";
 import { type Hashes, loadHashes } from "./hashes.ts";
 import { readKeyedHeader } from "./header.ts";
-import { Diverged, divergedAt, same, stem, type VerifyResult } from "./result.ts";
+import { Diverged, divergedAt, type Replayed, same } from "./result.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
 const MAX_RAM_BYTES = 2 ** 31;
@@ -219,12 +219,12 @@ function address(value: number): string {
 }
 
 /** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
-export async function verifyOps(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+export async function verifyOps(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
 	const lines = text.split("\n");
 	const { header, first } = readHeader(path, lines);
 	const { engine, device, pool } = await engineFor(header, build);
 	const replay = new OpsReplay(header, engine, device, pool, await loadHashes());
-	const common = { recording: path, format: "swiotlb-ops", compared: replay.compared };
+	const { compared } = replay;
 	let line = first;
 	try {
 		for (let i = first; i < lines.length; i++) {
@@ -233,10 +233,10 @@ export async function verifyOps(path: string, text: string, build: Build = "engi
 			replay.run(new Fields(path, line, lines[i] as string));
 		}
 	} catch (error) {
-		return { ...common, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
-	const { maps, failedMaps, unmaps, checkpoints, ends } = replay.compared;
+	const { maps, failedMaps, unmaps, checkpoints, ends } = compared;
 	if (ends !== 1) throw new InputError(`${path}: expected a last line "e ...": the file ends early`);
-	const summary = `${stem(path)}: ${maps}/${maps} maps (${failedMaps} refused), ${unmaps} unmaps, ${checkpoints} checkpoints identical, pool and RAM bytes identical, hiwater ${pool.hiwater}`;
-	return { ...common, identical: true, summary };
+	const said = `${maps}/${maps} maps (${failedMaps} refused), ${unmaps} unmaps, ${checkpoints} checkpoints identical, pool and RAM bytes identical, hiwater ${pool.hiwater}`;
+	return { compared, outcome: { identical: true, said } };
 }

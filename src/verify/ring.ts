@@ -10,7 +10,7 @@ import { statusName } from "../status.ts";
 import type { Build, EngineExports } from "../wasm.ts";
 import { type Hashes, loadHashes } from "./hashes.ts";
 import { readKeyedHeader } from "./header.ts";
-import { divergedAt, same, stem, type VerifyResult } from "./result.ts";
+import { divergedAt, type Replayed, same } from "./result.ts";
 
 /** Where the ring's first page lies in the replay's RAM. */
 const RING_GPA = 0x10000;
@@ -273,11 +273,11 @@ class RingReplay {
 }
 
 /** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
-export async function verifyRing(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+export async function verifyRing(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
 	const lines = text.split("\n");
 	const { header, first } = readHeader(path, lines);
 	const replay = new RingReplay(await engineFor(header, build), header, await loadHashes());
-	const common = { recording: path, format: "ring", compared: replay.compared };
+	const { compared } = replay;
 	let line = first;
 	let ops = 0;
 	try {
@@ -288,12 +288,12 @@ export async function verifyRing(path: string, text: string, build: Build = "eng
 			ops++;
 		}
 	} catch (error) {
-		return { ...common, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
 	if (!replay.ended) throw new InputError(`${path}: expected a last line "E ...": the file ends early`);
 	if (header.ops !== null && ops - 1 !== header.ops)
 		throw new InputError(`${path}: ops: expected ${header.ops} ops, found ${ops - 1}`);
-	const { writes, refusedWrites, reads, packets, corruptions } = replay.compared;
+	const { writes, refusedWrites, reads, packets, corruptions } = compared;
 	const parts = [
 		`${ops - 1}/${ops - 1} steps identical`,
 		`${writes} writes (${refusedWrites} refused)`,
@@ -302,5 +302,5 @@ export async function verifyRing(path: string, text: string, build: Build = "eng
 		...(corruptions > 0 ? [`${corruptions} corruptions`] : []),
 		"indices, signals and ring bytes identical",
 	];
-	return { ...common, identical: true, summary: `${stem(path)}: ${parts.join(", ")}` };
+	return { compared, outcome: { identical: true, said: parts.join(", ") } };
 }

@@ -6,7 +6,7 @@ import { isDecisions, verifyDecisions } from "./decisions.ts";
 import { isDynamic, verifyDynamic } from "./dynamic.ts";
 import { isOps, verifyOps } from "./ops.ts";
 import { isRecorded, verifyRecorded } from "./recorded.ts";
-import type { VerifyResult } from "./result.ts";
+import { type Replayed, resultOf, type VerifyResult } from "./result.ts";
 import { isRing, verifyRing } from "./ring.ts";
 import { type TranscriptHost, verifyVmbus } from "./vmbus.ts";
 import { isVmbus } from "./vmbus-lines.ts";
@@ -24,7 +24,7 @@ interface RecordingFormat {
 	readonly name: string;
 	readonly matches: (text: string) => boolean;
 	/** @param name of the recording */
-	readonly verify: (name: string, text: string, options: VerifyOptions) => Promise<VerifyResult>;
+	readonly verify: (name: string, text: string, options: VerifyOptions) => Promise<Replayed>;
 }
 
 /** Every format, in the order in which a recording is tried for them. */
@@ -58,5 +58,5 @@ export async function verifyRecording(source: Source, options: VerifyOptions = {
 		throw new InputError(
 			`${name}:1: unknown format: expected a recording, one of ${RECORDING_FORMATS.map((known) => known.name).join(", ")}`,
 		);
-	return format.verify(name, text, options);
+	return resultOf(name, format.name, await format.verify(name, text, options));
 }

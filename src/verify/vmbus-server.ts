@@ -6,7 +6,7 @@ import type { ServerAction, ServerCompletion } from "../vmbus/server/actions.ts"
 import type { OfferOptions } from "../vmbus/server/offers.ts";
 import { VmbusServer } from "../vmbus/server/server.ts";
 import { HEADER_BYTES, MessageType, messageSpec } from "../vmbus/wire/messages.ts";
-import { Diverged, divergedAt, type VerifyResult } from "./result.ts";
+import { Diverged, divergedAt, type Replayed } from "./result.ts";
 import { readOffer, readServer } from "./vmbus-server-lines.ts";
 import { describePayload } from "./vmbus-text.ts";
 
@@ -37,9 +37,6 @@ interface Produced {
 	readonly hex: string;
 	readonly line: number;
 }
-
-/** What one side of a transcript came to: its summary names the recording only where it differs. */
-export type TranscriptSide = Omit<VerifyResult, "recording" | "format">;
 
 class ServerReplay {
 	readonly #path: string;
@@ -282,7 +279,7 @@ function rescindOf(relid: number): Uint8Array {
  * Drives our server with the guest's messages and compares every status and message, in the order of each channel.
  * @param lines of a transcript with a clean server (hasCleanServer) @throws InputError for lines that are not of the format
  */
-export function verifyVmbusServer(path: string, lines: readonly string[]): TranscriptSide {
+export function verifyVmbusServer(path: string, lines: readonly string[]): Replayed {
 	const replay = new ServerReplay(path, lines);
 	const { compared } = replay;
 	let line = 1;
@@ -294,8 +291,9 @@ export function verifyVmbusServer(path: string, lines: readonly string[]): Trans
 		}
 		replay.end();
 	} catch (error) {
-		return { compared, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
 	const { posts, messages, acts } = compared;
-	return { compared, identical: true, summary: `server: ${posts} posts, ${messages} messages identical, ${acts} acts` };
+	const said = `server: ${posts} posts, ${messages} messages identical, ${acts} acts`;
+	return { compared, outcome: { identical: true, said } };
 }

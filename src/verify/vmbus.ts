@@ -11,13 +11,13 @@ import { EnginePages } from "../vmbus/guest/pages.ts";
 import type { GuestCommand } from "../vmbus/guest/types.ts";
 import type { Build } from "../wasm.ts";
 import { loadHashes } from "./hashes.ts";
-import { divergedAt, stem, type VerifyResult } from "./result.ts";
+import { divergedAt, type Replayed } from "./result.ts";
 import { compareRings, type GuestReplay, hostRing, runCommand } from "./vmbus-commands.ts";
 import { Expected } from "./vmbus-expect.ts";
 import { ReplayHost } from "./vmbus-host.ts";
 import { LineArgs, readTranscript, type TranscriptLine } from "./vmbus-lines.ts";
 import { ReplayPages } from "./vmbus-pages.ts";
-import { hasCleanServer, type TranscriptSide, verifyVmbusServer } from "./vmbus-server.ts";
+import { hasCleanServer, verifyVmbusServer } from "./vmbus-server.ts";
 
 /** clean: only what a server may be asked to do. special: faults on purpose, answers made by hand (golden/vmbus/FORMAT.md). */
 export type TranscriptHost = "clean" | "special";
@@ -200,7 +200,7 @@ function hostInput(replay: GuestReplay, line: TranscriptLine): void {
 	}
 }
 
-async function verifyGuest(path: string, text: string, build: Build): Promise<TranscriptSide> {
+async function verifyGuest(path: string, text: string, build: Build): Promise<Replayed> {
 	const lines = readTranscript(path, text);
 	const replay = { current: null as GuestReplay | null };
 	try {
@@ -218,7 +218,7 @@ async function verifyGuest(path: string, text: string, build: Build): Promise<Tr
 		}
 	} catch (error) {
 		const { compared = {}, line = 1 } = replay.current?.expected ?? {};
-		return { compared, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
 	const { compared } = replay.current.expected;
 	const names: readonly [string, string][] = [
@@ -232,7 +232,8 @@ async function verifyGuest(path: string, text: string, build: Build): Promise<Tr
 		["RES", "results"],
 	];
 	const parts = names.flatMap(([verb, name]) => (compared[verb] === undefined ? [] : [`${compared[verb]} ${name}`]));
-	return { compared, identical: true, summary: `guest: ${parts.join(", ") || "nothing"} identical` };
+	const said = `guest: ${parts.join(", ") || "nothing"} identical`;
+	return { compared, outcome: { identical: true, said } };
 }
 
 /**
@@ -245,19 +246,13 @@ export async function verifyVmbus(
 	text: string,
 	build: Build = "engine",
 	host: TranscriptHost = "clean",
-): Promise<VerifyResult> {
-	const common = { recording: path, format: "vmbus" };
+): Promise<Replayed> {
 	const guest = await verifyGuest(path, text, build);
-	if (!guest.identical) return { ...common, ...guest };
 	const lines = text.split("\n");
-	const summary = `${stem(path)}: ${guest.summary}`;
-	if (host === "special" || !hasCleanServer(lines)) return { ...common, ...guest, summary };
+	if (!guest.outcome.identical || host === "special" || !hasCleanServer(lines)) return guest;
 	const server = verifyVmbusServer(path, lines);
 	const counts = Object.entries(server.compared).map(([name, count]) => [`server ${name}`, count] as const);
-	return {
-		...common,
-		...server,
-		compared: { ...guest.compared, ...Object.fromEntries(counts) },
-		summary: server.identical ? `${summary}; ${server.summary}` : server.summary,
-	};
+	const compared = { ...guest.compared, ...Object.fromEntries(counts) };
+	if (!server.outcome.identical) return { compared, outcome: server.outcome };
+	return { compared, outcome: { identical: true, said: `${guest.outcome.said}; ${server.outcome.said}` } };
 }

@@ -26,9 +26,11 @@ export async function readTrace(source: Source, { name = "trace", format }: Read
 		throw new RangeError(`format: expected ${TRACE_FORMATS.map((known) => known.name).join(", ")}, not "${format}"`);
 	const input = await Input.open(source, name);
 	const found = asked ?? TRACE_FORMATS.find((known) => known.matches(input));
-	if (found === undefined)
+	if (found === undefined) {
+		await input.close();
 		throw new InputError(
 			`${name}:1: unknown format: expected ${TRACE_FORMATS.map(({ expected }) => expected).join(", or ")}`,
 		);
+	}
 	return found.read(input);
 }

@@ -121,6 +121,9 @@ describe("a source", () => {
 		};
 		for await (const _ of (await Input.open(endless(), "x")).lines()) break;
 		expect(ended).toBe(true);
+		ended = false;
+		await (await Input.open(endless(), "x")).close();
+		expect(ended).toBe(true);
 	});
 
 	it("says what was expected of what is no source", async () => {
