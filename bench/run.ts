@@ -21,7 +21,7 @@ import { suites } from "./suites.ts";
 import { formatAgainst, formatReport } from "./table.ts";
 import { Variant } from "./variant.ts";
 
-export interface BenchOptions {
+interface BenchOptions {
 	/** Times each variant is timed, one after the other in turn. Default 3. */
 	readonly rounds?: number;
 	/** Milliseconds of samples a round, after half as long of warm-up. Default 60. */
@@ -145,7 +145,7 @@ function checkSuites(names: readonly string[]): string[] {
  * Runs suites (all when none are named): first every case in every variant, which must agree to the byte, then the timing.
  * @throws RangeError for an unknown suite; Error when variants disagree
  */
-export async function runSuites(names: readonly string[], options: BenchOptions = {}): Promise<BenchReport> {
+async function runSuites(names: readonly string[], options: BenchOptions = {}): Promise<BenchReport> {
 	const known = checkSuites(names);
 	const chosen = suites.filter((suite) => names.length === 0 || names.includes(suite.name));
 	const { rounds = 3, msPerRound = 60, progress = () => {} } = options;
@@ -202,7 +202,7 @@ function within(name: string, text: string | undefined, fallback: number, most: 
 }
 
 /** The command. @returns the exit code: 0, 1 when variants disagree or a run breaks, 2 for a wrong argument */
-export async function main(args: readonly string[]): Promise<number> {
+async function main(args: readonly string[]): Promise<number> {
 	try {
 		const { values, positionals } = parseOptions(args, {
 			json: { type: "string" },
