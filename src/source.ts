@@ -1,7 +1,7 @@
 /** Input that somebody else wrote: text or bytes, whole or as they come, plain or gzip. */
 import { InputError, shown, thrown } from "./input-error.ts";
 
-export type Chunk = string | Uint8Array;
+type Chunk = string | Uint8Array;
 
 /** Text is taken as it is; bytes are UTF-8, and unpacked if they start as gzip does. */
 export type Source = Chunk | ReadableStream<Chunk> | AsyncIterable<Chunk>;

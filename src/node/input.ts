@@ -9,7 +9,7 @@ import { readTrace } from "../workload/read.ts";
 import type { Workload } from "../workload/workload.ts";
 
 /** The bytes of a file, as they come. @throws InputError that names it */
-export async function* fileBytes(path: string): AsyncGenerator<Uint8Array> {
+async function* fileBytes(path: string): AsyncGenerator<Uint8Array> {
 	try {
 		for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) yield chunk as Uint8Array;
 	} catch (error) {

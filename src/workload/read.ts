@@ -6,7 +6,7 @@ import { BLOCK_FTRACE } from "./ftrace.ts";
 import type { Workload } from "./workload.ts";
 
 /** Every format, in the order in which an input is tried for them. */
-export const TRACE_FORMATS: readonly TraceFormat[] = [BLOCK_FTRACE];
+const TRACE_FORMATS: readonly TraceFormat[] = [BLOCK_FTRACE];
 
 export interface ReadTraceOptions {
 	/** What errors and results call the trace. Default "trace". */

@@ -76,4 +76,7 @@ export const ON_NODE: readonly string[] = ["src/node", "src/cli", BUILDER, "benc
 export const ON_NODE_ALONE: readonly string[] = ["src/wasm.ts", "src/coco/platform/ciphertext.ts"];
 
 /** Packages that the library has inside: the build puts them into the shipped file. */
-export const INSIDE: readonly (readonly [file: string, name: string])[] = [["src/wasm.ts", "@assemblyscript/loader"]];
+export const INSIDE: readonly (readonly [file: string, name: string])[] = [
+	["src/wasm.ts", "@assemblyscript/loader"],
+	["src/verify/hashes.ts", "hash-wasm"],
+];

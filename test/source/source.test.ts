@@ -2,10 +2,12 @@ import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../../src/input-error.ts";
-import { type Chunk, Input, type Source, textOf } from "../../src/source.ts";
+import { Input, type Source, textOf } from "../../src/source.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
 
 printSeed("source");
+
+type Chunk = string | Uint8Array;
 
 async function* dripped(...chunks: Chunk[]): AsyncGenerator<Chunk> {
 	yield* chunks;
