@@ -3,8 +3,7 @@
  * read what.
  */
 
-export type { GuestDeviceOptions } from "../coco/guest/device.ts";
-export { GuestDevice } from "../coco/guest/device.ts";
+export type { GuestDevice, GuestDeviceOptions } from "../coco/guest/device.ts";
 export { type Explanation, explain, exposes, type Readers, type Sight } from "../coco/guest/explain.ts";
 export { Guest, type GuestOptions, type GuestTick } from "../coco/guest/guest.ts";
 export type { MapRequest, PredicateStep } from "../coco/guest/steps.ts";

@@ -5,7 +5,7 @@ import type { GuestPages } from "../../synic/guest-pages.ts";
 import type { SynicParty } from "../../synic/interrupts.ts";
 import type { CallPath, Isolation } from "../../synic/modes.ts";
 import type { Gpa } from "../../types.ts";
-import type { GuestChannel } from "./channel.ts";
+import type { GuestChannel, OpenOptions } from "./channel.ts";
 
 /**
  * How the guest behaves where Linux is weak: `safe` refuses or ends; `linux-6.12` does what Linux 6.12 does, byte for byte, up
@@ -97,30 +97,6 @@ export interface GuestCommand<T = unknown> {
 	status: GuestStatus | undefined;
 	/** What a command that ended well made. */
 	result: T | undefined;
-}
-
-/** How a channel's callback runs (Linux enum hv_callback_mode). */
-export type CallbackMode = "batched" | "direct" | "isr";
-
-export interface OpenOptions {
-	/** Pages of the guest's outgoing ring, its header page included: 2 or more. */
-	readonly sendPages: number;
-	/** Pages of its incoming ring. */
-	readonly receivePages: number;
-	/** Up to 120 bytes for the device. */
-	readonly userData?: Uint8Array;
-	/** Ids of the requestor; 0: none. Default 0. */
-	readonly requests?: number;
-	/** Longest packet that is read (bytes). Default 4096. */
-	readonly maxPacketBytes?: number;
-	/** Default "batched". */
-	readonly mode?: CallbackMode;
-	/** Signal by hypercall even where a monitor page is allotted. Default false. */
-	readonly lowLatency?: boolean;
-	/** Signal parameters of the guest's own choice: needs Feature.GuestSpecifiedSignalParameters. */
-	readonly signal?: { readonly connectionId: number; readonly eventFlag: number };
-	/** Interrupts go to the paravisor first: needs Feature.ChannelInterruptRedirection. */
-	readonly redirectInterrupt?: boolean;
 }
 
 /** Memory of the embedder's that the host is told of. After a conversion that failed, its state is unknown: do not use it again. */

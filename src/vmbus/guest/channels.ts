@@ -1,18 +1,16 @@
-/** Opening and closing a channel: its rings and what the host is told of them. */
+/** What a guest does with a channel: it opens and closes its rings, and moves its interrupts. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { PACKET_MAX_BYTES } from "../../../assembly/layout/ring.ts";
 import { RingPair } from "../../ring/pair.ts";
 import { DmaError } from "../../status.ts";
-import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { hasMessage, type MessageOf, MessageType } from "../wire/messages.ts";
 import { Feature, Version } from "../wire/versions.ts";
-import { endBuffers } from "./buffers.ts";
-import type { GuestChannel, GuestChannelState, RingMemory } from "./channel.ts";
+import type { GuestChannel, GuestChannelState, OpenOptions, RingMemory } from "./channel.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
-import { establishGpadl, MAX_GPADL_PAGES, teardownGpadl } from "./gpadl.ts";
-import { removeChannel } from "./remove.ts";
+import { endBuffers, establishGpadl, MAX_GPADL_PAGES, teardownGpadl } from "./gpadls.ts";
+import type { GuestStatus } from "./options.ts";
 import type { Steps } from "./scheduler.ts";
-import { signalHost } from "./signal.ts";
-import type { GuestStatus, OpenOptions } from "./types.ts";
+import { signalHost } from "./signals.ts";
 
 const USER_DATA_BYTES = 120;
 const DEFAULT_MAX_PACKET_BYTES = 4096;
@@ -97,17 +95,17 @@ function openMessage(core: GuestCore, channel: GuestChannel, options: OpenOption
 }
 
 /** Posts OPENCHANNEL and waits for the result. */
-function* askHost(core: GuestCore, channel: GuestChannel, options: OpenOptions): Steps<GuestStatus> {
+function* askToOpen(core: GuestCore, channel: GuestChannel, options: OpenOptions): Steps<GuestStatus> {
 	const message = openMessage(core, channel, options);
-	const request = core.pending.add(message, channel);
+	const request = core.pending.add<"OpenChannel">(message, channel);
 	try {
 		if (channel.rescinded) return "rescinded";
 		if (!core.takesRequests) return "cancelled";
 		if (core.post(message) !== null) return "post-failed";
-		const woken = yield* request.wait("OPENCHANNEL_RESULT");
+		const woken = yield* request.wait();
 		if (channel.rescinded) return "rescinded";
 		if (woken !== "done") return woken;
-		return request.response?.type === MessageType.OpenChannelResult && request.response.status !== 0 ? "refused" : "ok";
+		return request.answer !== null && request.answer.status !== 0 ? "refused" : "ok";
 	} finally {
 		core.pending.remove(request);
 	}
@@ -130,7 +128,7 @@ function* openRings(
 	const rings = attach(core, channel, ring, options);
 	channel.rings = rings;
 	if (rings !== null && options.signal !== undefined) core.eventFlags.set(options.signal.eventFlag, channel);
-	const opened = rings === null ? "no-memory" : yield* askHost(core, channel, options);
+	const opened = rings === null ? "no-memory" : yield* askToOpen(core, channel, options);
 	if (opened === "ok") return "ok";
 	// a host that has not answered may still open it
 	if (!core.linux && opened === "timed-out" && core.state === "connected")
@@ -213,9 +211,52 @@ export function* closeOne(core: GuestCore, channel: GuestChannel, isSub: boolean
 		freeRing(core, channel);
 		if (channel.rescinded && !channel.removed) {
 			if (!core.linux) yield* endBuffers(core, channel);
-			removeChannel(core, channel);
+			core.removeChannel(channel);
 		}
 	}
 	if (core.linux) mutex.unlock();
 	if (wasOpen) freeRing(core, channel);
+}
+
+/** Posts MODIFYCHANNEL; from 5.3 on it waits for the answer, and the lock of all channels is free meanwhile. */
+function* askToMove(core: GuestCore, channel: GuestChannel, cpu: number): Steps<GuestStatus> {
+	const message: MessageOf<"ModifyChannel"> = {
+		type: MessageType.ModifyChannel,
+		relid: channel.relid,
+		targetVp: core.vpIndex(cpu),
+	};
+	if (!hasMessage(core.version, "ModifyChannelResponse")) return core.post(message) === null ? "ok" : "post-failed";
+	const request = core.pending.add<"ModifyChannel">(message, channel);
+	try {
+		if (core.post(message) !== null) return "post-failed";
+		core.mutex.unlock();
+		const woken = yield* request.wait();
+		yield* core.mutex.lock("channel lock");
+		if (woken !== "done") return woken;
+		// a rescind counts as success in Linux
+		if (request.answer === null) return core.linux ? "ok" : "rescinded";
+		return request.answer.status === 0 ? "ok" : "refused";
+	} finally {
+		core.pending.remove(request);
+	}
+}
+
+/**
+ * Moves a channel's interrupts to another processor (Linux 6.12 drivers/hv/vmbus_drv.c, target_cpu_store).
+ * @returns "ok", "unsupported" before 4.1, "bad-argument", "bad-state" unless the channel is open, or what the host answered
+ */
+export function* setTargetCpu(core: GuestCore, channel: GuestChannel, cpu: number): Steps<GuestStatus> {
+	if (!hasMessage(core.version, "ModifyChannel")) return "unsupported";
+	if (!Number.isInteger(cpu) || cpu < 0 || cpu >= core.cpus) return "bad-argument";
+	core.modifying++;
+	yield* core.mutex.lock("channel lock");
+	let status: GuestStatus = "ok";
+	if (channel.state !== "opened" || !core.takesRequests) status = "bad-state";
+	else if (cpu !== channel.targetCpu) {
+		status = yield* askToMove(core, channel, cpu);
+		if (status === "ok") core.cpuPlan.move(channel, cpu);
+	}
+	core.mutex.unlock();
+	core.modifying--;
+	return status;
 }

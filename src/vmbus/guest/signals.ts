@@ -1,15 +1,45 @@
-/** How the guest tells the host that a ring has something for it. */
-
+/** How the guest tells the host that a ring has something for it: by hypercall, or by bits in pages that the host looks at. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Gpa } from "../../types.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
+import type { GuestStatus } from "./options.ts";
 
 /** The second half of the interrupt page is what the guest writes. */
 const SEND_HALF = 2048;
 /** Monitor page: groups of {u32 pending, u32 armed} from here. */
 const TRIGGER_GROUPS = 8;
 const MONITORS = 128;
+
+/** Makes the interrupt page and the monitor pages; the host sees the latter. */
+export function makeSignalPages(core: GuestCore): GuestStatus {
+	const gpas = ["interrupt page", "monitor page", "monitor page"].map((purpose) => core.pages.alloc(1, purpose));
+	const [interrupt, first, second] = gpas as [number, number, number];
+	if (gpas.some((gpa) => gpa < 0)) {
+		for (const gpa of gpas) if (gpa >= 0) core.pages.free(gpa, 1);
+		return "no-memory";
+	}
+	core.interruptPage = interrupt;
+	const done = [core.decrypt(first, 1), core.decrypt(second, 1)];
+	if (done.includes(false)) {
+		for (const gpa of [first, second]) core.pages.leak(gpa, 1);
+		return "conversion-failed";
+	}
+	for (const gpa of [first, second]) core.engine.ram.fill(gpa, PAGE_SIZE, 0);
+	core.monitorPages = [first, second];
+	core.triggerPage = second;
+	return "ok";
+}
+
+/** Gives the pages back, or leaks what does not become private (Linux 6.12 drivers/hv/connection.c, vmbus_disconnect). */
+export function freeSignalPages(core: GuestCore): void {
+	const hostKeeps = !core.linux && !core.hostGone && !core.isIsolated;
+	if (core.interruptPage >= 0) core.release(core.interruptPage, 1, !hostKeeps);
+	for (const gpa of core.monitorPages ?? []) core.release(gpa, 1, core.encrypt(gpa, 1) && !hostKeeps);
+	core.interruptPage = -1;
+	core.monitorPages = null;
+	core.triggerPage = -1;
+}
 
 /**
  * Signals the host for a channel (Linux 6.12 drivers/hv/channel.c, vmbus_setevent): by monitor page, else by hypercall, and
