@@ -4,6 +4,7 @@ import { environment } from "../node/environment.ts";
 import { loadPolicy } from "../node/policy-file.ts";
 import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
+import type { PoliciesDocument } from "../report/documents.ts";
 import { describeEnvironment } from "../report/environment.ts";
 import { matrixReport, policySections } from "../report/policies.ts";
 import { policiesList, policiesListReport } from "../report/policies-list.ts";
@@ -59,7 +60,7 @@ function scenariosOf(list: string | undefined): readonly Scenario[] {
 function listPolicies(json: string | undefined): void {
 	if (json !== "-")
 		process.stdout.write(`${renderText(policiesListReport(), { color: mayColor(), width: TEXT_WIDTH })}\n`);
-	if (json !== undefined) writeJson(json, { command: "policies", ...policiesList() });
+	if (json !== undefined) writeJson(json, policiesList());
 }
 
 /** Runs `coco-dma policies`. @returns the exit code */
@@ -95,12 +96,18 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 	const policies = await policiesOf(values.policy);
 	const cost = values["no-cost"] !== true;
 	// an error's line does not follow what was being run
-	const matrix = await runMatrix(policies, scenarios, { cost, progress, ...platform }).finally(() => progress(""));
+	const matrix = await runMatrix({
+		policies,
+		scenarios,
+		cost,
+		progress: ({ policy, scenario }) => progress(`${policy}: ${scenario}`),
+		...platform,
+	}).finally(() => progress(""));
 	const env = environment();
 	const { hash } = await loadModule("engine");
 	const ranOn = describeEnvironment(env, hash);
 	if (values.json !== undefined)
-		writeJson(values.json, { command: "policies", environment: env, engineHash: hash, ...matrix });
+		writeJson<PoliciesDocument>(values.json, { ...matrix, command: "policies", environment: env, engineHash: hash });
 	if (values.html !== undefined) writeOutput(values.html, renderHtml(matrixReport(matrix, ranOn)));
 	if (values.json !== "-") {
 		const open = values.open === true;

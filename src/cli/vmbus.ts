@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { readText } from "../node/input.ts";
+import type { DecodedItem, VmbusDecodeDocument } from "../report/documents.ts";
 import { hex } from "../status.ts";
 import type { Decoded } from "../vmbus/decode/decoded.ts";
 import { describeBytes, describeMessage, describeSlot } from "../vmbus/decode/message.ts";
@@ -119,8 +120,15 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 		writeOutput(values.pcapng, pcapng(events));
 	}
 	if (values.json) {
-		const shown = items.map(({ source, line, way, decoded }) => ({ source, line, way, ...decoded }));
-		writeJson("-", { command: "vmbus decode", items: shown });
+		const shown = items.map(({ source, line, way, decoded }): DecodedItem => {
+			const recorded = line === undefined || way === undefined ? {} : { line, way };
+			return { source, ...recorded, ...decoded };
+		});
+		writeJson<VmbusDecodeDocument>("-", {
+			schema: "coco-dma/vmbus-decode/1",
+			command: "vmbus decode",
+			items: shown,
+		});
 	} else process.stdout.write(items.map(textOf).join("\n"));
 	return items.some(({ decoded }) => decoded.error !== undefined) ? 1 : 0;
 }

@@ -1,7 +1,9 @@
 /** An audit: what the host could read of a workload under a policy. */
 import type { Finding } from "../leaks/findings.ts";
+import { historyText } from "../leaks/history-text.ts";
 import { hex } from "../status.ts";
 import type { AuditReport, OwnerReport } from "../study/audit.ts";
+import type { FirstByteReport } from "../study/first-byte.ts";
 import {
 	type Block,
 	type Figure,
@@ -98,6 +100,17 @@ function driveLines({ directMaps, bouncedMaps, drive }: AuditReport): Paragraph[
 	].map((line) => paragraph(line));
 }
 
+/** The way of the first byte, each step with its time. */
+function historyLines({ device, history }: FirstByteReport): string[] {
+	const lines = historyText(history, (number) => (number === device.number ? device.name : `device ${number}`));
+	// a line before the steps says what the log does not hold
+	const before = history.complete ? 0 : 1;
+	return lines.map((line, i) => {
+		const event = history.steps[i - before]?.event;
+		return event === undefined ? line : `${line}, at ${event.timeNs.toLocaleString("en-US")} ns`;
+	});
+}
+
 /** The whole audit. */
 export function auditReport(audit: AuditReport): Report {
 	const { workload, policy, scenario, platform, device, requests, bytes, owners, pages, first, findings, notes } =
@@ -108,7 +121,7 @@ export function auditReport(audit: AuditReport): Report {
 	if (pages.length > 0) blocks.push(pagesTable(audit));
 	if (first !== null) {
 		const how = first.what === "breach" ? "breached" : "exposed";
-		blocks.push(list(`The first ${how} byte, at gpa ${hex(first.gpa)}:`, first.history));
+		blocks.push(list(`The first ${how} byte, at gpa ${hex(first.gpa)}:`, historyLines(first)));
 	}
 	if (findings.length > 0) blocks.push(list("Properties that did not hold:", findings.map(findingItem)));
 	blocks.push(...notes.map((note) => paragraph(`note: ${note}`, "note")));

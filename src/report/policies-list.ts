@@ -3,6 +3,7 @@ import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS, ROWS } from "../policy/presets.ts";
 import { setupOf } from "../policy/setup.ts";
 import { headerOf } from "../study/matrix.ts";
+import type { PoliciesListDocument } from "./documents.ts";
 import { list, type Report, report, type Section } from "./model.ts";
 import { policyLines, policyTitle } from "./policy.ts";
 
@@ -12,8 +13,10 @@ function rowsOf(name: string): string[] {
 }
 
 /** The list as data. */
-export function policiesList() {
+export function policiesList(): PoliciesListDocument {
 	return {
+		schema: "coco-dma/policies-list/1",
+		command: "policies",
 		policies: PRESETS.map((preset) => ({ ...headerOf(setupOf(preset)), rows: rowsOf(preset.name) })),
 		modifiers: MODIFIERS.map(({ name, title, source }) => ({ name, title, source, rows: rowsOf(name) })),
 	};

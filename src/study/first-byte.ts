@@ -3,14 +3,15 @@ import type { Audit, Label } from "../audit/audit.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
 import { type ByteHistory, type HistoryStep, historyOf } from "../leaks/history.ts";
-import { historyText } from "../leaks/history-text.ts";
 import type { Gpa } from "../types.ts";
 
 export interface FirstByteReport {
 	readonly gpa: Gpa;
 	readonly what: "breach" | "exposure";
-	/** Lines, the write that made the byte first, up to the end of the command that exposed it. */
-	readonly history: readonly string[];
+	/** The audited device: its number in the history's events, and its name. */
+	readonly device: { readonly number: number; readonly name: string };
+	/** Up to the end of the command that exposed it. Of a byte that a device wrote into a slot, the map that gave it the slot comes first. */
+	readonly history: ByteHistory;
 }
 
 /** Waits for the byte, and takes its history down while the log still holds it. */
@@ -57,18 +58,12 @@ export class FirstByte {
 	#take(gpa: Gpa, isOwn: boolean): void {
 		const { name, dma, accepted } = this.#device;
 		const history = historyOf(this.#audit, gpa, { platform: this.#guest.platform });
-		const steps = [...this.#mapOf(history), ...history.steps];
-		const lines = historyText({ ...history, steps }, (device) => (device === dma.index ? name : `device ${device}`));
-		// what the log does not hold is a line more, the first
-		const times = lines.length > steps.length ? [null, ...steps] : steps;
 		this.#isOwn = isOwn;
 		this.found = {
 			gpa,
 			what: isOwn && accepted ? "breach" : "exposure",
-			history: lines.map((line, i) => {
-				const event = times[i]?.event;
-				return event === undefined ? line : `${line}, at ${event.timeNs.toLocaleString("en-US")} ns`;
-			}),
+			device: { number: dma.index, name },
+			history: { ...history, steps: [...this.#mapOf(history), ...history.steps] },
 		};
 	}
 

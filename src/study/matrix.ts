@@ -1,15 +1,16 @@
 /** Policies by scenarios: every cell is run, none is written down. */
 
-import type { PlatformName } from "../coco/platform/platform.ts";
+import { type PlatformName, platformNamed } from "../coco/platform/platform.ts";
 import type { KernelName } from "../coco/rules/kernel.ts";
 import type { Acceptance } from "../coco/rules/policy.ts";
 import { parsePolicy } from "../policy/parse.ts";
 import { PRESETS } from "../policy/presets.ts";
-import type { Scenario } from "../policy/scenarios.ts";
+import { SCENARIOS, type Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { GuestArena } from "./arena.ts";
 import { type Cell, runCell } from "./cell.ts";
 import { measureCost } from "./cell-cost.ts";
+import { type PolicyChoice, scenarioFrom, setupFrom } from "./subject.ts";
 import { runVmbusRows, type VmbusCell } from "./vmbus-rows.ts";
 
 /** What stands above a policy's cells. */
@@ -22,6 +23,7 @@ export interface PolicyHeader {
 }
 
 export interface Matrix {
+	readonly schema: "coco-dma/policies/1";
 	readonly scenarios: readonly { readonly name: string; readonly title: string; readonly platform: string }[];
 	readonly rows: readonly { readonly policy: PolicyHeader; readonly cells: readonly Cell[] }[];
 	/** Memory of VMBus channels, by what becomes of the confidential connection under the policies. */
@@ -61,22 +63,35 @@ export function headerOf({ name, policy }: PolicySetup): PolicyHeader {
 	return { name, title, kernel, acceptance, source };
 }
 
+/** A cell that is run next. */
+export interface MatrixStep {
+	readonly policy: string;
+	readonly scenario: string;
+}
+
 export interface MatrixOptions {
+	/** Presets' names with modifiers, policies, or policies with their modifiers. Default: every preset, and modifiers on some. */
+	readonly policies?: readonly PolicyChoice["policy"][];
+	/** By name or as records. Default: all. */
+	readonly scenarios?: readonly (string | Scenario)[];
 	/** Measures what mappings cost, on the release build. Default true. */
 	readonly cost?: boolean;
 	/** Runs every cell on this platform. Default: on the scenario's, and parts of it on its others. */
 	readonly platform?: PlatformName;
 	/** Told what runs now. */
-	readonly progress?: (text: string) => void;
+	readonly progress?: (step: MatrixStep) => void;
 }
 
-/** Runs policies on scenarios. @throws as runCell */
-export async function runMatrix(
-	policies: readonly PolicySetup[],
-	scenarios: readonly Scenario[],
-	options: MatrixOptions = {},
-): Promise<Matrix> {
-	const { cost = true, platform, progress = () => {} } = options;
+/**
+ * Runs policies on scenarios.
+ * @throws RangeError that names the option and what it may be, before any cell is run; as runCell
+ */
+export async function runMatrix(options: MatrixOptions = {}): Promise<Matrix> {
+	const { cost = true, progress } = options;
+	const scenarios = (options.scenarios ?? SCENARIOS).map(scenarioFrom);
+	const policies: PolicySetup[] = [];
+	for (const policy of options.policies ?? allPolicies()) policies.push(await setupFrom(policy));
+	const platform = options.platform === undefined ? undefined : (platformNamed(options.platform).name as PlatformName);
 	const where = { arena: new GuestArena(), ...(platform === undefined ? {} : { place: { platform, encoded: true } }) };
 	const measured = { ...where, cost: (setup: PolicySetup, scenario: Scenario) => measureCost(setup, scenario, where) };
 	const cellOptions = cost ? measured : where;
@@ -87,7 +102,7 @@ export async function runMatrix(
 	for (const setup of policies) {
 		const cells: Cell[] = [];
 		for (const scenario of scenarios) {
-			progress(`${setup.name}: ${scenario.name}`);
+			progress?.({ policy: setup.name, scenario: scenario.name });
 			cells.push(await runCell(setup, scenario, cellOptions));
 		}
 		rows.push({ policy: headerOf(setup), cells });
@@ -96,6 +111,7 @@ export async function runMatrix(
 	for (const connection of new Set(policies.map((setup) => setup.connection)))
 		for (const scenario of scenarios) vmbus.push(...(await runVmbusRows(connection, scenario)));
 	return {
+		schema: "coco-dma/policies/1",
 		scenarios: scenarios.map(({ name, title, platform: own }) => ({ name, title, platform: platform ?? own })),
 		rows,
 		vmbus,

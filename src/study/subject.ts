@@ -100,6 +100,20 @@ function modeSubject({ mode, device = DEFAULT_DEVICE }: ModeChoice): Subject {
 	};
 }
 
+/** A policy's setup, whatever it was given as. @throws as load */
+export async function setupFrom(
+	policy: PolicyChoice["policy"],
+	load: PolicyLoader = parsePolicy,
+): Promise<PolicySetup> {
+	if (typeof policy === "string") return load(policy);
+	return "policy" in policy ? policy : setupOf(policy);
+}
+
+/** A scenario, given by name or as a record. @throws RangeError that lists the names */
+export function scenarioFrom(scenario: string | Scenario): Scenario {
+	return typeof scenario === "string" ? scenarioNamed(scenario) : scenario;
+}
+
 /**
  * The subject that was chosen.
  * @param load reads policies given as text. Default: presets by name
@@ -108,10 +122,10 @@ function modeSubject({ mode, device = DEFAULT_DEVICE }: ModeChoice): Subject {
 export async function subjectOf(choice: SubjectChoice, load: PolicyLoader = parsePolicy): Promise<Subject> {
 	if ("mode" in choice) return modeSubject(choice);
 	const { policy, scenario: wanted = DEFAULT_SCENARIO, encoded = true } = choice;
-	const scenario = typeof wanted === "string" ? scenarioNamed(wanted) : wanted;
+	const scenario = scenarioFrom(wanted);
 	const platform = platformNamed(choice.platform ?? scenario.platform).name as PlatformName;
 	return {
-		setup: typeof policy === "string" ? await load(policy) : "policy" in policy ? policy : setupOf(policy),
+		setup: await setupFrom(policy, load),
 		scenario,
 		place: { platform, encoded },
 		preset: devicePresetNamed(scenario.driver),

@@ -1,0 +1,71 @@
+/** The schemas of what commands write, made from the types and their comments; and documents against them. */
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Ajv, type AnySchema } from "ajv";
+import { createGenerator, type SchemaGenerator } from "ts-json-schema-generator";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+/** The type of each schema's documents, and the room that it is of. */
+export const DOCUMENTS = {
+	"compare.1": ["src/report/documents", "CompareDocument"],
+	"compare-policies.1": ["src/report/documents", "ComparePoliciesDocument"],
+	"audit.1": ["src/report/documents", "AuditDocument"],
+	"policies.1": ["src/report/documents", "PoliciesDocument"],
+	"policies-list.1": ["src/report/documents", "PoliciesListDocument"],
+	"explain.1": ["src/report/documents", "ExplainDocument"],
+	"verify.1": ["src/report/documents", "VerifyDocument"],
+	"vmbus-decode.1": ["src/report/documents", "VmbusDecodeDocument"],
+	"vmbus-demo.1": ["src/report/documents", "VmbusDemoDocument"],
+	"bench.1": ["bench/report", "BenchReport"],
+	"bench-against.1": ["bench/report", "AgainstReport"],
+} as const;
+export type DocumentName = keyof typeof DOCUMENTS;
+
+const generators = new Map<string, SchemaGenerator>();
+
+/** Where the schema of a name lies. */
+export function schemaFile(name: string): string {
+	return `${ROOT}schemas/${name}.json`;
+}
+
+/** The schema that a document's type says now, as it lies in schemas/. */
+export function generated(name: DocumentName): string {
+	const [module, type] = DOCUMENTS[name];
+	// declarations: what a const is made of is written out there
+	const path = `${ROOT}build/${module}.d.ts`;
+	const generator =
+		generators.get(path) ??
+		createGenerator({
+			path,
+			tsconfig: `${ROOT}tsconfig.json`,
+			skipTypeCheck: true,
+			topRef: false,
+			expose: "all",
+			// a later version of the document may have more
+			additionalProperties: true,
+		});
+	generators.set(path, generator);
+	const { $schema, ...schema } = generator.createSchema(type);
+	return `${JSON.stringify({ $schema, $id: `coco-dma/${name.replace(".", "/")}`, ...schema }, null, "\t")}\n`;
+}
+
+/** The schema with no room for what it does not name. */
+function closed<T>(schema: T): T {
+	if (Array.isArray(schema)) return schema.map(closed) as T;
+	if (typeof schema !== "object" || schema === null) return schema;
+	const inner = Object.fromEntries(Object.entries(schema).map(([name, value]) => [name, closed(value)]));
+	const isRecord = inner.type === "object" && "properties" in inner && !("additionalProperties" in inner);
+	return (isRecord ? { ...inner, additionalProperties: false } : inner) as T;
+}
+
+/** What is wrong with a document by the schema that it names: a line for each fault. */
+export function faultsOf(document: { readonly schema: string }): string[] {
+	const name = document.schema.replace(/^coco-dma\/(.*)\/(\d+)$/, "$1.$2");
+	const schema: AnySchema = JSON.parse(readFileSync(schemaFile(name), "utf8"));
+	const ajv = new Ajv({ allErrors: true, allowUnionTypes: true });
+	if (ajv.validate(closed(schema), document)) return [];
+	return (ajv.errors ?? []).map(
+		({ instancePath, message, params }) => `${instancePath} ${message} ${JSON.stringify(params)}`,
+	);
+}
