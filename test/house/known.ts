@@ -29,7 +29,6 @@ export const KNOWN: ReadonlySet<string> = new Set<string>([
 	"src/vmbus/guest/send.ts: circle: src/vmbus/guest/send.ts -> src/vmbus/guest/channel.ts -> src/vmbus/guest/traffic.ts -> src/vmbus/guest/send.ts",
 	"src/vmbus/guest/signal.ts: circle: src/vmbus/guest/signal.ts -> src/vmbus/guest/channel.ts -> src/vmbus/guest/linux-ring.ts -> src/vmbus/guest/signal.ts",
 	"src/vmbus/guest/types.ts: circle: src/vmbus/guest/types.ts -> src/vmbus/guest/channel.ts -> src/vmbus/guest/types.ts",
-	"assembly/layout/ring.ts: unused: neither a door nor code uses the const HEADER_GUEST_INTERRUPTS",
 	"src/coco/guest/steps.ts: unused: neither a door nor code uses the interface Prediction",
 	"src/coco/memory/atomic.ts: unused: neither a door nor code uses the interface AtomicPoolsOptions",
 	"src/coco/memory/atomic.ts: unused: neither a door nor code uses the interface AtomicRequest",
