@@ -80,5 +80,8 @@ export function placePool(
 			}
 		}
 	}
-	throw new RangeError(`a pool of ${bytes} bytes fits into no stretch of RAM`);
+	const largest = Math.max(0, ...regions.map((region) => region.bytes));
+	throw new RangeError(
+		`a pool of ${bytes} bytes fits into no stretch of RAM: the largest has ${largest} bytes, less the pools in it`,
+	);
 }

@@ -1,10 +1,10 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { rolldown } from "rolldown";
 import { beforeAll, describe, expect, it } from "vitest";
-import { temporaryFolder } from "../helpers/cli.ts";
+import { expectRefused, temporaryFolder } from "../helpers/cli.ts";
 import { readSource, resolved } from "../house/reader.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -42,9 +42,15 @@ describe("the package", () => {
 	});
 
 	it("packs, installs elsewhere and runs there, as a library with types and as a command", () => {
-		expect(packedFiles).toContain("build/engine.wasm");
-		const built = /^build\/(?:assembly|src|bench)\/.*\.(?:js|d\.ts)$|^build\/[\w.-]+\.wasm$/;
-		expect(packedFiles.filter((path) => path.startsWith("build/") && !built.test(path))).toEqual([]);
+		const builds = ["engine", "engine.audit", "engine.threads", "rings", "rings.threads"];
+		expect(packedFiles.filter((path) => path.endsWith(".wasm")).sort()).toEqual(
+			builds.map((name) => `build/${name}.wasm`).sort(),
+		);
+		const others = packedFiles.filter((path) => path.startsWith("build/") && !path.endsWith(".wasm"));
+		expect(others.filter((path) => !/^build\/(?:assembly\/layout|src)\/.*\.(?:js|d\.ts)$/.test(path))).toEqual([]);
+		expect(readdirSync(join(folder, "node_modules")).filter((name) => /assemblyscript|tinybench/.test(name))).toEqual(
+			[],
+		);
 		writeFileSync(
 			join(folder, "use.ts"),
 			`import { Direction, DmaError, Engine, type Gpa } from "coco-dma";
@@ -57,19 +63,23 @@ catch (error) { if (error instanceof DmaError) console.log(error.status, engine.
 		);
 		compile("use.ts");
 		expect(run(process.execPath, ["use.js"], folder)).toBe("MISMATCH 2\n");
-		expect(run(join(folder, "node_modules/.bin/coco-dma"), ["--version"], folder)).toMatch(/^\d/);
 	});
 
-	it("has an example that embeds the engine in a memory that someone else owns and grows", () => {
-		const out = run(process.execPath, ["examples/embed.js"], ROOT);
-		expect(out.split("\n")).toEqual([
-			"guest buffer 0x100001200 bounced to 0xc00200",
-			'device reads "guest data"',
-			'guest reads "disk  data"',
-			"unmap(0xc00200, 4096 bytes, BIDIRECTIONAL) on device 0: NOT_MAPPED: no live mapping starts there",
-			"slots in use 0, simulator's CPU state untouched",
-			"",
-		]);
+	it("has a command that runs where it is installed, and says what only a clone has", () => {
+		const command = (...args: string[]) => {
+			const { status, stdout, stderr } = spawnSync("npx", ["--no-install", "coco-dma", ...args], {
+				cwd: folder,
+				encoding: "utf8",
+			});
+			return { code: status, out: stdout, err: stderr };
+		};
+		expect(command("--version")).toMatchObject({ code: 0, out: expect.stringMatching(/^\d/), err: "" });
+		const trace = join(folder, "node_modules/coco-dma/bench/traces/pgbench.block.ftrace.txt.gz");
+		expect(command("audit", trace, "--policy", "cc-accepted-bus")).toMatchObject({ code: 0, err: "" });
+		const recording = join(ROOT, "test/golden/swiotlb-recorded/up-nvme.txt.gz");
+		expect(command("verify", recording)).toMatchObject({ code: 0, err: "" });
+		expectRefused(command("bench", "slots"), 'the benchmarks are not in the package: "npm ci && npm run bench"');
+		expectRefused(command("verify", recording, "--reference"), 'the build "reference" is not there: in a clone, ');
 	});
 
 	it("commits nothing of what is built", () => {
