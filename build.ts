@@ -321,6 +321,13 @@ function removeOthers(kept: ReadonlySet<string>): void {
 	}
 }
 
+/** @throws Error that names each field, or access to one, that is not as the records are drawn */
+async function checkRecords(): Promise<void> {
+	const { engineSources, recordFaults } = await import("./records.ts");
+	const faults = recordFaults(engineSources());
+	if (faults.length > 0) throw new Error(`records:\n${faults.join("\n")}`);
+}
+
 /** From so many targets up a second compiler saves more time than it takes to get warm. */
 const TWO_COMPILERS_FROM = 5;
 
@@ -358,6 +365,7 @@ export async function build(names: readonly TargetName[]): Promise<number> {
 			await timed(next, () => compiler.make(next));
 		}
 	};
+	if (queue.length > 0) await checkRecords();
 	const work: Promise<void>[] = [];
 	if (stale.includes("typescript")) work.push(timed("typescript", makeTypescript));
 	const wanted = queue.length >= TWO_COMPILERS_FROM && availableParallelism() > 1 ? 2 : Math.min(queue.length, 1);

@@ -77,11 +77,11 @@ function lineOf(text: string, at: number): number {
 }
 
 /** The value of a constant's initializer, of numbers, names that are known and operators, or NaN. */
-function valueOf(node: Node, known: ReadonlyMap<string, number>): number {
+function evaluate(node: Node, known: ReadonlyMap<string, number>): number {
 	if (node.type === "Literal") return typeof node.value === "number" ? node.value : Number.NaN;
 	if (node.type === "Identifier") return known.get(node.name) ?? Number.NaN;
 	if (node.type !== "BinaryExpression") return Number.NaN;
-	const [left, right] = [valueOf(node.left, known), valueOf(node.right, known)];
+	const [left, right] = [evaluate(node.left, known), evaluate(node.right, known)];
 	if (node.operator === "+") return left + right;
 	if (node.operator === "-") return left - right;
 	return node.operator === "<<" ? left * 2 ** right : Number.NaN;
@@ -123,13 +123,16 @@ function readFile(file: string, text: string, known: Map<string, number>, faults
 			titles.push({ at: start, open: () => stretches.push(stretch) });
 		}
 	}
-	const declared = body.filter((node) => node.type === "ExportNamedDeclaration" && node.declaration?.kind === "const");
-	for (const node of declared) {
+	const statements = body.map(
+		(node) => (node.type === "ExportNamedDeclaration" ? node.declaration : node) as Node | null,
+	);
+	for (const node of statements) {
+		if (node?.type !== "VariableDeclaration" || node.kind !== "const") continue;
 		while (titles[0] !== undefined && titles[0].at < node.start) titles.shift()?.open();
-		const [{ id, init }] = node.declaration.declarations;
+		const [{ id, init }] = node.declarations;
 		const { name, typeAnnotation } = id as { name: string; typeAnnotation: Node | null };
-		const line = lineOf(text, node.declaration.start);
-		const value = valueOf(init, known);
+		const line = lineOf(text, node.start);
+		const value = evaluate(init, known);
 		known.set(name, value);
 		const reference = typeAnnotation?.typeAnnotation;
 		if (reference?.typeName?.name !== "At") {

@@ -58,7 +58,7 @@ export const PACKET_MAX_BYTES: u32 = 524280;
  */
 export const RANGES_SET: At<u32> = 0;
 export const RANGES_COUNT: At<u32> = 4;
-export const RANGES_HEAD_BYTES: u32 = 8;
+const RANGES_HEAD_BYTES: u32 = 8;
 /** Where in its packet the first range lies. */
 export const PACKET_RANGES: u32 = PACKET_HEADER_BYTES + RANGES_HEAD_BYTES;
 /**
