@@ -4,10 +4,8 @@ export { describeBytes, describeMessage, describeSlot } from "../vmbus/decode/me
 export { describePacket } from "../vmbus/decode/packet.ts";
 export { type CapturedBytes, pcapng } from "../vmbus/decode/pcapng.ts";
 export { ECHO, EchoCommand, EchoDevice, type EchoOptions, EchoStatus, type EchoTurn } from "../vmbus/devices/echo.ts";
-export type { GuestChannel } from "../vmbus/guest/channel.ts";
+export type { GuestChannel, OpenOptions, ReceivedPacket } from "../vmbus/guest/channel.ts";
 export { type GuestBuffer, VmbusGuest } from "../vmbus/guest/guest.ts";
-export { EnginePages } from "../vmbus/guest/pages.ts";
-export type { ReceivedPacket } from "../vmbus/guest/traffic.ts";
 export type {
 	ConfidentialDiscovery,
 	DriverPlan,
@@ -15,9 +13,9 @@ export type {
 	GuestCommand,
 	GuestPorts,
 	GuestStatus,
-	OpenOptions,
 	VmbusGuestOptions,
-} from "../vmbus/guest/types.ts";
+} from "../vmbus/guest/options.ts";
+export { EnginePages } from "../vmbus/guest/pages.ts";
 export { type RelayAction, type RelayOptions, VmbusRelay } from "../vmbus/relay/relay.ts";
 export type { OpenAction, SendAction, ServerAction, ServerCompletion } from "../vmbus/server/actions.ts";
 export type { ServerConfig } from "../vmbus/server/config.ts";

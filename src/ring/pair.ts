@@ -1,5 +1,6 @@
 import * as layout from "../../assembly/layout/ring.ts";
 import type { Engine } from "../engine.ts";
+import { shown } from "../input-error.ts";
 import { orThrow } from "../status.ts";
 import type { Gpa } from "../types.ts";
 import { Doorbell } from "./doorbell.ts";
@@ -124,17 +125,25 @@ function giveScratch(engine: Engine, ptr: number, bytes: number): void {
 	spare.set(engine, [...(spare.get(engine) ?? []), { ptr, bytes }]);
 }
 
+/** @throws RangeError that lists what is expected */
+function checkChoice(name: string, value: unknown, expected: readonly string[]): void {
+	if (expected.includes(value as string)) return;
+	throw new RangeError(`${name}: expected ${expected.map(shown).join(" or ")}, found ${shown(value)}`);
+}
+
 function attachPair(engine: Engine, options: RingPairOptions, bells: RingPairHandle["bells"]): RingPairHandle {
 	const { pages, side } = options;
+	const behaviour = options.behaviour ?? (side === "guest" ? "clamp" : "strict");
+	checkChoice("side", side, ["guest", "device"]);
+	checkChoice("behaviour", behaviour, ["clamp", "strict"]);
 	const downstream = options.downstreamPage ?? pages.length / 2;
 	if (!Number.isInteger(downstream) || downstream < 1 || downstream >= pages.length)
 		throw new RangeError(`downstreamPage must be from 1 to ${pages.length - 1}, not ${downstream}`);
 	const maxPacketBytes = options.maxPacketBytes ?? 4096;
 	const upstreamPages = pages.slice(0, downstream);
 	const downstreamPages = pages.slice(downstream);
-	const strict = (options.behaviour ?? (side === "guest" ? "clamp" : "strict")) === "strict";
 	const init = options.init ?? side === "guest";
-	const flags = (strict ? layout.RING_STRICT : 0) | (init ? layout.RING_INIT : 0);
+	const flags = (behaviour === "strict" ? layout.RING_STRICT : 0) | (init ? layout.RING_INIT : 0);
 	const { ptr: scratch, bytes: scratchBytes } = takeScratch(engine, Math.max(maxPacketBytes + 1024, pages.length * 8));
 	const attach = (ring: readonly Gpa[], end: number, requests: number) => {
 		for (const [i, page] of ring.entries()) engine.instance.data.setFloat64(scratch + 8 * i, page, true);

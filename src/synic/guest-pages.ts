@@ -19,7 +19,7 @@ export interface GuestPages {
 /** How taking pages ended. */
 export type PagesStatus = "ok" | "no-memory" | "conversion-failed";
 
-export interface PagesOptions<Name extends string> {
+interface PagesOptions<Name extends string> {
 	readonly pages: GuestPages;
 	readonly memory: SynicMemory;
 	/** Processors of the guest. */

@@ -42,7 +42,7 @@ export interface VectorFilter {
 	passes(vp: number, vector: number, enabled: boolean): boolean;
 }
 
-export interface SynicOptions {
+interface SynicOptions {
 	readonly party: SynicParty;
 	/** Processors of the guest. */
 	readonly vps: number;

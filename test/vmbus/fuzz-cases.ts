@@ -7,7 +7,7 @@ import { PageState } from "../../src/memory/ram.ts";
 import { CallCode, controlWord, encodePost, encodeSignal } from "../../src/synic/hypercall.ts";
 import type { CallPath } from "../../src/synic/modes.ts";
 import { Msr, sintMsr, VMBUS_SINT } from "../../src/synic/registers.ts";
-import type { GuestCommand } from "../../src/vmbus/guest/types.ts";
+import type { GuestCommand } from "../../src/vmbus/guest/options.ts";
 import { VmbusSystem } from "../../src/vmbus/system/system.ts";
 import { encodeMessage } from "../../src/vmbus/wire/codec.ts";
 import { DeviceType } from "../../src/vmbus/wire/guid.ts";

@@ -5,7 +5,7 @@ import { multiPageRange, PacketType } from "../../src/ring/packet.ts";
 import { HvStatus } from "../../src/synic/status.ts";
 import { ECHO, EchoCommand } from "../../src/vmbus/devices/echo.ts";
 import type { GuestChannel } from "../../src/vmbus/guest/channel.ts";
-import type { GuestCommand } from "../../src/vmbus/guest/types.ts";
+import type { GuestCommand } from "../../src/vmbus/guest/options.ts";
 import type { SystemOptions } from "../../src/vmbus/system/options.ts";
 import { platformOf } from "../../src/vmbus/system/options.ts";
 import { VmbusSystem } from "../../src/vmbus/system/system.ts";

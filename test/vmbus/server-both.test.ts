@@ -5,7 +5,7 @@ import { PageState } from "../../src/memory/ram.ts";
 import { EchoDevice } from "../../src/vmbus/devices/echo.ts";
 import type { GuestChannel } from "../../src/vmbus/guest/channel.ts";
 import { VmbusGuest } from "../../src/vmbus/guest/guest.ts";
-import type { GuestCommand } from "../../src/vmbus/guest/types.ts";
+import type { GuestCommand } from "../../src/vmbus/guest/options.ts";
 import type { ServerAction, ServerCompletion } from "../../src/vmbus/server/actions.ts";
 import { pagesView } from "../../src/vmbus/server/memory-view.ts";
 import { VmbusServer } from "../../src/vmbus/server/server.ts";

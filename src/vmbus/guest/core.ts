@@ -1,5 +1,4 @@
-/** What all parts of the guest side share: the connection's state, its locks and queues, and the ways to the host. */
-
+/** What all parts of the guest side share: the connection's state, its tables, locks and queues, and the ways to the host. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
@@ -11,12 +10,12 @@ import { encodeMessage } from "../wire/codec.ts";
 import { isGuid } from "../wire/guid.ts";
 import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
 import { Feature, Version } from "../wire/versions.ts";
-import type { GuestChannel } from "./channel.ts";
+import { type GuestChannel, NO_RELID } from "./channel.ts";
 import { CpuPlan } from "./cpus.ts";
+import type { GuestPorts, VmbusGuestOptions } from "./options.ts";
 import { EnginePages } from "./pages.ts";
 import { PendingRequests } from "./pending.ts";
 import { Completion, Mutex, Scheduler, WorkQueue } from "./scheduler.ts";
-import type { GuestPorts, VmbusGuestOptions } from "./types.ts";
 
 /** Relids, and event flags, are below this. */
 export const MAX_RELIDS = 2048;
@@ -209,5 +208,32 @@ export class GuestCore {
 	release(gpa: Gpa, pages: number, isPrivate: boolean): void {
 		if (isPrivate) this.pages.free(gpa, pages);
 		else this.pages.leak(gpa, pages);
+	}
+
+	/** Enters a channel's relid in the table; Linux lets a relid that is in use change hands, and has no place for large ones. */
+	mapRelid(channel: GuestChannel): void {
+		if (channel.relid < MAX_RELIDS) this.channels.set(channel.relid, channel);
+		else this.warn(`relid ${channel.relid} is too large: the channel can be neither signalled nor rescinded`);
+	}
+
+	unmapRelid(channel: GuestChannel): void {
+		if (this.linux || this.channels.get(channel.relid) === channel) this.channels.delete(channel.relid);
+	}
+
+	/**
+	 * Forgets a rescinded channel and gives its relid back to the host; the lock of all channels is held.
+	 * Linux 6.12 drivers/hv/channel_mgmt.c, hv_process_channel_removal.
+	 */
+	removeChannel(channel: GuestChannel): void {
+		const list = channel.primary?.subChannels ?? this.primaries;
+		const at = list.indexOf(channel);
+		if (at >= 0) list.splice(at, 1);
+		this.cpuPlan.release(channel);
+		channel.removed = true;
+		if (channel.relid !== NO_RELID) {
+			this.unmapRelid(channel);
+			if (this.takesRequests) this.post({ type: MessageType.RelidReleased, relid: channel.relid });
+		}
+		this.ports.channelRemoved?.(channel);
 	}
 }

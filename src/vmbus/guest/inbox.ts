@@ -4,8 +4,7 @@ import { DecodeError, decodeMessage } from "../wire/codec.ts";
 import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
 import { Version } from "../wire/versions.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
-import { onOffer } from "./offers.ts";
-import { onRescind } from "./rescind.ts";
+import { onOffer, onRescind } from "./offers.ts";
 import type { WorkQueue } from "./scheduler.ts";
 
 /** Size byte of a slot; Linux drops what claims more than fits. */

@@ -9,7 +9,7 @@ import { hasPostPages, type SynicPlatform, sharesInputPages } from "../../synic/
 import { Msr } from "../../synic/registers.ts";
 import type { Gpa } from "../../types.ts";
 import type { GuestCore } from "./core.ts";
-import type { GuestStatus } from "./types.ts";
+import type { GuestStatus } from "./options.ts";
 
 type CallPages = PagesByProcessor<"hypercall input" | "post message">;
 

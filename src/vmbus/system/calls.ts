@@ -6,7 +6,7 @@ import type { HypercallReport, SynicMachine } from "../../synic/machine.ts";
 import { type CallPath, registerPath } from "../../synic/modes.ts";
 import { Msr } from "../../synic/registers.ts";
 import type { Gpa } from "../../types.ts";
-import type { GuestPorts } from "../guest/types.ts";
+import type { GuestPorts } from "../guest/options.ts";
 import type { CallEvent, Recorder, RegisterEvent } from "./events.ts";
 
 type CallPorts = Required<Pick<GuestPorts, "post" | "signal" | "eom" | "writeMsr" | "readMsr">>;

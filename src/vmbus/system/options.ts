@@ -3,9 +3,8 @@ import type { Engine } from "../../engine.ts";
 import type { SynicInterrupt } from "../../synic/interrupts.ts";
 import type { HypercallReport } from "../../synic/machine.ts";
 import type { SynicPlatform } from "../../synic/modes.ts";
-import type { GuestChannel } from "../guest/channel.ts";
-import type { ReceivedPacket } from "../guest/traffic.ts";
-import type { ConfidentialDiscovery } from "../guest/types.ts";
+import type { GuestChannel, ReceivedPacket } from "../guest/channel.ts";
+import type { ConfidentialDiscovery } from "../guest/options.ts";
 
 /** Platforms by the names that people use. */
 export const SYSTEM_PLATFORMS = ["snp", "tdx", "vbs", "none"] as const;

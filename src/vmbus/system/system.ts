@@ -12,7 +12,7 @@ import type { SynicPlatform } from "../../synic/modes.ts";
 import type { Gpa } from "../../types.ts";
 import type { GuestChannel } from "../guest/channel.ts";
 import { VmbusGuest } from "../guest/guest.ts";
-import type { GuestPorts, GuestStatus } from "../guest/types.ts";
+import type { GuestPorts, GuestStatus } from "../guest/options.ts";
 import { VmbusRelay } from "../relay/relay.ts";
 import { VmbusServer } from "../server/server.ts";
 import { RecordedCalls } from "./calls.ts";
