@@ -334,13 +334,13 @@ function removeOthers(kept: ReadonlySet<string>): void {
 	}
 }
 
-<<<<<<< HEAD
 /** @throws Error that names each field, or access to one, that is not as the records are drawn */
 async function checkRecords(): Promise<void> {
 	const { engineSources, recordFaults } = await import("./records.ts");
 	const faults = recordFaults(engineSources());
 	if (faults.length > 0) throw new Error(`records:\n${faults.join("\n")}`);
-=======
+}
+
 /** Removes what killed builds left half made. */
 function sweep(): void {
 	for (const name of readdirSync(BUILD)) {
@@ -352,7 +352,6 @@ function sweep(): void {
 			rmSync(join(BUILD, name), { recursive: true, force: true });
 		}
 	}
->>>>>>> main
 }
 
 /** From so many targets up a second compiler saves more time than it takes to get warm. */
