@@ -4,7 +4,7 @@ import * as layout from "../assembly/layout/context.ts";
 import { SG_BYTES } from "../assembly/layout/device.ts";
 import { IO_TLB_SIZE, poolBytes } from "../assembly/layout/pool.ts";
 import type { Region } from "./memory/ram.ts";
-import { ramStretches, type Stretch } from "./memory/stretches.ts";
+import { type RamStretch, ramStretches } from "./memory/stretches.ts";
 import { hex } from "./status.ts";
 import { type PoolSize, parseSwiotlbOption, poolSize } from "./swiotlb/sizing.ts";
 import { type Build, createMemory, MAX_MEMORY_BYTES } from "./wasm.ts";
@@ -20,7 +20,7 @@ export interface EngineOptions {
 	 * The guest's RAM: its size ("1G": low memory up to 3 GiB, the rest above 4 GiB), or its stretches. A stretch has a
 	 * ptr when, and only when, the memory is someone else's.
 	 */
-	readonly ram: number | string | readonly Stretch[];
+	readonly ram: number | string | readonly RamStretch[];
 	/**
 	 * Linux's `swiotlb=` option, such as "32768,4": slots and areas of the pool. "force": devices bounce unless they say
 	 * otherwise; "noforce" or null: no pool. Default: the pool that Linux makes.
@@ -53,7 +53,7 @@ export interface EngineOptions {
 
 /** What follows from the options alone. */
 interface SetupPlan {
-	readonly regions: readonly Stretch[];
+	readonly regions: readonly RamStretch[];
 	readonly pool: PoolSize | null;
 	readonly forceBounce: boolean;
 	readonly contextBytes: number;

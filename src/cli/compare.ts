@@ -1,15 +1,17 @@
 import { resolve } from "node:path";
+import { chartLibrary } from "../node/chart-library.ts";
 import { environment } from "../node/environment.ts";
+import { readTraceFile } from "../node/input.ts";
 import { processRunner } from "../node/runner.ts";
-import { compareHtml } from "../report/compare-html.ts";
-import { byTrace } from "../report/compare-rows.ts";
-import { compareText } from "../report/compare-text.ts";
+import { compareReport } from "../report/compare.ts";
 import { describeEnvironment } from "../report/environment.ts";
+import { renderHtml } from "../report/render/html.ts";
+import { renderText } from "../report/render/text.ts";
 import { type Comparison, compareWorkload } from "../study/compare.ts";
 import { checkRepeat, DEFAULT_REPEAT, GUEST_DEFAULTS } from "../study/layout.ts";
 import { DEFAULT_DEVICE, DEFAULT_SCENARIO, MODES, type Mode } from "../study/subject.ts";
-import { readBlockTrace } from "../workload/ftrace.ts";
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
+import type { Workload } from "../workload/workload.ts";
 import { comparePolicyCommand } from "./compare-policies.ts";
 import { guestSize, REPLAY_OPTIONS } from "./replay-options.ts";
 import {
@@ -99,7 +101,8 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	};
 	checkWritable(values.json);
 	checkWritable(values.html);
-	const workloads = traces.map(readBlockTrace);
+	const workloads: Workload[] = [];
+	for (const trace of traces) workloads.push(await readTraceFile(trace));
 	const env = environment();
 	const comparisons: Comparison[] = [];
 	for (const workload of workloads)
@@ -113,13 +116,12 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	progress("");
 	const { schema, options } = comparisons[0] as Comparison;
 	const results = comparisons.flatMap((comparison) => comparison.results);
-	const reports = byTrace(results);
+	const report = compareReport(comparisons, describeEnvironment(env, results[0]?.engineHash));
 	if (values.json !== undefined)
 		writeJson(values.json, { schema, command: "compare", environment: env, options, results });
-	if (values.html !== undefined) writeOutput(values.html, compareHtml(reports, env, options));
+	if (values.html !== undefined) writeOutput(values.html, renderHtml(report, chartLibrary()));
 	if (values.json !== "-") {
-		for (const report of reports) process.stdout.write(`${compareText(report, options.device, mayColor())}\n\n`);
-		process.stdout.write(`${describeEnvironment(env)}, engine ${results[0]?.engineHash}\n`);
+		process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);
 		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
 	}

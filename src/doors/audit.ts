@@ -1,5 +1,5 @@
 /** `coco-dma/audit`: where each byte came from, and the properties that a run must keep. */
-export { Actor, Audit, type Label, type LabelTotals } from "../audit/audit.ts";
+export { Actor, type Audit, type Label, type LabelTotals } from "../audit/audit.ts";
 export type { AuditEvent, EventKind } from "../audit/events.ts";
 export type { ChannelClaim } from "../leaks/claims.ts";
 export type { Finding, Occurrence } from "../leaks/findings.ts";

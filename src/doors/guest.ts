@@ -3,8 +3,7 @@
  * read what.
  */
 
-export type { GuestDeviceOptions } from "../coco/guest/device.ts";
-export { GuestDevice } from "../coco/guest/device.ts";
+export type { GuestDevice, GuestDeviceOptions } from "../coco/guest/device.ts";
 export { type Explanation, explain, exposes, type Readers, type Sight } from "../coco/guest/explain.ts";
 export { Guest, type GuestOptions, type GuestTick } from "../coco/guest/guest.ts";
 export type { MapRequest, PredicateStep } from "../coco/guest/steps.ts";
@@ -35,7 +34,14 @@ export {
 	type Violation,
 	type ViolationName,
 } from "../coco/platform/violations.ts";
-export { KERNELS, type Kernel, type KernelName, kernelNamed } from "../coco/rules/kernel.ts";
+export {
+	KERNELS,
+	type Kernel,
+	type KernelName,
+	type KernelRule,
+	type KernelRules,
+	kernelNamed,
+} from "../coco/rules/kernel.ts";
 export type { GuestPoolOptions, PoolFacts, PoolKind, PoolMatcher, PoolNeed } from "../coco/rules/pool.ts";
 export { TrustError, type TrustStatus } from "../coco/trust/error.ts";
 export {
@@ -51,6 +57,7 @@ export {
 	type Evidence,
 	type EvidenceDecision,
 	type TdispFault,
+	type TdispRequest,
 	TdispState,
 	type TdispStep,
 	tdispStateName,

@@ -8,7 +8,7 @@ export const LOW_RAM_BYTES = 3 * 2 ** 30;
 export const FOUR_GIB = 2 ** 32;
 
 /** RAM that lies in one piece, in the guest and in memory. */
-export interface Stretch {
+export interface RamStretch {
 	readonly gpa: Gpa;
 	readonly bytes: number;
 	readonly ptr?: number;
@@ -18,7 +18,7 @@ export interface Stretch {
  * The stretches of a guest's RAM, in ascending order; those that adjoin, in memory too, are one.
  * @throws RangeError for a size or stretch that is empty or no multiple of 4096, or stretches that overlap
  */
-export function ramStretches(ram: number | string | readonly Stretch[]): readonly Stretch[] {
+export function ramStretches(ram: number | string | readonly RamStretch[]): readonly RamStretch[] {
 	if (typeof ram === "object") {
 		const sorted = [...ram].sort((a, b) => a.gpa - b.gpa);
 		for (const [i, { gpa, bytes }] of sorted.entries()) {
@@ -43,8 +43,8 @@ export function ramStretches(ram: number | string | readonly Stretch[]): readonl
 }
 
 /** Joins stretches that adjoin in the guest, and in memory if they have a ptr. */
-function joined(sorted: readonly Stretch[]): Stretch[] {
-	const out: Stretch[] = [];
+function joined(sorted: readonly RamStretch[]): RamStretch[] {
+	const out: RamStretch[] = [];
 	for (const stretch of sorted) {
 		const last = out.at(-1);
 		const adjoins =
@@ -62,7 +62,7 @@ function joined(sorted: readonly Stretch[]): Stretch[] {
  * @throws RangeError when it fits nowhere
  */
 export function placePool(
-	regions: readonly Stretch[],
+	regions: readonly RamStretch[],
 	taken: readonly { readonly start: Gpa; readonly bytes: number }[],
 	bytes: number,
 ): Gpa {

@@ -90,7 +90,7 @@ describe("presets", () => {
 			const [before, after] = await Promise.all([stageOf("force-bounce", name), stageOf("rfc-v3", name)]);
 			expect(mapPage(after), name).toEqual(mapPage(before));
 			expect(coherent(after), name).toBe(coherent(before));
-			expect(after.device.predicates).toEqual(before.device.predicates);
+			expect(after.device.answers).toEqual(before.device.answers);
 		}
 		const { device } = await stageOf("rfc-v3", "storvsc-full");
 		expect([device.accepted, device.believed, device.pool?.kind]).toEqual([true, true, "default"]);
@@ -181,7 +181,7 @@ describe("presets", () => {
 			read: true,
 		});
 		// the C-bit is beyond the mask in the private pool as well
-		expect(mapPage(await stageOf("private-pool", "tdisp-nvme-32")).how).toBe("BEYOND_MASK");
+		expect(mapPage(await stageOf("private-pool", "tdisp-nvme-32")).how).toBe("SLOTS_BEYOND_MASK");
 		expect(mapPage(await stageOf("private-pool+force", "tdisp-non-coherent"))).toEqual({ how: "private", read: true });
 	});
 
