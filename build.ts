@@ -210,7 +210,7 @@ async function serveCompiler(): Promise<void> {
 			writeFile: (path, content) => void outputs.set(path, content),
 			listFiles: () => null,
 		});
-		return error === null ? { inputs, outputs } : { error: `${stderr.toString()}${error.message}` };
+		return error === null ? { inputs, outputs } : { error: stderr.toString().trim() || error.message };
 	};
 	process.on("message", (name: WasmName) => void compile(name).then((answer) => process.send?.(answer)));
 	process.once("disconnect", () => process.exit(1));
@@ -321,6 +321,19 @@ function removeOthers(kept: ReadonlySet<string>): void {
 	}
 }
 
+/** Removes what killed builds left half made. */
+function sweep(): void {
+	for (const name of readdirSync(BUILD)) {
+		const pid = /^\.staged\.(\d+)$|\.(\d+)\.part$/.exec(name)?.slice(1).find(Boolean);
+		if (pid === undefined) continue;
+		try {
+			process.kill(Number(pid), 0);
+		} catch {
+			rmSync(join(BUILD, name), { recursive: true, force: true });
+		}
+	}
+}
+
 /** From so many targets up a second compiler saves more time than it takes to get warm. */
 const TWO_COMPILERS_FROM = 5;
 
@@ -338,6 +351,7 @@ export async function build(names: readonly TargetName[]): Promise<number> {
 	if (!existsSync(join(BUILD, ".npmignore"))) replaceFile(join(BUILD, ".npmignore"), "");
 	if (stale.length === 0) return 0;
 	say(`making ${stale.join(", ")}`);
+	sweep();
 
 	const queue = stale.filter((name) => name !== "typescript");
 	const timed = async (name: TargetName, work: () => Promise<void>) => {
