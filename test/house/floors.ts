@@ -16,7 +16,15 @@ export const FLOORS: readonly (string | readonly string[])[] = [
 	"assembly/replay",
 	["assembly/index.ts", "assembly/rings.ts"],
 	"assembly/bench",
-	["src/bytes.ts", "src/input-error.ts", "src/fields.ts", "src/status.ts", "src/types.ts", "src/wasm.ts"],
+	[
+		"src/bytes.ts",
+		"src/input-error.ts",
+		"src/source.ts",
+		"src/fields.ts",
+		"src/status.ts",
+		"src/types.ts",
+		"src/wasm.ts",
+	],
 	"src/memory",
 	"src/swiotlb",
 	"src/dma",
@@ -68,4 +76,7 @@ export const ON_NODE: readonly string[] = ["src/node", "src/cli", BUILDER, "benc
 export const ON_NODE_ALONE: readonly string[] = ["src/wasm.ts", "src/coco/platform/ciphertext.ts"];
 
 /** Packages that the library has inside: the build puts them into the shipped file. */
-export const INSIDE: readonly (readonly [file: string, name: string])[] = [["src/wasm.ts", "@assemblyscript/loader"]];
+export const INSIDE: readonly (readonly [file: string, name: string])[] = [
+	["src/wasm.ts", "@assemblyscript/loader"],
+	["src/verify/hashes.ts", "hash-wasm"],
+];

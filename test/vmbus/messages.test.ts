@@ -3,7 +3,6 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { readText } from "../../src/node/input.ts";
 import { DecodeError, decodeMessage, encodeMessage, fieldBytes } from "../../src/vmbus/wire/codec.ts";
 import {
 	FIELD_BYTES,
@@ -16,6 +15,7 @@ import {
 	messageSpec,
 } from "../../src/vmbus/wire/messages.ts";
 import { Feature, Version } from "../../src/vmbus/wire/versions.ts";
+import { recordingText } from "../helpers/golden.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
 
 printSeed("vmbus messages");
@@ -383,7 +383,7 @@ const MALFORMED: Readonly<Record<string, readonly string[]>> = {
 function complaints(file: string): string[] {
 	const found: string[] = [];
 	let messages = 0;
-	for (const line of readText(join(GOLDEN, file)).split("\n")) {
+	for (const line of recordingText(join(GOLDEN, file)).split("\n")) {
 		const [direction, verb, ...args] = line.split(" ");
 		if (verb !== "POST" && verb !== "MSG") continue;
 		messages++;
