@@ -24,7 +24,7 @@ for (const { mode, directMaps, bouncedMaps, bytesCopiedIn, bytesCopiedBack, wron
 // what the host could read of an accepted storvsc channel under two policies
 for (const policy of ["rfc-v3", "cc-accepted-bus"]) {
 	const report = await auditWorkload(workload, { policy, ramBytes: 2 ** 28 });
-	console.log(`${policy}: ${report.bouncedMaps} bounced, ${report.breachedBytes} bytes breached`);
+	console.log(`${policy}: ${report.bouncedMaps} bounced, ${report.verdict.kind}: ${report.verdict.bytes} bytes`);
 }
 
 // a policy on a device, opened into parts: what each mapping comes to
