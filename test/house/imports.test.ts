@@ -14,7 +14,7 @@ function house(): Map<string, string> {
 		(readdirSync(join(ROOT, folder), { recursive: true }) as string[]).map((path) => `${folder}/${path}`),
 	);
 	const sources = paths.filter((path) => /(?<!\.d)\.ts$/.test(path)).sort();
-	return new Map([BUILDER, ...sources].map((path) => [path, readFileSync(join(ROOT, path), "utf8")]));
+	return new Map([...BUILDER, ...sources].map((path) => [path, readFileSync(join(ROOT, path), "utf8")]));
 }
 
 describe("the house", () => {
