@@ -95,7 +95,7 @@ export class DecisionAnswers {
 		const { encryptionBit } = this.#booted.guest.platform;
 		if (encryptionBit === null) return dma as number;
 		const bit = 2 ** encryptionBit;
-		return Math.floor(dma / bit) % 2 === 1 ? dma - bit : dma;
+		return Math.floor(dma / bit) % 2 === 1 ? dma - bit : (dma as number);
 	}
 
 	#state(gpa: Gpa): string {
