@@ -23,6 +23,7 @@ import type { SystemPlatform } from "../vmbus/system/options.ts";
 import type { SystemState } from "../vmbus/system/stage.ts";
 import type { Build } from "../wasm.ts";
 import type { Environment } from "./environment.ts";
+import type { DecodedItem } from "./vmbus-decoded.ts";
 
 /** `coco-dma compare`. */
 export interface CompareDocument extends Comparison {
@@ -85,21 +86,11 @@ export interface VerifyDocument {
 	readonly errors: readonly { readonly file: string; readonly error: string }[];
 }
 
-/** A decoded piece and where it came from. */
-export interface DecodedItem extends Decoded {
-	/** "HEX", or a file's path. */
-	readonly source: string;
-	/** Of a recorded transcript: the line. */
-	readonly line?: number;
-	/** Of a recorded transcript: how it went, such as "POST connection 0x4 by hc". */
-	readonly way?: string;
-}
-
 /** `coco-dma vmbus decode`. */
 export interface VmbusDecodeDocument {
 	readonly schema: "coco-dma/vmbus-decode/1";
 	readonly command: "vmbus decode";
-	readonly items: readonly DecodedItem[];
+	readonly items: readonly (Decoded & Omit<DecodedItem, "decoded">)[];
 }
 
 /** Bytes as hex digits, 64-bit numbers as 0x text. */

@@ -53,30 +53,33 @@ function hardwareOf(device: GuestDevice): Pick<DeviceOptions, "dmaMask" | "busLi
 	return { ...device.options, ...device.mapRules };
 }
 
+/** A predicate that was asked, and its answer. */
+interface Asked {
+	readonly step: PredicateStep;
+	readonly ok: boolean;
+}
+
 /** Linux 6.12 include/linux/dma-direct.h, dma_capable: the address part. */
-export function reachStep(
-	device: GuestDevice,
-	dma: bigint,
-	bytes: number,
-	name: string,
-): PredicateStep & { ok: boolean } {
+export function reachStep(device: GuestDevice, dma: bigint, bytes: number, name: string): Asked {
 	const hardware = hardwareOf(device);
 	const limit = limitOf(hardware);
 	const end = dma + BigInt(bytes) - 1n;
 	const ok = end <= limit;
 	const whose = limit === hardware.busLimit && limit !== hardware.dmaMask ? "bus limit" : "mask";
 	const why = `end 0x${end.toString(16)} ${ok ? "<=" : ">"} ${whose} 0x${limit.toString(16)}`;
-	return { predicate: name, value: String(ok), why, ok };
+	return { step: { predicate: name, value: String(ok), why }, ok };
 }
 
 /** Linux 6.12 include/linux/dma-map-ops.h, dma_kmalloc_needs_bounce, with 64-byte cache lines. */
-function kmallocStep(device: GuestDevice, { bytes, dir }: MapRequest): PredicateStep & { ok: boolean } {
-	const predicate = "dma_kmalloc_needs_bounce(dev, size, dir)";
-	if (hardwareOf(device).coherent !== false) return { predicate, value: "false", why: "coherent device", ok: false };
-	if (dir === Direction.ToDevice) return { predicate, value: "false", why: "TO_DEVICE", ok: false };
+function kmallocStep(device: GuestDevice, { bytes, dir }: MapRequest): Asked {
+	const answer = (ok: boolean, why: string): Asked => ({
+		step: { predicate: "dma_kmalloc_needs_bounce(dev, size, dir)", value: String(ok), why },
+		ok,
+	});
+	if (hardwareOf(device).coherent !== false) return answer(false, "coherent device");
+	if (dir === Direction.ToDevice) return answer(false, "TO_DEVICE");
 	const ok = bytes <= 32 || (bytes > 64 && bytes <= 96);
-	const why = `${bytes} bytes: the kmalloc bucket is ${ok ? "no" : "a"} multiple of the 64-byte cache line`;
-	return { predicate, value: String(ok), why, ok };
+	return answer(ok, `${bytes} bytes: the kmalloc bucket is ${ok ? "no" : "a"} multiple of the 64-byte cache line`);
 }
 
 /**
@@ -130,9 +133,9 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	const form = ruled.encoded ? which : "plain: the host's table tells private from shared";
 	say(ccShared ? "phys_to_dma_unencrypted(dev, phys)" : "phys_to_dma(dev, phys)", `0x${dma.toString(16)}`, form);
 	const reach = reachStep(device, dma, bytes, "dma_capable(dev, addr, size): reach");
-	steps.push(reach);
-	const capable: PredicateStep[] = [reach];
-	const failed: PredicateStep[] = reach.ok ? [] : [reach];
+	steps.push(reach.step);
+	const capable: PredicateStep[] = [reach.step];
+	const failed: PredicateStep[] = reach.ok ? [] : [reach.step];
 	if (kernel.rules.checksState.is) {
 		const permitted = ccShared || !needsShared;
 		const state = say(
@@ -146,8 +149,8 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 		if (!permitted) failed.push(state);
 	}
 	const kmalloc = kmallocStep(device, request);
-	steps.push(kmalloc);
-	if (kmalloc.ok) failed.push(kmalloc);
+	steps.push(kmalloc.step);
+	if (kmalloc.ok) failed.push(kmalloc.step);
 	if (failed.length === 0) return { steps, decision: "direct", deciding: capable };
 	const asked = answered("bounce");
 	return otherwise([...failed, ...asked], capable, mayBounce && poolFor(guest, device, request) !== null);
@@ -172,7 +175,10 @@ function instead(
 	const shared = encodeGpa(encodingOf(guest.platform, device.ruled), request.gpa, true);
 	const reach = reachStep(device, shared, request.bytes, "dma_capable(dev, shared address, size)");
 	const kmalloc = kmallocStep(device, request);
-	const asked = [{ step: reach, isCapable: true }, ...(kmalloc.ok ? [{ step: kmalloc, isCapable: false }] : [])];
+	const asked = [
+		{ step: reach.step, isCapable: true },
+		...(kmalloc.ok ? [{ step: kmalloc.step, isCapable: false }] : []),
+	];
 	return { said: [chosen, ...asked], decision: reach.ok && !kmalloc.ok ? "direct" : "refused" };
 }
 
@@ -185,16 +191,12 @@ export function poolFor(guest: Guest, device: GuestDevice, { gpa, bytes, attrs =
 }
 
 /** The state check that swiotlb makes before it looks for slots; null: the device's record makes none. */
-export function poolStateStep(
-	guest: Guest,
-	device: GuestDevice,
-	request: MapRequest,
-): (PredicateStep & { ok: boolean }) | null {
+export function poolStateStep(guest: Guest, device: GuestDevice, request: MapRequest): PredicateStep | null {
 	if (!device.checksState) return null;
 	const pool = poolFor(guest, device, request);
 	if (pool === null) return null;
 	const { needsShared } = device.mapRules;
 	const ok = pool.ccShared === needsShared;
 	const why = `pool "${pool.name}": cc_shared ${pool.ccShared}, force_dma_unencrypted ${needsShared}`;
-	return { predicate: "pool.cc_shared == force_dma_unencrypted(dev)", value: String(ok), why, ok };
+	return { predicate: "pool.cc_shared == force_dma_unencrypted(dev)", value: String(ok), why };
 }
