@@ -21,7 +21,7 @@ export {
 	type PolicyResult,
 } from "../study/compare.ts";
 export type { GuestSize, SizedGuest } from "../study/layout.ts";
-export { allPolicies, type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
+export { type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
 export type { RunOptions, RunResult } from "../study/run.ts";
 export { localRunner, type Runner } from "../study/runner.ts";
 export { makeStage, type Stage, type StageOptions } from "../study/stage.ts";
