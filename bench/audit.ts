@@ -97,6 +97,7 @@ export const audit: Suite<AuditCase> = {
 	name: "audit",
 	about: `map and unmap with the copies from TypeScript, ${DEPTH} in flight, FIFO, a pool of ${formatBytes(POOL_BYTES)} walked from end to end, all originals of private origin. engine.audit: the same with a label for each byte and a log.`,
 	variants: ["engine", "engine.audit"],
+	engine: ["engine", "engine.audit"],
 	cases,
 	open: (variant, of) => open(variant === "engine.audit" ? variant : "engine", of),
 };

@@ -93,7 +93,7 @@ async function openDesk(): Promise<Desk> {
 	const engine = await Engine.create({ build: "bench", swiotlb: null, ram, spareBytes: 2 * MIB });
 	const devices = new Map<string, Device>();
 	for (const { base } of PLACES) {
-		const pool = engine.addPool({ slabs: POOL_BYTES / 2048, areas: 1 }, base + 2 * WINDOW);
+		const pool = engine.addPool({ slabs: POOL_BYTES / 2048, areas: 1 }, { start: base + 2 * WINDOW });
 		for (const forceBounce of [false, true]) {
 			devices.set(`${base} ${forceBounce}`, engine.addDevice({ minAlignMask: 0xfff, forceBounce, pool }));
 		}
@@ -145,6 +145,7 @@ export const calls: Suite<CallsCase> = {
 	about:
 		"One map and its unmap: Device.tryMap and tryUnmap called from TypeScript against the same loop inside WebAssembly; the difference is the cost of both calls. allocation: heap bytes after warm-up.",
 	variants: ["WebAssembly", "TypeScript", "allocation"],
+	engine: ["WebAssembly", "TypeScript"],
 	cases,
 	async open(variant, of) {
 		return of.allocation === (variant === "allocation") ? open(variant, of) : null;

@@ -196,6 +196,7 @@ export const map: Suite<MapCase> = {
 	name: "map",
 	about: `map and unmap with the copies, ${DEPTH} in flight, FIFO: the pool is walked from end to end. memory.copy: the very same copies bare, recorded from a run of the engine; FROM_DEVICE copies in and back. reference and TypeScript as in slots, TypeScript with copyWithin. zero on free: a pool whose slots are zeroed when they are given back.`,
 	variants: ["engine", "memory.copy", "reference", "TypeScript", "zero on free", "1 worker", "2 workers"],
+	engine: ["engine", "zero on free", "1 worker", "2 workers"],
 	cases,
 	async open(variant, of) {
 		if (variant.includes("worker")) return of.kind === "workers" ? openPair(variant === "2 workers" ? 2 : 1, of) : null;

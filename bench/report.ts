@@ -1,7 +1,7 @@
 /** What a run of benchmarks answers: plain data. */
-import type { Environment } from "../src/node/environment.ts";
+import type { Environment } from "../src/report/environment.ts";
 import type { RingReport } from "./ring-report.ts";
-import type { Measured, Target } from "./suite.ts";
+import type { AgainstRow, Measured, Target } from "./suite.ts";
 
 export interface Judged {
 	readonly target: Target;
@@ -26,6 +26,21 @@ export interface SuiteResult {
 	readonly about: string;
 	readonly cases: readonly CaseResult[];
 	readonly summary?: string;
+}
+
+export interface AgainstSuite {
+	readonly suite: string;
+	readonly rows: readonly AgainstRow[];
+}
+
+/** Plain data: what --against writes as JSON. */
+export interface AgainstReport {
+	readonly command: "bench";
+	readonly environment: Environment;
+	/** The other clone, and the first 16 hex digits of the SHA-256 of both builds "bench". */
+	readonly against: { readonly folder: string; readonly before: string; readonly now: string };
+	readonly options: { readonly suites: readonly string[]; readonly rounds: number; readonly msPerRound: number };
+	readonly suites: readonly AgainstSuite[];
 }
 
 /** Plain data: what --json writes. */

@@ -39,7 +39,7 @@ export interface RingLoops extends EngineExports {
 	consume(reader: number, to: number, bytes: number, count: number, burst: number): number;
 }
 
-export interface BenchRing {
+interface BenchRing {
 	readonly engine: Engine;
 	readonly loops: RingLoops;
 	readonly writer: number;
@@ -76,12 +76,12 @@ export async function benchRing(ringBytes: number, scattered: boolean, build: Bu
 }
 
 /** Packets of `bytes` payload that a ring holds at once, at most 16. */
-export function batchOf(ringBytes: number, bytes: number): number {
+function batchOf(ringBytes: number, bytes: number): number {
 	return Math.min(16, Math.floor((ringBytes - 8) / (24 + ((bytes + 7) & ~7))));
 }
 
 /** Median ns a message of several bodies, sampled in turn so that noise meets them alike. body: runs `count` messages at a sample's offsets */
-export function sample(bodies: readonly ((count: number, sampleNumber: number) => void)[]): number[][] {
+function sample(bodies: readonly ((count: number, sampleNumber: number) => void)[]): number[][] {
 	const counts = bodies.map((body) => {
 		for (let i = 0; i < 20; i++) body(64, i);
 		let count = 64;

@@ -13,7 +13,7 @@ export interface RingResult {
 }
 
 /** A target of the project: what is compared, the ratio or figure found, and the most (or least) it may be. */
-export interface Target {
+interface Target {
 	readonly what: string;
 	readonly found: number;
 	readonly limit: number;

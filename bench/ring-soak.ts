@@ -1,9 +1,9 @@
 /**
  * Two workers over one shared memory, a guest and a device, with random sleeps, bursts, sizes and masks. Every message is checked
- * by sequence number and content; a lost wake-up shows as a sleep that ends by time-out. `node build/bench/ring-soak.js MESSAGES [SEED]`.
+ * by sequence number and content; a lost wake-up shows as a sleep that ends by time-out.
  */
-import { fileURLToPath } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { PAGE_SIZE } from "../assembly/layout/context.ts";
 import * as layout from "../assembly/layout/ring.ts";
 import { RING_EMPTY, RING_FULL } from "../assembly/layout/status.ts";
 import { Engine, type EngineHandle } from "../src/engine.ts";
@@ -22,7 +22,7 @@ interface Job {
 	readonly async: boolean;
 }
 
-export interface SoakResult {
+interface SoakResult {
 	readonly messages: number;
 	readonly sleeps: number;
 	readonly signals: number;
@@ -178,7 +178,7 @@ export async function soak(messages: number, seed: number, pages: number, async:
 		spareBytes: 2 ** 19,
 	});
 	// every other page: scattered, and wrapping at each turn
-	const list = Array.from({ length: 2 * pages }, (_, i) => 0x10000 + 2 * i * 4096);
+	const list = Array.from({ length: 2 * pages }, (_, i) => 0x10000 + 2 * i * PAGE_SIZE);
 	const { guest, device } = RingPair.connect(engine, { pages: list, maxPacketBytes: 1024 });
 	const common = { messages, seed, async };
 	const started = Date.now();
@@ -194,23 +194,4 @@ export async function soak(messages: number, seed: number, pages: number, async:
 	};
 }
 
-async function main(args: readonly string[]): Promise<void> {
-	const messages = Number(args[0] ?? 10_000_000);
-	const seed = Number(args[1] ?? Date.now() % 1_000_000_000);
-	console.log(`soak: ${messages} messages, seed ${seed}`);
-	for (const [pages, async, share] of [
-		[2, false, 0.45],
-		[17, false, 0.45],
-		[5, true, 0.1],
-	] as const) {
-		const { sleeps, signals, seconds } = await soak(Math.round(messages * share), seed, pages, async);
-		const how = async ? "Atomics.waitAsync" : "Atomics.wait";
-		console.log(
-			`${Math.round(messages * share)} messages over ${pages} pages, ${how}: all in order with their content, ${sleeps} sleeps, ${signals} signals, ${seconds.toFixed(1)} s`,
-		);
-	}
-}
-
-if (isMainThread) {
-	if (process.argv[1] === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));
-} else if ((workerData as Job | null)?.pair !== undefined) await work(workerData as Job);
+if (!isMainThread && (workerData as Job | null)?.pair !== undefined) await work(workerData as Job);

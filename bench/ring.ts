@@ -21,7 +21,7 @@ import { type ThreadVariant, twoWorkers } from "./ring-threads.ts";
 export const RING_BYTES = [65536, 262144, 1048576];
 
 /** Variants that one process each measures, and the cases that they answer. */
-export const VARIANTS: Record<string, (ringBytes: number, bytes: number) => Samples | Promise<Samples>> = {
+const VARIANTS: Record<string, (ringBytes: number, bytes: number) => Samples | Promise<Samples>> = {
 	wasm: wasmCases,
 	calls: callCases,
 	dataview: dataViewCases,
@@ -38,7 +38,7 @@ export const THREAD_VARIANTS: readonly (readonly [name: string, variant: ThreadV
 ];
 
 /** Checks that every variant moves the same bytes, before anything is timed. @throws Error that names the variant */
-export async function agree(): Promise<void> {
+async function agree(): Promise<void> {
 	const ringBytes = 65536;
 	const ring = await benchRing(ringBytes, false, "bench");
 	const plain = new DataViewRing(new ArrayBuffer(PAGE_SIZE + ringBytes), 0, ringBytes);
@@ -64,9 +64,14 @@ export async function agree(): Promise<void> {
 	}
 }
 
-/** Runs one variant in its own process. */
-function inProcess(variant: string, ringBytes: number, bytes: number): Samples {
-	const script = fileURLToPath(import.meta.url);
+/** Runs one variant in its own process. file: this one, of this build or of another */
+export function inProcess(
+	variant: string,
+	ringBytes: number,
+	bytes: number,
+	file: URL | string = import.meta.url,
+): Samples {
+	const script = fileURLToPath(file);
 	const child = spawnSync(process.execPath, [script, "--variant", variant, String(ringBytes), String(bytes)], {
 		encoding: "utf8",
 		maxBuffer: 2 ** 26,
@@ -76,7 +81,7 @@ function inProcess(variant: string, ringBytes: number, bytes: number): Samples {
 }
 
 /** One thread: every variant at every size, `rounds` processes each, in turn. */
-export function oneThread(rings: readonly number[], sizes: readonly number[], rounds: number): RingResult[] {
+function oneThread(rings: readonly number[], sizes: readonly number[], rounds: number): RingResult[] {
 	const results: RingResult[] = [];
 	for (const ringBytes of rings) {
 		for (const bytes of sizes) {
@@ -94,7 +99,7 @@ export function oneThread(rings: readonly number[], sizes: readonly number[], ro
 }
 
 /** Two workers: every variant at 64 B and 4 KiB, in turn. */
-export async function twoThreads(ringBytes: number, rounds: number): Promise<RingResult[]> {
+async function twoThreads(ringBytes: number, rounds: number): Promise<RingResult[]> {
 	const results: RingResult[] = [];
 	for (const bytes of [64, 4096]) {
 		const samples = new Map<string, number[]>();

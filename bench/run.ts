@@ -1,7 +1,7 @@
 /** `coco-dma bench`: runs suites, prints tables, writes JSON. */
-import { type ChildProcess, fork } from "node:child_process";
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { build, SETS } from "../build.ts";
 import {
 	checkWritable,
 	mayColor,
@@ -14,50 +14,20 @@ import {
 import { InputError } from "../src/input-error.ts";
 import { environment } from "../src/node/environment.ts";
 import { loadModule } from "../src/wasm.ts";
-import type { Answer, Order } from "./child.ts";
+import type { Answer } from "./child.ts";
 import type { BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";
 import { type Case, type Measured, measuredValue, median, type Suite, type Target } from "./suite.ts";
 import { suites } from "./suites.ts";
-import { formatReport } from "./table.ts";
+import { formatAgainst, formatReport } from "./table.ts";
+import { Variant } from "./variant.ts";
 
-export interface BenchOptions {
+interface BenchOptions {
 	/** Times each variant is timed, one after the other in turn. Default 3. */
 	readonly rounds?: number;
 	/** Milliseconds of samples a round, after half as long of warm-up. Default 60. */
 	readonly msPerRound?: number;
 	/** Called with what is being done now. */
 	readonly progress?: (what: string) => void;
-}
-
-/** A variant in its own process. */
-class Variant {
-	readonly name: string;
-	readonly #child: ChildProcess;
-	readonly values: number[][] = [];
-
-	constructor(suite: Suite, name: string) {
-		this.name = name;
-		const child = new URL("./child.js", import.meta.url);
-		this.#child = fork(child, [suite.name, name], { execArgv: [...(suite.flags?.(name) ?? [])] });
-	}
-
-	ask(order: Order): Promise<Answer> {
-		return new Promise((resolve, reject) => {
-			const died = (code: number | null) => reject(new Error(`bench: ${this.name}: process ended with ${code}`));
-			this.#child.once("exit", died);
-			this.#child.once("message", (answer: Answer) => {
-				this.#child.off("exit", died);
-				if (answer.error === undefined) resolve(answer);
-				else reject(new Error(`bench: ${this.name}: ${answer.error}`));
-			});
-			this.#child.send(order);
-		});
-	}
-
-	end(): void {
-		this.#child.disconnect();
-		this.#child.kill();
-	}
 }
 
 /** Has each variant do every case once; all that take part must answer the same. @throws Error that names the case */
@@ -162,17 +132,24 @@ async function loadRing(wanted: boolean): Promise<typeof import("./ring.ts").run
 	}
 }
 
-/**
- * Runs suites (all when none are named): first every case in every variant, which must agree to the byte, then the timing.
- * @throws RangeError for an unknown suite; Error when variants disagree
- */
-export async function runSuites(names: readonly string[], options: BenchOptions = {}): Promise<BenchReport> {
+/** @returns all suites' names. @throws RangeError for one that is none of them */
+function checkSuites(names: readonly string[]): string[] {
 	const known = [...suites.map((suite) => suite.name), "ring"];
 	for (const name of names) {
 		if (!known.includes(name)) throw new RangeError(`unknown suite "${name}": expected ${known.join(", ")}`);
 	}
+	return known;
+}
+
+/**
+ * Runs suites (all when none are named): first every case in every variant, which must agree to the byte, then the timing.
+ * @throws RangeError for an unknown suite; Error when variants disagree
+ */
+async function runSuites(names: readonly string[], options: BenchOptions = {}): Promise<BenchReport> {
+	const known = checkSuites(names);
 	const chosen = suites.filter((suite) => names.length === 0 || names.includes(suite.name));
 	const { rounds = 3, msPerRound = 60, progress = () => {} } = options;
+	await build(SETS.benchmarks);
 	const builds = ["bench", "bench.bare", "bench.threads", "bench.reference", "engine", "engine.audit"] as const;
 	const hashes = await Promise.all(builds.map(async (build) => [build, (await loadModule(build)).hash] as const));
 	const measuredOn = environment();
@@ -212,6 +189,8 @@ Options:
   --json FILE|-   write the results as JSON; "-": JSON alone on standard output
   --rounds N      times each variant is timed (1 to 100, default 3); the median counts
   --ms N          milliseconds a round (1 to 10000, default 60)
+  --against DIR   instead of all that: this build against the one in DIR, a built clone of another commit, row by row and
+                  in turn (default suites: slots, map, ring)
   --help          this text
 `;
 
@@ -223,12 +202,13 @@ function within(name: string, text: string | undefined, fallback: number, most: 
 }
 
 /** The command. @returns the exit code: 0, 1 when variants disagree or a run breaks, 2 for a wrong argument */
-export async function main(args: readonly string[]): Promise<number> {
+async function main(args: readonly string[]): Promise<number> {
 	try {
 		const { values, positionals } = parseOptions(args, {
 			json: { type: "string" },
 			rounds: { type: "string" },
 			ms: { type: "string" },
+			against: { type: "string" },
 			help: { type: "boolean" },
 		});
 		if (values.help) {
@@ -236,14 +216,22 @@ export async function main(args: readonly string[]): Promise<number> {
 			return 0;
 		}
 		checkWritable(values.json);
-		const report = await runSuites(positionals, {
+		checkSuites(positionals);
+		const options = {
 			rounds: within("rounds", values.rounds, 3, 100),
 			msPerRound: within("ms", values.ms, 60, 10_000),
 			progress,
-		});
-		progress("");
-		if (values.json !== undefined) writeJson(values.json, report);
-		if (values.json !== "-") process.stdout.write(formatReport(report, mayColor()));
+		};
+		const finish = <T>(report: T, format: (report: T, color: boolean) => string) => {
+			progress("");
+			if (values.json !== undefined) writeJson(values.json, report);
+			if (values.json !== "-") process.stdout.write(format(report, mayColor()));
+		};
+		if (values.against === undefined) finish(await runSuites(positionals, options), formatReport);
+		else {
+			const { runAgainst } = await import("./against.ts");
+			finish(await runAgainst(values.against, positionals, options), formatAgainst);
+		}
 		return 0;
 	} catch (error) {
 		progress("");

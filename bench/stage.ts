@@ -104,7 +104,7 @@ export async function openStage(
 		ram,
 		...(auditBytes > 0 ? { audit } : {}),
 	});
-	const pool = engine.addPool({ slabs: poolBytes / 2048, areas }, base + ramBytes, options);
+	const pool = engine.addPool({ slabs: poolBytes / 2048, areas }, { ...options, start: base + ramBytes });
 	const words = new Uint32Array(memory.buffer, RAM_PTR, ramBytes / 4);
 	for (let i = 0; i < words.length; i++) words[i] = Math.imul(i, 0x9e3779b1);
 	engine.instance.data.setUint32(BENCH_PTR + BENCH_SEED, SEED, true);

@@ -37,6 +37,8 @@ export interface Suite<C extends Case = Case> {
 	/** What is timed and what it is compared with; printed above the table. */
 	readonly about: string;
 	readonly variants: readonly string[];
+	/** Those that time this package itself, for --against. Default: the first. */
+	readonly engine?: readonly string[];
 	readonly cases: readonly C[];
 	/** The runner of a case, or null when the variant has no part in it. */
 	open(variant: string, of: C): Promise<Runner | null>;
@@ -63,10 +65,44 @@ export function measuredValue(measured: Measured | undefined): number {
 	return measured?.nsPerOp ?? measured?.bytes ?? Number.NaN;
 }
 
+/** The q-quantile of numbers, 0 to 1, by linear interpolation; NaN of none. */
+function quantile(values: readonly number[], q: number): number {
+	const sorted = [...values].sort((a, b) => a - b);
+	const at = q * (sorted.length - 1);
+	const [below, above] = [sorted[Math.floor(at)] ?? Number.NaN, sorted[Math.ceil(at)] ?? Number.NaN];
+	return below + (above - below) * (at - Math.floor(at));
+}
+
 /** Median of numbers; NaN of none. */
 export function median(values: readonly number[]): number {
 	const sorted = [...values].sort((a, b) => a - b);
 	const middle = sorted.length >> 1;
 	const upper = sorted[middle] ?? Number.NaN;
 	return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
+}
+
+/** A row that both builds have. */
+export interface AgainstRow {
+	readonly name: string;
+	/** Medians over the rounds (ns an operation). */
+	readonly beforeNs: number;
+	readonly nowNs: number;
+	/** Now / before of each round: median and quartiles. */
+	readonly ratio: number;
+	readonly low: number;
+	readonly high: number;
+	/** "slower" or "faster": by more than 5 %, and in three rounds of four. */
+	readonly verdict: "slower" | "faster" | "same";
+}
+
+/** A median this far from 1 can be the machine's doing. */
+const NOISE = 0.05;
+
+/** What the rounds of a row say. A change counts when the median and three rounds of four say it. */
+export function compareRounds(name: string, before: readonly number[], now: readonly number[]): AgainstRow {
+	const ratios = now.map((ns, i) => ns / (before[i] as number));
+	const ratio = median(ratios);
+	const [low, high] = [quantile(ratios, 0.25), quantile(ratios, 0.75)];
+	const verdict = ratio > 1 + NOISE && low > 1 ? "slower" : ratio < 1 - NOISE && high < 1 ? "faster" : "same";
+	return { name, beforeNs: median(before), nowNs: median(now), ratio, low, high, verdict };
 }

@@ -1,9 +1,9 @@
 /** Benchmark results as text. */
 import { formatBytes } from "../src/bytes.ts";
-import { describeEnvironment } from "../src/node/environment.ts";
-import type { BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";
+import { describeEnvironment } from "../src/report/environment.ts";
+import type { AgainstReport, AgainstSuite, BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";
 import { formatRing } from "./ring-report.ts";
-import { measuredValue } from "./suite.ts";
+import { type AgainstRow, measuredValue } from "./suite.ts";
 
 /** A number with three digits that count. */
 function digits(value: number): string {
@@ -83,6 +83,37 @@ export function formatReport(report: BenchReport, color: boolean): string {
 		...(report.ring === undefined ? [] : [formatRing(report.ring)]),
 		`${met} of ${judged.length} targets met. Medians of ${options.rounds} rounds of ${options.msPerRound} ms; read ratios, not digits.`,
 		`${describeEnvironment(report.environment)}; ${builds.join(", ")}; timer resolution ${report.timerResolutionNs} ns`,
+		"",
+	].join("\n");
+}
+
+function formatRows({ suite, rows }: AgainstSuite, color: boolean): string {
+	const widest = Math.max(...rows.map(({ name }) => name.length), suite.length);
+	const mark = ({ verdict }: AgainstRow) => {
+		if (verdict === "same") return "";
+		return color ? `\x1b[${verdict === "faster" ? 32 : 31}m${verdict}\x1b[0m` : verdict;
+	};
+	const lines = rows.map((row) => {
+		const { name, beforeNs, nowNs, ratio, low, high } = row;
+		const spread = `${ratio.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+		return `${name.padEnd(widest)}  ${digits(beforeNs).padStart(9)}  ${digits(nowNs).padStart(9)}  ${spread.padStart(24)}  ${mark(row)}`.trimEnd();
+	});
+	const together = Math.exp(rows.reduce((sum, { ratio }) => sum + Math.log(ratio), 0) / rows.length);
+	const count = (verdict: string) => rows.filter((row) => row.verdict === verdict).length;
+	return [
+		`${suite.padEnd(widest)}  ${"before ns".padStart(9)}  ${"now ns".padStart(9)}  ${"now / before (quartiles)".padStart(24)}`,
+		...lines,
+		`${rows.length} rows: ${count("slower")} slower, ${count("faster")} faster; all together ${together.toFixed(3)} (geometric mean)`,
+		"",
+	].join("\n");
+}
+
+/** This build against another: a table a suite, then what it was measured on. */
+export function formatAgainst({ against, environment, options, suites }: AgainstReport, color: boolean): string {
+	return [
+		...suites.map((suite) => formatRows(suite, color)),
+		`before: bench ${against.before} in ${against.folder}; now: bench ${against.now}. ${options.rounds} rounds, each in new processes, both builds in turn; slower and faster: by more than 5 % and in three rounds of four.`,
+		describeEnvironment(environment),
 		"",
 	].join("\n");
 }

@@ -2,7 +2,7 @@
 import { CallCode, controlWord, encodePost } from "../src/synic/hypercall.ts";
 import type { MessagePort } from "../src/synic/port.ts";
 import { VMBUS_SINT } from "../src/synic/registers.ts";
-import { platformOf } from "../src/vmbus/demo/platforms.ts";
+import { platformOf } from "../src/vmbus/system/options.ts";
 import { VmbusSystem } from "../src/vmbus/system/system.ts";
 import { encodeMessage } from "../src/vmbus/wire/codec.ts";
 import { DeviceType } from "../src/vmbus/wire/guid.ts";
@@ -142,6 +142,7 @@ export const vmbus: Suite<VmbusCase> = {
 	about:
 		"VMBus over two SynICs: guest, server and echo devices over one RAM, each step decoded and checked. host: an SNP guest without paravisor, all shared; paravisor: Confidential VMBus with private rings.",
 	variants: [HOST, PARAVISOR],
+	engine: [HOST, PARAVISOR],
 	cases,
 	async open(variant, { what }) {
 		const { system, echoed } = await prepare(variant);

@@ -2,7 +2,8 @@
  * What the host can read, to the byte, and how it came there: run with `node examples/audit.js`.
  * A confidential guest whose disk is not accepted, in the build that keeps a label for each byte.
  */
-import { Direction, Guest } from "coco-dma";
+import { Direction } from "coco-dma";
+import { Guest } from "coco-dma/guest";
 
 const guest = await Guest.create({ platform: "snp", ram: "64M", swiotlb: "1024", build: "engine.audit" });
 const { audit, ram } = guest.engine;

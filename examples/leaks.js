@@ -1,6 +1,8 @@
 // Watches a guest whose kernel bounces an accepted channel's data, and asks for the history of the first byte.
 // Run after `npm run build`: node examples/leaks.js
-import { Direction, Guest, historyOf, historyText, LeakMonitor } from "coco-dma";
+import { Direction } from "coco-dma";
+import { historyOf, historyText, LeakMonitor } from "coco-dma/audit";
+import { Guest } from "coco-dma/guest";
 
 const guest = await Guest.create({
 	platform: "snp",
@@ -25,7 +27,6 @@ storvsc.unmap(dma, 4096, Direction.ToDevice);
 monitor.end();
 
 for (const { property, findings, bytes } of monitor.report())
-	for (const { kind, first } of findings)
-		console.log(`${property.number} ${property.name}: ${kind}, ${bytes} bytes: ${first.text}`);
+	for (const { kind, first } of findings) console.log(`${property.name}: ${kind}, ${bytes} bytes: ${first.text}`);
 const [{ first }] = monitor.findings;
 for (const line of historyText(historyOf(guest.engine.audit, first.gpa), () => storvsc.name)) console.log(line);

@@ -3,7 +3,7 @@
  * error, never a copy, and nobody else changes. Its file is its name: `--policy examples/my-policy.ts`, or with modifiers
  * `--policy examples/my-policy.ts+force`.
  */
-import type { Policy } from "coco-dma";
+import type { Policy } from "coco-dma/policy";
 
 export default {
 	name: "never-copy",

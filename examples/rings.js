@@ -1,5 +1,6 @@
 // A guest asks a device for a block, and the device answers: both ends of a VMBus channel over eight pages of RAM.
-import { Engine, PacketType, pageBuffers, RingPair } from "coco-dma";
+import { Engine } from "coco-dma";
+import { PacketType, pageBuffers, RingPair } from "coco-dma/ring";
 
 const engine = await Engine.create({ ram: "16M", swiotlb: null });
 const pages = Array.from({ length: 8 }, (_, i) => 0x100000 + i * 4096); // what a GPADL would list

@@ -2,7 +2,8 @@
  * A device that becomes trusted, and stops being: run with `node examples/trust.js`.
  * A confidential guest under the rules merged for Linux 7.3, on AMD SEV-SNP.
  */
-import { Direction, Guest, loadCipher, PageState, tdispStateName } from "coco-dma";
+import { Direction, PageState } from "coco-dma";
+import { Guest, loadCipher, tdispStateName } from "coco-dma/guest";
 
 const guest = await Guest.create({
 	platform: "snp",

@@ -1,7 +1,9 @@
 // A simulator takes both sides of Confidential VMBus over its own memory: a guest, a paravisor with a network device whose rings
 // are private, and a relayed disk of the host. It watches hypercalls and interrupts, and reads what the host can read.
 // Run after `npm run build`: node examples/vmbus-both.js
-import { CallCode, DeviceType, Engine, OfferFlag, pagesView, VmbusSystem } from "coco-dma";
+import { Engine } from "coco-dma";
+import { CallCode } from "coco-dma/synic";
+import { DeviceType, OfferFlag, pagesView, VmbusSystem } from "coco-dma/vmbus";
 
 const MIB = 2 ** 20;
 const memory = new WebAssembly.Memory({ initial: 512 });

@@ -1,18 +1,17 @@
 // A simulator takes the guest side of VMBus over its own memory, and plays the host itself: message by message, packet by packet.
 // Run after `npm run build`: node examples/vmbus-guest.js
+import { Engine } from "coco-dma";
+import { PacketType, RingPair } from "coco-dma/ring";
 import {
 	DeviceType,
 	decodeMessage,
 	describeMessage,
-	Engine,
 	encodeMessage,
 	MessageType as M,
-	PacketType,
 	pagesView,
-	RingPair,
 	Version,
 	VmbusGuest,
-} from "coco-dma";
+} from "coco-dma/vmbus";
 
 const MIB = 2 ** 20;
 

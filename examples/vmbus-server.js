@@ -1,29 +1,31 @@
 // A virtual machine monitor takes the server side of VMBus: its guest's hypercalls and SynIC registers go to a SynicMachine,
 // its own device answers through the rings. The guest here is a few lines that do what its driver would do.
 // Run after `npm run build`: node examples/vmbus-server.js
+import { Engine } from "coco-dma";
+import { RingPair } from "coco-dma/ring";
 import {
 	CallCode,
 	controlWord,
-	DeviceType,
-	describeSlot,
-	EchoDevice,
-	Engine,
-	encodeMessage,
 	encodePost,
 	encodeSignal,
 	HvStatus,
 	hvStatusName,
-	MessageType as M,
 	Msr,
-	pagesView,
-	RingPair,
 	SynicMachine,
 	sintMsr,
-	Version,
 	VMBUS_SINT,
 	VMBUS_VECTOR,
+} from "coco-dma/synic";
+import {
+	DeviceType,
+	describeSlot,
+	EchoDevice,
+	encodeMessage,
+	MessageType as M,
+	pagesView,
+	Version,
 	VmbusServer,
-} from "coco-dma";
+} from "coco-dma/vmbus";
 
 const engine = await Engine.create({ ram: "4M", swiotlb: null, coco: false });
 const server = new VmbusServer();

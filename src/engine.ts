@@ -23,6 +23,7 @@ import {
 import { hex, orThrow } from "./status.ts";
 import { Pool, type PoolOptions, poolFlags } from "./swiotlb/pool.ts";
 import type { PoolSize } from "./swiotlb/sizing.ts";
+import type { Gpa } from "./types.ts";
 import { type Build, createMemory, type EngineModule, Instance, loadModule } from "./wasm.ts";
 
 /** What another worker needs to attach to an engine on shared memory: may be posted to it. */
@@ -144,9 +145,11 @@ export class Engine {
 
 	/**
 	 * Attaches to an engine of another worker (build "engine.threads"). Set-up stays with the worker that made it.
-	 * @param mayBlock whether this thread may sleep on a contended lock: not on a browser's main thread
+	 * @param options mayBlock: whether this thread may sleep on a contended lock, as a browser's main thread may not. Default
+	 *   true.
 	 */
-	static async attach(handle: EngineHandle, mayBlock = true): Promise<Engine> {
+	static async attach(handle: EngineHandle, options: { readonly mayBlock?: boolean } = {}): Promise<Engine> {
+		const { mayBlock = true } = options;
 		const instance = await Instance.create(handle.engine, handle.memory);
 		orThrow(instance.exports.attach(handle.contextPtr), () => `attach(context ${hex(handle.contextPtr)})`);
 		instance.exports.allowBlocking(mayBlock ? 1 : 0);
@@ -170,12 +173,10 @@ export class Engine {
 	/**
 	 * Makes a pool out of RAM: its pages take their state and become zero.
 	 * @param size slots and areas, as poolSize computes them
-	 * @param start its gpa; default: the top of the memory below 4 GiB, or of all RAM if there is no room
 	 * @throws DmaError BAD_ARGUMENT, OUTSIDE_RAM, OVERLAP, BLOCKED_PAGES, CONTEXT_FULL; RangeError when it fits nowhere
 	 */
-	addPool(size: PoolSize, start?: number, options: PoolOptions = {}): Pool {
-		const bytes = size.slabs * IO_TLB_SIZE;
-		const at = start ?? placePool(this.ram.regions, this.#pools, bytes);
+	addPool(size: PoolSize, options: PoolOptions = {}): Pool {
+		const at = options.start ?? placePool(this.ram.regions, this.#pools, size.slabs * IO_TLB_SIZE);
 		// the engine takes u32: what is none must not wrap to one
 		const sane = size.slabs === size.slabs >>> 0 && size.areas === size.areas >>> 0;
 		const index = orThrow(
@@ -203,7 +204,7 @@ export class Engine {
 	 * Adds a pool to the allocator of one that grows, like it in all but size: the next search looks there first.
 	 * @throws DmaError as addPool, BAD_POOL when `first` does not grow
 	 */
-	growPool(first: Pool, size: PoolSize, start: number): Pool {
+	growPool(first: Pool, size: PoolSize, start: Gpa): Pool {
 		return this.#adopt(
 			orThrow(
 				this.#instance.exports.poolCreateNext(first.index, start, size.slabs, size.areas),
@@ -287,8 +288,6 @@ export class Engine {
 	): Promise<Engine> {
 		if (snapshot.format !== "coco-dma snapshot 1")
 			throw new RangeError(`expected a coco-dma snapshot 1, not ${snapshot.format}`);
-		if (!/^(engine|reference|debug|bench)[.a-z]*$/.test(snapshot.build))
-			throw new RangeError(`the snapshot is of the unknown build "${snapshot.build}"`);
 		const engine = await loadModule(snapshot.build as Build);
 		if (engine.hash !== snapshot.engineHash) {
 			throw new RangeError(`the snapshot is of engine ${snapshot.engineHash}, this is engine ${engine.hash}`);

@@ -4,7 +4,7 @@ import * as layout from "../assembly/layout/context.ts";
 import { SG_BYTES } from "../assembly/layout/device.ts";
 import { IO_TLB_SIZE, poolBytes } from "../assembly/layout/pool.ts";
 import type { Region } from "./memory/ram.ts";
-import { ramStretches } from "./memory/stretches.ts";
+import { type RamStretch, ramStretches } from "./memory/stretches.ts";
 import { hex } from "./status.ts";
 import { type PoolSize, parseSwiotlbOption, poolSize } from "./swiotlb/sizing.ts";
 import { type Build, createMemory, MAX_MEMORY_BYTES } from "./wasm.ts";
@@ -20,7 +20,7 @@ export interface EngineOptions {
 	 * The guest's RAM: its size ("1G": low memory up to 3 GiB, the rest above 4 GiB), or its stretches. A stretch has a
 	 * ptr when, and only when, the memory is someone else's.
 	 */
-	readonly ram: number | string | readonly { readonly gpa: number; readonly bytes: number; readonly ptr?: number }[];
+	readonly ram: number | string | readonly RamStretch[];
 	/**
 	 * Linux's `swiotlb=` option, such as "32768,4": slots and areas of the pool. "force": devices bounce unless they say
 	 * otherwise; "noforce" or null: no pool. Default: the pool that Linux makes.
@@ -52,8 +52,8 @@ export interface EngineOptions {
 }
 
 /** What follows from the options alone. */
-export interface SetupPlan {
-	readonly regions: readonly { gpa: number; bytes: number; ptr?: number }[];
+interface SetupPlan {
+	readonly regions: readonly RamStretch[];
 	readonly pool: PoolSize | null;
 	readonly forceBounce: boolean;
 	readonly contextBytes: number;
@@ -93,7 +93,7 @@ export function planOf(options: EngineOptions): SetupPlan {
 }
 
 /** Where an engine lies. */
-export interface Place {
+interface Placement {
 	readonly memory: WebAssembly.Memory;
 	readonly context: { readonly ptr: number; readonly bytes: number };
 	readonly regions: readonly Region[];
@@ -111,7 +111,7 @@ export function spanOf(regions: readonly Region[]): { readonly ptr: number; read
 }
 
 /** The audit's part of a memory. @throws RangeError for regions that do not lie at whole pages from each other, or too little room */
-function placeAudit(options: EngineOptions, regions: readonly Region[], end: number): Place["audit"] {
+function placeAudit(options: EngineOptions, regions: readonly Region[], end: number): Placement["audit"] {
 	const { build = "engine", audit, auditEvents = AUDIT_EVENTS } = options;
 	if (build !== "engine.audit") {
 		if (audit !== undefined) throw new RangeError(`audit: the build ${build} has none`);
@@ -138,7 +138,7 @@ export function behindContext(contextBytes: number): number {
  * Takes the memory that the options bring along, or makes one with the context first and RAM behind it.
  * @throws RangeError that names what does not fit
  */
-export function place(options: EngineOptions, plan: SetupPlan): Place {
+export function place(options: EngineOptions, plan: SetupPlan): Placement {
 	if ((options.memory === undefined) !== (options.context === undefined)) {
 		throw new RangeError("memory and context go together: the owner of the memory says which bytes are the engine's");
 	}
@@ -193,7 +193,7 @@ export function checkPlaces(
 	memoryBytes: number,
 	context: { readonly ptr: number; readonly bytes: number },
 	regions: readonly Region[],
-	audit: Place["audit"] = null,
+	audit: Placement["audit"] = null,
 ): void {
 	const inside = (ptr: number, bytes: number, align: number) =>
 		ptr >= 0 && ptr % align === 0 && ptr + bytes <= memoryBytes;

@@ -1,10 +1,11 @@
 import * as device from "../assembly/layout/device.ts";
 
+declare const space: unique symbol;
 /**
  * An address of one space. The brand is optional: a plain number is taken as it is, an address of another space is a type
  * error.
  */
-type Address<Space extends string> = number & { readonly __space?: Space };
+type Address<Space extends string> = number & { readonly [space]?: Space | undefined };
 
 /** Guest physical address (bytes, whole, below 2^52). */
 export type Gpa = Address<"gpa">;

@@ -1,20 +1,24 @@
 /** The only file that touches WebAssembly: load, instantiate, attach, views. */
 import { instantiate as instantiateWithLoader } from "@assemblyscript/loader";
+import type { DmaAddr, Gpa } from "./types.ts";
+
+const BUILDS = [
+	"engine",
+	"engine.threads",
+	"engine.audit",
+	"reference",
+	"debug",
+	"bench",
+	"bench.bare",
+	"bench.threads",
+	"bench.reference",
+] as const;
 
 /**
  * `engine`: unshared memory. `engine.threads`: shared memory, several workers. `engine.audit`: knows where each byte came
  * from. The others serve tests and comparison.
  */
-export type Build =
-	| "engine"
-	| "engine.threads"
-	| "engine.audit"
-	| "reference"
-	| "debug"
-	| "bench"
-	| "bench.bare"
-	| "bench.threads"
-	| "bench.reference";
+export type Build = (typeof BUILDS)[number];
 
 /** The exports of assembly/index.ts and assembly/rings.ts, where they are documented. A number left out is 0. Every result below 0 is a status. */
 export interface EngineExports {
@@ -23,21 +27,21 @@ export interface EngineExports {
 	contextUsedBytes(): number;
 	allowBlocking(allowed: number): void;
 	scratchTake(bytes: number): number;
-	ramAddRegion(gpa: number, bytes: number, ptr: number): number;
+	ramAddRegion(gpa: Gpa, bytes: number, ptr: number): number;
 	ramSeal(state: number): number;
 	ramPages(): number;
 	regionMove(index: number, ptr: number): number;
-	ramRangeState(gpa: number, bytes: number): number;
-	ramPageState(gpa: number): number;
-	ramConvert(gpa: number, bytes: number, state: number): number;
-	ramReadTo(gpa: number, bytes: number, to: number): number;
-	ramWriteFrom(gpa: number, bytes: number, from: number): number;
-	ramFillWith(gpa: number, bytes: number, value: number): number;
-	ramPtr(gpa: number, bytes: number): number;
+	ramRangeState(gpa: Gpa, bytes: number): number;
+	ramPageState(gpa: Gpa): number;
+	ramConvert(gpa: Gpa, bytes: number, state: number): number;
+	ramReadTo(gpa: Gpa, bytes: number, to: number): number;
+	ramWriteFrom(gpa: Gpa, bytes: number, from: number): number;
+	ramFillWith(gpa: Gpa, bytes: number, value: number): number;
+	ramPtr(gpa: Gpa, bytes: number): number;
 	pagesInState(state: number): number;
-	poolCreate(start: number, nslabs: number, nareas: number, state?: number, flags?: number): number;
-	poolCreateNext(first: number, start: number, nslabs: number, nareas: number): number;
-	poolCreateTransient(first: number, start: number, nslabs: number): number;
+	poolCreate(start: Gpa, nslabs: number, nareas: number, state?: number, flags?: number): number;
+	poolCreateNext(first: number, start: Gpa, nslabs: number, nareas: number): number;
+	poolCreateTransient(first: number, start: Gpa, nslabs: number): number;
 	retiredTake(): number;
 	poolPtr(index: number): number;
 	poolsMoved(): number;
@@ -50,29 +54,29 @@ export interface EngineExports {
 	devicePtr(index: number): number;
 	deviceSetPrivatePool(device: number, pool: number): number;
 	deviceBounced(device: number): number;
-	deviceMaxMapping(device: number, highest: number): number;
+	deviceMaxMapping(device: number, highest: Gpa): number;
 	deviceResetCounters(device: number): number;
-	mapSingle(device: number, gpa: number, bytes: number, dir: number, cpu: number, attrs?: number): number;
-	unmapSingle(device: number, dma: number, bytes: number, dir: number, attrs: number): number;
-	syncForDevice(device: number, dma: number, bytes: number, dir: number): number;
-	syncForCpu(device: number, dma: number, bytes: number, dir: number): number;
+	mapSingle(device: number, gpa: Gpa, bytes: number, dir: number, cpu: number, attrs?: number): DmaAddr;
+	unmapSingle(device: number, dma: DmaAddr, bytes: number, dir: number, attrs: number): number;
+	syncForDevice(device: number, dma: DmaAddr, bytes: number, dir: number): number;
+	syncForCpu(device: number, dma: DmaAddr, bytes: number, dir: number): number;
 	dmaMapSg(device: number, list: number, count: number, dir: number, cpu: number, attrs?: number): number;
 	dmaUnmapSg(device: number, list: number, count: number, dir: number, attrs: number): number;
-	swiotlbSlots(device: number, gpa: number, bytes: number, allocAlignMask: number): number;
-	swiotlbAlloc(device: number, bytes: number, allocAlignMask: number, cpu: number): number;
+	swiotlbSlots(device: number, gpa: Gpa, bytes: number, allocAlignMask: number): number;
+	swiotlbAlloc(device: number, bytes: number, allocAlignMask: number, cpu: number): Gpa;
 	swiotlbTblMap(
 		device: number,
-		gpa: number,
+		gpa: Gpa,
 		bytes: number,
 		allocAlignMask: number,
 		dir: number,
 		cpu: number,
 		attrs?: number,
-	): number;
-	swiotlbTblUnmap(device: number, tlb: number, bytes: number, dir: number, attrs: number): number;
+	): Gpa;
+	swiotlbTblUnmap(device: number, tlb: Gpa, bytes: number, dir: number, attrs: number): number;
 	/** Of the build engine.audit alone (assembly/audit/index.ts). */
 	auditInit?(ptr: number, bytes: number, span: number, length: number, maxEvents: number): number;
-	ringAttach(gpas: number, count: number, flags: number, maxPacketBytes: number, requests: number): number;
+	ringAttach(list: number, count: number, flags: number, maxPacketBytes: number, requests: number): number;
 	ringDetach(ring: number): number;
 	ringClose(ring: number, rescinded: number): number;
 	ringsMoved(): number;
@@ -146,9 +150,19 @@ export const MAX_MEMORY_BYTES = 65536 * WASM_PAGE_BYTES;
 const modules = new Map<Build, Promise<EngineModule>>();
 
 async function readBytes(url: URL): Promise<Uint8Array> {
-	if (url.protocol !== "file:") return new Uint8Array(await (await fetch(url)).arrayBuffer());
-	const { readFile } = await import("node:fs/promises");
-	return readFile(url);
+	if (url.protocol !== "file:") {
+		const response = await fetch(url);
+		if (!response.ok) throw new RangeError(`${url}: ${response.status} ${response.statusText}`);
+		return new Uint8Array(await response.arrayBuffer());
+	}
+	try {
+		// not an import: a browser, and a bundler for it, would have to find the module
+		return process.getBuiltinModule("node:fs").readFileSync(url);
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+		const name = url.pathname.replace(/^.*\/|\.wasm$/g, "");
+		throw new RangeError(`the build "${name}" is not there: in a clone, "npm run build -- package ${name}" makes it`);
+	}
 }
 
 async function compile(build: string, bytes: Uint8Array, ringBytes: Uint8Array | null): Promise<EngineModule> {
@@ -159,8 +173,10 @@ async function compile(build: string, bytes: Uint8Array, ringBytes: Uint8Array |
 	return { build, hash, module: await WebAssembly.compile(source), rings };
 }
 
-/** Loads one of this package's builds, once. */
-export function loadModule(build: Build): Promise<EngineModule> {
+/** Loads one of this package's builds, once. @throws RangeError for another name, or a build that is not there */
+export async function loadModule(build: Build): Promise<EngineModule> {
+	if (!BUILDS.includes(build))
+		throw new RangeError(`build: expected ${BUILDS.join(", ")}, found ${JSON.stringify(build)}`);
 	let loading = modules.get(build);
 	if (loading === undefined) {
 		// this file runs as src/wasm.ts under the tests and as build/src/wasm.js when built

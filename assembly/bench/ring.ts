@@ -14,10 +14,9 @@ import {
 } from "../layout/ring.ts";
 import { RING_EMPTY, RING_FULL } from "../layout/status.ts";
 import { copy } from "../memory/copy.ts";
-import { ringPacket } from "../rings.ts";
 import { ringWriteBurst } from "../vmbus/burst.ts";
 import { copyIn, copyOut, dataPtr, pageEntry, ringAt } from "../vmbus/data.ts";
-import { ringConsume, ringNext } from "../vmbus/iterate.ts";
+import { ringConsume, ringNext, ringPacket } from "../vmbus/iterate.ts";
 import { ringRead, ringReadBurst } from "../vmbus/read.ts";
 import { ringPublish, ringPut, ringWrite } from "../vmbus/write.ts";
 

@@ -85,7 +85,7 @@ export function contextAttach(ptr: usize): i32 {
 }
 
 /**
- * Takes a zeroed block out of the context.
+ * Takes a zeroed block out of the context: for pools, rings, and as scratchTake for lists and plans.
  * @returns its offset from the context base, or 0 when the context has no room
  */
 export function takeBlock(bytes: u32): u32 {

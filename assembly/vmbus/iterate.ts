@@ -5,6 +5,7 @@ import {
 	HEADER_INTERRUPT_MASK,
 	HEADER_WRITE_INDEX,
 	INLINE_COPY_BYTES,
+	PACKET_HEAD,
 	PACKET_HEADER_BYTES,
 	PACKET_ID,
 	PACKET_TRAILER_BYTES,
@@ -28,6 +29,7 @@ import { RING_EMPTY, RING_TOO_SMALL } from "../layout/status.ts";
 import { copy } from "../memory/copy.ts";
 import { bufferPtr, copyOut, herePtr, isOpen, ownWord, peerWord, recordOf, ringRefusal } from "./data.ts";
 import { advance, bytesBefore, freshAvailable, look, release } from "./look.ts";
+import { ringRecord } from "./ring.ts";
 
 /**
  * Consumes the packet in hand, if there is one, and takes the next. Nothing is published: ringRelease does that.
@@ -54,7 +56,7 @@ export function ringNext(ring: u32, inPlace: i32): i32 {
 			const credit = load<u32>(record, RING_CREDIT);
 			const left: u32 = credit > held ? credit - held : 0;
 			const available = COCO_THREADS ? left : bytesBefore(write, at, dataBytes);
-			const head = load<u64>(herePtr(record, at));
+			const head = load<u64>(herePtr(record, at), PACKET_HEAD);
 			bytes = (u32(head >> 32) & 0xffff) << 3;
 			const offset = (u32(head) >>> 16) << 3;
 			const limit = min<u32>(available, load<u32>(record, RING_MAX_PACKET));
@@ -93,6 +95,12 @@ export function ringNext(ring: u32, inPlace: i32): i32 {
 	store<u32>(record, 0, RING_RANGES_LEFT);
 	store<u32>(record, bytes + PACKET_TRAILER_BYTES, RING_HELD);
 	return i32(bytes) - i32((u32(load<u64>(record, RING_PACKET_HEAD)) >>> 16) << 3);
+}
+
+/** ptr of the packet that a reader has in hand, or 0. */
+export function ringPacket(ring: u32): usize {
+	const record = ringRecord(ring);
+	return record === 0 ? 0 : record + load<u32>(record, RING_PACKET_PTR);
 }
 
 /** Consumes the packet in hand without looking at the next. @returns 0 or a status */

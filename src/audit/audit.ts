@@ -4,6 +4,7 @@ import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { Region } from "../memory/ram.ts";
 import { hex, orThrow } from "../status.ts";
+import type { Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 import { type AuditEvent, EventReader } from "./events.ts";
 import { labelRuns } from "./runs.ts";
@@ -43,9 +44,6 @@ export interface LabelTotals {
 	readonly residueByteNs: number;
 	readonly residueMaxNs: number;
 }
-
-/** Faults that a test plants. */
-export const Mutation = { InitialCopy: layout.MUTATE_INITIAL_COPY, Labels: layout.MUTATE_LABELS } as const;
 
 export class Audit {
 	readonly #instance: Instance;
@@ -154,7 +152,7 @@ export class Audit {
 	}
 
 	/** Says what stands in a range, all in one region, whoever wrote it. null: nothing known @throws DmaError OUTSIDE_RAM, BAD_SIZE */
-	paint(gpa: number, bytes: number, label: Pick<Label, "number"> | null): void {
+	paint(gpa: Gpa, bytes: number, label: Pick<Label, "number"> | null): void {
 		const number = label?.number ?? 0;
 		this.#shadow(gpa, bytes).fill(number);
 		this.#units(gpa, bytes, (word, start) => {
@@ -164,11 +162,11 @@ export class Audit {
 	}
 
 	/** Labels of a range, all in one region, a byte each: a view to read before anything else happens to RAM. @throws DmaError OUTSIDE_RAM, BAD_SIZE */
-	labelsAt(gpa: number, bytes: number): Uint8Array {
+	labelsAt(gpa: Gpa, bytes: number): Uint8Array {
 		return this.#shadow(gpa, bytes);
 	}
 
-	#shadow(gpa: number, bytes: number): Uint8Array {
+	#shadow(gpa: Gpa, bytes: number): Uint8Array {
 		const at = this.#shadowPtr(gpa, bytes);
 		// where a word stands for all bytes of 2 KiB, they are written now
 		this.#units(gpa, bytes, (word, start) => {
@@ -181,13 +179,13 @@ export class Audit {
 		return this.#instance.bytes.subarray(at, at + bytes);
 	}
 
-	#shadowPtr(gpa: number, bytes: number): number {
+	#shadowPtr(gpa: Gpa, bytes: number): number {
 		const ram = orThrow(this.#instance.exports.ramPtr(gpa, bytes), () => `audit(gpa ${hex(gpa)}, ${bytes} bytes)`);
 		return this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_SHADOW) + (ram - this.#spanPtr);
 	}
 
 	/** Each 2 KiB that a range touches: ptr of its word, and its first gpa. */
-	#units(gpa: number, bytes: number, visit: (word: number, start: number) => void): void {
+	#units(gpa: Gpa, bytes: number, visit: (word: number, start: Gpa) => void): void {
 		const shadow = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_SHADOW);
 		const words = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_UNIFORM);
 		const span = this.#shadowPtr(gpa, bytes) - shadow;
@@ -196,30 +194,30 @@ export class Audit {
 	}
 
 	/** When the 2 KiB that hold `gpa` were last given back as a slot (ns), or -1: never, or taken since. */
-	freedAtNs(gpa: number): number {
+	freedAtNs(gpa: Gpa): number {
 		return Math.max(this.#unit(gpa), -1);
 	}
 
 	/** Number of the mapping that holds the slot of `gpa` now, or 0: none, or no slot. @throws DmaError OUTSIDE_RAM */
-	holderAt(gpa: number): number {
+	holderAt(gpa: Gpa): number {
 		return Math.max(-1 - this.#unit(gpa), 0);
 	}
 
 	/** What the audit keeps of 2 KiB of RAM: when they were freed (ns), -1: never, or -1 - the mapping that holds them. */
-	#unit(gpa: number): number {
+	#unit(gpa: Gpa): number {
 		const ram = orThrow(this.#instance.exports.ramPtr(gpa, 1), () => `audit(gpa ${hex(gpa)})`);
 		const freed = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_FREED);
 		return this.#instance.data.getFloat64(freed + ((ram - this.#spanPtr) >>> 11) * 8, true);
 	}
 
 	/** Bytes of private origin that the page of `gpa` ever got while it was shared, each time anew, modulo 2^32. */
-	pageBytes(gpa: number): number {
+	pageBytes(gpa: Gpa): number {
 		const ram = orThrow(this.#instance.exports.ramPtr(gpa, 1), () => `audit(gpa ${hex(gpa)})`);
 		const pages = this.#ptr + this.#instance.u32(this.#ptr + layout.AUDIT_PAGE_BYTES);
 		return this.#instance.u32(pages + Math.floor((ram - this.#spanPtr) / PAGE_SIZE) * 4);
 	}
 
-	#gpaOf(span: number): number {
+	#gpaOf(span: number): Gpa {
 		const ptr = this.#spanPtr + span;
 		const region = this.#regions.find((one) => ptr >= one.ptr && ptr < one.ptr + one.bytes);
 		return region === undefined ? -1 : region.gpa + (ptr - region.ptr);
@@ -245,13 +243,13 @@ export class Audit {
 		return this.#reader.events(from);
 	}
 
-	/** Plants faults: MUTATE_* bits. */
+	/** Plants faults for tests: MUTATE_* bits of assembly/layout/audit.ts. */
 	set mutations(bits: number) {
 		this.#instance.data.setUint32(this.#ptr + layout.AUDIT_MUTATIONS, bits, true);
 	}
 
 	/** Runs of equal, known labels in all pages of RAM, with each page's state. Allocates; for reports. */
-	*runs(): Generator<{ readonly gpa: number; readonly bytes: number; readonly label: Label; readonly page: number }> {
+	*runs(): Generator<{ readonly gpa: Gpa; readonly bytes: number; readonly label: Label; readonly page: Gpa }> {
 		for (const region of this.#regions) {
 			for (let page = region.gpa; page < region.gpa + region.bytes; page += PAGE_SIZE) {
 				let known = false;

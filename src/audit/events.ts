@@ -1,6 +1,7 @@
 /** The audit's log, read. */
 import * as layout from "../../assembly/layout/audit.ts";
 import { type StatusName, statusName } from "../status.ts";
+import type { DmaAddr, Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 
 const KINDS = {
@@ -33,11 +34,13 @@ export interface AuditEvent {
 	readonly status: StatusName | null;
 	readonly timeNs: number;
 	/** gpa that bytes went to, or -1: outside RAM. Of a map or take: the original's gpa. Of a conversion: the pages. */
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	/** gpa that bytes came from, or -1: from outside RAM. */
-	readonly from: number;
-	/** Of a map, unmap or sync: the DMA address, of take and give the bounce address; else -1. */
-	readonly dma: number;
+	readonly from: Gpa;
+	/** Of a map, unmap or sync: the DMA address; else -1. */
+	readonly dma: DmaAddr;
+	/** Of slots that are taken or given back: their address; else -1. */
+	readonly tlb: Gpa;
 	readonly bytes: number;
 	readonly attrs: number;
 	/** Page state (PageState) where bytes went to, or came from; of a conversion: the new one. */
@@ -56,10 +59,10 @@ export class EventReader {
 	readonly #instance: Instance;
 	readonly #ptr: number;
 	readonly #max: number;
-	readonly #gpaOf: (span: number) => number;
+	readonly #gpaOf: (span: number) => Gpa;
 
 	/** ptr: the audit's block; gpaOf: the gpa of a span offset, or -1 */
-	constructor(instance: Instance, ptr: number, gpaOf: (span: number) => number) {
+	constructor(instance: Instance, ptr: number, gpaOf: (span: number) => Gpa) {
 		this.#instance = instance;
 		this.#ptr = ptr;
 		this.#gpaOf = gpaOf;
@@ -107,24 +110,26 @@ export class EventReader {
 			sharedBytes: data.getUint32(at + layout.EVENT_SHARED_BYTES, true),
 			hiddenBytes: data.getUint32(at + layout.EVENT_HIDDEN_BYTES, true),
 			acceptedBytes: data.getUint32(at + layout.EVENT_ACCEPTED_BYTES, true),
-			acceptedLabel: data.getUint8(at + layout.EVENT_ACCEPTED_LABEL),
+			acceptedLabel: data.getUint32(at + layout.EVENT_ACCEPTED_LABEL, true),
 		};
 	}
 
 	/** What the two addresses of a record are, by its kind. */
-	#places(kind: EventKind, to: number, from: number): Pick<AuditEvent, "gpa" | "from" | "dma"> {
+	#places(kind: EventKind, to: number, from: number): Pick<AuditEvent, "gpa" | "from" | "dma" | "tlb"> {
 		const span = (offset: number) => (offset < 0 ? -1 : this.#gpaOf(offset));
 		switch (kind) {
 			case "map":
+				return { gpa: from, from: -1, dma: to, tlb: -1 };
 			case "take slots":
-				return { gpa: from, from: -1, dma: to };
+				return { gpa: from, from: -1, dma: -1, tlb: to };
 			case "unmap":
 			case "sync for device":
 			case "sync for cpu":
+				return { gpa: -1, from: -1, dma: from, tlb: -1 };
 			case "give slots":
-				return { gpa: -1, from: -1, dma: from };
+				return { gpa: -1, from: -1, dma: -1, tlb: from };
 			default:
-				return { gpa: span(to), from: span(from), dma: -1 };
+				return { gpa: span(to), from: span(from), dma: -1, tlb: -1 };
 		}
 	}
 }

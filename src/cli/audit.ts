@@ -1,16 +1,18 @@
 import { resolve } from "node:path";
 import { PLATFORMS } from "../coco/platform/platform.ts";
 import { environment } from "../node/environment.ts";
+import { readTraceFile } from "../node/input.ts";
 import { loadPolicy } from "../node/policy-file.ts";
 import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS } from "../policy/presets.ts";
-import { SCENARIOS, scenarioNamed } from "../policy/scenarios.ts";
-import { auditText } from "../report/audit-text.ts";
+import { SCENARIOS } from "../policy/scenarios.ts";
+import { auditReport } from "../report/audit.ts";
+import { renderText } from "../report/render/text.ts";
 import { auditWorkload } from "../study/audit.ts";
-import { DEFAULTS } from "../study/options.ts";
-import { readBlockTrace } from "../workload/ftrace.ts";
-import { DEFAULT_SCENARIO, REPLAY_OPTIONS, replayOptions } from "./replay-options.ts";
-import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
+import { GUEST_DEFAULTS } from "../study/layout.ts";
+import { DEFAULT_SCENARIO } from "../study/subject.ts";
+import { guestSize, policyPlace, REPLAY_OPTIONS } from "./replay-options.ts";
+import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
 
 const AUDIT_HELP = `Usage: coco-dma audit TRACE --policy P [options]
 
@@ -27,8 +29,8 @@ Options:
   --ram SIZE         RAM of the guest (default 1G)
   --pool SIZE        bounce pool (default: 6 % of RAM, 64M to 1G)
   --areas N          areas of the pool (default: CPUs in the trace)
-  --contiguity N     mean run of physically adjacent pages in a buffer (default ${DEFAULTS.contiguity})
-  --seed N           of the page allocator (default ${DEFAULTS.seed})
+  --contiguity N     mean run of physically adjacent pages in a buffer (default ${GUEST_DEFAULTS.contiguity})
+  --seed N           of the page allocator (default ${GUEST_DEFAULTS.seed})
   --json FILE|-      the report as JSON; "-": JSON alone on standard output
   --help
 
@@ -54,17 +56,16 @@ export async function auditCommand(args: readonly string[]): Promise<number> {
 	if (more.length > 0) throw new UsageError(`unexpected argument "${more[0]}": one trace at a time`);
 	if (values.policy === undefined) throw new UsageError("--policy: expected a policy (see coco-dma audit --help)");
 	checkWritable(values.json);
-	const { scenario, ...options } = replayOptions(values);
-	const setup = await loadPolicy(values.policy);
-	const workload = readBlockTrace(trace);
-	progress(`${trace}: ${setup.name}`);
-	const report = await auditWorkload(workload, setup, scenarioNamed(scenario), options);
+	const options = { ...policyPlace(values), ...guestSize(values) };
+	const policy = await loadPolicy(values.policy);
+	const workload = await readTraceFile(trace);
+	progress(`${trace}: ${policy.name}`);
+	const report = await auditWorkload(workload, { policy, ...options });
 	progress("");
-	if (values.json !== undefined)
-		writeJson(values.json, { command: "audit", file: trace, environment: environment(), ...report });
+	if (values.json !== undefined) writeJson(values.json, { command: "audit", environment: environment(), ...report });
 	if (values.json !== "-") {
-		process.stdout.write(`${auditText(report, trace)}\n`);
+		process.stdout.write(`${renderText(auditReport(report), { color: mayColor() })}\n`);
 		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 	}
-	return report.breachedBytes > 0 ? 1 : 0;
+	return report.verdict.kind === "BREACH" ? 1 : 0;
 }

@@ -1,11 +1,16 @@
 import { resolve } from "node:path";
-import { comparePolicies } from "../node/compare-policies.ts";
-import { describeEnvironment, environment } from "../node/environment.ts";
+import { environment } from "../node/environment.ts";
+import { readTraceFile } from "../node/input.ts";
 import { loadPolicy } from "../node/policy-file.ts";
-import { policyHtml } from "../report/policy-html.ts";
-import { policyText } from "../report/policy-text.ts";
-import { DEFAULTS } from "../study/options.ts";
-import { type REPLAY_OPTIONS, replayOptions } from "./replay-options.ts";
+import { processRunner } from "../node/runner.ts";
+import { comparePoliciesReport } from "../report/compare-policies.ts";
+import { describeEnvironment } from "../report/environment.ts";
+import { renderHtml } from "../report/render/html.ts";
+import { renderText } from "../report/render/text.ts";
+import { comparePolicies, type PolicyComparison } from "../study/compare.ts";
+import { checkRepeat, DEFAULT_REPEAT } from "../study/layout.ts";
+import type { Workload } from "../workload/workload.ts";
+import { guestSize, policyPlace, type REPLAY_OPTIONS } from "./replay-options.ts";
 import { checkWritable, mayColor, progress, UsageError, wholeNumber, writeJson, writeOutput } from "./usage.ts";
 
 /** Runs `coco-dma compare --policy`. @returns the exit code */
@@ -16,32 +21,37 @@ export async function comparePolicyCommand(
 ): Promise<number> {
 	for (const name of ["device", "mode"] as const)
 		if (values[name] !== undefined) throw new UsageError(`--${name}: does not go with --policy; see --scenario`);
-	const { scenario, ...options } = replayOptions(values);
-	const repeat = wholeNumber("repeat", values.repeat) ?? DEFAULTS.repeat;
-	if (repeat < 1 || repeat > 1000)
-		throw new RangeError(`repeat: expected a whole number from 1 to 1000, not ${repeat}`);
+	const repeat = wholeNumber("repeat", values.repeat) ?? DEFAULT_REPEAT;
+	checkRepeat(repeat);
+	const asked = { ...policyPlace(values), ...guestSize(values), repeat };
 	const policies = [...new Set(list.split(","))];
 	// refused before any work is done
 	for (const policy of policies) await loadPolicy(policy);
 	checkWritable(values.json);
 	checkWritable(values.html);
+	const workloads: Workload[] = [];
+	for (const trace of traces) workloads.push(await readTraceFile(trace));
 	const env = environment();
-	const results = await comparePolicies(traces, policies, scenario, options, repeat, progress);
-	progress("");
-	const all = { policies, scenario, repeat, ...options };
-	if (values.json !== undefined)
-		writeJson(values.json, { command: "compare", environment: env, options: all, results });
-	if (values.html !== undefined) writeOutput(values.html, policyHtml(results, env, { ...options, scenario, repeat }));
-	if (values.json === "-") return 0;
-	for (const trace of traces)
-		process.stdout.write(
-			`${policyText(
-				results.filter(({ file }) => file === trace),
-				mayColor(),
-			)}\n\n`,
+	const comparisons: PolicyComparison[] = [];
+	for (const workload of workloads)
+		comparisons.push(
+			await comparePolicies(workload, {
+				...asked,
+				policies,
+				runner: processRunner,
+				progress: ({ subject, what }) => progress(`${workload.name}: ${subject}: ${what}`),
+			}),
 		);
+	progress("");
+	const { schema, options } = comparisons[0] as PolicyComparison;
+	const results = comparisons.flatMap((comparison) => comparison.results);
+	if (values.json !== undefined)
+		writeJson(values.json, { schema, command: "compare", environment: env, options, results });
 	const hash = results.find(({ cost }) => cost !== null)?.cost?.engineHash;
-	process.stdout.write(`${describeEnvironment(env)}${hash === undefined ? "" : `, engine ${hash}`}\n`);
+	const report = comparePoliciesReport(comparisons, describeEnvironment(env, hash));
+	if (values.html !== undefined) writeOutput(values.html, renderHtml(report));
+	if (values.json === "-") return 0;
+	process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);
 	if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 	if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
 	return 0;

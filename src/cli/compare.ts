@@ -1,13 +1,19 @@
 import { resolve } from "node:path";
-import { compareTraces } from "../node/compare-modes.ts";
-import { describeEnvironment, environment } from "../node/environment.ts";
-import { compareHtml } from "../report/compare-html.ts";
-import { byTrace } from "../report/compare-rows.ts";
-import { compareText } from "../report/compare-text.ts";
-import { type CompareOptions, DEFAULTS, MODES, type Mode } from "../study/options.ts";
-import { PRESETS, presetNamed } from "../workload/presets.ts";
+import { chartLibrary } from "../node/chart-library.ts";
+import { environment } from "../node/environment.ts";
+import { readTraceFile } from "../node/input.ts";
+import { processRunner } from "../node/runner.ts";
+import { compareReport } from "../report/compare.ts";
+import { describeEnvironment } from "../report/environment.ts";
+import { renderHtml } from "../report/render/html.ts";
+import { renderText } from "../report/render/text.ts";
+import { type Comparison, compareWorkload } from "../study/compare.ts";
+import { checkRepeat, DEFAULT_REPEAT, GUEST_DEFAULTS } from "../study/layout.ts";
+import { DEFAULT_DEVICE, DEFAULT_SCENARIO, MODES, type Mode } from "../study/subject.ts";
+import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
+import type { Workload } from "../workload/workload.ts";
 import { comparePolicyCommand } from "./compare-policies.ts";
-import { DEFAULT_SCENARIO, REPLAY_OPTIONS, workloadOptions } from "./replay-options.ts";
+import { guestSize, REPLAY_OPTIONS } from "./replay-options.ts";
 import {
 	checkWritable,
 	mayColor,
@@ -25,7 +31,7 @@ Replays block traces (ftrace text with block_rq_issue and block_rq_complete, pla
 rules, and shows what bouncing costs against direct DMA.
 
 Options:
-  --device NAME      ${PRESETS.map((preset) => preset.name).join(", ")} (default ${DEFAULTS.device})
+  --device NAME      ${DEVICE_PRESETS.map((preset) => preset.name).join(", ")} (default ${DEFAULT_DEVICE})
   --mode LIST        modes to run: direct, bounce (default both)
   --policy LIST      DMA policies instead of modes, such as rfc-v3,cc-accepted,./mine.ts: what each costs (release build) and
                      what it exposes (audit build, same input and seed), in one table and one chart; the device is the
@@ -35,9 +41,9 @@ Options:
   --ram SIZE         RAM of the guest (default 1G); above 3G the rest lies above 4 GiB
   --pool SIZE        bounce pool, rounded as Linux does (default: 6 % of RAM, 64M to 1G, as in a confidential guest)
   --areas N          areas of the pool (default: CPUs in the trace); rounded up to a power of two
-  --contiguity N     mean run of physically adjacent pages in a buffer (default ${DEFAULTS.contiguity})
-  --seed N           of the page allocator (default ${DEFAULTS.seed})
-  --repeat N         timed passes; medians are shown (default ${DEFAULTS.repeat})
+  --contiguity N     mean run of physically adjacent pages in a buffer (default ${GUEST_DEFAULTS.contiguity})
+  --seed N           of the page allocator (default ${GUEST_DEFAULTS.seed})
+  --repeat N         timed passes; medians are shown (default ${DEFAULT_REPEAT})
   --json FILE|-      write all figures as JSON; "-": JSON alone on standard output
   --html FILE        write a self-contained HTML report
   --help
@@ -85,24 +91,37 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	for (const name of ["scenario", "platform"] as const)
 		if (values[name] !== undefined) throw new UsageError(`--${name}: goes with --policy`);
 	const modes = parseModes(values.mode);
-	const options: CompareOptions = {
-		...workloadOptions(values),
-		device: presetNamed(values.device ?? DEFAULTS.device).name,
-		repeat: wholeNumber("repeat", values.repeat) ?? DEFAULTS.repeat,
+	const repeat = wholeNumber("repeat", values.repeat) ?? DEFAULT_REPEAT;
+	checkRepeat(repeat);
+	const asked = {
+		modes,
+		...guestSize(values),
+		device: devicePresetNamed(values.device ?? DEFAULT_DEVICE).name,
+		repeat,
 	};
 	checkWritable(values.json);
 	checkWritable(values.html);
-
+	const workloads: Workload[] = [];
+	for (const trace of traces) workloads.push(await readTraceFile(trace));
 	const env = environment();
-	const results = await compareTraces(traces, modes, options, progress);
+	const comparisons: Comparison[] = [];
+	for (const workload of workloads)
+		comparisons.push(
+			await compareWorkload(workload, {
+				...asked,
+				runner: processRunner,
+				progress: ({ subject }) => progress(`${workload.name}: ${subject}`),
+			}),
+		);
 	progress("");
-	const reports = byTrace(results);
-	const data = { command: "compare", environment: env, options: { modes, ...options }, results };
-	if (values.json !== undefined) writeJson(values.json, data);
-	if (values.html !== undefined) writeOutput(values.html, compareHtml(reports, env, { modes, ...options }));
+	const { schema, options } = comparisons[0] as Comparison;
+	const results = comparisons.flatMap((comparison) => comparison.results);
+	const report = compareReport(comparisons, describeEnvironment(env, results[0]?.engineHash));
+	if (values.json !== undefined)
+		writeJson(values.json, { schema, command: "compare", environment: env, options, results });
+	if (values.html !== undefined) writeOutput(values.html, renderHtml(report, chartLibrary()));
 	if (values.json !== "-") {
-		for (const report of reports) process.stdout.write(`${compareText(report, options.device, mayColor())}\n\n`);
-		process.stdout.write(`${describeEnvironment(env)}, engine ${results[0]?.engineHash}\n`);
+		process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);
 		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
 	}

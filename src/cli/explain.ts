@@ -1,16 +1,18 @@
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { directionNamed, type Explanation, explain } from "../coco/guest/explain.ts";
 import { Guest } from "../coco/guest/guest.ts";
-import type { GuestPoolOptions } from "../coco/memory/pools.ts";
 import { CipherUnavailable, loadCipher, type MemoryCipher } from "../coco/platform/ciphertext.ts";
 import { PLATFORMS } from "../coco/platform/platform.ts";
 import { KERNELS } from "../coco/rules/kernel.ts";
+import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { environment } from "../node/environment.ts";
-import { explainText } from "../report/explain-text.ts";
+import { explainReport } from "../report/explain.ts";
+import { renderText } from "../report/render/text.ts";
 import { Attr } from "../types.ts";
-import { PRESETS, presetNamed } from "../workload/presets.ts";
-import { checkWritable, parseOptions, UsageError, writeJson } from "./usage.ts";
+import { Version } from "../vmbus/wire/versions.ts";
+import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
+import { checkWritable, mayColor, parseOptions, UsageError, writeJson } from "./usage.ts";
 
 const POOLS = ["default", "private", "restricted"] as const;
 
@@ -22,7 +24,7 @@ slots; the address that the device is given; and who can read the bytes before, 
 Options:
   --platform P       ${Object.keys(PLATFORMS).join(", ")}
   --kernel K         whose rules: ${Object.keys(KERNELS).join(" (default), ")}
-  --device D         ${PRESETS.map(({ name }) => name).join(", ")}: masks and alignment (default: nvme)
+  --device D         ${DEVICE_PRESETS.map(({ name }) => name).join(", ")}: masks and alignment (default: nvme)
   --accepted         the device's evidence was accepted, and it runs (TDISP state RUN)
   --offer            as --accepted, for the device of a VMBus channel with confidential ring and external memory
   --gpa A            address of the buffer, 0x.... (default: a page of the guest's)
@@ -93,7 +95,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 		throw new UsageError(`--platform: expected one of ${Object.keys(PLATFORMS).join(", ")}`);
 	if (values.accepted && values.offer) throw new UsageError("--accepted and --offer exclude each other");
 	checkWritable(values.json);
-	const preset = presetNamed(values.device ?? "nvme");
+	const preset = devicePresetNamed(values.device ?? "nvme");
 	const maskBits = parseNumber("mask", values.mask, 64, 1, 64);
 	const bytes = parseNumber("bytes", values.bytes, 4096, 1, 2 ** 31 - 1);
 	const dir = directionNamed(values.dir ?? "TO_DEVICE");
@@ -120,7 +122,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 			? {
 					offer: {
 						flags: { coRingBuffer: true, coExternalMemory: true },
-						connection: { confidential: true, version: 0x00060000 },
+						connection: { confidential: true, version: Version.V6_0 },
 					},
 				}
 			: {}),
@@ -142,7 +144,8 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 		dir,
 		attrs: values.shared ? Attr.CcShared : 0,
 	});
-	if (values.json !== "-") process.stdout.write(`${explainText(guest, explanation)}\n`);
+	if (values.json !== "-")
+		process.stdout.write(`${renderText(explainReport(guest, explanation), { color: mayColor() })}\n`);
 	if (values.json !== undefined)
 		writeJson(values.json, { command: "explain", environment: environment(), ...explanation });
 	return 0;

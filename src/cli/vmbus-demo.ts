@@ -1,7 +1,6 @@
-import { demoCapture, demoData } from "../vmbus/demo/export.ts";
-import { PLATFORM_NAMES, type PlatformName } from "../vmbus/demo/platforms.ts";
-import { SCENARIOS, type Scenario, show } from "../vmbus/demo/scenarios.ts";
-import { demoText } from "../vmbus/demo/text.ts";
+import { scenarioCapture, scenarioData, scenarioText } from "../report/vmbus-system.ts";
+import { SYSTEM_PLATFORMS, type SystemPlatform } from "../vmbus/system/options.ts";
+import { playScenario, SYSTEM_SCENARIOS, type SystemScenario } from "../vmbus/system/scenarios.ts";
 import { checkWritable, parseOptions, UsageError, writeJson, writeOutput } from "./usage.ts";
 
 const HELP = `Usage: coco-dma vmbus demo --scenario NAME [options]
@@ -20,16 +19,16 @@ Options:
 `;
 
 function listText(): string {
-	const width = Math.max(...SCENARIOS.map(({ name }) => name.length));
-	return SCENARIOS.map(
+	const width = Math.max(...SYSTEM_SCENARIOS.map(({ name }) => name.length));
+	return SYSTEM_SCENARIOS.map(
 		({ name, about, platforms }) => `  ${name.padEnd(width)}  ${about} (${platforms.join(", ")})\n`,
 	).join("");
 }
 
 /** @throws UsageError */
-function platformFor(scenario: Scenario, name: string | undefined): PlatformName {
+function platformFor(scenario: SystemScenario, name: string | undefined): SystemPlatform {
 	const wanted = name ?? scenario.platforms[0];
-	const known = PLATFORM_NAMES.find((one) => one === wanted);
+	const known = SYSTEM_PLATFORMS.find((one) => one === wanted);
 	if (known !== undefined && scenario.platforms.includes(known)) return known;
 	throw new UsageError(`--platform: scenario ${scenario.name} runs on ${scenario.platforms.join(", ")}, not "${name}"`);
 }
@@ -48,22 +47,22 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
 		process.stdout.write(values.help ? HELP : listText());
 		return 0;
 	}
-	const names = SCENARIOS.map(({ name }) => name).join(", ");
+	const names = SYSTEM_SCENARIOS.map(({ name }) => name).join(", ");
 	if (positionals.length > 0)
 		throw new UsageError(`demo: expected options only, not "${positionals[0]}" (--scenario NAME)`);
 	if (values.scenario === undefined) {
 		process.stdout.write(listText());
 		throw new UsageError("demo: expected --scenario NAME: the names are listed above");
 	}
-	const scenario = SCENARIOS.find(({ name }) => name === values.scenario);
+	const scenario = SYSTEM_SCENARIOS.find(({ name }) => name === values.scenario);
 	if (scenario === undefined) throw new UsageError(`--scenario: expected ${names}, not "${values.scenario}"`);
 	const platform = platformFor(scenario, values.platform);
 	if (values.pcapng === "-") throw new UsageError("--pcapng: expected a FILE");
 	checkWritable(values.json);
 	checkWritable(values.pcapng);
-	const shown = await show(scenario, platform);
-	if (values.pcapng !== undefined) writeOutput(values.pcapng, demoCapture(shown));
-	if (values.json !== undefined) writeJson(values.json, demoData(shown));
-	if (values.json !== "-") process.stdout.write(demoText(shown));
+	const shown = await playScenario(scenario, platform);
+	if (values.pcapng !== undefined) writeOutput(values.pcapng, scenarioCapture(shown));
+	if (values.json !== undefined) writeJson(values.json, scenarioData(shown));
+	if (values.json !== "-") process.stdout.write(scenarioText(shown));
 	return 0;
 }

@@ -1,12 +1,14 @@
 /** What each device was trusted with at any event. */
+
 import type { Audit } from "../audit/audit.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
 import { decodeAddress } from "../coco/platform/platform.ts";
 import type { TdispStep } from "../coco/trust/tdisp.ts";
+import type { DmaAddr, Gpa } from "../types.ts";
 
 /** A device's trust from one event of the log on. */
-export interface Trust {
+interface Trust {
 	/** Number of the first event that this holds for. */
 	readonly from: number;
 	readonly accepted: boolean;
@@ -44,7 +46,7 @@ export class DeviceWatch {
 
 	#now(device: GuestDevice): Trust {
 		const { accepted, t } = device;
-		const needsShared = device.predicates.forceDmaUnencrypted;
+		const { needsShared } = device.mapRules;
 		return { from: this.#audit.eventCount, accepted, t, needsShared, forced: device.ruled.forced };
 	}
 
@@ -73,8 +75,7 @@ export class DeviceWatch {
 	}
 
 	/** The gpa that a DMA address of the device names, and in which form; null: it encodes nothing. */
-	decode(index: number, dma: number): { gpa: number; form: "private" | "shared" | null } {
-		const encoded = this.of(index)?.options.encoded ?? true;
-		return encoded ? decodeAddress(this.#guest.platform, dma) : { gpa: dma, form: null };
+	decode(index: number, dma: DmaAddr): { gpa: Gpa; form: "private" | "shared" | null } {
+		return decodeAddress(this.#guest.platform, dma, this.of(index)?.options.encoded);
 	}
 }

@@ -1,7 +1,7 @@
 /** The history of a byte, for people. */
 import { Actor } from "../audit/audit.ts";
 import type { AuditEvent } from "../audit/events.ts";
-import { PageState } from "../memory/ram.ts";
+import { pageStateName } from "../memory/ram.ts";
 import { hex } from "../status.ts";
 import { directionName } from "../types.ts";
 import type { ByteHistory, HistoryStep } from "./history.ts";
@@ -9,14 +9,6 @@ import { count } from "./watch.ts";
 
 /** Names of devices by their numbers. Default: "device <number>". */
 export type DeviceNames = (device: number) => string;
-
-const PAGES: Readonly<Record<number, string>> = {
-	[PageState.Shared]: "shared",
-	[PageState.Private]: "private",
-	[PageState.Hidden]: "hidden",
-	[PageState.InTransition]: "in transition",
-	[PageState.Leaked]: "leaked",
-};
 
 /**
  * A line for each step, the oldest first, such as
@@ -36,7 +28,7 @@ export function historyText(history: ByteHistory, names: DeviceNames = (device) 
 function stepText({ role, event, bouncedTo, times }: HistoryStep, names: DeviceNames): string {
 	const { gpa, from, bytes, mapping, device, state, status } = event;
 	const refused = status === null ? "" : `, refused: ${status}`;
-	const page = `${PAGES[state]} page`;
+	const page = `${pageStateName(state)} page`;
 	switch (role) {
 		case "write":
 			return `gpa ${hex(gpa)} (${count(bytes)}) by ${party(event, names)}, ${page}`;
@@ -60,7 +52,7 @@ function stepText({ role, event, bouncedTo, times }: HistoryStep, names: DeviceN
 				: `mapping ${mapping} ended, its slots are free`;
 		}
 		case "convert":
-			return `its page became ${PAGES[state]}`;
+			return `its page became ${pageStateName(state)}`;
 		case "read":
 			return `gpa ${hex(from)} (${count(bytes)}) by ${party(event, names)}${times === 1 ? "" : `, ${times} times`}`;
 	}

@@ -1,8 +1,10 @@
 /** The history of one byte of RAM, back to who wrote it. */
+
 import { Actor, type Audit } from "../audit/audit.ts";
 import type { AuditEvent } from "../audit/events.ts";
 import type { Platform } from "../coco/platform/platform.ts";
 import { PageState } from "../memory/ram.ts";
+import type { Gpa } from "../types.ts";
 
 /** What an event did to the byte. sync: a sync of a mapping that it came by; read: somebody else than the guest read it. */
 export type HistoryRole = "write" | "fill" | "copy" | "map" | "sync" | "unmap" | "convert" | "read";
@@ -11,7 +13,7 @@ export interface HistoryStep {
 	readonly role: HistoryRole;
 	readonly event: AuditEvent;
 	/** Where the byte was, after the event. */
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	/** Of a map: where its bytes were bounced to, or null: direct, or it was refused. */
 	readonly bouncedTo: number | null;
 	/** How often: reads by the same party with nothing between them that changed the byte are one step. */
@@ -19,7 +21,7 @@ export interface HistoryStep {
 }
 
 export interface ByteHistory {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	/** The oldest first: the write that made the byte, unless that is not in the log. */
 	readonly steps: readonly HistoryStep[];
 	/** Whether the first step made the byte. If not, it comes from before the log: from the audit's start, or from events that were overwritten. */
@@ -37,7 +39,7 @@ type Contents = HistoryOptions["platform"] | null;
 
 /** Where the byte was from one event on. */
 interface Stay {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	/** The event that brought it there; null: it was there before the log. */
 	readonly since: AuditEvent | null;
 }
@@ -47,7 +49,7 @@ interface Stay {
  * belong to, what was mapped and converted where it stood, who read it. Walks the whole log: for reports.
  * @throws DmaError OUTSIDE_RAM
  */
-export function historyOf(audit: Audit, gpa: number, options: HistoryOptions = {}): ByteHistory {
+export function historyOf(audit: Audit, gpa: Gpa, options: HistoryOptions = {}): ByteHistory {
 	audit.labelsAt(gpa, 1);
 	const events = audit.events();
 	const { stays, complete } = staysOf(events, gpa, options.platform ?? null);
@@ -70,7 +72,7 @@ export function historyOf(audit: Audit, gpa: number, options: HistoryOptions = {
 }
 
 /** Where the byte was, the first place first. */
-function staysOf(events: readonly AuditEvent[], gpa: number, platform: Contents) {
+function staysOf(events: readonly AuditEvent[], gpa: Gpa, platform: Contents) {
 	const stays: Stay[] = [];
 	let at = gpa;
 	for (let i = events.length - 1; i >= 0; i--) {
@@ -88,7 +90,7 @@ function staysOf(events: readonly AuditEvent[], gpa: number, platform: Contents)
 }
 
 /** Whether a conversion leaves other bytes than it found. */
-function remakes(events: readonly AuditEvent[], index: number, gpa: number, platform: Contents) {
+function remakes(events: readonly AuditEvent[], index: number, gpa: Gpa, platform: Contents) {
 	const { state } = events[index] as AuditEvent;
 	if (!platform || !usable(state)) return false;
 	const before = events.findLast(

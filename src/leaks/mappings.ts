@@ -1,7 +1,9 @@
 /** Mappings as the log tells them. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { AuditEvent } from "../audit/events.ts";
+import type { DmaAddr, Gpa } from "../types.ts";
 import { RangeSet } from "./ranges.ts";
 
 /** One mapping. Its sets count bytes from the mapping's first. */
@@ -12,13 +14,13 @@ export interface Mapping {
 	/** Number of the event that made it. */
 	readonly event: number;
 	/** The original's; -1 for slots without one. */
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly bytes: number;
 	readonly dir: number;
-	/** As the device was given it; -1: the map was refused after its copy. */
-	readonly dma: number;
+	/** As the device was given it, of bare slots their own; -1: the map was refused after its copy. */
+	readonly dma: DmaAddr;
 	/** Where its bounced bytes stand, or null: direct. */
-	tlb: number | null;
+	tlb: Gpa | null;
 	/** Whether its original was on private pages. */
 	readonly fromPrivate: boolean;
 	/** Bytes of its slots that came there since the map: by copies, device and host. */
@@ -31,13 +33,18 @@ export interface Mapping {
 	readonly cpuOwned: RangeSet;
 }
 
+/** The address that a call gave out, or names: the device's, or that of slots. */
+function addressOf({ dma, tlb }: AuditEvent): number {
+	return tlb < 0 ? dma : tlb;
+}
+
 /** The slots of a bounced mapping, as gpas. */
-export function slotsOf(tlb: number, bytes: number): { readonly from: number; readonly to: number } {
+export function slotsOf(tlb: Gpa, bytes: number): { readonly from: Gpa; readonly to: Gpa } {
 	return { from: tlb - (tlb % IO_TLB_SIZE), to: Math.ceil((tlb + bytes) / IO_TLB_SIZE) * IO_TLB_SIZE };
 }
 
 /** What of a mapping lies in RAM: the original, and the slots. */
-function placesOf({ gpa, bytes, tlb }: Mapping): { from: number; to: number }[] {
+function placesOf({ gpa, bytes, tlb }: Mapping): { from: Gpa; to: Gpa }[] {
 	const places = gpa < 0 ? [] : [{ from: gpa, to: gpa + bytes }];
 	return tlb === null ? places : [...places, slotsOf(tlb, bytes)];
 }
@@ -47,8 +54,7 @@ export class Mappings {
 	readonly #live = new Map<number, Mapping>();
 	readonly #byPage = new Map<number, Mapping[]>();
 	/** Buffers and slots that mappings left, the latest last. */
-	readonly ended: { readonly device: number; readonly mapping: number; readonly from: number; readonly to: number }[] =
-		[];
+	readonly ended: { readonly device: number; readonly mapping: number; readonly from: Gpa; readonly to: Gpa }[] = [];
 	readonly #keep: number;
 	/** Slots whose holder is known, as gpas; null: of all slots it is. */
 	#known: Set<number> | null;
@@ -63,12 +69,12 @@ export class Mappings {
 	}
 
 	/** Whether all that hold the slot of `gpa` are among the mappings here. */
-	knows(gpa: number): boolean {
+	knows(gpa: Gpa): boolean {
 		return this.#known === null || this.#known.has(gpa - (gpa % IO_TLB_SIZE));
 	}
 
 	/** From here on the holders of slots are known: a mapping got them, or left them. */
-	learn(tlb: number, bytes: number): void {
+	learn(tlb: Gpa, bytes: number): void {
 		if (this.#known === null) return;
 		const { from, to } = slotsOf(tlb, bytes);
 		for (let slot = from; slot < to; slot += IO_TLB_SIZE) this.#known.add(slot);
@@ -87,7 +93,7 @@ export class Mappings {
 	}
 
 	/** Mappings whose original or slots touch [gpa, gpa + bytes). */
-	touching(gpa: number, bytes: number): Mapping[] {
+	touching(gpa: Gpa, bytes: number): Mapping[] {
 		const found = new Set<Mapping>();
 		for (let page = Math.floor(gpa / PAGE_SIZE); page * PAGE_SIZE < gpa + bytes; page++) {
 			for (const mapping of this.#byPage.get(page) ?? [])
@@ -97,7 +103,7 @@ export class Mappings {
 	}
 
 	/** A map or take that succeeded, or one that was refused, which ends soon. */
-	begin(event: AuditEvent, tlb: number | null, fromPrivate: boolean): Mapping {
+	begin(event: AuditEvent, tlb: Gpa | null, fromPrivate: boolean): Mapping {
 		const { mapping: number, device, gpa, bytes, dir } = event;
 		const isBare = event.kind === "take slots" && gpa === 0;
 		const mapping: Mapping = {
@@ -107,7 +113,7 @@ export class Mappings {
 			gpa: isBare ? -1 : gpa,
 			bytes,
 			dir,
-			dma: event.status === null ? event.dma : -1,
+			dma: event.status === null ? addressOf(event) : -1,
 			tlb,
 			fromPrivate,
 			filled: new RangeSet(),
@@ -125,12 +131,13 @@ export class Mappings {
 	named(event: AuditEvent): Mapping | null {
 		const known = this.of(event.mapping);
 		if (known !== null) return known;
+		const at = addressOf(event);
 		let holds: Mapping | null = null;
 		for (const mapping of this.#live.values()) {
 			if (mapping.device !== event.device || mapping.dma < 0) continue;
 			const { dma, bytes, dir } = mapping;
-			if (dma === event.dma && bytes === event.bytes && dir === event.dir) return mapping;
-			if (dma <= event.dma && event.dma < dma + bytes) holds ??= mapping;
+			if (dma === at && bytes === event.bytes && dir === event.dir) return mapping;
+			if (dma <= at && at < dma + bytes) holds ??= mapping;
 		}
 		return holds;
 	}
@@ -151,7 +158,7 @@ export class Mappings {
 	}
 
 	/** Whole pages have a new life: nobody's former buffer lies there. */
-	renew(from: number, to: number): void {
+	renew(from: Gpa, to: Gpa): void {
 		for (let i = this.ended.length - 1; i >= 0; i--) {
 			const one = this.ended[i];
 			if (one !== undefined && one.from < to && from < one.to) this.ended.splice(i, 1);

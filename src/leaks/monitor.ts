@@ -1,4 +1,4 @@
-/** Watches a guest for the 28 properties of confidential DMA. */
+/** Watches a guest for the properties of confidential DMA. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { Actor } from "../audit/audit.ts";
 import type { AuditEvent } from "../audit/events.ts";
@@ -7,18 +7,18 @@ import type { Guest } from "../coco/guest/guest.ts";
 import type { TdispStep } from "../coco/trust/tdisp.ts";
 import { tdispStateName } from "../coco/trust/tdisp.ts";
 import { Attr } from "../types.ts";
-import type { ChannelClaim } from "./channels.ts";
-import { checkConversion, checkCopy, checkOwnMove } from "./check-copy.ts";
-import { checkMap, checkTake } from "./check-map.ts";
-import { StateChecks } from "./check-state.ts";
-import { Uses } from "./check-use.ts";
+import type { ChannelClaim } from "./claims.ts";
+import { checkConversion, checkCopy, checkOwnMove } from "./copies.ts";
 import { DeviceWatch } from "./devices.ts";
 import { type Finding, Findings } from "./findings.ts";
 import { type Mapping, Mappings } from "./mappings.ts";
 import { PageReplay } from "./pages.ts";
+import { checkMap, checkTake } from "./placement.ts";
 import { PROPERTIES, type Property } from "./properties.ts";
 import { RangeSet } from "./ranges.ts";
 import { Residue } from "./residue.ts";
+import { StateChecks } from "./state.ts";
+import { Uses } from "./uses.ts";
 import type { Watch } from "./watch.ts";
 
 export interface LeakMonitorOptions {
@@ -41,9 +41,9 @@ export interface PropertyReport {
  * `look` often enough, and in any case before what you want judged is gone (a coherent buffer is judged while it lives, a
  * shared page while it is shared). What it missed it says in `notes`.
  *
- * Data of an accepted device on a shared page is reported as property 1, whichever way it came; 2, 3, 5 and 22 tell the way
- * beside it, so that bytes of different properties do not add up. An untrusted device's own data is not reported but
- * for what nobody asked to be exposed: 3, 5, 6 and 7. With TO_DEVICE mappings alone and pools that are zeroed it is silent.
+ * Data of an accepted device on a shared page is reported as private-stays-private, whichever way it came; other properties
+ * tell the way beside it, so that bytes of different ones do not add up. An untrusted device's own data is not reported but for
+ * what nobody asked to be exposed: the exposures. With TO_DEVICE mappings alone and pools that are zeroed it is silent.
  */
 export class LeakMonitor {
 	readonly #watch: Watch;
@@ -124,17 +124,17 @@ export class LeakMonitor {
 		return notes;
 	}
 
-	/** All 28 properties, number 1 first, with what was found about them. Allocates. */
+	/** All properties, in the order of reports, with what was found about them. Allocates. */
 	report(): readonly PropertyReport[] {
 		const all = this.findings;
-		return PROPERTIES.map((property) => {
-			const findings = all.filter((finding) => finding.property === property.number);
+		return Object.values(PROPERTIES).map((property) => {
+			const findings = all.filter((finding) => finding.property === property.name);
 			const sum = (field: "bytes" | "count") => findings.reduce((total, finding) => total + finding[field], 0);
 			return { property, findings, bytes: sum("bytes"), count: sum("count") };
 		});
 	}
 
-	/** 14: a device's trust changed. */
+	/** A device's trust changed. */
 	#trustChanged(device: GuestDevice, step: TdispStep, event: number): void {
 		const { heldAcross, request, from, to } = step;
 		const way = `${request} of "${device.name}", ${tdispStateName(from)} to ${tdispStateName(to)}`;
@@ -143,7 +143,7 @@ export class LeakMonitor {
 		if (mappings + bounceSlots + coherentBuffers === 0) return;
 		const text = () =>
 			`${way}, with ${mappings} direct and ${bounceSlots} bounced mappings and ${coherentBuffers} coherent buffers held`;
-		this.#findings.add(14, { device: device.name, event, text });
+		this.#findings.add("nothing-held-across-trust-change", { device: device.name, event, text });
 	}
 
 	#drain(): void {
@@ -188,7 +188,7 @@ export class LeakMonitor {
 		const isTake = event.kind === "take slots";
 		const named = event.status === null && !isTake ? devices.decode(event.device, event.dma) : null;
 		const tlb =
-			event.status !== null ? null : isTake ? event.dma : named?.gpa === event.gpa ? null : (named?.gpa ?? null);
+			event.status !== null ? null : isTake ? event.tlb : named?.gpa === event.gpa ? null : (named?.gpa ?? null);
 		const mapping = mappings.begin(event, tlb, pages.isPrivate(event.gpa, event.bytes));
 		if (event.status !== null) {
 			// what a refused map copied stays in the slots
@@ -205,7 +205,8 @@ export class LeakMonitor {
 		const { devices, mappings } = this.#watch;
 		const mapping = mappings.named(event);
 		if (mapping !== null) this.#ending = { mapping, attrs: event.attrs };
-		else if (event.mapping !== 0) mappings.learn(devices.decode(event.device, event.dma).gpa, event.bytes);
+		else if (event.mapping !== 0)
+			mappings.learn(event.tlb < 0 ? devices.decode(event.device, event.dma).gpa : event.tlb, event.bytes);
 	}
 
 	#finishEnding(): void {

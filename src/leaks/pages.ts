@@ -1,15 +1,17 @@
 /** Page states as they were at an event: replayed from the log's conversions. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { AuditEvent } from "../audit/events.ts";
 import { PageState, type Ram } from "../memory/ram.ts";
+import type { Gpa } from "../types.ts";
 
 export class PageReplay {
 	readonly #ram: Ram;
-	readonly #states: { readonly gpa: number; readonly states: Uint8Array }[] = [];
+	readonly #states: { readonly gpa: Gpa; readonly states: Uint8Array }[] = [];
 	/** What pages in transition were before. */
-	readonly #before = new Map<number, PageState>();
+	readonly #before = new Map<Gpa, PageState>();
 	/** gpas of the pages that are leaked. */
-	readonly leaked = new Set<number>();
+	readonly leaked = new Set<Gpa>();
 
 	/** Starts with RAM as it is. */
 	constructor(ram: Ram) {
@@ -29,18 +31,18 @@ export class PageReplay {
 		}
 	}
 
-	#regionOf(gpa: number) {
+	#regionOf(gpa: Gpa) {
 		return this.#states.find(({ gpa: start, states }) => gpa >= start && gpa < start + states.length * PAGE_SIZE);
 	}
 
 	/** State of the page that holds `gpa`, or null outside RAM. */
-	stateAt(gpa: number): PageState | null {
+	stateAt(gpa: Gpa): PageState | null {
 		const region = this.#regionOf(gpa);
 		return region === undefined ? null : (region.states[Math.floor((gpa - region.gpa) / PAGE_SIZE)] as PageState);
 	}
 
 	/** Whether all pages of [gpa, gpa + bytes) are private. */
-	isPrivate(gpa: number, bytes: number): boolean {
+	isPrivate(gpa: Gpa, bytes: number): boolean {
 		for (let page = gpa - (gpa % PAGE_SIZE); page < gpa + bytes; page += PAGE_SIZE)
 			if (this.stateAt(page) !== PageState.Private) return false;
 		return true;

@@ -1,4 +1,4 @@
-/** The 28 properties of confidential DMA that a monitor watches. */
+/** The properties of confidential DMA that a monitor watches. */
 
 /**
  * breach: data of an accepted device that others could read. exposure: what an untrusted device exposes as designed,
@@ -6,11 +6,9 @@
  */
 export type PropertyKind = "breach" | "exposure" | "fault";
 
+/** A property: its `name` is what programs know it by. */
 export interface Property {
-	/** 1 .. 28 */
-	readonly number: number;
-	/** Stable, for programs. */
-	readonly name: string;
+	readonly name: PropertyName;
 	/** What holds where nothing is reported. */
 	readonly text: string;
 	/** Of a finding about an untrusted device; exposures of an accepted one are breaches. */
@@ -30,90 +28,144 @@ const TRUST = "discussion of device trust on linux-coco, April 2025 and February
 const POOLS = "discussion of restricted pools and pKVM on linux-coco, May 2026";
 const DERIVED = "derived from";
 
-/** name, kind, text, source: property 1 first. */
-const ROWS = [
-	["private-stays-private", "breach", "no byte of an accepted device's private pages is ever on a shared page", TRUST],
-	["no-t1-data-in-t0-window", "breach", "no data of a T=1 device reaches the DMA window of a T=0 device", POOLS],
-	["residue-in-freed-slots", "exposure", "freed shared slots hold no private bytes", SWIOTLB],
-	["from-device-starts-as-copy", "fault", "a copy back brings only bytes that came to this mapping", SWIOTLB],
-	[
-		"initial-copy-shows-old-contents",
-		"exposure",
-		"the copy that starts a FROM_DEVICE mapping shows nothing private",
-		`${DERIVED} ${SWIOTLB}`,
-	],
-	["padding-residue", "exposure", "the padding of a mapping's shared slots holds no private bytes", SWIOTLB_RST],
-	["sub-page-exposure", "exposure", "pages shared for a buffer hold nothing private beside it", POOLS],
-	["slot-has-one-owner", "fault", "no slot serves two mappings, no mapping crosses a slot set or boundary", SWIOTLB],
-	["lists-consistent", "fault", "free runs, slots in use and live mappings tell the same", SWIOTLB],
-	["alignment-kept", "fault", "a bounce address has the original's bits under min_align_mask", SWIOTLB],
-	[
-		"address-within-mask",
-		"fault",
-		"an address is within mask and bus limit, its encoding included",
-		"Linux 6.12 include/linux/dma-direct.h",
-	],
-	["encoding-equals-state", "fault", "an address has the form of the pages that it names", LATE],
-	["pool-state-equals-need", "fault", "a device bounces only in a pool whose state it needs", LATE],
-	["nothing-held-across-trust-change", "fault", "a device holds nothing while its trust changes", TRUST],
-	["t1-only-in-run", "fault", "private memory answers a device only while it is accepted and in RUN", TRUST],
-	[
-		"leaked-never-reused",
-		"fault",
-		"a page whose conversion failed never is free again",
-		`${DIRECT}, and after the 7.3 merge`,
-	],
-	["no-touch-in-transition", "fault", "nobody touches a page that is in transition or leaked", COCO_RST],
-	[
-		"double-fetch",
-		"fault",
-		"an operation reads a shared byte once",
-		`${DERIVED} the host's right to write shared pages at any time`,
-	],
-	["sync-ordering", "fault", "device and CPU touch a mapped buffer only while it is theirs", DMA_API],
-	[
-		"skip-sync-keeps-data",
-		"fault",
-		"an unmap that skips the copy back loses nothing that the driver reads later",
-		DMA_API,
-	],
-	[
-		"use-after-unmap",
-		"fault",
-		"a device touches no slot or buffer without a live mapping of it",
-		`${DERIVED} ${SWIOTLB}`,
-	],
-	["force-never-redirects-accepted", "breach", "swiotlb=force puts no accepted device's data in a shared pool", TRUST],
-	[
-		"fallback-claims-nothing",
-		"fault",
-		"no channel of a connection that is not confidential claims to be",
-		CONFIDENTIAL_VMBUS,
-	],
-	["external-needs-ring", "fault", "confidential external memory comes with a confidential ring", CONFIDENTIAL_VMBUS],
-	["write-beyond-mapping", "fault", "a copy back ends where the mapped buffer ends", SWIOTLB],
-	["counters-return-to-zero", "fault", "when all mappings have ended nothing counts as used", SWIOTLB],
-	[
-		"paravisor-page-unmapped",
-		"breach",
-		"a page that the host does not map stays so while it holds data",
-		CONFIDENTIAL_VMBUS,
-	],
-	["accepted-coherent-private", "breach", "coherent buffers of an accepted device are private", `${DERIVED} ${DIRECT}`],
-] as const satisfies readonly (readonly [string, PropertyKind, string, string])[];
+/** In the order in which reports tell them. */
+const RULES = {
+	"private-stays-private": {
+		kind: "breach",
+		text: "no byte of an accepted device's private pages is ever on a shared page",
+		source: TRUST,
+	},
+	"no-t1-data-in-t0-window": {
+		kind: "breach",
+		text: "no data of a T=1 device reaches the DMA window of a T=0 device",
+		source: POOLS,
+	},
+	"residue-in-freed-slots": { kind: "exposure", text: "freed shared slots hold no private bytes", source: SWIOTLB },
+	"from-device-starts-as-copy": {
+		kind: "fault",
+		text: "a copy back brings only bytes that came to this mapping",
+		source: SWIOTLB,
+	},
+	"initial-copy-shows-old-contents": {
+		kind: "exposure",
+		text: "the copy that starts a FROM_DEVICE mapping shows nothing private",
+		source: `${DERIVED} ${SWIOTLB}`,
+	},
+	"padding-residue": {
+		kind: "exposure",
+		text: "the padding of a mapping's shared slots holds no private bytes",
+		source: SWIOTLB_RST,
+	},
+	"sub-page-exposure": {
+		kind: "exposure",
+		text: "pages shared for a buffer hold nothing private beside it",
+		source: POOLS,
+	},
+	"slot-has-one-owner": {
+		kind: "fault",
+		text: "no slot serves two mappings, no mapping crosses a slot set or boundary",
+		source: SWIOTLB,
+	},
+	"lists-consistent": {
+		kind: "fault",
+		text: "free runs, slots in use and live mappings tell the same",
+		source: SWIOTLB,
+	},
+	"alignment-kept": {
+		kind: "fault",
+		text: "a bounce address has the original's bits under min_align_mask",
+		source: SWIOTLB,
+	},
+	"address-within-mask": {
+		kind: "fault",
+		text: "an address is within mask and bus limit, its encoding included",
+		source: "Linux 6.12 include/linux/dma-direct.h",
+	},
+	"encoding-equals-state": { kind: "fault", text: "an address has the form of the pages that it names", source: LATE },
+	"pool-state-equals-need": {
+		kind: "fault",
+		text: "a device bounces only in a pool whose state it needs",
+		source: LATE,
+	},
+	"nothing-held-across-trust-change": {
+		kind: "fault",
+		text: "a device holds nothing while its trust changes",
+		source: TRUST,
+	},
+	"t1-only-in-run": {
+		kind: "fault",
+		text: "private memory answers a device only while it is accepted and in RUN",
+		source: TRUST,
+	},
+	"leaked-never-reused": {
+		kind: "fault",
+		text: "a page whose conversion failed never is free again",
+		source: `${DIRECT}, and after the 7.3 merge`,
+	},
+	"no-touch-in-transition": {
+		kind: "fault",
+		text: "nobody touches a page that is in transition or leaked",
+		source: COCO_RST,
+	},
+	"double-fetch": {
+		kind: "fault",
+		text: "an operation reads a shared byte once",
+		source: `${DERIVED} the host's right to write shared pages at any time`,
+	},
+	"sync-ordering": {
+		kind: "fault",
+		text: "device and CPU touch a mapped buffer only while it is theirs",
+		source: DMA_API,
+	},
+	"skip-sync-keeps-data": {
+		kind: "fault",
+		text: "an unmap that skips the copy back loses nothing that the driver reads later",
+		source: DMA_API,
+	},
+	"use-after-unmap": {
+		kind: "fault",
+		text: "a device touches no slot or buffer without a live mapping of it",
+		source: `${DERIVED} ${SWIOTLB}`,
+	},
+	"force-never-redirects-accepted": {
+		kind: "breach",
+		text: "swiotlb=force puts no accepted device's data in a shared pool",
+		source: TRUST,
+	},
+	"fallback-claims-nothing": {
+		kind: "fault",
+		text: "no channel of a connection that is not confidential claims to be",
+		source: CONFIDENTIAL_VMBUS,
+	},
+	"external-needs-ring": {
+		kind: "fault",
+		text: "confidential external memory comes with a confidential ring",
+		source: CONFIDENTIAL_VMBUS,
+	},
+	"write-beyond-mapping": { kind: "fault", text: "a copy back ends where the mapped buffer ends", source: SWIOTLB },
+	"counters-return-to-zero": {
+		kind: "fault",
+		text: "when all mappings have ended nothing counts as used",
+		source: SWIOTLB,
+	},
+	"paravisor-page-unmapped": {
+		kind: "breach",
+		text: "a page that the host does not map stays so while it holds data",
+		source: CONFIDENTIAL_VMBUS,
+	},
+	"accepted-coherent-private": {
+		kind: "breach",
+		text: "coherent buffers of an accepted device are private",
+		source: `${DERIVED} ${DIRECT}`,
+	},
+} as const satisfies Readonly<Record<string, Omit<Property, "name">>>;
 
-/** All properties, number 1 first. */
-export const PROPERTIES: readonly Property[] = ROWS.map(([name, kind, text, source], i) => ({
-	number: i + 1,
-	name,
-	kind,
-	text,
-	source,
-}));
+export type PropertyName = keyof typeof RULES;
 
-/** A property by its number. @throws RangeError for none of 1 .. 28 */
-export function propertyOf(number: number): Property {
-	const property = PROPERTIES[number - 1];
-	if (property === undefined) throw new RangeError(`properties have the numbers 1 to 28, not ${number}`);
-	return property;
-}
+/** Names in the order of reports. */
+export const PROPERTY_NAMES = Object.keys(RULES) as readonly PropertyName[];
+
+/** All properties by name. */
+export const PROPERTIES = Object.fromEntries(
+	PROPERTY_NAMES.map((name): [PropertyName, Property] => [name, { name, ...RULES[name] }]),
+) as Readonly<Record<PropertyName, Property>>;

@@ -1,8 +1,10 @@
-/** What stays in freed slots: property 3. */
+/** What stays in freed slots. */
+
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { Label } from "../audit/audit.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
+import type { Gpa } from "../types.ts";
 import { type Mapping, slotsOf } from "./mappings.ts";
 import { count, privateRuns, type Watch } from "./watch.ts";
 
@@ -17,10 +19,10 @@ interface Holder {
 export class Residue {
 	readonly #watch: Watch;
 	/** Slots, by gpa, that something came to since they were looked at. */
-	readonly #touched = new Set<number>();
-	readonly #holders = new Map<number, Holder>();
+	readonly #touched = new Set<Gpa>();
+	readonly #holders = new Map<Gpa, Holder>();
 	/** Bytes in freed slots that are counted. */
-	readonly #counted = new Map<number, number>();
+	readonly #counted = new Map<Gpa, number>();
 	/** Of what the engine counted as overwritten: bytes that were counted here before. */
 	#explained = 0;
 	/** What the engine counted as overwritten, by label. */
@@ -32,7 +34,7 @@ export class Residue {
 	}
 
 	/** A mapping got slots. */
-	taken(mapping: Mapping, tlb: number): void {
+	taken(mapping: Mapping, tlb: Gpa): void {
 		const { accepted } = this.#watch.devices.at(mapping.device, mapping.event);
 		const { from, to } = slotsOf(tlb, mapping.bytes);
 		for (let slot = from; slot < to; slot += IO_TLB_SIZE) {
@@ -70,7 +72,7 @@ export class Residue {
 				const text = () =>
 					`${count(run.bytes)} stay in the freed slot at ${hex(slot)}, left by mapping ${holder?.mapping ?? 0}`;
 				const seen = { gpa: run.gpa, device, mapping: holder?.mapping ?? 0, bytes: run.bytes, accepted, text };
-				findings.add(3, { ...seen, longestNs: audit.nowNs - freedNs });
+				findings.add("residue-in-freed-slots", { ...seen, longestNs: audit.nowNs - freedNs });
 			}
 			if (bytes > 0) this.#counted.set(slot, bytes);
 		}
@@ -85,7 +87,7 @@ export class Residue {
 			const holder = this.#holders.get(slot);
 			const freedNs = audit.freedAtNs(slot);
 			if (holder !== undefined && freedNs >= 0)
-				findings.stayed(3, devices.nameOf(holder.device), audit.nowNs - freedNs);
+				findings.stayed("residue-in-freed-slots", devices.nameOf(holder.device), audit.nowNs - freedNs);
 		}
 	}
 
@@ -104,7 +106,7 @@ export class Residue {
 		const accepted = labels.every((label) => label.accepted);
 		const longestNs = Math.max(...labels.map((label) => audit.totals(label).residueMaxNs));
 		const text = () => `${count(missed)} stayed in freed slots and were overwritten before this look`;
-		findings.add(3, { device, bytes: missed, accepted, longestNs, text });
+		findings.add("residue-in-freed-slots", { device, bytes: missed, accepted, longestNs, text });
 	}
 
 	/** Events were lost: any slot may have changed hands. */

@@ -5,7 +5,7 @@ import { labelRuns } from "../audit/runs.ts";
 import type { Guest } from "../coco/guest/guest.ts";
 import { hex } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
-import { directionName } from "../types.ts";
+import { directionName, type Gpa } from "../types.ts";
 import type { DeviceWatch } from "./devices.ts";
 import type { Findings } from "./findings.ts";
 import type { Mapping, Mappings } from "./mappings.ts";
@@ -26,16 +26,16 @@ export interface Watch {
 }
 
 /** The common pool that holds `gpa`, or null. */
-export function poolAt({ guest }: Watch, gpa: number): Pool | null {
+export function poolAt({ guest }: Watch, gpa: Gpa): Pool | null {
 	return guest.engine.pools.find(({ start, bytes }) => gpa >= start && gpa < start + bytes) ?? null;
 }
 
 /** Runs of private labels in [from, to), page by page. */
 export function* privateRuns(
 	audit: Audit,
-	from: number,
-	to: number,
-): Generator<{ readonly gpa: number; readonly bytes: number; readonly label: Label }> {
+	from: Gpa,
+	to: Gpa,
+): Generator<{ readonly gpa: Gpa; readonly bytes: number; readonly label: Label }> {
 	for (let at = from; at < to; ) {
 		const labels = audit.labelsAt(at, Math.min(to - at, PAGE_SIZE - (at % PAGE_SIZE)));
 		for (const run of labelRuns(labels)) {

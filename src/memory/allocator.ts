@@ -1,6 +1,7 @@
 /** A guest's free pages: what grown pools, coherent buffers and rings are made of. Cold path. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { hex } from "../status.ts";
+import type { Gpa } from "../types.ts";
 
 /** Largest block: MAX_PAGE_ORDER of x86, 4 MiB. */
 const MAX_ORDER = 10;
@@ -32,7 +33,7 @@ export class PageError extends Error {
 /** Where a block may lie. */
 export interface BlockLimits {
 	/** The block ends at or below this gpa. Default: anywhere. */
-	readonly belowGpa?: number;
+	readonly belowGpa?: Gpa;
 	/** The block's gpa is a multiple of this many pages, a power of two up to 1024. A block is aligned to its own size anyway. */
 	readonly alignPages?: number;
 }
@@ -63,8 +64,8 @@ export class PageAllocator {
 	 * @throws RangeError for a range that is not page-aligned, or reserved outside RAM
 	 */
 	constructor(
-		ram: readonly { readonly gpa: number; readonly bytes: number }[],
-		reserved: readonly { readonly gpa: number; readonly bytes: number }[] = [],
+		ram: readonly { readonly gpa: Gpa; readonly bytes: number }[],
+		reserved: readonly { readonly gpa: Gpa; readonly bytes: number }[] = [],
 	) {
 		const numbers = new Set<number>();
 		for (const { gpa, bytes } of [...ram, ...reserved]) {
@@ -93,7 +94,7 @@ export class PageAllocator {
 	 * @returns its gpa, or -1: no memory (really, or as failNext said)
 	 * @throws RangeError for an argument outside its range
 	 */
-	alloc(pages: number, limits: BlockLimits = {}): number {
+	alloc(pages: number, limits: BlockLimits = {}): Gpa {
 		const { belowGpa = Number.POSITIVE_INFINITY, alignPages = 1 } = limits;
 		if (!(Number.isSafeInteger(pages) && pages > 0))
 			throw new RangeError(`pages must be a whole number from 1, not ${pages}`);
@@ -118,7 +119,7 @@ export class PageAllocator {
 	 * @returns the run's gpa, or -1: there is none
 	 * @throws RangeError as alloc
 	 */
-	allocRun(pages: number, limits: Pick<BlockLimits, "belowGpa"> = {}): number {
+	allocRun(pages: number, limits: Pick<BlockLimits, "belowGpa"> = {}): Gpa {
 		if (!(pages > MAX_BLOCK_PAGES)) return this.alloc(pages, limits);
 		const blocks = Math.ceil(pages / MAX_BLOCK_PAGES);
 		const { belowGpa = Number.POSITIVE_INFINITY } = limits;
@@ -135,7 +136,7 @@ export class PageAllocator {
 		return -1;
 	}
 
-	#take(gpa: number, pages: number): number {
+	#take(gpa: Gpa, pages: number): Gpa {
 		this.#mark(gpa, pages, false);
 		this.#freePages -= pages;
 		this.#live.set(gpa, pages);
@@ -143,14 +144,14 @@ export class PageAllocator {
 	}
 
 	/** Gives a block back, as a whole. @throws PageError DOUBLE_FREE, FOREIGN_FREE, SIZE_MISMATCH, LEAKED_PAGES; then nothing has changed */
-	free(gpa: number, pages: number): void {
+	free(gpa: Gpa, pages: number): void {
 		this.#end("free", gpa, pages);
 		this.#mark(gpa, pages, true);
 		this.#freePages += pages;
 	}
 
 	/** Ends a block that must never be used again: its pages' state is unknown. @throws PageError as free */
-	leak(gpa: number, pages: number): void {
+	leak(gpa: Gpa, pages: number): void {
 		this.#end("leak", gpa, pages);
 		this.#leaked.set(gpa, pages);
 		this.#leakedPages += pages;
@@ -179,7 +180,7 @@ export class PageAllocator {
 	}
 
 	/** Whether the page that holds `gpa` is free; false outside RAM. */
-	isFree(gpa: number): boolean {
+	isFree(gpa: Gpa): boolean {
 		const index = this.#indexOf.get(Math.floor(gpa / MAX_BLOCK_BYTES));
 		if (index === undefined) return false;
 		const page = Math.floor((gpa % MAX_BLOCK_BYTES) / PAGE_SIZE);
@@ -190,7 +191,7 @@ export class PageAllocator {
 		}
 	}
 
-	#end(call: string, gpa: number, pages: number): void {
+	#end(call: string, gpa: Gpa, pages: number): void {
 		const text = `${call}(gpa ${hex(gpa)}, ${pages} pages)`;
 		const live = this.#live.get(gpa);
 		if (live === undefined) {
@@ -202,7 +203,7 @@ export class PageAllocator {
 	}
 
 	/** Marks a range of RAM free or used, block by block. */
-	#mark(gpa: number, pages: number, free: boolean): void {
+	#mark(gpa: Gpa, pages: number, free: boolean): void {
 		for (let at = gpa; at < gpa + pages * PAGE_SIZE; ) {
 			const number = Math.floor(at / MAX_BLOCK_BYTES);
 			const from = (at % MAX_BLOCK_BYTES) / PAGE_SIZE;

@@ -15,6 +15,19 @@ export const PageState = {
 } as const;
 export type PageState = (typeof PageState)[keyof typeof PageState];
 
+const STATE_NAMES: Readonly<Record<number, string>> = {
+	[PageState.Shared]: "shared",
+	[PageState.Private]: "private",
+	[PageState.Hidden]: "hidden",
+	[PageState.InTransition]: "in transition",
+	[PageState.Leaked]: "leaked",
+};
+
+/** A page state's name for people. */
+export function pageStateName(state: number): string {
+	return STATE_NAMES[state] ?? String(state);
+}
+
 /** What a range's pages are, all together. */
 export const RangeState = {
 	Shared: layout.RANGE_SHARED,
@@ -25,7 +38,7 @@ export type RangeState = (typeof RangeState)[keyof typeof RangeState];
 
 /** A stretch of RAM: page-aligned gpa and bytes, and where it lies in linear memory. */
 export interface Region {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly bytes: number;
 	readonly ptr: number;
 }
@@ -50,13 +63,13 @@ export class Ram {
 		return this.regions.reduce((sum, region) => sum + region.bytes, 0);
 	}
 
-	#check(call: string, gpa: number, bytes: number): RangeState {
+	#check(call: string, gpa: Gpa, bytes: number): RangeState {
 		const status = bytes === (bytes | 0) ? this.#instance.exports.ramRangeState(gpa, bytes) : BAD_SIZE;
 		return orThrow(status, () => `${call}(gpa ${hex(gpa)}, ${bytes} bytes)`) as RangeState;
 	}
 
 	/** A copy of [gpa, gpa + bytes). Allocates. @throws DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE */
-	read(gpa: Gpa | number, bytes: number): Uint8Array {
+	read(gpa: Gpa, bytes: number): Uint8Array {
 		this.#check("read", gpa, bytes);
 		const out = new Uint8Array(bytes);
 		for (let at = 0; at < bytes; at += this.#scratchBytes) {
@@ -68,7 +81,7 @@ export class Ram {
 	}
 
 	/** Writes `data` at `gpa`. @throws DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE; then nothing is written */
-	write(gpa: Gpa | number, data: Uint8Array): void {
+	write(gpa: Gpa, data: Uint8Array): void {
 		this.#check("write", gpa, data.length);
 		for (let at = 0; at < data.length; at += this.#scratchBytes) {
 			const n = Math.min(this.#scratchBytes, data.length - at);
@@ -78,7 +91,7 @@ export class Ram {
 	}
 
 	/** Sets every byte of a range to `value`. @throws DmaError as write */
-	fill(gpa: Gpa | number, bytes: number, value = 0): void {
+	fill(gpa: Gpa, bytes: number, value = 0): void {
 		this.#check("fill", gpa, bytes);
 		this.#instance.exports.ramFillWith(gpa, bytes, value);
 	}
@@ -87,18 +100,18 @@ export class Ram {
 	 * A view of a range that lies in one stretch, without the page checks of read and write. It ends when the memory grows.
 	 * @throws DmaError OUTSIDE_RAM, BAD_SIZE
 	 */
-	view(gpa: Gpa | number, bytes: number): Uint8Array {
+	view(gpa: Gpa, bytes: number): Uint8Array {
 		const ptr = orThrow(this.#instance.exports.ramPtr(gpa, bytes), () => `view(gpa ${hex(gpa)}, ${bytes} bytes)`);
 		return this.#instance.bytes.subarray(ptr, ptr + bytes);
 	}
 
 	/** Whether a range is private, shared or mixed. @throws DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE */
-	rangeState(gpa: Gpa | number, bytes: number): RangeState {
+	rangeState(gpa: Gpa, bytes: number): RangeState {
 		return this.#check("rangeState", gpa, bytes);
 	}
 
 	/** State of the page that holds `gpa`. @throws DmaError OUTSIDE_RAM */
-	pageState(gpa: Gpa | number): PageState {
+	pageState(gpa: Gpa): PageState {
 		return orThrow(this.#instance.exports.ramPageState(gpa), () => `pageState(gpa ${hex(gpa)})`) as PageState;
 	}
 
@@ -107,7 +120,7 @@ export class Ram {
 	 * @param gpa multiple of 4096; bytes: multiple of 4096
 	 * @throws DmaError BAD_ARGUMENT, BAD_SIZE, OUTSIDE_RAM, BLOCKED_PAGES (a leaked page), POOL_PAGES; then nothing has changed
 	 */
-	convert(gpa: Gpa | number, bytes: number, state: PageState): void {
+	convert(gpa: Gpa, bytes: number, state: PageState): void {
 		let done = BAD_ARGUMENT;
 		if (bytes !== (bytes | 0)) done = BAD_SIZE;
 		else if (state === (state | 0)) done = this.#instance.exports.ramConvert(gpa, bytes, state);

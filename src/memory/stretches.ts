@@ -1,13 +1,15 @@
 /** Where RAM and pools lie in the guest's physical address space. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { parseBytes } from "../bytes.ts";
+import type { Gpa } from "../types.ts";
 
 /** RAM below 4 GiB ends here; the rest of a bigger guest's RAM starts at 4 GiB, as on a PC. */
 export const LOW_RAM_BYTES = 3 * 2 ** 30;
 export const FOUR_GIB = 2 ** 32;
 
-interface Stretch {
-	readonly gpa: number;
+/** RAM that lies in one piece, in the guest and in memory. */
+export interface RamStretch {
+	readonly gpa: Gpa;
 	readonly bytes: number;
 	readonly ptr?: number;
 }
@@ -16,7 +18,7 @@ interface Stretch {
  * The stretches of a guest's RAM, in ascending order; those that adjoin, in memory too, are one.
  * @throws RangeError for a size or stretch that is empty or no multiple of 4096, or stretches that overlap
  */
-export function ramStretches(ram: number | string | readonly Stretch[]): readonly Stretch[] {
+export function ramStretches(ram: number | string | readonly RamStretch[]): readonly RamStretch[] {
 	if (typeof ram === "object") {
 		const sorted = [...ram].sort((a, b) => a.gpa - b.gpa);
 		for (const [i, { gpa, bytes }] of sorted.entries()) {
@@ -41,8 +43,8 @@ export function ramStretches(ram: number | string | readonly Stretch[]): readonl
 }
 
 /** Joins stretches that adjoin in the guest, and in memory if they have a ptr. */
-function joined(sorted: readonly Stretch[]): Stretch[] {
-	const out: Stretch[] = [];
+function joined(sorted: readonly RamStretch[]): RamStretch[] {
+	const out: RamStretch[] = [];
 	for (const stretch of sorted) {
 		const last = out.at(-1);
 		const adjoins =
@@ -60,10 +62,10 @@ function joined(sorted: readonly Stretch[]): Stretch[] {
  * @throws RangeError when it fits nowhere
  */
 export function placePool(
-	regions: readonly Stretch[],
-	taken: readonly { readonly start: number; readonly bytes: number }[],
+	regions: readonly RamStretch[],
+	taken: readonly { readonly start: Gpa; readonly bytes: number }[],
 	bytes: number,
-): number {
+): Gpa {
 	for (const low of [true, false]) {
 		for (const region of [...regions].reverse()) {
 			if (region.gpa < FOUR_GIB !== low) continue;
@@ -78,5 +80,8 @@ export function placePool(
 			}
 		}
 	}
-	throw new RangeError(`a pool of ${bytes} bytes fits into no stretch of RAM`);
+	const largest = Math.max(0, ...regions.map((region) => region.bytes));
+	throw new RangeError(
+		`a pool of ${bytes} bytes fits into no stretch of RAM: the largest has ${largest} bytes, less the pools in it`,
+	);
 }

@@ -6,7 +6,7 @@ import { policyFrom } from "../policy/validate.ts";
 
 /**
  * Reads a policy: a preset's name, or the path of a file whose default export is a Policy; either with modifiers, such as
- * `./mine.ts+force`. The file may import from "coco-dma". It is run: load only what you would run.
+ * `./mine.ts+force`. The file may import from "coco-dma/policy". It is run: load only what you would run.
  * @throws RangeError as parsePolicy; InputError in one line that names the file, and the line or the field
  */
 export async function loadPolicy(text: string): Promise<PolicySetup> {
@@ -24,8 +24,7 @@ async function defaultExport(path: string): Promise<unknown> {
 		throw new InputError(`${path}: ${file === null ? "no such file" : "is no file"}`);
 	const { createJiti } = await import("jiti");
 	const jiti = createJiti(import.meta.url, {
-		// this very package: a KernelCrash of the file's is one of ours
-		virtualModules: { "coco-dma": await import("../index.ts") },
+		virtualModules: await ownModules(),
 		fsCache: false,
 		moduleCache: false,
 		interopDefault: false,
@@ -41,6 +40,19 @@ async function defaultExport(path: string): Promise<unknown> {
 	if (exported === undefined)
 		throw new InputError(`${path}: expected a policy as the default export, found ${shown(exported)}`);
 	return exported;
+}
+
+/** Doors as the file imports them: of this very package, so that a KernelCrash of the file's is one of ours. */
+async function ownModules(): Promise<Record<string, Record<string, unknown>>> {
+	const policy = await import("../doors/policy.ts");
+	const engine = { ...(await import("../doors/engine.ts")) };
+	for (const name of Object.keys(policy)) {
+		const get = () => {
+			throw new InputError(`expected "coco-dma/policy" as the module of ${name}, found "coco-dma"`);
+		};
+		Object.defineProperty(engine, name, { get });
+	}
+	return { "coco-dma/policy": policy, "coco-dma": engine };
 }
 
 /** Why a file did not load, in one line; for a syntax error with the line where it is. */

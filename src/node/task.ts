@@ -1,49 +1,61 @@
-/** One process a task, so that none warms or deoptimises another. */
+/** Tasks in processes of their own, so that none warms or deoptimises another. */
 import { fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { InputError } from "../input-error.ts";
+import { DmaError } from "../status.ts";
+import type { Tasks } from "./tasks.ts";
 
-/** What a process of a task answers: its result, or an error that is the caller's. */
-export type TaskAnswer<Result> =
-	| { readonly result: Result }
-	| { readonly inputError: string }
-	| { readonly rangeError: string };
+/** A task as it is sent, by structured clone. */
+export interface TaskCall {
+	readonly task: keyof Tasks;
+	readonly args: readonly unknown[];
+}
+
+/** What its process answers: the result, or what was thrown. */
+export type TaskAnswer =
+	| { readonly result: unknown }
+	| { readonly thrown: "input" | "range" | "other"; readonly message: string };
+
+/** What was thrown, as an answer says it. */
+export function answerTo(error: unknown): TaskAnswer {
+	if (error instanceof InputError) return { thrown: "input", message: error.message };
+	if (error instanceof RangeError || error instanceof DmaError) return { thrown: "range", message: error.message };
+	return { thrown: "other", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+// this file runs as src/node/task.ts under the tests; the process needs the built module
+const CHILD = new URL(
+	import.meta.url.endsWith(".ts") ? "../../build/src/node/task-child.js" : "./task-child.js",
+	import.meta.url,
+);
 
 /**
- * Runs a task in a process of its own.
- * @param entry the process's module: it calls serveTask
- * @param name of the task, for errors
- * @throws InputError, RangeError as the task
+ * Runs a task in a process of its own. Arguments and result are plain data.
+ * @throws InputError, RangeError as the task; Error when its process ends early
  */
-export function runTask<Task extends object, Result>(entry: URL, task: Task, name: string): Promise<Result> {
+export function runTask<Name extends keyof Tasks>(
+	task: Name,
+	...args: Parameters<Tasks[Name]>
+): Promise<Awaited<ReturnType<Tasks[Name]>>> {
 	return new Promise((resolve, reject) => {
-		const child = fork(entry, { stdio: ["ignore", "ignore", "inherit", "ipc"] });
+		const child = fork(fileURLToPath(CHILD), {
+			stdio: ["ignore", "ignore", "inherit", "ipc"],
+			serialization: "advanced",
+		});
 		let answered = false;
-		child.once("message", (answer: TaskAnswer<Result>) => {
+		child.once("message", (answer: TaskAnswer) => {
 			answered = true;
-			if ("result" in answer) resolve(answer.result);
-			else if ("inputError" in answer) reject(new InputError(answer.inputError));
-			else reject(new RangeError(answer.rangeError));
+			if ("result" in answer) resolve(answer.result as Awaited<ReturnType<Tasks[Name]>>);
+			else if (answer.thrown === "input") reject(new InputError(answer.message));
+			else reject(answer.thrown === "range" ? new RangeError(answer.message) : new Error(answer.message));
 		});
 		child.once("error", reject);
 		child.once("exit", (code, signal) => {
-			if (!answered) reject(new Error(`the process of ${name} ended early (${signal ?? `exit code ${code}`})`));
+			if (!answered) reject(new Error(`the process of ${task} ended early (${signal ?? `exit code ${code}`})`));
 		});
-		child.send(task);
-	});
-}
-
-/** In the process: takes its one task and answers. */
-export function serveTask<Task, Result>(work: (task: Task) => Promise<Result>): void {
-	const answer = async (task: Task): Promise<TaskAnswer<Result>> => {
-		try {
-			return { result: await work(task) };
-		} catch (error) {
-			if (error instanceof InputError) return { inputError: error.message };
-			if (error instanceof RangeError) return { rangeError: error.message };
-			throw error;
-		}
-	};
-	process.once("message", (task: Task) => {
-		void answer(task).then((message) => process.send?.(message, () => process.disconnect()));
+		const call: TaskCall = { task, args };
+		child.send(call, (error) => {
+			if (error !== null) reject(error);
+		});
 	});
 }

@@ -19,7 +19,7 @@ export interface Scenario {
 	/** Places where its parts run beside the platform with encoded addresses. */
 	readonly others: readonly Place[];
 	/** Whose limits its requests have: a preset of the workload model. */
-	readonly driver: "virtio-blk" | "storvsc" | "nvme";
+	readonly driver: "virtio-blk" | "storvsc" | "nvme" | "ahci";
 	/** What its driver tells the DMA layer. Default: a coherent device that reaches everything. */
 	readonly device: {
 		readonly dmaMask?: bigint;

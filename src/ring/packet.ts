@@ -2,6 +2,7 @@
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import * as layout from "../../assembly/layout/ring.ts";
 import { orThrow } from "../status.ts";
+import type { Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 
 /** Packet types that VMBus devices use. */
@@ -31,7 +32,7 @@ export interface TransferRange {
 
 /** A piece of guest memory: any gpa, 1 byte or more. */
 export interface Piece {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly bytes: number;
 }
 
@@ -48,7 +49,7 @@ export interface Packet {
 	readonly transferSet?: number;
 }
 
-function pagesOf(gpa: number, bytes: number): number[] {
+function pagesOf(gpa: Gpa, bytes: number): number[] {
 	const first = Math.floor(gpa / PAGE_SIZE);
 	const last = Math.floor((gpa + bytes - 1) / PAGE_SIZE);
 	return Array.from({ length: last - first + 1 }, (_, i) => first + i);
@@ -82,7 +83,7 @@ export function multiPageRange(piece: Piece): GpaRange {
 }
 
 /** One range over pages in any order (Linux's struct hv_mpb_array): `bytes` bytes from `offset` in the first. */
-export function pageArray(pages: readonly number[], offset: number, bytes: number): GpaRange {
+export function pageArray(pages: readonly Gpa[], offset: number, bytes: number): GpaRange {
 	const bad = pages.find((gpa) => !Number.isSafeInteger(gpa) || gpa < 0 || gpa % PAGE_SIZE !== 0);
 	if (bad !== undefined) throw new RangeError(`a page's gpa is a multiple of 4096, not ${bad}`);
 	if (Math.ceil((offset + bytes) / PAGE_SIZE) !== pages.length)
@@ -145,5 +146,9 @@ export function packetInHand(instance: Instance, ring: number): Packet {
 	}
 	if (type === PacketType.GpaDirect) return { ...packet, gpaRanges };
 	const transferRanges = gpaRanges.map(({ bytes, offset }) => ({ bytes, offset }));
-	return { ...packet, transferRanges, transferSet: data.getUint16(at + layout.PACKET_RANGES_HEAD, true) };
+	return {
+		...packet,
+		transferRanges,
+		transferSet: data.getUint16(at + layout.PACKET_HEADER_BYTES + layout.RANGES_SET, true),
+	};
 }

@@ -1,6 +1,8 @@
 import * as layout from "../../assembly/layout/ring.ts";
 import type { Engine } from "../engine.ts";
+import { shown } from "../input-error.ts";
 import { orThrow } from "../status.ts";
+import type { Gpa } from "../types.ts";
 import { Doorbell } from "./doorbell.ts";
 import { RingReader } from "./reader.ts";
 import { RingWriter } from "./writer.ts";
@@ -8,7 +10,7 @@ import { RingWriter } from "./writer.ts";
 /** One end of a channel's rings. */
 export interface RingPairOptions {
 	/** gpas of all pages of the GPADL, both header pages included: first the guest's outgoing ring, then its incoming one. */
-	readonly pages: readonly number[];
+	readonly pages: readonly Gpa[];
 	/** Number of pages of the guest's outgoing ring: `downstream page offset` of OPENCHANNEL. Default: half of them. */
 	readonly downstreamPage?: number;
 	/** Whose end this is: the guest writes the first ring, the device the second. */
@@ -92,10 +94,13 @@ export class RingPair {
 		return this.#handle;
 	}
 
-	/** Closes both rings of this end: later calls answer RING_CLOSED, or RING_RESCINDED. Live requests can still be ended. */
-	close(rescinded = false): void {
+	/**
+	 * Closes both rings of this end: later calls answer RING_CLOSED. Live requests can still be ended.
+	 * @param options rescinded: whether the host took the channel away; then they answer RING_RESCINDED. Default false.
+	 */
+	close(options: { readonly rescinded?: boolean } = {}): void {
 		for (const ring of [this.writer.number, this.reader.number])
-			this.#engine.instance.exports.ringClose(ring, rescinded ? 1 : 0);
+			this.#engine.instance.exports.ringClose(ring, options.rescinded ? 1 : 0);
 	}
 
 	/** Forgets both rings; their records serve later ones. Do not use this pair again. */
@@ -120,19 +125,27 @@ function giveScratch(engine: Engine, ptr: number, bytes: number): void {
 	spare.set(engine, [...(spare.get(engine) ?? []), { ptr, bytes }]);
 }
 
+/** @throws RangeError that lists what is expected */
+function checkChoice(name: string, value: unknown, expected: readonly string[]): void {
+	if (expected.includes(value as string)) return;
+	throw new RangeError(`${name}: expected ${expected.map(shown).join(" or ")}, found ${shown(value)}`);
+}
+
 function attachPair(engine: Engine, options: RingPairOptions, bells: RingPairHandle["bells"]): RingPairHandle {
 	const { pages, side } = options;
+	const behaviour = options.behaviour ?? (side === "guest" ? "clamp" : "strict");
+	checkChoice("side", side, ["guest", "device"]);
+	checkChoice("behaviour", behaviour, ["clamp", "strict"]);
 	const downstream = options.downstreamPage ?? pages.length / 2;
 	if (!Number.isInteger(downstream) || downstream < 1 || downstream >= pages.length)
 		throw new RangeError(`downstreamPage must be from 1 to ${pages.length - 1}, not ${downstream}`);
 	const maxPacketBytes = options.maxPacketBytes ?? 4096;
 	const upstreamPages = pages.slice(0, downstream);
 	const downstreamPages = pages.slice(downstream);
-	const strict = (options.behaviour ?? (side === "guest" ? "clamp" : "strict")) === "strict";
 	const init = options.init ?? side === "guest";
-	const flags = (strict ? layout.RING_STRICT : 0) | (init ? layout.RING_INIT : 0);
+	const flags = (behaviour === "strict" ? layout.RING_STRICT : 0) | (init ? layout.RING_INIT : 0);
 	const { ptr: scratch, bytes: scratchBytes } = takeScratch(engine, Math.max(maxPacketBytes + 1024, pages.length * 8));
-	const attach = (ring: readonly number[], end: number, requests: number) => {
+	const attach = (ring: readonly Gpa[], end: number, requests: number) => {
 		for (const [i, page] of ring.entries()) engine.instance.data.setFloat64(scratch + 8 * i, page, true);
 		return orThrow(
 			engine.instance.exports.ringAttach(scratch, ring.length, flags | end, maxPacketBytes, requests),

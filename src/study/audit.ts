@@ -5,14 +5,16 @@ import type { Audit, Label } from "../audit/audit.ts";
 import type { Finding } from "../leaks/findings.ts";
 import { LeakMonitor } from "../leaks/monitor.ts";
 import { PageState } from "../memory/ram.ts";
-import type { Scenario } from "../policy/scenarios.ts";
-import type { PolicySetup } from "../policy/setup.ts";
-import type { TraceCounters, Workload } from "../workload/workload.ts";
+import type { Gpa } from "../types.ts";
+import { type TraceCounters, totalBytes, type Workload } from "../workload/workload.ts";
 import { Drive, type DriveResult } from "./drive.ts";
 import { FirstByte, type FirstByteReport } from "./first-byte.ts";
+import type { GuestSize } from "./layout.ts";
 import { headerOf, type PolicyHeader } from "./matrix.ts";
 import { ownLabel } from "./part.ts";
-import { type ReplayOptions, type ReplayStage, replayStage } from "./replay-stage.ts";
+import { makeReplay, type Replay } from "./replay.ts";
+import { type PolicyChoice, type Subject, subjectOf } from "./subject.ts";
+import { type Verdict, verdictOf } from "./verdict.ts";
 
 /** What became readable of one owner's bytes. Bytes count each time that they reach a shared page. */
 export interface OwnerReport {
@@ -40,29 +42,27 @@ export interface OwnerReport {
 
 /** A page that the host reads, with what stands on it at the end and what it ever got. */
 export interface PageReport {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly owner: string;
 	readonly standingBytes: number;
 	readonly everBytes: number;
 }
 
 export interface AuditReport {
+	/** The workload's name. */
+	readonly workload: string;
 	readonly policy: PolicyHeader;
 	readonly scenario: string;
 	readonly platform: string;
 	readonly device: string;
-	readonly confidential: boolean;
-	/** Why nothing ran, or null. */
-	readonly refused: string | null;
+	/** On the whole workload. Its cause is why nothing ran, or where the kernel ended. */
+	readonly verdict: Verdict;
 	readonly requests: number;
 	readonly bytes: number;
 	readonly directMaps: number;
 	readonly bouncedMaps: number;
+	/** Null: nothing ran. */
 	readonly drive: DriveResult | null;
-	readonly exposedBytes: number;
-	readonly breachedBytes: number;
-	/** Bytes of nobody's request beside the buffers: page granularity. */
-	readonly neighbourBytes: number;
 	readonly owners: readonly OwnerReport[];
 	/** The pages with most of it, and how many there are: ever, and at the end. */
 	readonly pages: readonly PageReport[];
@@ -85,24 +85,36 @@ const LOG_EVENTS = 2 ** 16;
 /** The monitor looks at least once for so many events, long before the log forgets them. */
 const LOOK_EVENTS = 2 ** 14;
 
-/** Audits a workload under a policy. @throws InputError, RangeError for options and workloads that do not fit */
-export async function auditWorkload(
-	workload: Workload,
-	setup: PolicySetup,
-	scenario: Scenario,
-	options: ReplayOptions,
-): Promise<AuditReport> {
+/** Which policy, on what device, in what guest. */
+export interface AuditOptions extends PolicyChoice, GuestSize {}
+
+/**
+ * Replays a workload under a policy on the audit build.
+ * @throws RangeError that names the option and what it may be; InputError for a workload or a policy that does not fit
+ */
+export async function auditWorkload(workload: Workload, options: AuditOptions): Promise<AuditReport> {
+	return auditSubject(workload, await subjectOf(options), options);
+}
+
+/** Audits a subject. @throws RangeError and InputError for options and workloads that do not fit */
+export async function auditSubject(workload: Workload, subject: Subject, size: GuestSize = {}): Promise<AuditReport> {
 	const common = {
-		policy: headerOf(setup),
-		scenario: scenario.name,
-		platform: options.place?.platform ?? scenario.platform,
-		device: scenario.driver,
+		workload: workload.name,
+		policy: headerOf(subject.setup),
+		scenario: subject.scenario.name,
+		platform: subject.place.platform,
+		device: subject.preset.name,
 		requests: workload.requests.length,
-		bytes: workload.requests.reduce((sum, { bytes }) => sum + bytes, 0),
+		bytes: totalBytes(workload),
 		trace: workload.counters,
 	};
-	const on = await replayStage(workload, setup, scenario, options, { build: "engine.audit", auditEvents: LOG_EVENTS });
-	if (typeof on === "string") return { ...common, ...NOTHING, refused: on };
+	const on = await makeReplay(workload, subject, size, { build: "engine.audit", auditEvents: LOG_EVENTS });
+	const { platform, encoded } = subject.place;
+	const place = { part: "workload", platform, encoded };
+	if ("what" in on) {
+		const verdict = verdictOf({ ...place, ...NO_BYTES, confidential: false, cause: on, hazards: [] });
+		return { ...common, ...NOTHING, verdict };
+	}
 	const { guest, device } = on.stage;
 	const { audit } = guest.engine;
 	if (audit === null) throw new Error("the build engine.audit audits nothing");
@@ -129,14 +141,20 @@ export async function auditWorkload(
 	if (drive.crash === null) monitor.end();
 	else monitor.look();
 	const { directMaps, bouncedMaps } = device.dma.counters;
+	const { bytes, ...read } = exposures(on, audit);
 	return {
 		...common,
-		confidential: device.accepted,
-		refused: null,
+		verdict: verdictOf({
+			...place,
+			...bytes,
+			confidential: device.accepted,
+			cause: drive.crash,
+			hazards: [...new Set(guest.hazards.map(({ what }) => what))],
+		}),
 		directMaps,
 		bouncedMaps,
 		drive,
-		...exposures(on, audit),
+		...read,
 		first: first.found,
 		findings: monitor.findings,
 		notes: monitor.notes,
@@ -144,14 +162,11 @@ export async function auditWorkload(
 	};
 }
 
+const NO_BYTES = { bytes: 0, hiddenBytes: 0, neighbourBytes: 0 };
 const NOTHING = {
-	confidential: false,
 	directMaps: 0,
 	bouncedMaps: 0,
 	drive: null,
-	exposedBytes: 0,
-	breachedBytes: 0,
-	neighbourBytes: 0,
 	owners: [],
 	pages: [],
 	pagesEver: 0,
@@ -163,7 +178,7 @@ const NOTHING = {
 };
 
 /** What is, and ever was, on pages that the host reads. */
-function exposures({ stage }: ReplayStage, audit: Audit) {
+function exposures({ stage }: Replay, audit: Audit) {
 	const { guest, device } = stage;
 	const { ram } = guest.engine;
 	const nameOf = (label: Label) => (label.owner === device.dma.index ? device.name : "guest");
@@ -191,15 +206,17 @@ function exposures({ stage }: ReplayStage, audit: Audit) {
 	const owners = [...new Set(audit.labels.filter(({ isPrivate }) => isPrivate).map(nameOf))].map((owner) =>
 		ownerReport(audit, owner, owner === device.name && device.accepted, nameOf, standing.get(owner)),
 	);
-	const own = owners.find(({ owner }) => owner === device.name)?.sharedBytes ?? 0;
+	const own = owners.find(({ owner }) => owner === device.name);
 	let pagesEver = 0;
 	for (const region of ram.regions)
 		for (let page = region.gpa; page < region.gpa + region.bytes; page += PAGE_SIZE)
 			if (audit.pageBytes(page) > 0) pagesEver++;
 	return {
-		exposedBytes: device.accepted ? 0 : own,
-		breachedBytes: device.accepted ? own : 0,
-		neighbourBytes: owners.find(({ owner }) => owner === "guest")?.sharedBytes ?? 0,
+		bytes: {
+			bytes: own?.sharedBytes ?? 0,
+			hiddenBytes: own?.hiddenBytes ?? 0,
+			neighbourBytes: owners.find(({ owner }) => owner === "guest")?.sharedBytes ?? 0,
+		},
 		owners: owners.filter(
 			({ sharedBytes, hiddenBytes, standingBytes }) => sharedBytes + hiddenBytes + standingBytes > 0,
 		),

@@ -1,24 +1,26 @@
 /** One policy on one scenario, opened into parts: everything in it was run. */
-import { decisionSteps } from "../coco/guest/steps.ts";
+import { decisionSteps, type PredicateStep } from "../coco/guest/steps.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import type { Place, Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { Direction } from "../types.ts";
 import type { GuestArena } from "./arena.ts";
+import type { Cause } from "./cause.ts";
 import { NOISE } from "./noise.ts";
-import { NO_OUTCOME, type PartGroup, type PartOutcome, type PartSpec, type PartStage, runPart } from "./part.ts";
+import { type PartGroup, type PartRun, type PartSpec, type PartStage, runPart } from "./part.ts";
 import { makeStage, type Stage } from "./stage.ts";
+import { type Verdict, type VerdictKind, verdictOf, worstKind } from "./verdict.ts";
 
-/** A part on its platform, judged. */
-export interface CellPart extends PartOutcome {
-	readonly name: string;
+/** A part of a cell. */
+export interface CellPart extends PartRun {
 	readonly group: PartGroup;
-	/** The platform, and "plain" where addresses carry no bit. */
-	readonly on: string;
-	/** As a cell says it: private, exposed n bytes, BREACH n bytes, refused: reason, crash: where. */
-	readonly verdict: string;
+	readonly dir: Direction;
+	/** Size of the buffer. */
+	readonly bufferBytes: number;
 	/** What decided: the last predicates that the kernel asked, with their answers. */
-	readonly because: string;
+	readonly because: readonly PredicateStep[];
+	/** Whether the cell says it in its line: the first part does, and each that comes to something of another kind. */
+	readonly told: boolean;
 }
 
 export interface Cell {
@@ -27,8 +29,9 @@ export interface Cell {
 	readonly platform: string;
 	/** Whether the device's data is confidential: what its offer or its accepted state says, whatever the policy believes. */
 	readonly confidential: boolean;
-	/** The streaming parts in a line, and what differs from them. */
-	readonly verdict: string;
+	/** The worst that the parts come to which are told. */
+	readonly kind: VerdictKind;
+	/** The device's own bytes that the host could read, of all parts on its platform. */
 	readonly breachedBytes: number;
 	readonly exposedBytes: number;
 	readonly parts: readonly CellPart[];
@@ -41,9 +44,10 @@ export interface Cell {
 const { ToDevice, FromDevice, Bidirectional } = Direction;
 const streaming = (name: string, dir: Direction): PartSpec => ({ name, group: "streaming", bytes: 4096, dir });
 
+const FIRST = streaming("4 KiB TO_DEVICE", ToDevice);
 /** The parts of every cell. */
 const PARTS: readonly PartSpec[] = [
-	streaming("4 KiB TO_DEVICE", ToDevice),
+	FIRST,
 	streaming("4 KiB FROM_DEVICE", FromDevice),
 	streaming("4 KiB BIDIRECTIONAL", Bidirectional),
 	{ name: "32 B FROM_DEVICE", group: "small", bytes: 32, dir: FromDevice },
@@ -59,21 +63,6 @@ const ELSEWHERE = PARTS.filter(
 	({ dir, group }) => (group === "streaming" && dir === ToDevice) || group === "above 4 GiB" || group === "coherent",
 );
 
-/** What a part says in a cell. */
-function verdictOf(part: PartOutcome, confidential: boolean): string {
-	const said: string[] = [];
-	if (part.sharedBytes > 0) said.push(`${confidential ? "BREACH" : "exposed"} ${bytesText(part.sharedBytes)}`);
-	if (part.neighbourBytes > 0) said.push(`${bytesText(part.neighbourBytes)} of neighbours exposed`);
-	if (part.crash !== null) said.push(`crash: ${part.crash}`);
-	if (part.refused !== null) said.push(`refused: ${part.refused}`);
-	if (part.hiddenBytes > 0) said.push(`private (${bytesText(part.hiddenBytes)} hidden from the host)`);
-	return said.length === 0 ? "private" : said.join(", ");
-}
-
-function bytesText(bytes: number): string {
-	return `${bytes.toLocaleString("en-US")} bytes`;
-}
-
 function partStage(stage: Stage & { refused: null }): PartStage {
 	const { guest, device, setup } = stage;
 	return {
@@ -84,22 +73,27 @@ function partStage(stage: Stage & { refused: null }): PartStage {
 	};
 }
 
-function whyOf(stage: Stage & { refused: null }, { group, bytes, dir }: PartSpec): string {
+function whyOf(stage: Stage & { refused: null }, { group, bytes, dir }: PartSpec): readonly PredicateStep[] {
 	const { guest, device } = stage;
 	if (group === "coherent" || group === "atomic") {
-		const { forceDmaUnencrypted } = device.predicates;
-		return `force_dma_unencrypted(dev) ${forceDmaUnencrypted}: ${forceDmaUnencrypted ? "its pages are decrypted" : "its pages stay as they are"}`;
+		const { needsShared } = device.mapRules;
+		const why = needsShared ? "its pages are decrypted" : "its pages stay as they are";
+		return [{ predicate: "force_dma_unencrypted(dev)", value: String(needsShared), why }];
 	}
-	if (group === "mmio" || group === "transition") return "";
+	if (group === "mmio" || group === "transition") return [];
 	const gpa = guest.pages.alloc(1, group === "above 4 GiB" ? {} : { belowGpa: FOUR_GIB });
-	if (gpa < 0) return "";
+	if (gpa < 0) return [];
 	try {
-		return decisionSteps(guest, device, { gpa, bytes, dir })
-			.deciding.map(({ predicate, value, why }) => `${predicate} ${value}: ${why}`)
-			.join("; ");
+		return decisionSteps(guest, device, { gpa, bytes, dir }).deciding;
 	} finally {
 		guest.pages.free(gpa, 1);
 	}
+}
+
+/** In place of the first part, where the device does not come about. */
+function notSetUp({ platform, encoded }: Place, cause: Cause): PartRun {
+	const facts = { confidential: false, bytes: 0, hiddenBytes: 0, neighbourBytes: 0, cause, hazards: [] };
+	return { how: "-", conversions: 0, verdict: verdictOf({ part: FIRST.name, platform, encoded, ...facts }) };
 }
 
 /** What a run of cells shares. */
@@ -117,7 +111,9 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 	const { place, arena } = options;
 	const home: Place = place ?? { platform: scenario.platform, encoded: true };
 	const places = [home, ...(place === undefined ? scenario.others : [])];
-	const parts: CellPart[] = [];
+	const ran: Omit<CellPart, "told">[] = [];
+	const add = ({ group, dir, bytes }: PartSpec, run: PartRun, because: readonly PredicateStep[]) =>
+		ran.push({ ...run, group, dir, bufferBytes: bytes, because });
 	let confidential = false;
 	for (const [i, { platform, encoded }] of places.entries()) {
 		const stage = await makeStage(setup, scenario, {
@@ -129,86 +125,49 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 			cipher: NOISE,
 			...(arena === undefined ? {} : { arena }),
 		});
-		const on = encoded ? platform : `${platform}, plain addresses`;
 		if (stage.refused !== null) {
-			const outcome = { ...NO_OUTCOME, refused: stage.refused };
-			const first = PARTS[0] as PartSpec;
-			parts.push({
-				...outcome,
-				name: first.name,
-				group: first.group,
-				on,
-				verdict: verdictOf(outcome, false),
-				because: "",
-			});
+			add(FIRST, notSetUp({ platform, encoded }, stage.refused), []);
 			continue;
 		}
 		confidential ||= stage.device.accepted;
 		for (const spec of i === 0 ? PARTS : ELSEWHERE) {
-			// before it runs: a part may end the trust that its data was written in
-			const { accepted } = stage.device;
 			const because = whyOf(stage, spec);
-			const outcome = runPart(partStage(stage), spec);
-			if (outcome === null) continue;
-			const { name, group } = spec;
-			parts.push({ ...outcome, name, group, on, verdict: verdictOf(outcome, accepted), because });
+			const run = runPart(partStage(stage), spec);
+			if (run !== null) add(spec, run, because);
 		}
 	}
-	const here = parts.filter(({ on, group }) => on === parts[0]?.on && group !== "transition");
-	const sum = here.reduce((bytes, { sharedBytes }) => bytes + sharedBytes, 0);
+	const telling = tellingParts(ran);
+	const here = ran.filter(({ verdict, group }) => isHere(verdict, home) && group !== "transition");
+	const sum = here.reduce((bytes, { verdict }) => bytes + verdict.bytes, 0);
 	const cost = { nsPer4KiB: null, conversionsPer4KiB: 0 };
 	return {
 		policy: setup.name,
 		scenario: scenario.name,
 		platform: home.platform,
 		confidential,
-		verdict: cellVerdict(parts),
+		kind: worstKind([...telling].map(({ verdict }) => verdict)),
 		breachedBytes: confidential ? sum : 0,
 		exposedBytes: confidential ? 0 : sum,
-		parts,
+		parts: ran.map((part) => ({ ...part, told: telling.has(part) })),
 		...cost,
-		...(here.some(({ refused, crash }) => refused === null && crash === null)
-			? await options.cost?.(setup, scenario)
-			: {}),
+		...(here.some(({ verdict }) => verdict.cause === null) ? await options.cost?.(setup, scenario) : {}),
 	};
 }
 
-/** What a part's verdict may begin with or consist of, the worst first. */
-const KINDS = {
-	BREACH: /^BREACH /,
-	exposed: /^exposed |neighbours exposed$/,
-	crash: /^crash: /,
-	refused: /^refused: /,
-	hidden: /hidden from the host\)$/,
-	private: /^private$/,
-} as const;
-export type VerdictKind = keyof typeof KINDS;
-
-/** The kinds of verdict in a part's verdict, the worst first. */
-export function kindsOf(verdict: string): VerdictKind[] {
-	const said = verdict.split(", ");
-	return (Object.keys(KINDS) as VerdictKind[]).filter((kind) => said.some((text) => KINDS[kind].test(text)));
+function isHere({ platform, encoded }: Verdict, home: Place): boolean {
+	return platform === home.platform && encoded === home.encoded;
 }
 
-/** The first part, and every group and platform that says something of another kind. */
-export function tellingParts(parts: readonly CellPart[]): CellPart[] {
+/** The first part, and every one that comes to something of another kind than those before it. */
+function tellingParts<P extends Pick<CellPart, "group" | "verdict">>(parts: readonly P[]): ReadonlySet<P> {
 	const told = new Set<string>();
-	return parts.filter(({ group, verdict }) => {
-		const kinds = kindsOf(verdict).join();
-		// told in the opened cell alone: MMIO moves no data of the guest's, and what a change of trust is refused for is its rule
-		if (group === "mmio" || group === "transition" || told.has(kinds)) return false;
-		told.add(kinds);
-		return true;
-	});
-}
-
-/** A cell in a line. */
-function cellVerdict(parts: readonly CellPart[]): string {
-	const [first, ...others] = tellingParts(parts);
-	if (first === undefined) return "";
-	const said = others.map(({ name, group, on, verdict }) => {
-		const where = on !== first.on ? `${group} on ${on}` : group === "streaming" ? name : group;
-		return `${where} ${verdict}`;
-	});
-	return [first.verdict, ...said].join("; ");
+	return new Set(
+		parts.filter(({ group, verdict: { kind, also } }) => {
+			const kinds = [kind, ...also].join();
+			// told in the opened cell alone: MMIO moves no data of the guest's, and what a change of trust is refused for is its rule
+			if (group === "mmio" || group === "transition" || told.has(kinds)) return false;
+			told.add(kinds);
+			return true;
+		}),
+	);
 }

@@ -1,22 +1,24 @@
 /** Runs a workload's plan through a device's DMA API, command by command, and the device's own part with it. */
 import type { Label } from "../audit/audit.ts";
-import { CipherUnavailable } from "../coco/platform/ciphertext.ts";
-import { AccessFault } from "../coco/platform/violations.ts";
 import { KernelCrash } from "../coco/rules/policy.ts";
-import { statusName } from "../status.ts";
-import { Attr, Direction } from "../types.ts";
+import { type StatusName, statusName } from "../status.ts";
+import { Attr, Direction, type DmaAddr } from "../types.ts";
 import type { Command, Entry } from "../workload/plan.ts";
-import type { ReplayStage } from "./replay-stage.ts";
+import { accessCause, type Cause, type CauseCount, CauseCounts, crashCause } from "./cause.ts";
+import type { Checked, Driver, Pass } from "./driver.ts";
+import type { Replay } from "./replay.ts";
 
 /** What a drive came to. */
 export interface DriveResult {
 	readonly commands: number;
 	/** Commands refused, by status. */
-	readonly refused: Readonly<Record<string, number>>;
+	readonly refused: Readonly<Partial<Record<StatusName, number>>>;
 	/** Where the kernel ended, or null. What came behind is not run, and what was mapped stays. */
-	readonly crash: string | null;
-	/** Entries whose bytes did not arrive, by what the device or the guest got instead. */
-	readonly undelivered: Readonly<Record<string, number>>;
+	readonly crash: Cause | null;
+	/** Entries whose bytes did not arrive. */
+	readonly undelivered: readonly CauseCount[];
+	/** Bytes that did not arrive, wherever they were to. */
+	readonly wrongBytes: number;
 	readonly sharedInPlace: number;
 }
 
@@ -36,17 +38,18 @@ const DATA_STARTS = 2 ** 16;
 
 /** A plan under way on a device. */
 export class Drive {
-	readonly #on: ReplayStage;
+	readonly #on: Replay;
 	readonly #hooks: DriveHooks;
 	/** What requests carry, each from another place of it. */
 	readonly #data: Uint8Array;
 	/** DMA addresses of the commands under way, in the order of their entries. */
-	readonly #live = new Map<number, number[]>();
-	readonly #refused: Record<string, number> = {};
-	readonly #undelivered: Record<string, number> = {};
-	#crash: string | null = null;
+	readonly #live = new Map<number, DmaAddr[]>();
+	readonly #refused: Partial<Record<StatusName, number>> = {};
+	#wrongBytes = 0;
+	readonly #undelivered = new CauseCounts();
+	#crash: Cause | null = null;
 
-	constructor(on: ReplayStage, hooks: DriveHooks = {}) {
+	constructor(on: Replay, hooks: DriveHooks = {}) {
 		this.#on = on;
 		this.#hooks = hooks;
 		const longest = on.plan.entries.reduce((most, { bytes }) => Math.max(most, bytes), 0);
@@ -70,7 +73,8 @@ export class Drive {
 			commands: plan.commands.length,
 			refused: this.#refused,
 			crash: this.#crash,
-			undelivered: this.#undelivered,
+			undelivered: this.#undelivered.list,
+			wrongBytes: this.#wrongBytes,
 			sharedInPlace: stage.device.conversions,
 		};
 	}
@@ -86,7 +90,7 @@ export class Drive {
 				else this.#complete(event >>> 1);
 			} catch (error) {
 				if (!(error instanceof KernelCrash)) throw error;
-				this.#crash = error.message;
+				this.#crash = crashCause(error);
 				return;
 			}
 			this.#hooks.onCommand?.();
@@ -102,7 +106,7 @@ export class Drive {
 		const { device, guest } = stage;
 		const { moves = true, label } = this.#hooks;
 		const command = plan.commands[number] as Command;
-		const mapped: number[] = [];
+		const mapped: DmaAddr[] = [];
 		for (const [i, { gpa, bytes, dir }] of this.#entries(command).entries()) {
 			if (moves && dir === Direction.ToDevice) {
 				const { audit } = guest.engine;
@@ -132,40 +136,41 @@ export class Drive {
 		const { moves = true } = this.#hooks;
 		if (moves)
 			for (const [i, { bytes, dir }] of entries.entries())
-				this.#note(this.#moved(mapped[i] as number, dir === Direction.ToDevice, this.#dataOf(number, i, bytes)));
+				this.#move(mapped[i] as DmaAddr, dir === Direction.ToDevice, this.#dataOf(number, i, bytes));
 		this.#unmap(command, mapped, 0);
 		if (!moves) return;
 		for (const [i, { gpa, bytes, dir }] of entries.entries()) {
 			if (dir === Direction.ToDevice) continue;
-			if (!same(stage.guest.engine.ram.read(gpa, bytes), this.#dataOf(number, i, bytes)))
-				this.#note("the driver reads other bytes");
+			const wrongBytes = differing(stage.guest.engine.ram.read(gpa, bytes), this.#dataOf(number, i, bytes));
+			if (wrongBytes > 0) this.#lost({ what: "write-lost" }, wrongBytes);
 		}
 	}
 
-	/** The device's part: it reads what it was sent, or writes its answer. @returns what went wrong, or null */
-	#moved(dma: number, reads: boolean, data: Uint8Array): string | null {
+	/** The device's part: it reads what it was sent, or writes its answer. */
+	#move(dma: DmaAddr, reads: boolean, data: Uint8Array): void {
 		const { device, guest } = this.#on.stage;
-		const before = guest.parties.violations.total;
+		const { violations } = guest.parties;
+		const before = violations.total;
 		try {
-			if (!reads) device.write(dma, data);
-			else if (!same(device.read(dma, data.length), data)) {
-				const got =
-					guest.parties.violations.total > before ? guest.parties.violations.list.at(-1)?.result : "other bytes";
-				return `the device gets ${got}`;
+			if (!reads) {
+				device.write(dma, data);
+				return;
 			}
-			return null;
+			const wrongBytes = differing(device.read(dma, data.length), data);
+			if (wrongBytes === 0) return;
+			const last = violations.total > before ? violations.list.at(-1) : undefined;
+			this.#lost({ what: "device-gets", result: last?.result ?? "other bytes" }, wrongBytes);
 		} catch (error) {
-			if (error instanceof AccessFault) return `the device is stopped: ${error.violation.what}`;
-			if (error instanceof CipherUnavailable) return "the device gets ciphertext";
-			throw error;
+			this.#lost(accessCause(error), data.length);
 		}
 	}
 
-	#note(what: string | null): void {
-		if (what !== null) this.#undelivered[what] = (this.#undelivered[what] ?? 0) + 1;
+	#lost(cause: Cause, bytes: number): void {
+		this.#undelivered.add(cause);
+		this.#wrongBytes += bytes;
 	}
 
-	#unmap(command: Command, mapped: readonly number[], attrs: number): void {
+	#unmap(command: Command, mapped: readonly DmaAddr[], attrs: number): void {
 		const { device } = this.#on.stage;
 		for (const [i, dma] of mapped.entries()) {
 			const { bytes, dir } = this.#on.plan.entries[command.first + i] as Entry;
@@ -179,6 +184,48 @@ function attrsOf({ before, data, attrs }: Command, entry: number): number {
 	return entry >= before && entry < before + data ? attrs : 0;
 }
 
-function same(a: Uint8Array, b: Uint8Array): boolean {
-	return Buffer.compare(a, b) === 0;
+/** How many bytes of two arrays of one length differ. */
+function differing(a: Uint8Array, b: Uint8Array): number {
+	let count = 0;
+	for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) count++;
+	return count;
+}
+
+/** Times drives. The device's part is its moves through its own view of memory, and is what they add. */
+export class DriveTimes implements Driver {
+	readonly kind = "typescript";
+	readonly #on: Replay;
+
+	constructor(on: Replay) {
+		this.#on = on;
+	}
+
+	checked(): Checked {
+		const { wrongBytes, refused } = new Drive(this.#on).run();
+		return { wrongBytes, failures: refused };
+	}
+
+	/** The checked run was one. */
+	warm(): void {}
+
+	#timed(moves: boolean): number {
+		const drive = new Drive(this.#on, { moves });
+		const start = performance.now();
+		drive.run();
+		return (performance.now() - start) * 1e6;
+	}
+
+	pass(): Pass {
+		const [dmaNs, totalNs] = [this.#timed(false), this.#timed(true)];
+		return { dmaNs, totalNs, deviceNs: Math.max(0, totalNs - dmaNs) };
+	}
+
+	eventTimes(): Float64Array {
+		const drive = new Drive(this.#on, { moves: false });
+		return Float64Array.from({ length: this.#on.workload.events.length }, (_, i) => {
+			const start = performance.now();
+			drive.event(i);
+			return (performance.now() - start) * 1e6;
+		});
+	}
 }

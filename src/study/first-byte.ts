@@ -4,9 +4,10 @@ import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
 import { type ByteHistory, type HistoryStep, historyOf } from "../leaks/history.ts";
 import { historyText } from "../leaks/history-text.ts";
+import type { Gpa } from "../types.ts";
 
 export interface FirstByteReport {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly what: "breach" | "exposure";
 	/** Lines, the write that made the byte first, up to the end of the command that exposed it. */
 	readonly history: readonly string[];
@@ -53,7 +54,7 @@ export class FirstByte {
 		return label?.isPrivate === true && (owner === null || label.owner === owner);
 	}
 
-	#take(gpa: number, isOwn: boolean): void {
+	#take(gpa: Gpa, isOwn: boolean): void {
 		const { name, dma, accepted } = this.#device;
 		const history = historyOf(this.#audit, gpa, { platform: this.#guest.platform });
 		const steps = [...this.#mapOf(history), ...history.steps];

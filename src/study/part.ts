@@ -3,14 +3,14 @@ import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Audit, Label } from "../audit/audit.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
-import { CipherUnavailable } from "../coco/platform/ciphertext.ts";
-import { AccessFault } from "../coco/platform/violations.ts";
 import { KernelCrash } from "../coco/rules/policy.ts";
 import { TrustError } from "../coco/trust/error.ts";
 import { PageState } from "../memory/ram.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import { statusName } from "../status.ts";
 import { Attr, Direction } from "../types.ts";
+import { accessCause, type Cause, crashCause } from "./cause.ts";
+import { type Verdict, verdictOf } from "./verdict.ts";
 
 /** What a part of a cell is about: parts of one group answer one question. */
 export type PartGroup = "streaming" | "small" | "above 4 GiB" | "coherent" | "atomic" | "mmio" | "transition";
@@ -22,22 +22,15 @@ export interface PartSpec {
 	readonly dir: Direction;
 }
 
-/** What a part came to. Bytes of private origin count each time that they reach a page. */
-export interface PartOutcome {
-	/** The device's own bytes, on pages that the host reads and on pages that it does not map. */
-	readonly sharedBytes: number;
-	readonly hiddenBytes: number;
-	/** Bytes of nobody's request that became readable beside them: page granularity. */
-	readonly neighbourBytes: number;
-	readonly how: "direct" | "bounce" | "shared in place" | "allocated" | "-";
-	/** Why it did not work, or null. */
-	readonly refused: string | null;
-	/** Where the kernel ends, or null. */
-	readonly crash: string | null;
-	/** What the kernel did that it may not do there. */
-	readonly hazards: readonly string[];
+/** How the device got at the part's memory. */
+type Mapped = "direct" | "bounce" | "shared in place" | "allocated" | "-";
+
+/** A part that was run. */
+export interface PartRun {
+	readonly how: Mapped;
 	/** Pages whose state was changed for the mapping. */
 	readonly conversions: number;
+	readonly verdict: Verdict;
 }
 
 /** Where a part is run. */
@@ -55,33 +48,22 @@ const BAR_GPA = 0xf000_0000;
 /** Where a small buffer lies in its page. */
 const SMALL_OFFSET = 0x640;
 
-/** Of a part that has not happened. */
-export const NO_OUTCOME: PartOutcome = {
-	sharedBytes: 0,
-	hiddenBytes: 0,
-	neighbourBytes: 0,
-	how: "-",
-	refused: null,
-	crash: null,
-	hazards: [],
-	conversions: 0,
-};
-
 /**
  * Runs a part. The guest's state is afterwards what it was, but for what the policy leaks and for a change of trust.
  * @returns null where there is no such thing: a change of trust, of a device that nobody can come to trust
  */
-export function runPart(stage: PartStage, spec: PartSpec): PartOutcome | null {
+export function runPart(stage: PartStage, spec: PartSpec): PartRun | null {
 	const { guest, device } = stage;
 	const { audit } = guest.engine;
 	if (audit === null) throw new RangeError('a part is run on an engine of the build "engine.audit"');
 	if (spec.group === "transition" && device.trust === null) return null;
+	// before it runs: a part may end the trust that its data was written in
+	const confidential = device.accepted;
 	const label = ownLabel(audit, device);
 	const before = countedBytes(audit, device);
 	const hazards = guest.hazards.length;
 	const conversions = device.conversions;
-	let done: Pick<PartOutcome, "how" | "refused"> = { how: "-", refused: null };
-	let crash: string | null = null;
+	let done: Done = { how: "-", cause: null };
 	guest.converter.onTransition = (gpa) => strayRead(guest, gpa);
 	try {
 		if (spec.group === "mmio") done = mapMmio(stage, spec);
@@ -90,21 +72,26 @@ export function runPart(stage: PartStage, spec: PartSpec): PartOutcome | null {
 		else done = useStreaming(stage, spec, label);
 	} catch (error) {
 		if (!(error instanceof KernelCrash)) throw error;
-		crash = error.message;
+		done = { how: "-", cause: crashCause(error) };
 	} finally {
 		audit.pen = null;
 		guest.converter.onTransition = null;
 	}
 	const after = countedBytes(audit, device);
 	return {
-		...NO_OUTCOME,
-		...done,
-		crash,
-		sharedBytes: after.own - before.own,
-		hiddenBytes: after.hidden - before.hidden,
-		neighbourBytes: after.others - before.others,
-		hazards: [...new Set(guest.hazards.slice(hazards).map(({ what }) => what))],
+		how: done.how,
 		conversions: device.conversions - conversions,
+		verdict: verdictOf({
+			part: spec.name,
+			platform: guest.platform.name,
+			encoded: device.options.encoded ?? true,
+			confidential,
+			bytes: after.own - before.own,
+			hiddenBytes: after.hidden - before.hidden,
+			neighbourBytes: after.others - before.others,
+			cause: done.cause,
+			hazards: [...new Set(guest.hazards.slice(hazards).map(({ what }) => what))],
+		}),
 	};
 }
 
@@ -127,7 +114,15 @@ function countedBytes(audit: Audit, device: GuestDevice): { own: number; hidden:
 	return sum;
 }
 
-type Done = Pick<PartOutcome, "how" | "refused">;
+interface Done {
+	readonly how: Mapped;
+	readonly cause: Cause | null;
+}
+
+/** A call's status, if it is one. */
+function statusCause(result: number): Cause | null {
+	return result < 0 ? { what: "status", status: statusName(result) } : null;
+}
 
 /** Bytes that are nowhere else: a part's data. */
 function pattern(bytes: number, seed: number): Uint8Array {
@@ -141,8 +136,7 @@ function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: 
 	const { ram, audit } = guest.engine;
 	const pages = Math.ceil(bytes / PAGE_SIZE);
 	const page = guest.pages.alloc(pages, group === "above 4 GiB" ? {} : { belowGpa: FOUR_GIB });
-	if (page < 0 || (group === "above 4 GiB" && page < FOUR_GIB))
-		return { how: "-", refused: "the guest has no such memory" };
+	if (page < 0 || (group === "above 4 GiB" && page < FOUR_GIB)) return { how: "-", cause: { what: "no-such-memory" } };
 	const shares = preShared && guest.converter.steps(ram.pageState(page), PageState.Shared).length > 0;
 	if (shares) guest.converter.convert(page, pages * PAGE_SIZE, PageState.Shared);
 	else ram.write(page, pattern(pages * PAGE_SIZE, 1));
@@ -154,20 +148,20 @@ function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: 
 	const before = device.dma.counters;
 	const converted = device.conversions;
 	const dma = device.tryMap(gpa, bytes, dir, 0, shares ? Attr.CcShared : 0);
-	let refused: string | null = dma < 0 ? statusName(dma) : null;
+	let cause = statusCause(dma);
 	const bounced = device.dma.counters.bouncedMaps > before.bouncedMaps;
 	const how = dma < 0 ? "-" : device.conversions > converted ? "shared in place" : bounced ? "bounce" : "direct";
 	if (dma >= 0) {
 		const answer = pattern(bytes, 3);
-		if (dir !== Direction.FromDevice) refused = deviceReads(stage, dma, sent);
-		if (dir !== Direction.ToDevice) refused ??= deviceWrites(stage, dma, answer);
+		if (dir !== Direction.FromDevice) cause = deviceReads(stage, dma, sent);
+		if (dir !== Direction.ToDevice) cause ??= deviceWrites(stage, dma, answer);
 		device.unmap(dma, bytes, dir);
-		if (dir !== Direction.ToDevice && refused === null && !equal(ram.read(gpa, bytes), answer))
-			refused = "the device's bytes do not arrive";
+		if (dir !== Direction.ToDevice && cause === null && !equal(ram.read(gpa, bytes), answer))
+			cause = { what: "write-lost" };
 	}
 	// shared for good: nobody else gets these pages, and no other part what stands in them
 	if (!shares) guest.pages.free(page, pages);
-	return { how, refused };
+	return { how, cause };
 }
 
 function useCoherent(stage: PartStage, { group, bytes }: PartSpec, label: Label): Done {
@@ -175,14 +169,14 @@ function useCoherent(stage: PartStage, { group, bytes }: PartSpec, label: Label)
 	const { ram, audit } = guest.engine;
 	const atomic = group === "atomic";
 	const got = device.allocCoherent(bytes, { atomic });
-	if (!got.ok) return { how: "-", refused: got.status };
+	if (!got.ok) return { how: "-", cause: { what: "status", status: got.status } };
 	const sent = pattern(bytes, 4);
 	if (audit !== null) audit.pen = label;
 	ram.write(got.gpa, sent);
 	if (audit !== null) audit.pen = null;
-	const refused = deviceReads(stage, got.dma, sent) ?? deviceWrites(stage, got.dma, pattern(bytes, 5));
+	const cause = deviceReads(stage, got.dma, sent) ?? deviceWrites(stage, got.dma, pattern(bytes, 5));
 	device.freeCoherent(got, { atomic });
-	return { how: "allocated", refused };
+	return { how: "allocated", cause };
 }
 
 /** Some other code of the kernel reads a word across the end of the page before one in transition (load_unaligned_zeropad). */
@@ -207,8 +201,8 @@ function changeTrust(stage: PartStage, { bytes, dir }: PartSpec, label: Label): 
 	ram.write(gpa, pattern(bytes, 6));
 	if (audit !== null) audit.pen = null;
 	const dma = device.tryMap(gpa, bytes, dir);
-	if (dma < 0 || trust === null) return { how: "-", refused: dma < 0 ? statusName(dma) : null };
-	let refused: string | null = null;
+	let cause = statusCause(dma);
+	if (cause !== null || trust === null) return { how: "-", cause };
 	try {
 		trust.stop();
 		trust.lock();
@@ -217,52 +211,48 @@ function changeTrust(stage: PartStage, { bytes, dir }: PartSpec, label: Label): 
 		trust.start();
 	} catch (error) {
 		if (!(error instanceof TrustError)) throw error;
-		refused = `accept under a mapping: ${error.status}`;
+		cause = { what: "transition", status: error.status };
 	}
 	device.unmap(dma, bytes, dir);
 	guest.pages.free(gpa, 1);
-	return { how: "-", refused };
+	return { how: "-", cause };
 }
 
 function mapMmio({ guest, device, mmioShared }: PartStage, { bytes, dir }: PartSpec): Done {
 	const attrs = Attr.Mmio | (mmioShared ? Attr.CcShared : 0);
 	const dma = device.tryMap(BAR_GPA, bytes, dir, 0, attrs);
-	if (dma < 0) return { how: "-", refused: statusName(dma) };
+	if (dma < 0) return { how: "-", cause: statusCause(dma) };
 	device.unmap(dma, bytes, dir, Attr.Mmio);
 	const bit = guest.platform.encryptionBit;
 	const hasBit = bit !== null && dma >= 2 ** bit;
 	const isPrivate = guest.platform.bitMeans !== null && (guest.platform.bitMeans === "private") === hasBit;
 	// the peer is not trusted: its registers answer to shared addresses only
-	return { how: "direct", refused: isPrivate ? "the address has the private form, the peer's BAR is shared" : null };
+	return { how: "direct", cause: isPrivate ? { what: "private-form" } : null };
 }
 
-function deviceReads({ device, guest }: PartStage, dma: number, sent: Uint8Array): string | null {
-	const before = guest.parties.violations.total;
+/** @returns what the device met in place of the bytes that were sent, or null */
+function deviceReads({ device, guest }: PartStage, dma: number, sent: Uint8Array): Cause | null {
+	const { violations } = guest.parties;
+	const before = violations.total;
 	try {
 		const got = device.read(dma, sent.length);
-		if (guest.parties.violations.total > before)
-			return `the device gets ${guest.parties.violations.list.at(-1)?.result}`;
-		return equal(got, sent) ? null : "the data is lost by the conversion";
+		const last = violations.total > before ? violations.list.at(-1) : undefined;
+		if (last !== undefined) return { what: "device-gets", result: last.result };
+		return equal(got, sent) ? null : { what: "contents-lost" };
 	} catch (error) {
-		return stopped(error);
+		return accessCause(error);
 	}
 }
 
-function deviceWrites({ device, guest }: PartStage, dma: number, data: Uint8Array): string | null {
+/** @returns what the device's write met, or null */
+function deviceWrites({ device, guest }: PartStage, dma: number, data: Uint8Array): Cause | null {
 	const before = guest.parties.violations.total;
 	try {
 		device.write(dma, data);
-		return guest.parties.violations.total > before ? "the device's write corrupts private memory" : null;
+		return guest.parties.violations.total > before ? { what: "write-corrupts" } : null;
 	} catch (error) {
-		return stopped(error);
+		return accessCause(error);
 	}
-}
-
-/** What stopped a device. */
-function stopped(error: unknown): string {
-	if (error instanceof AccessFault) return `the device is stopped: ${error.violation.what}`;
-	if (error instanceof CipherUnavailable) return "the device gets ciphertext";
-	throw error;
 }
 
 function equal(a: Uint8Array, b: Uint8Array): boolean {

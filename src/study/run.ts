@@ -1,26 +1,21 @@
-/** Runs one workload in one mode: counts and checks first, then timed passes, then an instrumented one. */
-
+/** A workload served by a subject on the release build: counts and checks first, then timed passes, then one event by event. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
-import { IO_TLB_SIZE, poolBytes as poolContextBytes } from "../../assembly/layout/pool.ts";
-import * as replay from "../../assembly/layout/replay.ts";
-import type { Device, DeviceCounters } from "../dma/device.ts";
-import { Engine } from "../engine.ts";
+import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { PageState } from "../memory/ram.ts";
-import { type StatusName, statusName } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
-import { PageAllocator } from "../workload/pages.ts";
-import { compilePlan, type PlacedPlan, type Plan, placePlan, planRoom, STORE_BYTES } from "../workload/plan.ts";
-import { presetNamed } from "../workload/presets.ts";
-import type { TraceCounters, Workload } from "../workload/workload.ts";
-import { type CompareOptions, layoutFor, type Mode } from "./options.ts";
+import { type TraceCounters, totalBytes, type Workload } from "../workload/workload.ts";
+import { type Cause, crashCause } from "./cause.ts";
+import { DriveTimes } from "./drive.ts";
+import type { Checked, Driver, DriverKind } from "./driver.ts";
+import { checkRepeat, DEFAULT_REPEAT, type GuestSize } from "./layout.ts";
+import { ReplayLoop } from "./loop.ts";
+import { makeReplay, type Replay } from "./replay.ts";
 import { clockCostNs, median, type Percentiles, percentiles, type SizeClass, sizeClasses } from "./statistics.ts";
+import type { Subject } from "./subject.ts";
 
-/** What one mode did. Units stand in the names; times are of the whole workload unless they say otherwise. */
-export interface ModeResult {
-	/** A mode of Mode, or a policy's name. */
-	readonly mode: string;
-	/** Who called the DMA layer: the replay loop inside WebAssembly, or TypeScript, where a policy does more than the engine. */
-	readonly driver: "wasm" | "typescript";
+/** What a run counted and measured. Units stand in the names; times are of the whole workload unless they say otherwise. */
+export interface RunResult extends Checked {
+	readonly driver: DriverKind;
 	readonly engineHash: string;
 	/** Requests of the trace, and the commands they became at the preset's and the DMA layer's limits. */
 	readonly requests: number;
@@ -45,7 +40,7 @@ export interface ModeResult {
 		readonly deviceNs: readonly number[];
 		readonly totalNs: readonly number[];
 	};
-	/** Of a request's maps and unmaps together, from the instrumented pass; the clock's cost is subtracted. */
+	/** Of a request's maps and unmaps together, from the last pass; the clock's cost is subtracted. */
 	readonly latency: Percentiles;
 	/** What reading the clock costs (ns). */
 	readonly clockNs: number;
@@ -59,193 +54,100 @@ export interface ModeResult {
 		/** Of the last refused map, when there was one. */
 		readonly lastRefused?: { readonly slots: number; readonly usedSlots: number; readonly longestFreeRunSlots: number };
 	};
-	/** Commands refused, by status. */
-	readonly failures: Readonly<Partial<Record<StatusName, number>>>;
 	/** Pages that the host can read at the end, and their bytes. */
 	readonly hostReadablePages: number;
 	readonly hostReadableBytes: number;
-	/** Bytes that did not arrive as sent: 0, or the run is invalid. */
-	readonly wrongBytes: number;
 	readonly trace: TraceCounters;
 }
 
-/** A compiled workload on its engine. */
-export class ModeRun {
-	readonly engine: Engine;
-	readonly device: Device;
-	readonly #plan: Plan;
-	readonly #placed: PlacedPlan;
-	readonly #store: number;
-
-	constructor(engine: Engine, device: Device, plan: Plan) {
-		this.engine = engine;
-		this.device = device;
-		this.#plan = plan;
-		this.#store = engine.scratch(STORE_BYTES);
-		const tables = engine.scratch(plan.bytes);
-		this.#placed = placePlan(plan, engine.instance.data, tables);
-	}
-
-	get commands(): number {
-		return this.#plan.commands.length;
-	}
-
-	/** Runs replay events [from, to). @returns bytes that did not arrive as sent */
-	replay(from: number, to: number, work: number): number {
-		const { events, requests, entries } = this.#placed;
-		const at = events + from * replay.EVENT_BYTES;
-		return (
-			this.engine.instance.exports.replayRun(this.device.index, at, to - from, requests, entries, this.#store, work) >>>
-			0
-		);
-	}
-
-	/** Runs all events. @returns ns */
-	timed(work: number): number {
-		const start = performance.now();
-		this.replay(0, this.#plan.events.length, work);
-		return (performance.now() - start) * 1e6;
-	}
-
-	/** Runs all events with checks. @returns wrong bytes */
-	checked(): number {
-		return this.replay(0, this.#plan.events.length, replay.WORK_DMA | replay.WORK_DEVICE | replay.WORK_CHECK);
-	}
-
-	/** How many commands each status refused. */
-	failures(): Partial<Record<StatusName, number>> {
-		const { data } = this.engine.instance;
-		const failures: Partial<Record<StatusName, number>> = {};
-		for (let i = 0; i < this.#plan.commands.length; i++) {
-			const at = this.#placed.requests + i * replay.REQUEST_BYTES + replay.REQUEST_STATUS;
-			const status = data.getInt32(at, true);
-			if (status < 0) failures[statusName(status)] = (failures[statusName(status)] ?? 0) + 1;
-		}
-		return failures;
-	}
-
-	/** Runs the events one of the trace at a time, by the clock. @returns ns of each request's maps and unmaps */
-	instrumented(workload: Workload, clockNs: number): Float64Array {
-		const times = new Float64Array(workload.requests.length);
-		const { eventStarts } = this.#plan;
-		for (const [i, event] of workload.events.entries()) {
-			const from = eventStarts[i] as number;
-			const to = eventStarts[i + 1] as number;
-			const start = performance.now();
-			this.replay(from, to, replay.WORK_DMA);
-			const ns = (performance.now() - start) * 1e6 - clockNs;
-			times[event >>> 1] = (times[event >>> 1] as number) + Math.max(0, ns);
-		}
-		return times;
-	}
+/** How a run is made. */
+export interface RunOptions extends GuestSize {
+	/** Timed passes, 1 to 1000; medians are reported. Default 5. */
+	readonly repeat?: number;
 }
 
-async function prepare(workload: Workload, mode: Mode, options: CompareOptions): Promise<ModeRun> {
-	const preset = presetNamed(options.device);
-	const layout = layoutFor(options, workload.cpus);
-	// a trusted device that reaches all of RAM needs no pool
-	const needsPool = mode === "bounce" || BigInt(layout.highestGpa) > (preset.dma.dmaMask ?? 2n ** 64n - 1n);
-	const engine = await Engine.create({
-		ram: layout.stretches,
-		swiotlb: null,
-		spareBytes:
-			planRoom(workload) +
-			STORE_BYTES +
-			(needsPool ? poolContextBytes(layout.pool.slabs, layout.pool.areas, false) : 0) +
-			4096,
-	});
-	const pool = needsPool ? engine.addPool(layout.pool) : null;
-	const device = engine.addDevice({ ...preset.dma, pool, forceBounce: mode === "bounce" });
-	const pages = new PageAllocator(layout.buffers, options.contiguity, options.seed);
-	const maxMapping = device.maxMappingBytes(layout.highestGpa);
-	const plan = compilePlan(workload, preset, pages, layout.control, maxMapping);
+/**
+ * Runs a workload on a subject and times it: in the replay loop of WebAssembly where the policy is all in the device's
+ * decision record, else command by command from TypeScript.
+ * @returns why there is nothing to time, or the figures
+ * @throws RangeError and InputError for options and workloads that do not fit
+ */
+export async function runSubject(
+	workload: Workload,
+	subject: Subject,
+	{ repeat = DEFAULT_REPEAT, ...size }: RunOptions = {},
+): Promise<RunResult | Cause> {
+	checkRepeat(repeat);
+	const replay = await makeReplay(workload, subject, size);
+	if ("what" in replay) return replay;
+	const { guest, device } = replay.stage;
+	if (device.crash !== null) return crashCause(device.crash);
 	// touched once, so that no pass pays for the host's page faults
-	for (const { gpa, bytes } of layout.buffers) engine.ram.fill(gpa, bytes, 0x5a);
-	return new ModeRun(engine, device, plan);
+	for (const { gpa, bytes } of replay.buffers) guest.engine.ram.fill(gpa, bytes, 0x5a);
+	const driver = device.mechanism === "share-in-place" ? new DriveTimes(replay) : new ReplayLoop(replay);
+	return measured(replay, driver, repeat);
 }
 
-/** Runs a workload in one mode. @throws RangeError and InputError for options and workloads that do not fit */
-export async function runMode(workload: Workload, mode: Mode, options: CompareOptions): Promise<ModeResult> {
-	return measure(await prepare(workload, mode, options), workload, mode, options.repeat);
-}
-
-/** Counts and checks a run, then times it. @param mode what it is called @param repeat timed passes */
-export function measure(run: ModeRun, workload: Workload, mode: string, repeat: number): ModeResult {
-	const { engine, device } = run;
-	const pool = device.pool;
-
-	const wrongBytes = run.checked();
-	const counters = device.counters;
-	const failures = run.failures();
-	const hiwater = pool?.hiwater ?? 0;
-	const last = pool?.failures.last;
-
-	const passes = { dmaNs: [] as number[], deviceNs: [] as number[], totalNs: [] as number[] };
-	run.timed(replay.WORK_DMA | replay.WORK_DEVICE);
-	for (let i = 0; i < repeat; i++) {
-		passes.totalNs.push(run.timed(replay.WORK_DMA | replay.WORK_DEVICE));
-		passes.dmaNs.push(run.timed(replay.WORK_DMA));
-		passes.deviceNs.push(run.timed(replay.WORK_DEVICE));
-	}
+function measured({ workload, stage, plan }: Replay, driver: Driver, repeat: number): RunResult {
+	const { engine } = stage.guest;
+	const pool = stage.device.pool?.pool ?? null;
+	const { wrongBytes, failures } = driver.checked();
+	const { directMaps, bouncedMaps, bytesIn, bytesBack } = stage.device.dma.counters;
+	const poolFacts = pool === null ? null : factsOf(pool);
+	driver.warm();
+	const passes = Array.from({ length: repeat }, () => driver.pass());
+	const dmaNs = median(passes.map((pass) => pass.dmaNs));
+	const totalNs = median(passes.map((pass) => pass.totalNs));
+	const deviceNs = median(passes.map((pass) => pass.deviceNs));
 	const clockNs = clockCostNs();
-	run.instrumented(workload, clockNs);
-	const times = run.instrumented(workload, clockNs);
-
-	return modeResult(workload, engine, {
-		mode,
-		driver: "wasm",
-		commands: run.commands,
-		counters,
-		passes,
-		times,
-		clockNs,
-		pool: pool === null ? null : { ...poolFacts(pool, hiwater), ...(last === undefined ? {} : { lastRefused: last }) },
-		failures,
-		wrongBytes,
-	});
-}
-
-/** Facts of a pool for a result. */
-export function poolFacts(pool: Pool, hiwaterSlots: number): NonNullable<ModeResult["pool"]> {
-	const { slabs, areaCount: areas, bytes } = pool;
-	return { slabs, areas, bytes, hiwaterSlots, hiwaterBytes: hiwaterSlots * IO_TLB_SIZE };
-}
-
-/** What a run was told and measured. */
-export interface Measured
-	extends Pick<ModeResult, "mode" | "driver" | "commands" | "passes" | "clockNs" | "pool" | "failures" | "wrongBytes"> {
-	readonly counters: DeviceCounters;
-	/** ns of each request's maps and unmaps. */
-	readonly times: Float64Array;
-}
-
-/** A result: what was measured, and what follows from it. */
-export function modeResult(workload: Workload, engine: Engine, measured: Measured): ModeResult {
-	const { counters, times, passes, ...given } = measured;
-	const bytes = workload.requests.reduce((sum, request) => sum + request.bytes, 0);
-	const dmaNs = median(passes.dmaNs);
-	const totalNs = median(passes.totalNs);
+	const times = requestTimes(workload, driver.eventTimes(), clockNs);
+	const bytes = totalBytes(workload);
 	const hostReadablePages = engine.ram.pagesInState(PageState.Shared);
 	return {
-		...given,
+		driver: driver.kind,
 		engineHash: engine.hash,
 		requests: workload.requests.length,
-		directMaps: counters.directMaps,
-		bouncedMaps: counters.bouncedMaps,
+		commands: plan.commands.length,
+		directMaps,
+		bouncedMaps,
 		bytes,
-		bytesCopiedIn: counters.bytesIn,
-		bytesCopiedBack: counters.bytesBack,
+		bytesCopiedIn: bytesIn,
+		bytesCopiedBack: bytesBack,
 		dmaNs,
-		deviceNs: median(passes.deviceNs),
+		deviceNs,
 		totalNs,
 		dmaNsPerRequest: dmaNs / workload.requests.length,
 		dmaNsPerKiB: dmaNs / (bytes / 1024),
 		gigabytesPerSecond: bytes / totalNs,
-		passes,
+		passes: {
+			dmaNs: passes.map((pass) => pass.dmaNs),
+			deviceNs: passes.map((pass) => pass.deviceNs),
+			totalNs: passes.map((pass) => pass.totalNs),
+		},
 		latency: percentiles(times),
+		clockNs,
 		sizeClasses: sizeClasses(workload.requests, times),
+		pool: poolFacts,
+		failures,
 		hostReadablePages,
 		hostReadableBytes: hostReadablePages * PAGE_SIZE,
+		wrongBytes,
 		trace: workload.counters,
 	};
+}
+
+function factsOf({ slabs, areaCount: areas, bytes, hiwater, failures }: Pool): NonNullable<RunResult["pool"]> {
+	const { last } = failures;
+	const used = { slabs, areas, bytes, hiwaterSlots: hiwater, hiwaterBytes: hiwater * IO_TLB_SIZE };
+	return last === undefined ? used : { ...used, lastRefused: last };
+}
+
+/** ns of each request's maps and unmaps. @param times of each event */
+function requestTimes({ requests, events }: Workload, times: Float64Array, clockNs: number): Float64Array {
+	const sums = new Float64Array(requests.length);
+	for (const [i, event] of events.entries()) {
+		const number = event >>> 1;
+		sums[number] = (sums[number] as number) + Math.max(0, (times[i] as number) - clockNs);
+	}
+	return sums;
 }

@@ -1,36 +1,45 @@
 /** A guest under a policy, with the device of a scenario in it, ready for its driver's first mapping. */
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { parseBytes } from "../bytes.ts";
-import type { GuestDevice } from "../coco/guest/device.ts";
-import type { GuestDeviceOptions } from "../coco/guest/device-options.ts";
+import type { GuestDevice, GuestDeviceOptions } from "../coco/guest/device.ts";
 import { Guest, type GuestOptions } from "../coco/guest/guest.ts";
-import type { GuestPoolOptions } from "../coco/memory/pools.ts";
 import { PLATFORMS, type Platform, type PlatformName } from "../coco/platform/platform.ts";
 import type { Policy } from "../coco/rules/policy.ts";
+import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { TrustError } from "../coco/trust/error.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import type { Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { parseSwiotlbOption } from "../swiotlb/sizing.ts";
+import { Version } from "../vmbus/wire/versions.ts";
 import type { GuestArena } from "./arena.ts";
+import { type Cause, trustCause } from "./cause.ts";
 
 const MIB = 2 ** 20;
 const RESTRICTED: GuestPoolOptions = { kind: "restricted", name: "virtio", size: "1M" };
 const EVIDENCE = { interfaceReport: Uint8Array.of(1), measurements: Uint8Array.of(1), digest: "01" };
-const VMBUS_6_0 = 0x00060000;
 
 /** What may differ from the scenario. */
 export interface StageOptions
 	extends Pick<
 		GuestOptions,
-		"ram" | "build" | "auditEvents" | "spareBytes" | "reserved" | "cipher" | "seed" | "onConverter" | "cpus"
+		| "ram"
+		| "build"
+		| "auditEvents"
+		| "spareBytes"
+		| "reserved"
+		| "cipher"
+		| "seed"
+		| "onConverter"
+		| "cpus"
+		| "atomicPools"
 	> {
 	/** Default: the scenario's. */
 	readonly platform: PlatformName;
 	/** Default true. */
 	readonly encoded: boolean;
-	/** Slots and areas of the default pool. Default "2048,1": 4 MiB. */
-	readonly swiotlb: string;
+	/** Slots and areas of the default pool; null: there is none. Default "2048,1": 4 MiB. */
+	readonly swiotlb: string | null;
 	/** Where the guest lies, in place of another one that is done with. Default: a memory of its own. */
 	readonly arena: GuestArena;
 	/** Size of every other pool (bytes), where their own would be too small for a workload. Default: as the policy and the scenario say. */
@@ -43,13 +52,13 @@ export type Stage = {
 	readonly scenario: Scenario;
 } & (
 	| { readonly refused: null; readonly guest: Guest; readonly device: GuestDevice }
-	/** In a line: an offer that is refused, a pool that the platform cannot have. */
-	| { readonly refused: string; readonly guest: null; readonly device: null }
+	/** An offer that is refused, a pool that the platform cannot have. */
+	| { readonly refused: Cause; readonly guest: null; readonly device: null }
 );
 
 /** Low memory for the pools and as much again as parts need, and some that a 32-bit mask does not reach. */
-function ramFor(pools: readonly GuestPoolOptions[], swiotlb: string): NonNullable<StageOptions["ram"]> {
-	const { slabs = 0 } = parseSwiotlbOption(swiotlb);
+function ramFor(pools: readonly GuestPoolOptions[], swiotlb: string | null): NonNullable<StageOptions["ram"]> {
+	const { slabs = 0 } = parseSwiotlbOption(swiotlb ?? "");
 	const low = pools.reduce((sum, { size }) => sum + parseBytes(size), 2 * MIB + slabs * IO_TLB_SIZE);
 	return [
 		{ gpa: 0, bytes: Math.ceil(low / MIB) * MIB },
@@ -79,7 +88,7 @@ function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<S
 		...given,
 		platform,
 		policy,
-		swiotlb: force ? `${swiotlb},force` : swiotlb,
+		swiotlb: force && swiotlb !== null ? `${swiotlb},force` : swiotlb,
 		zeroOnFree,
 		keepPresent: keepPresent && unmaps,
 		pools,
@@ -87,10 +96,10 @@ function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<S
 }
 
 /** Why a scenario's device does not come about under a setup, or null. */
-function refusalOf({ connection, device }: PolicySetup, { trust }: Scenario): string | null {
+function refusalOf({ connection, device }: PolicySetup, { trust }: Scenario): Cause | null {
 	if (trust.by !== "offer") return null;
-	if (device.accepted) return "a VMBus device is trusted by its offer, and has no TDISP interface to accept";
-	return connection === "no-fallback" ? "the confidential connection failed, and the guest does not fall back" : null;
+	if (device.accepted) return { what: "no-tdisp" };
+	return connection === "no-fallback" ? { what: "no-fallback" } : null;
 }
 
 function deviceOptions(setup: PolicySetup, scenario: Scenario, guest: Guest, encoded: boolean): GuestDeviceOptions {
@@ -109,7 +118,7 @@ function deviceOptions(setup: PolicySetup, scenario: Scenario, guest: Guest, enc
 			? { tdisp: { evidence: () => EVIDENCE, policy: () => ({ accept: true as const }) } }
 			: {}),
 		...(trust.by === "offer"
-			? { offer: { flags: confidential ? trust.flags : nothing, connection: { confidential, version: VMBUS_6_0 } } }
+			? { offer: { flags: confidential ? trust.flags : nothing, connection: { confidential, version: Version.V6_0 } } }
 			: {}),
 	};
 }
@@ -126,7 +135,7 @@ export async function makeStage(
 	options: Partial<StageOptions> = {},
 ): Promise<Stage> {
 	const common = { setup, scenario };
-	const refuse = (refused: string): Stage => ({ ...common, refused, guest: null, device: null });
+	const refuse = (refused: Cause): Stage => ({ ...common, refused, guest: null, device: null });
 	const refusal = refusalOf(setup, scenario);
 	if (refusal !== null) return refuse(refusal);
 	try {
@@ -141,7 +150,7 @@ export async function makeStage(
 		if (setup.policy.acceptance === "driver") device.setNoBounce(true);
 		return { ...common, refused: null, guest, device };
 	} catch (error) {
-		if (error instanceof TrustError) return refuse(error.message);
+		if (error instanceof TrustError) return refuse(trustCause(error));
 		throw error;
 	}
 }

@@ -5,6 +5,8 @@ import type { PolicySetup } from "../policy/setup.ts";
 import { VmbusSystem } from "../vmbus/system/system.ts";
 import { DeviceType } from "../vmbus/wire/guid.ts";
 import { OfferFlag } from "../vmbus/wire/versions.ts";
+import type { Cause } from "./cause.ts";
+import { type Verdict, verdictOf } from "./verdict.ts";
 
 /** One kind of memory of a channel, and what the host could read of what the guest put there. */
 export interface VmbusCell {
@@ -12,10 +14,8 @@ export interface VmbusCell {
 	readonly scenario: string;
 	/** What becomes of the guest's attempt at a confidential connection. */
 	readonly connection: PolicySetup["connection"];
-	/** Whether it is confidential by the offer: the ring and external memory apart. */
-	readonly confidential: boolean;
-	readonly verdict: string;
-	readonly sharedBytes: number;
+	/** What the host could read of it. It is confidential by the offer: the ring and external memory apart. */
+	readonly verdict: Verdict;
 }
 
 const PAYLOAD = Uint8Array.from({ length: 256 }, (_, i) => 255 - i);
@@ -38,23 +38,20 @@ export async function runVmbusRows(connection: PolicySetup["connection"], scenar
 		{ row: "VMBus ring" as const, confidential: works && coRingBuffer },
 		{ row: "GPADL buffer" as const, confidential: works && coExternalMemory },
 	];
-	const common = { scenario: scenario.name, connection };
-	const claims = coRingBuffer || coExternalMemory;
-	if (connection === "no-fallback" && claims) {
-		const verdict = "refused: the confidential connection failed, and the guest does not fall back";
-		return rows.map(({ row }) => ({ row, ...common, confidential: false, verdict, sharedBytes: 0 }));
-	}
+	const cell = (row: VmbusCell["row"], confidential: boolean, bytes: number, cause: Cause | null): VmbusCell => {
+		const place = { part: row, platform: "snp-vtom", encoded: true };
+		const facts = { confidential, bytes, hiddenBytes: 0, neighbourBytes: 0, cause, hazards: [] };
+		return { row, scenario: scenario.name, connection, verdict: verdictOf({ ...place, ...facts }) };
+	};
+	if (connection === "no-fallback" && (coRingBuffer || coExternalMemory))
+		return rows.map(({ row }) => cell(row, false, 0, { what: "no-fallback" }));
 	const bytes = await carried(
 		works
 			? (coRingBuffer ? OfferFlag.ConfidentialRingBuffer : 0) |
 					(coExternalMemory ? OfferFlag.ConfidentialExternalMemory : 0)
 			: 0,
 	);
-	return rows.map(({ row, confidential }, i) => {
-		const sharedBytes = bytes[i] as number;
-		const said = `${confidential ? "BREACH" : "exposed"} ${sharedBytes.toLocaleString("en-US")} bytes`;
-		return { row, ...common, confidential, verdict: sharedBytes === 0 ? "private" : said, sharedBytes };
-	});
+	return rows.map(({ row, confidential }, i) => cell(row, confidential, bytes[i] as number, null));
 }
 
 /** Bytes that reached shared pages of what went through the ring, and of what was put into the buffer. */

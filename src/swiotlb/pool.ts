@@ -13,6 +13,8 @@ export interface AreaState {
 
 /** What a pool is besides its size. */
 export interface PoolOptions {
+	/** Where it starts. Default: at the top of the memory below 4 GiB, or of all RAM if there is no room. */
+	readonly start?: Gpa;
 	/** What the host may do with its pages: PageState.Shared (default), Private or Hidden. */
 	readonly state?: PageState;
 	/**

@@ -5,9 +5,9 @@ import { CallCode, controlWord, encodePost, encodeSignal } from "./hypercall.ts"
 import type { Hypercall } from "./machine.ts";
 import { memoryOf, type SynicMemory } from "./memory.ts";
 import {
+	type CallPath,
 	hasPostPages,
 	modeOf,
-	type Path,
 	postPath,
 	type SynicMode,
 	type SynicPlatform,
@@ -90,7 +90,7 @@ export class GuestCalls {
 	}
 
 	/** Puts the input into the processor's page for it. @returns its gpa, or null without a page */
-	#placeInput(vp: number, block: Uint8Array, path: Path): bigint | null {
+	#placeInput(vp: number, block: Uint8Array, path: CallPath): bigint | null {
 		const post = this.#posts.gpa(vp, "post message");
 		const gpa = post >= 0 ? post : this.#inputs.gpa(vp, "hypercall input");
 		const page = gpa < 0 ? null : this.#memory.page(gpa);

@@ -1,24 +1,25 @@
 /** Pages that a guest sets aside for its SynIC and hypercalls, some on each processor. Linux 6.12 drivers/hv/hv.c, hv_synic_alloc */
+import type { Gpa } from "../types.ts";
 import type { SynicMemory } from "./memory.ts";
 
 /** What owns and converts the guest's pages. A conversion that answers false leaves them in an unknown state: leak, never free. */
 export interface GuestPages {
 	/** Takes `pages` zeroed, private pages in one run. @param purpose for people @returns their gpa, or -1 */
-	alloc(pages: number, purpose: string): number;
+	alloc(pages: number, purpose: string): Gpa;
 	/** Gives them back: none of them is shared with the host. */
-	free(gpa: number, pages: number): void;
+	free(gpa: Gpa, pages: number): void;
 	/** Makes them visible to the host; their contents are undefined after. @returns whether it worked */
-	decrypt(gpa: number, pages: number): boolean;
+	decrypt(gpa: Gpa, pages: number): boolean;
 	/** Makes them private again; their contents are undefined after. @returns whether it worked */
-	encrypt(gpa: number, pages: number): boolean;
+	encrypt(gpa: Gpa, pages: number): boolean;
 	/** Gives them up for good. */
-	leak(gpa: number, pages: number): void;
+	leak(gpa: Gpa, pages: number): void;
 }
 
 /** How taking pages ended. */
 export type PagesStatus = "ok" | "no-memory" | "conversion-failed";
 
-export interface PagesOptions<Name extends string> {
+interface PagesOptions<Name extends string> {
 	readonly pages: GuestPages;
 	readonly memory: SynicMemory;
 	/** Processors of the guest. */
@@ -30,7 +31,7 @@ export interface PagesOptions<Name extends string> {
 }
 
 interface Page {
-	gpa: number;
+	gpa: Gpa;
 	shared: boolean;
 }
 
@@ -44,7 +45,7 @@ export class PagesByProcessor<Name extends string> {
 	}
 
 	/** A page's gpa, or -1 when there is none. */
-	gpa(vp: number, name: Name): number {
+	gpa(vp: number, name: Name): Gpa {
 		return this.#vps[vp]?.get(name)?.gpa ?? -1;
 	}
 

@@ -1,39 +1,47 @@
 /** The guest's use of its SynICs, by the tables in modes.ts. Linux 6.12 drivers/hv/hv.c and vmbus_drv.c */
+
 import type { Ram } from "../memory/ram.ts";
+import type { Gpa } from "../types.ts";
 import { type GuestPages, PagesByProcessor, type PagesStatus } from "./guest-pages.ts";
-import type { Party } from "./interrupts.ts";
+import type { SynicParty } from "./interrupts.ts";
 import { memoryOf, type SynicMemory } from "./memory.ts";
 import {
-	MODES,
+	type CallPath,
 	modeOf,
-	type Path,
 	type RegisterStep,
 	registerPath,
+	SYNIC_MODES,
 	type SynicMode,
 	type SynicPlatform,
 	sharesSynicPages,
 } from "./modes.ts";
 import { ENABLED, Msr, PAGE_MASK, SintBit, sintMsr, VMBUS_SINT, VMBUS_VECTOR } from "./registers.ts";
-import { EVENT_FLAGS, MAX_MESSAGE_BYTES, MESSAGE_PENDING, SLOT_BYTES, SLOT_FLAGS, SLOT_PAYLOAD } from "./synic.ts";
+import {
+	EVENT_FLAGS,
+	HvMessage,
+	MAX_MESSAGE_BYTES,
+	MESSAGE_PENDING,
+	SLOT_BYTES,
+	SLOT_FLAGS,
+	SLOT_PAYLOAD,
+	SLOT_SIZE,
+} from "./synic.ts";
 
-/** Messages of the hypervisor's timers, which VMBus takes off the slot and does not look at. */
-const TIMER_EXPIRED = 0x80000010;
-const SLOT_SIZE = 4;
 const SYNIC_PAGES = ["SynIC message", "SynIC event"] as const;
 
 /** The registers of the SynICs: SynicMachine's, or those of an embedder's own hypervisor. */
 export interface SynicRegisters {
 	/** null: the read faults. */
-	readRegister(vp: number, party: Party, number: number): bigint | null;
+	readRegister(vp: number, party: SynicParty, number: number): bigint | null;
 	/** false: the write faults. */
-	writeRegister(vp: number, party: Party, number: number, value: bigint): boolean;
+	writeRegister(vp: number, party: SynicParty, number: number, value: bigint): boolean;
 }
 
 /** A write to a register, as it happened. */
 export interface RegisterWrite {
 	readonly vp: number;
-	readonly synic: Party;
-	readonly path: Path;
+	readonly synic: SynicParty;
+	readonly path: CallPath;
 	/** MSR number. */
 	readonly msr: number;
 	readonly value: bigint;
@@ -65,13 +73,13 @@ export interface ReceivedMessage {
 	/** The whole slot, 256 bytes, copied with it. */
 	readonly slot: Uint8Array;
 	/** Whose page it was in. */
-	readonly source: Party;
+	readonly source: SynicParty;
 }
 
 /** The pages in use of one SynIC; gpa -1: none. */
 interface PagesInUse {
-	readonly messageGpa: number;
-	readonly eventGpa: number;
+	readonly messageGpa: Gpa;
+	readonly eventGpa: Gpa;
 	/** The host said where they are: the guest maps them shared, so that it cannot be made to write to private memory. */
 	readonly isGiven: boolean;
 }
@@ -84,7 +92,7 @@ export class GuestSynic {
 	readonly #pages: PagesByProcessor<(typeof SYNIC_PAGES)[number]>;
 	readonly #sharedMemory: SynicMemory;
 	/** The pages in use on each processor, by SynIC. */
-	readonly #inUse: Map<Party, PagesInUse>[];
+	readonly #inUse: Map<SynicParty, PagesInUse>[];
 
 	/** @throws RangeError for Confidential VMBus without a paravisor */
 	constructor(options: GuestSynicOptions) {
@@ -102,7 +110,7 @@ export class GuestSynic {
 
 	/** Makes the SynICs' pages for all processors. When that fails, what was taken is given back or leaked. */
 	allocate(): PagesStatus {
-		return MODES[this.mode].ownPages === null ? "ok" : this.#pages.take();
+		return SYNIC_MODES[this.mode].ownPages === null ? "ok" : this.#pages.take();
 	}
 
 	/** Gives the pages back; every processor has been disabled. */
@@ -112,16 +120,16 @@ export class GuestSynic {
 
 	/** Sets up a processor's registers. @returns false when the world refuses one; disable takes back what was done */
 	enable(vp: number): boolean {
-		return MODES[this.mode].enable.every((step) => this.#apply(vp, step, true));
+		return SYNIC_MODES[this.mode].enable.every((step) => this.#apply(vp, step, true));
 	}
 
 	/** Takes a processor's registers down. */
 	disable(vp: number): void {
-		for (const step of MODES[this.mode].disable) this.#apply(vp, step, false);
+		for (const step of SYNIC_MODES[this.mode].disable) this.#apply(vp, step, false);
 		this.#inUse[vp]?.clear();
 	}
 
-	#write(vp: number, synic: Party, msr: number, value: bigint): boolean {
+	#write(vp: number, synic: SynicParty, msr: number, value: bigint): boolean {
 		const { registers, platform, onRegisterWrite } = this.#options;
 		onRegisterWrite?.({ vp, synic, path: registerPath(platform, synic), msr, value });
 		return registers.writeRegister(vp, synic, msr, value);
@@ -151,7 +159,7 @@ export class GuestSynic {
 		return this.#write(vp, synic, msr, named | ENABLED);
 	}
 
-	#pageInUse(vp: number, synic: Party, kind: "messageGpa" | "eventGpa"): Uint8Array | null {
+	#pageInUse(vp: number, synic: SynicParty, kind: "messageGpa" | "eventGpa"): Uint8Array | null {
 		const inUse = this.#inUse[vp]?.get(synic);
 		if (inUse === undefined || inUse[kind] < 0) return null;
 		const page = (inUse.isGiven ? this.#sharedMemory : this.#memory).page(inUse[kind]);
@@ -159,8 +167,8 @@ export class GuestSynic {
 	}
 
 	/** Takes all event flags off a processor's event pages, in the table's order; flag 0 is nobody's. */
-	takeEvents(vp: number, onEvent: (flag: number, source: Party) => void): void {
-		for (const { synic, page } of MODES[this.mode].scan) {
+	takeEvents(vp: number, onEvent: (flag: number, source: SynicParty) => void): void {
+		for (const { synic, page } of SYNIC_MODES[this.mode].scan) {
 			const flags = page === "events" ? this.#pageInUse(vp, synic, "eventGpa") : null;
 			if (flags === null) continue;
 			for (const flag of takeFlags(flags)) {
@@ -174,7 +182,7 @@ export class GuestSynic {
 	 * frees the slot, and writes EOM if the sender has more.
 	 */
 	takeMessages(vp: number, onMessage: (message: ReceivedMessage) => void): void {
-		for (const { synic, page } of MODES[this.mode].scan) {
+		for (const { synic, page } of SYNIC_MODES[this.mode].scan) {
 			const slot = page === "message" ? this.#pageInUse(vp, synic, "messageGpa") : null;
 			const type = slot === null ? 0 : Atomics.load(typeWord(slot), 0);
 			if (slot === null || type === 0) continue;
@@ -182,7 +190,8 @@ export class GuestSynic {
 			const bytes = copy[SLOT_SIZE] as number;
 			const payload = copy.subarray(SLOT_PAYLOAD, SLOT_PAYLOAD + bytes);
 			try {
-				if (type !== TIMER_EXPIRED && bytes <= MAX_MESSAGE_BYTES)
+				// VMBus takes timers' messages off the slot and does not look at them
+				if (type !== HvMessage.TimerExpired && bytes <= MAX_MESSAGE_BYTES)
 					onMessage({ type, payload, slot: copy, source: synic });
 			} finally {
 				this.#freeSlot(vp, synic, type);
@@ -190,11 +199,12 @@ export class GuestSynic {
 		}
 	}
 
-	#freeSlot(vp: number, synic: Party, type: number): void {
+	#freeSlot(vp: number, synic: SynicParty, type: number): void {
 		const slot = this.#pageInUse(vp, synic, "messageGpa");
 		if (slot === null || Atomics.compareExchange(typeWord(slot), 0, type, 0) !== type) return;
 		// only now: a sender that finds the slot taken has set the flag before
-		if ((Atomics.load(slot, SLOT_FLAGS) & MESSAGE_PENDING) !== 0) this.#write(vp, MODES[this.mode].eom, Msr.EOM, 0n);
+		if ((Atomics.load(slot, SLOT_FLAGS) & MESSAGE_PENDING) !== 0)
+			this.#write(vp, SYNIC_MODES[this.mode].eom, Msr.EOM, 0n);
 	}
 }
 

@@ -1,14 +1,14 @@
 /** Interrupts on their way to the guest's processors: one callback, which is never entered twice. */
 
 /** Whose SynIC. */
-export type Party = "hypervisor" | "paravisor";
+export type SynicParty = "hypervisor" | "paravisor";
 
-export interface Interrupt {
+export interface SynicInterrupt {
 	readonly vp: number;
 	readonly vector: number;
 	readonly sint: number;
 	/** The SynIC that asserted it. */
-	readonly source: Party;
+	readonly source: SynicParty;
 	/** The hypervisor's SynIC asserted it, and the paravisor let it through. */
 	readonly proxied: boolean;
 	/** The interrupt needs no EOI at the interrupt controller. */
@@ -20,16 +20,16 @@ export interface Interrupt {
  * raises in turn follows when it has returned.
  */
 export class InterruptQueue {
-	readonly #onInterrupt: (interrupt: Interrupt) => void;
-	readonly #queue: Interrupt[] = [];
+	readonly #onInterrupt: (interrupt: SynicInterrupt) => void;
+	readonly #queue: SynicInterrupt[] = [];
 	#operations = 0;
 	#draining = false;
 
-	constructor(onInterrupt: (interrupt: Interrupt) => void) {
+	constructor(onInterrupt: (interrupt: SynicInterrupt) => void) {
 		this.#onInterrupt = onInterrupt;
 	}
 
-	raise(interrupt: Interrupt): void {
+	raise(interrupt: SynicInterrupt): void {
 		this.#queue.push(interrupt);
 		if (this.#operations === 0) this.#drain();
 	}

@@ -1,11 +1,13 @@
 /** The two SynICs and what stands behind the guest's hypercalls: the hypervisor, and a paravisor if there is one. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Ram } from "../memory/ram.ts";
+import type { Gpa } from "../types.ts";
 import { Connections } from "./connections.ts";
 import { CallCode, decodePost, decodeSignal, POST_INPUT_BYTES, parseControl, SIGNAL_INPUT_BYTES } from "./hypercall.ts";
-import { type Interrupt, InterruptQueue, type Party } from "./interrupts.ts";
+import { InterruptQueue, type SynicInterrupt, type SynicParty } from "./interrupts.ts";
 import { memoryOf, type SynicMemory } from "./memory.ts";
-import type { Path, SynicPlatform } from "./modes.ts";
+import type { CallPath, SynicPlatform } from "./modes.ts";
 import { MessagePort, paravisorRoute } from "./port.ts";
 import { ProxyFilter } from "./proxy.ts";
 import { Msr } from "./registers.ts";
@@ -15,7 +17,7 @@ import { Synic } from "./synic.ts";
 /** A hypercall as it leaves the guest. */
 export interface Hypercall {
 	readonly vp: number;
-	readonly path: Path;
+	readonly path: CallPath;
 	/** The control word. */
 	readonly control: bigint;
 	/** The input's gpa; its value in the fast form; or its bytes, copied into the GHCB. */
@@ -25,14 +27,14 @@ export interface Hypercall {
 /** What became of a hypercall. */
 export interface HypercallReport {
 	readonly vp: number;
-	readonly path: Path;
+	readonly path: CallPath;
 	/** CallCode, or what the guest asked for instead. */
 	readonly code: number;
 	readonly connectionId: number;
 	/** The message's payload, or the event's flag. */
 	readonly body: Uint8Array | number;
 	/** Who took it; null: it was refused before. */
-	readonly by: Party | null;
+	readonly by: SynicParty | null;
 	readonly trusted: boolean;
 	readonly status: HvStatus;
 }
@@ -45,7 +47,7 @@ export interface MachineOptions {
 	/** Virtual trust level of the guest. Default 0. */
 	readonly vtl?: number;
 	/** Each interrupt, one after the other; never called from within itself. */
-	readonly onInterrupt: (interrupt: Interrupt) => void;
+	readonly onInterrupt: (interrupt: SynicInterrupt) => void;
 	/** Each hypercall, when it is done. */
 	readonly onHypercall?: (report: HypercallReport) => void;
 	/**
@@ -64,11 +66,11 @@ export class SynicMachine {
 	readonly paravisor: Synic | null;
 	/** What the paravisor lets through of the hypervisor's interrupts. */
 	readonly proxy: ProxyFilter | null;
-	readonly connections: Readonly<Record<Party, Connections>> = {
+	readonly connections: Readonly<Record<SynicParty, Connections>> = {
 		hypervisor: new Connections(),
 		paravisor: new Connections(),
 	};
-	readonly #memory: Readonly<Record<Party, SynicMemory>>;
+	readonly #memory: Readonly<Record<SynicParty, SynicMemory>>;
 	readonly #vtl: number;
 	readonly #onHypercall: ((report: HypercallReport) => void) | undefined;
 	readonly #intercept: boolean;
@@ -90,26 +92,26 @@ export class SynicMachine {
 			paravisor: memoryOf(ram, "paravisor", sharedGpaBoundary),
 		};
 		this.interrupts = new InterruptQueue(options.onInterrupt);
-		const synic = (party: Party) => ({ party, vps, memory: this.#memory[party], interrupts: this.interrupts });
+		const synic = (party: SynicParty) => ({ party, vps, memory: this.#memory[party], interrupts: this.interrupts });
 		this.paravisor = platform.paravisor ? new Synic(synic("paravisor")) : null;
 		this.proxy = this.paravisor === null ? null : new ProxyFilter(this.paravisor);
 		this.hypervisor = new Synic({ ...synic("hypervisor"), ...(this.proxy === null ? {} : { filter: this.proxy }) });
 	}
 
 	/** A party's SynIC. @throws RangeError for a paravisor that is not there */
-	synic(party: Party): Synic {
+	synic(party: SynicParty): Synic {
 		if (party === "hypervisor") return this.hypervisor;
 		if (this.paravisor === null) throw new RangeError("this guest has no paravisor");
 		return this.paravisor;
 	}
 
 	/** A register as the guest reads it, or null where that faults: also for a paravisor that is not there. */
-	readRegister(vp: number, party: Party, number: number): bigint | null {
+	readRegister(vp: number, party: SynicParty, number: number): bigint | null {
 		return this[party]?.readRegister(vp, number) ?? null;
 	}
 
 	/** A guest's write to a register. @returns false where it faults */
-	writeRegister(vp: number, party: Party, number: number, value: bigint): boolean {
+	writeRegister(vp: number, party: SynicParty, number: number, value: bigint): boolean {
 		return this[party]?.writeRegister(vp, number, value) ?? false;
 	}
 
@@ -117,19 +119,19 @@ export class SynicMachine {
 	 * Gives a processor the hypervisor's message and event pages, which under a paravisor are none of the guest's own: the
 	 * guest finds their addresses in the registers. The pages must be shared.
 	 */
-	givePages(vp: number, messageGpa: number, eventGpa: number): void {
+	givePages(vp: number, messageGpa: Gpa, eventGpa: Gpa): void {
 		const { sharedGpaBoundary } = this.platform;
 		this.hypervisor.writeRegister(vp, Msr.SIMP, BigInt(messageGpa + sharedGpaBoundary));
 		this.hypervisor.writeRegister(vp, Msr.SIEFP, BigInt(eventGpa + sharedGpaBoundary));
 	}
 
 	/** Through which SynIC a party reaches the guest's SINTs, as they are set now. @throws RangeError for a paravisor that is not there */
-	route(sender: Party): (vp: number, sint: number) => Synic {
+	route(sender: SynicParty): (vp: number, sint: number) => Synic {
 		return sender === "hypervisor" ? () => this.hypervisor : paravisorRoute(this.synic("paravisor"), this.hypervisor);
 	}
 
 	/** A queue of messages to the guest. @throws RangeError for a SINT that is none, or a paravisor that is not there */
-	guestPort(sender: Party, vp: number, sint: number, depth?: number): MessagePort {
+	guestPort(sender: SynicParty, vp: number, sint: number, depth?: number): MessagePort {
 		const synics = this.paravisor === null ? [this.hypervisor] : [this.hypervisor, this.paravisor];
 		const { interrupts } = this;
 		const route = this.route(sender);
@@ -137,7 +139,7 @@ export class SynicMachine {
 	}
 
 	/** Sets an event flag of the guest's. @returns as Synic.signal */
-	signalGuest(sender: Party, vp: number, sint: number, flag: number): HvStatus {
+	signalGuest(sender: SynicParty, vp: number, sint: number, flag: number): HvStatus {
 		return this.route(sender)(vp, sint).signal(vp, sint, flag);
 	}
 
@@ -150,7 +152,7 @@ export class SynicMachine {
 		const code = Number(control & 0xffffn);
 		const report = (
 			status: HvStatus,
-			by: Party | null = null,
+			by: SynicParty | null = null,
 			connectionId = 0,
 			body: Uint8Array | number = 0,
 			trusted = false,
@@ -182,7 +184,7 @@ export class SynicMachine {
 	 * Who takes a call. What traps goes to the paravisor alone, and is trusted. GHCB: the hypervisor, and what it does not know
 	 * to the paravisor; tdcall: the other way round (OpenVMM openhcl/virt_mshv_vtl/src/processor). Neither is trusted.
 	 */
-	#taker(path: Path, connectionId: number): { by: Party; trusted: boolean } {
+	#taker(path: CallPath, connectionId: number): { by: SynicParty; trusted: boolean } {
 		if (this.paravisor === null) return { by: "hypervisor", trusted: false };
 		if (path === "direct") return { by: "paravisor", trusted: true };
 		const { hypervisor, paravisor } = this.connections;
@@ -191,7 +193,7 @@ export class SynicMachine {
 	}
 
 	/** A copy of the input block, read by whoever the path leads to first. */
-	#inputBlock(path: Path, input: bigint | Uint8Array, bytes: number): Uint8Array | HvStatus {
+	#inputBlock(path: CallPath, input: bigint | Uint8Array, bytes: number): Uint8Array | HvStatus {
 		if (input instanceof Uint8Array)
 			return input.length >= bytes ? input.slice(0, bytes) : HvStatus.INVALID_HYPERCALL_INPUT;
 		const offset = Number(input & 0xfffn);

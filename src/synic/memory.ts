@@ -1,6 +1,8 @@
 /** Guest memory as the parties of a SynIC may touch it. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { PageState, type Ram } from "../memory/ram.ts";
+import type { Gpa } from "../types.ts";
 
 /** Pages of guest RAM that a party may touch. */
 export interface SynicMemory {
@@ -8,7 +10,7 @@ export interface SynicMemory {
 	 * The page at a gpa (multiple of 4096, bits of the shared address space allowed), or null when it is no RAM or the
 	 * party may not touch it. The view is good for one operation only.
 	 */
-	page(gpa: number): Uint8Array | null;
+	page(gpa: Gpa): Uint8Array | null;
 }
 
 const MAY_TOUCH = {

@@ -3,7 +3,7 @@
  * VMBus series: drivers/hv/hv.c (e096fe2bd623), drivers/hv/vmbus_drv.c (2647c96649ba), drivers/hv/connection.c (bf35d298bb9a),
  * arch/x86/kernel/cpu/mshyperv.c (a156ad8c5082).
  */
-import type { Party } from "./interrupts.ts";
+import type { SynicParty } from "./interrupts.ts";
 
 /** Isolation of the guest; "vbs": by the hypervisor alone, without memory encryption. */
 export type Isolation = "none" | "vbs" | "snp" | "tdx";
@@ -19,11 +19,11 @@ export interface SynicPlatform {
 export type SynicMode = "bare" | "paravisor" | "confidential";
 
 /** How a hypercall or an access to a register leaves the guest. "direct" traps to the paravisor where there is one. */
-export type Path = "direct" | "ghcb" | "tdcall";
+export type CallPath = "direct" | "ghcb" | "tdcall";
 
 /** One write when a processor's SynIC is set up or taken down. */
 export interface RegisterStep {
-	readonly synic: Party;
+	readonly synic: SynicParty;
 	readonly register: "SIMP" | "SIEFP" | "SINT" | "SCONTROL";
 	/**
 	 * SIMP, SIEFP, set up: "own": a page of the guest's; "given": the page that the register names already.
@@ -38,15 +38,15 @@ interface ModeTable {
 	readonly enable: readonly RegisterStep[];
 	readonly disable: readonly RegisterStep[];
 	/** Pages that the interrupt handler looks at, in order. */
-	readonly scan: readonly { readonly synic: Party; readonly page: "events" | "message" }[];
+	readonly scan: readonly { readonly synic: SynicParty; readonly page: "events" | "message" }[];
 	/** The SynIC that gets EOM, wherever the message came from. */
-	readonly eom: Party;
+	readonly eom: SynicParty;
 	/** Whose message and event pages the guest allocates, if any. */
-	readonly ownPages: Party | null;
+	readonly ownPages: SynicParty | null;
 }
 
 type PageOfStep = NonNullable<RegisterStep["page"]>;
-const pages = (synic: Party, page: PageOfStep): RegisterStep[] => [
+const pages = (synic: SynicParty, page: PageOfStep): RegisterStep[] => [
 	{ synic, register: "SIMP", page },
 	{ synic, register: "SIEFP", page },
 ];
@@ -56,7 +56,7 @@ const notProxied: RegisterStep = { synic: "paravisor", register: "SINT", mirror:
 const SCONTROL: RegisterStep = { synic: "hypervisor", register: "SCONTROL" };
 const paravisorScontrol: RegisterStep = { synic: "paravisor", register: "SCONTROL" };
 
-export const MODES: Readonly<Record<SynicMode, ModeTable>> = {
+export const SYNIC_MODES: Readonly<Record<SynicMode, ModeTable>> = {
 	bare: {
 		enable: [...pages("hypervisor", "own"), SINT, SCONTROL],
 		disable: [SINT, ...pages("hypervisor", "none"), SCONTROL],
@@ -103,23 +103,23 @@ function isHardwareIsolated({ isolation }: SynicPlatform): boolean {
 }
 
 /** How the guest reaches a SynIC's registers. */
-export function registerPath(platform: SynicPlatform, synic: Party): Path {
+export function registerPath(platform: SynicPlatform, synic: SynicParty): CallPath {
 	if (synic === "paravisor") return "direct";
 	return outsidePath(platform) ?? "direct";
 }
 
 /** How HvPostMessage leaves the guest; null: it fails with INVALID_PARAMETER before it does. */
-export function postPath(platform: SynicPlatform, mode: SynicMode): Path | null {
+export function postPath(platform: SynicPlatform, mode: SynicMode): CallPath | null {
 	return mode === "paravisor" ? outsidePath(platform) : "direct";
 }
 
 /** How HvSignalEvent leaves the guest, in confidential mode too: past the paravisor. null: it fails inside. */
-export function signalPath(platform: SynicPlatform, mode: SynicMode): Path | null {
+export function signalPath(platform: SynicPlatform, mode: SynicMode): CallPath | null {
 	return mode === "bare" ? "direct" : outsidePath(platform);
 }
 
 /** The way past a paravisor, if the platform has one. */
-function outsidePath({ paravisor, isolation }: SynicPlatform): Path | null {
+function outsidePath({ paravisor, isolation }: SynicPlatform): CallPath | null {
 	if (!paravisor) return "direct";
 	if (isolation === "snp") return "ghcb";
 	return isolation === "tdx" ? "tdcall" : null;

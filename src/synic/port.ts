@@ -15,7 +15,7 @@ export function paravisorRoute(paravisor: Synic, hypervisor: Synic): (vp: number
 	return (vp, sint) => ((paravisor.sint(vp, sint) & SintBit.Proxy) !== 0 ? hypervisor : paravisor);
 }
 
-export interface MessagePortOptions {
+interface MessagePortOptions {
 	/** The SynIC for a processor's SINT, looked up for each message. */
 	readonly route: (vp: number, sint: number) => Synic;
 	/** Every SynIC that `route` may name. */

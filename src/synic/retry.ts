@@ -11,7 +11,7 @@ const SLEEP_ABOVE_US = 1000;
 export type PostError = "EAGAIN" | "EINVAL" | "ENOBUFS" | "ENXIO";
 
 /** What to do after a try. */
-export type PostStep =
+type PostStep =
 	| { readonly state: "posted" }
 	| { readonly state: "failed"; readonly error: PostError }
 	/** Wait, then try again, or fail with `error` if that was the last try. */
@@ -67,7 +67,7 @@ export class PostRetry {
 }
 
 /** Waits for so many µs. */
-export type Delay = (us: number, sleeps: boolean) => void;
+type Delay = (us: number, sleeps: boolean) => void;
 
 /** Posts until it is taken, refused or given up. @returns why it failed, or null */
 export function postWithRetry(post: () => number, retry: PostRetry, delay: Delay): PostError | null {

@@ -5,7 +5,7 @@
  *   message page (SIMP): 16 slots of 256 bytes, one a SINT         event page (SIEFP): 16 x 2048 flags, one set a SINT
  *     0 u32 type (0: free)   4 u8 payload bytes   5 u8 flags: bit 0 message pending   8 u64 sender   16 payload[240]
  */
-import type { InterruptQueue, Party } from "./interrupts.ts";
+import type { InterruptQueue, SynicParty } from "./interrupts.ts";
 import type { SynicMemory } from "./memory.ts";
 import { ENABLED, Msr, PAGE_MASK, SINTS, SintBit, synicMsr } from "./registers.ts";
 import { HvStatus } from "./status.ts";
@@ -14,12 +14,15 @@ import { HvStatus } from "./status.ts";
 export const SLOT_BYTES = 256;
 /** Where the payload starts in a slot (bytes). */
 export const SLOT_PAYLOAD = 16;
-const SLOT_SIZE = 4;
+/** Where the payload's size stands in a slot (u8). */
+export const SLOT_SIZE = 4;
 export const SLOT_FLAGS = 5;
 const SLOT_SENDER = 8;
 /** Slot flag: the sender has more, write EOM. */
 export const MESSAGE_PENDING = 1;
 export const MAX_MESSAGE_BYTES = 240;
+/** Types of the hypervisor's own messages; those of others are below. */
+export const HvMessage = { UnmappedGpa: 0x80000000, GpaIntercept: 0x80000001, TimerExpired: 0x80000010 } as const;
 /** Event flags of a SINT. */
 export const EVENT_FLAGS = 2048;
 const SVERSION = 1n;
@@ -42,8 +45,8 @@ export interface VectorFilter {
 	passes(vp: number, vector: number, enabled: boolean): boolean;
 }
 
-export interface SynicOptions {
-	readonly party: Party;
+interface SynicOptions {
+	readonly party: SynicParty;
 	/** Processors of the guest. */
 	readonly vps: number;
 	readonly memory: SynicMemory;
@@ -63,7 +66,7 @@ interface Processor {
 }
 
 export class Synic {
-	readonly party: Party;
+	readonly party: SynicParty;
 	readonly #memory: SynicMemory;
 	readonly #interrupts: InterruptQueue;
 	readonly #nested: boolean;

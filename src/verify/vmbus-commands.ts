@@ -1,14 +1,15 @@
 /** What a transcript's command lines ask of the guest. */
 
-import { createHash } from "node:crypto";
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import * as layout from "../../assembly/layout/ring.ts";
+import { bytesOfHex } from "../bytes.ts";
 import type { Engine } from "../engine.ts";
 import { type GpaRange, PacketType } from "../ring/packet.ts";
-import type { GuestChannel } from "../vmbus/guest/channel.ts";
+import type { CallbackMode, GuestChannel, OpenOptions } from "../vmbus/guest/channel.ts";
 import type { VmbusGuest } from "../vmbus/guest/guest.ts";
-import type { CallbackMode, DriverPlan, GuestStatus, OpenOptions } from "../vmbus/guest/types.ts";
+import type { DriverPlan, GuestStatus } from "../vmbus/guest/options.ts";
 import { readGuid } from "../vmbus/wire/guid.ts";
+import type { Hashes } from "./hashes.ts";
 import type { Expected } from "./vmbus-expect.ts";
 import type { ReplayHost } from "./vmbus-host.ts";
 import type { LineArgs } from "./vmbus-lines.ts";
@@ -19,10 +20,11 @@ const MAX_PAYLOAD_BYTES = 2 ** 19;
 const RECV_BYTES = 1000;
 
 /** What the commands work on. */
-export interface Replay {
+export interface GuestReplay {
 	readonly engine: Engine;
 	readonly guest: VmbusGuest;
 	readonly expected: Expected;
+	readonly hashes: Hashes;
 	readonly host: ReplayHost;
 	readonly pages: ReplayPages;
 	/** Number of each of the guest's own commands, in the order in which they were given. */
@@ -67,7 +69,7 @@ function openOptions(args: LineArgs, from: number, before: OpenOptions | null = 
 		mode: mode as CallbackMode,
 		lowLatency: args.line.args.includes("lowlat", from + 2) || (before?.lowLatency ?? false),
 		...(maxPacketBytes === undefined ? {} : { maxPacketBytes }),
-		...(userData === undefined ? {} : { userData: Uint8Array.from(Buffer.from(userData, "hex")) }),
+		...(userData === undefined ? {} : { userData: bytesOfHex(userData) }),
 	};
 }
 
@@ -90,7 +92,7 @@ const word = (ring: Uint8Array, at: number) =>
 	new DataView(ring.buffer, ring.byteOffset, ring.length).getUint32(at, true);
 
 /** Compares both rings as they are. @param tag "opened" or "now" */
-export function compareRings({ engine, expected, guest }: Replay, relid: number, tag: string): void {
+export function compareRings({ engine, expected, guest, hashes }: GuestReplay, relid: number, tag: string): void {
 	for (const which of ["out", "in"] as const) {
 		const ring = ringView(engine, channelOf(guest, relid), which);
 		if (ring === null) return;
@@ -103,13 +105,15 @@ export function compareRings({ engine, expected, guest }: Replay, relid: number,
 			`feat=${hex(layout.HEADER_FEATURES)}`,
 		];
 		const data = ring.subarray(PAGE_SIZE);
-		const sha = createHash("sha256").update(data).digest("hex");
-		expected.line1("RING", `${relid} ${which} ${tag} ${words.join(" ")} size=${data.length.toString(16)} data=${sha}`);
+		expected.line1(
+			"RING",
+			`${relid} ${which} ${tag} ${words.join(" ")} size=${data.length.toString(16)} data=${hashes.sha256(data)}`,
+		);
 	}
 }
 
 /** Writes what the host wrote into a ring. */
-export function hostRing({ engine, guest }: Replay, args: LineArgs): void {
+export function hostRing({ engine, guest }: GuestReplay, args: LineArgs): void {
 	const which = args.text(1, "ring");
 	if (which !== "in" && which !== "out") throw args.error("ring", "in or out", which);
 	const bytes = args.bytes(3, "bytes", 2 ** 27);
@@ -119,7 +123,7 @@ export function hostRing({ engine, guest }: Replay, args: LineArgs): void {
 }
 
 /** Runs a send and compares the packet that came of it. */
-function sent(replay: Replay, relid: number, send: () => GuestStatus): GuestStatus {
+function sent(replay: GuestReplay, relid: number, send: () => GuestStatus): GuestStatus {
 	const { engine, guest, expected } = replay;
 	const before = ringView(engine, channelOf(guest, relid), "out");
 	const at = before === null ? 0 : word(before, layout.HEADER_WRITE_INDEX);
@@ -143,7 +147,7 @@ function rangeOf(args: LineArgs, index: number): GpaRange {
 	return { bytes: Number(match[1]), offset: Number(match[2]), pfns };
 }
 
-function received(replay: Replay, args: LineArgs, raw: boolean): GuestStatus {
+function received(replay: GuestReplay, args: LineArgs, raw: boolean): GuestStatus {
 	const { guest, expected } = replay;
 	const relid = args.number(0, "relid");
 	const { status, packet } = guest.receive(relid, args.has(1) ? args.number(1, "max") : MAX_PAYLOAD_BYTES, raw);
@@ -157,13 +161,13 @@ function received(replay: Replay, args: LineArgs, raw: boolean): GuestStatus {
 function driverOf(args: LineArgs): (channel: GuestChannel) => DriverPlan | null {
 	const guid = args.text(0, "guid");
 	if (guid !== "*" && !/^[0-9a-f]{32}$/i.test(guid)) throw args.error("guid", "32 hex digits or *", guid);
-	const type = guid === "*" ? null : readGuid(Uint8Array.from(Buffer.from(guid, "hex")), 0);
+	const type = guid === "*" ? null : readGuid(bytesOfHex(guid), 0);
 	const plan = { open: openOptions(args, 1), subChannels: args.line.args.includes("sc", 3) };
 	return ({ offer }) => (type === null || offer.interfaceId === type ? plan : null);
 }
 
 /** Commands of the guest itself: they end when they end. */
-const GUEST_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) => unknown>> = {
+const GUEST_COMMANDS: Readonly<Record<string, (replay: GuestReplay, args: LineArgs) => unknown>> = {
 	connect: ({ guest }, args) => guest.connect(args.has(0) ? args.number(0, "version") : undefined),
 	open: ({ guest }, args) => {
 		const relid = args.number(0, "relid");
@@ -195,7 +199,7 @@ const GUEST_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) =
 };
 
 /** Commands of the recorder's test driver: they end at once. */
-const DRIVER_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) => GuestStatus>> = {
+const DRIVER_COMMANDS: Readonly<Record<string, (replay: GuestReplay, args: LineArgs) => GuestStatus>> = {
 	list: () => "ok",
 	send: (replay, args) => {
 		const relid = args.number(0, "relid");
@@ -264,7 +268,7 @@ const DRIVER_COMMANDS: Readonly<Record<string, (replay: Replay, args: LineArgs) 
 };
 
 /** Runs command line number `number`. @throws InputError for a command that is not known, or bad arguments */
-export function runCommand(replay: Replay, number: number, args: LineArgs): void {
+export function runCommand(replay: GuestReplay, number: number, args: LineArgs): void {
 	const name = args.line.verb;
 	const begins = GUEST_COMMANDS[name];
 	if (begins !== undefined) {

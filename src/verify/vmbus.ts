@@ -2,26 +2,25 @@
  * Transcripts of Linux 6.12's own guest driver: our guest, as linux-6.12, is given what the host did and the commands, and must
  * post, signal, convert and write to its rings the same. Where the recorded host is well-behaved, our server stands in for it too.
  */
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { Engine } from "../engine.ts";
-import { readText } from "../node/input.ts";
 import { PacketType } from "../ring/packet.ts";
-import type { Isolation, Path } from "../synic/modes.ts";
+import type { CallPath, Isolation } from "../synic/modes.ts";
 import type { GuestChannel } from "../vmbus/guest/channel.ts";
 import { VmbusGuest } from "../vmbus/guest/guest.ts";
+import type { GuestCommand } from "../vmbus/guest/options.ts";
 import { EnginePages } from "../vmbus/guest/pages.ts";
-import type { GuestCommand } from "../vmbus/guest/types.ts";
 import type { Build } from "../wasm.ts";
-import { divergedAt, stem, type VerifyResult } from "./result.ts";
-import { compareRings, hostRing, type Replay, runCommand } from "./vmbus-commands.ts";
+import { loadHashes } from "./hashes.ts";
+import { divergedAt, type Replayed } from "./result.ts";
+import { compareRings, type GuestReplay, hostRing, runCommand } from "./vmbus-commands.ts";
 import { Expected } from "./vmbus-expect.ts";
 import { ReplayHost } from "./vmbus-host.ts";
-import { isVmbus, LineArgs, readTranscript, type TranscriptLine } from "./vmbus-lines.ts";
+import { LineArgs, readTranscript, type TranscriptLine } from "./vmbus-lines.ts";
 import { ReplayPages } from "./vmbus-pages.ts";
 import { hasCleanServer, verifyVmbusServer } from "./vmbus-server.ts";
 
-export { isVmbus };
+/** clean: only what a server may be asked to do. special: faults on purpose, answers made by hand (golden/vmbus/FORMAT.md). */
+export type TranscriptHost = "clean" | "special";
 
 /** RAM of a replay: room for the largest GPADLs, and where the guest's pages start. */
 const RAM_BYTES = 320 * 2 ** 20;
@@ -32,7 +31,7 @@ const SPARE_BYTES = 2 ** 24;
 const LIVELOCK_PACKETS = 24;
 /** What Linux answers for a completion whose id is not live. */
 const REQUEST_ERROR = "fffffffffffffffe";
-const PATHS: Readonly<Record<Path, string>> = { direct: "hc", ghcb: "ghcb", tdcall: "tdcall" };
+const PATHS: Readonly<Record<CallPath, string>> = { direct: "hc", ghcb: "ghcb", tdcall: "tdcall" };
 const ISOLATIONS: readonly Isolation[] = ["none", "vbs", "snp", "tdx"];
 
 /** The guest that was recorded: its first line, and its arguments where that says nothing. */
@@ -66,7 +65,7 @@ function readHello(path: string, lines: readonly TranscriptLine[]): Recorded {
 }
 
 /** Reads a channel's packets as the recorder's driver does. */
-function readPackets(replay: Replay, channel: GuestChannel): void {
+function readPackets(replay: GuestReplay, channel: GuestChannel): void {
 	const { relid } = channel;
 	const { guest, expected } = replay;
 	let count = 0;
@@ -81,7 +80,7 @@ function readPackets(replay: Replay, channel: GuestChannel): void {
 	}
 }
 
-async function makeReplay(path: string, lines: readonly TranscriptLine[], build: Build): Promise<Replay> {
+async function makeReplay(path: string, lines: readonly TranscriptLine[], build: Build): Promise<GuestReplay> {
 	const recorded = readHello(path, lines);
 	const { isolation, paravisor, cpus, vtom, vp } = recorded;
 	const engine = await Engine.create({
@@ -92,7 +91,8 @@ async function makeReplay(path: string, lines: readonly TranscriptLine[], build:
 		spareBytes: SPARE_BYTES,
 	});
 	const own = EnginePages.over(engine, [{ gpa: FIRST_GPA, bytes: RAM_BYTES - FIRST_GPA }]);
-	const expected = new Expected(path, lines, BigInt(vtom));
+	const hashes = await loadHashes();
+	const expected = new Expected(path, lines, BigInt(vtom), hashes);
 	const pages = new ReplayPages(engine, own, expected);
 	const numbers: number[] = [];
 	const manual = new Set<number>();
@@ -136,18 +136,30 @@ async function makeReplay(path: string, lines: readonly TranscriptLine[], build:
 			},
 		},
 	});
-	const replay: Replay = { engine, guest, expected, host, pages, numbers, buffers: [], manual, driver: null, clock: 0 };
+	const replay: GuestReplay = {
+		engine,
+		guest,
+		expected,
+		hashes,
+		host,
+		pages,
+		numbers,
+		buffers: [],
+		manual,
+		driver: null,
+		clock: 0,
+	};
 	return replay;
 }
 
 /** Time passes: what waits with a limit waits no longer. */
-function passTime(replay: Replay): void {
+function passTime(replay: GuestReplay): void {
 	replay.clock += 60e9;
 	replay.guest.tick();
 }
 
 /** A command is over: an opened channel's rings are shown first. */
-function finished(replay: Replay, command: GuestCommand): void {
+function finished(replay: GuestReplay, command: GuestCommand): void {
 	const number = replay.numbers[command.number] ?? command.number;
 	const status = command.status ?? "ok";
 	if (command.name === "open" && status === "ok") compareRings(replay, command.relid ?? 0, "opened");
@@ -156,7 +168,7 @@ function finished(replay: Replay, command: GuestCommand): void {
 }
 
 /** What the host does. Bytes that it writes to guest memory stand in the note before. */
-function hostInput(replay: Replay, line: TranscriptLine): void {
+function hostInput(replay: GuestReplay, line: TranscriptLine): void {
 	const { host, guest, expected } = replay;
 	const args = new LineArgs(expected.path, line);
 	const cpu = () => (args.has(1) ? args.number(1, "cpu", 4095) : 0);
@@ -188,10 +200,9 @@ function hostInput(replay: Replay, line: TranscriptLine): void {
 	}
 }
 
-async function verifyGuest(path: string, text: string, build: Build): Promise<VerifyResult> {
+async function verifyGuest(path: string, text: string, build: Build): Promise<Replayed> {
 	const lines = readTranscript(path, text);
-	const replay = { current: null as Replay | null };
-	const common = { file: path, format: "vmbus" };
+	const replay = { current: null as GuestReplay | null };
 	try {
 		replay.current = await makeReplay(path, lines, build);
 		const { expected } = replay.current;
@@ -207,7 +218,7 @@ async function verifyGuest(path: string, text: string, build: Build): Promise<Ve
 		}
 	} catch (error) {
 		const { compared = {}, line = 1 } = replay.current?.expected ?? {};
-		return { ...common, compared, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
 	const { compared } = replay.current.expected;
 	const names: readonly [string, string][] = [
@@ -221,35 +232,27 @@ async function verifyGuest(path: string, text: string, build: Build): Promise<Ve
 		["RES", "results"],
 	];
 	const parts = names.flatMap(([verb, name]) => (compared[verb] === undefined ? [] : [`${compared[verb]} ${name}`]));
-	return {
-		...common,
-		compared,
-		identical: true,
-		summary: `${stem(path)}: guest: ${parts.join(", ") || "nothing"} identical`,
-	};
+	const said = `guest: ${parts.join(", ") || "nothing"} identical`;
+	return { compared, outcome: { identical: true, said } };
 }
 
-/** Whether the host of a transcript behaves well: unless the index beside the file says no, its lines tell. */
-function hasGoodHost(path: string, lines: readonly string[]): boolean {
-	const index = join(dirname(path), "INDEX.tsv");
-	const rows = existsSync(index) ? readText(index).split("\n") : [];
-	const row = rows.map((text) => text.split("\t")).find(([name]) => name === stem(path));
-	return row?.[1] !== "special" && hasCleanServer(lines);
-}
-
-/** Replays a transcript. @throws InputError for a file that is not of the format */
-export async function verifyVmbus(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+/**
+ * Replays a transcript.
+ * @param host whether the recorded host behaves, so that our server may stand in for it too. Default: its lines tell
+ * @throws InputError for a transcript that is not of the format
+ */
+export async function verifyVmbus(
+	path: string,
+	text: string,
+	build: Build = "engine",
+	host: TranscriptHost = "clean",
+): Promise<Replayed> {
 	const guest = await verifyGuest(path, text, build);
 	const lines = text.split("\n");
-	if (!guest.identical || !hasGoodHost(path, lines)) return guest;
+	if (!guest.outcome.identical || host === "special" || !hasCleanServer(lines)) return guest;
 	const server = verifyVmbusServer(path, lines);
-	const compared = Object.fromEntries(
-		Object.entries(server.compared).map(([name, count]) => [`server ${name}`, count]),
-	);
-	return {
-		...server,
-		format: guest.format,
-		compared: { ...guest.compared, ...compared },
-		summary: server.identical ? `${guest.summary}; ${server.summary.replace(/^[^:]*: /, "")}` : server.summary,
-	};
+	const counts = Object.entries(server.compared).map(([name, count]) => [`server ${name}`, count] as const);
+	const compared = { ...guest.compared, ...Object.fromEntries(counts) };
+	if (!server.outcome.identical) return { compared, outcome: server.outcome };
+	return { compared, outcome: { identical: true, said: `${guest.outcome.said}; ${server.outcome.said}` } };
 }

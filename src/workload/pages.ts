@@ -1,9 +1,10 @@
 /** A guest's page allocator as the DMA layer sees it: buffers of runs of physically adjacent pages, from a seed. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import type { Gpa } from "../types.ts";
 
 /** A stretch of physically adjacent pages. */
-export interface Run {
-	readonly gpa: number;
+export interface PageStretch {
+	readonly gpa: Gpa;
 	readonly bytes: number;
 }
 
@@ -18,9 +19,9 @@ function randomFrom(seed: number): () => number {
 	};
 }
 
-export class PageAllocator {
+export class BufferAllocator {
 	readonly #used: Uint8Array;
-	readonly #stretches: readonly Run[];
+	readonly #stretches: readonly PageStretch[];
 	readonly #contiguity: number;
 	readonly #random: () => number;
 	#free: number;
@@ -29,7 +30,7 @@ export class PageAllocator {
 	 * @param stretches page-aligned memory to allocate from
 	 * @param contiguity mean run of physically adjacent pages, 1 or more
 	 */
-	constructor(stretches: readonly Run[], contiguity: number, seed: number) {
+	constructor(stretches: readonly PageStretch[], contiguity: number, seed: number) {
 		this.#stretches = stretches;
 		this.#contiguity = contiguity;
 		this.#random = randomFrom(seed);
@@ -38,10 +39,10 @@ export class PageAllocator {
 	}
 
 	/** Runs whose sizes add up to `bytes`, all starting on a page; or undefined when memory is out. */
-	take(bytes: number): Run[] | undefined {
+	take(bytes: number): PageStretch[] | undefined {
 		let left = Math.ceil(bytes / PAGE_SIZE);
 		if (left > this.#free) return undefined;
-		const runs: Run[] = [];
+		const runs: PageStretch[] = [];
 		let taken = 0;
 		let avoid = -1;
 		while (left > 0) {
@@ -57,7 +58,7 @@ export class PageAllocator {
 	}
 
 	/** Gives the pages of runs back. */
-	give(runs: readonly Run[]): void {
+	give(runs: readonly PageStretch[]): void {
 		for (const run of runs) {
 			const first = this.#page(run.gpa);
 			const pages = Math.ceil(run.bytes / PAGE_SIZE);
@@ -100,7 +101,7 @@ export class PageAllocator {
 		return end;
 	}
 
-	#gpa(page: number): number {
+	#gpa(page: number): Gpa {
 		let first = 0;
 		for (const { gpa, bytes } of this.#stretches) {
 			const pages = bytes / PAGE_SIZE;
@@ -110,7 +111,7 @@ export class PageAllocator {
 		throw new RangeError(`no page ${page}`);
 	}
 
-	#page(address: number): number {
+	#page(address: Gpa): number {
 		let first = 0;
 		for (const { gpa, bytes } of this.#stretches) {
 			if (address >= gpa && address < gpa + bytes) return first + (address - gpa) / PAGE_SIZE;

@@ -3,7 +3,8 @@ import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { FROM_DEVICE, SG_BYTES, SG_DMA, SG_GPA, SG_LENGTH, TO_DEVICE } from "../../assembly/layout/device.ts";
 import * as layout from "../../assembly/layout/replay.ts";
 import { InputError } from "../input-error.ts";
-import type { PageAllocator, Run } from "./pages.ts";
+import type { Direction, Gpa } from "../types.ts";
+import type { BufferAllocator, PageStretch } from "./pages.ts";
 import type { DevicePreset } from "./presets.ts";
 import type { Request, Workload } from "./workload.ts";
 
@@ -21,9 +22,9 @@ const CONTROL_OFFSET_BYTES = 0xf8;
 
 /** One piece of a mapping list. */
 export interface Entry {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly bytes: number;
-	readonly dir: number;
+	readonly dir: Direction;
 	readonly store: number;
 }
 
@@ -33,7 +34,7 @@ export interface Command {
 	readonly before: number;
 	readonly data: number;
 	readonly after: number;
-	readonly dir: number;
+	readonly dir: Direction;
 	readonly cpu: number;
 	readonly attrs: number;
 }
@@ -47,6 +48,18 @@ export interface Plan {
 	readonly eventStarts: Uint32Array;
 	/** Bytes of linear memory that the plan's tables need. */
 	readonly bytes: number;
+}
+
+/** Where a plan's buffers lie, and how they are mapped. */
+interface PlanMemory {
+	/** Where data buffers come from; each lives from its issue to its completion. */
+	readonly pages: Pick<BufferAllocator, "take" | "give">;
+	/** Page-aligned memory for the driver's per-command structures. */
+	readonly control: PageStretch;
+	/** dma_max_mapping_size of the device; Infinity for none. */
+	readonly maxMappingBytes: number;
+	/** Attributes with which a request's data is mapped, by its first run. Default: none. */
+	readonly attrsOf?: (run: PageStretch) => number;
 }
 
 /** Bytes that a workload's plan takes at most: each page of a request is an entry, and a command adds up to two more. */
@@ -68,14 +81,14 @@ export interface PlacedPlan {
 }
 
 /** Splits runs into segments and those into commands within the preset's limits. */
-function split(runs: readonly Run[], preset: DevicePreset, maxMappingBytes: number): Run[][] {
+function split(runs: readonly PageStretch[], preset: DevicePreset, maxMappingBytes: number): PageStretch[][] {
 	const segmentLimit = Math.min(preset.maxSegmentBytes, maxMappingBytes);
 	const commandLimit = Math.min(
 		preset.maxRequestBytes,
 		preset.limitsRequest ? maxMappingBytes : Number.POSITIVE_INFINITY,
 	);
-	const commands: Run[][] = [];
-	let current: Run[] = [];
+	const commands: PageStretch[][] = [];
+	let current: PageStretch[] = [];
 	let room = 0;
 	for (const run of runs) {
 		let { gpa, bytes: left } = run;
@@ -100,7 +113,7 @@ class Compiler {
 	readonly commands: Command[] = [];
 	readonly entries: Entry[] = [];
 	readonly #preset: DevicePreset;
-	readonly #control: Run;
+	readonly #control: PageStretch;
 	/** Control structures that no live command uses. */
 	readonly #freeTags: number[] = [];
 	#nextTag = 0;
@@ -108,22 +121,22 @@ class Compiler {
 
 	/** Control structures that fit into the control memory. */
 	readonly #maxTags: number;
-	readonly #path: string;
+	readonly #name: string;
 
-	constructor(path: string, preset: DevicePreset, control: Run) {
-		this.#path = path;
+	constructor(name: string, preset: DevicePreset, control: PageStretch) {
+		this.#name = name;
 		this.#preset = preset;
 		this.#control = control;
 		this.#maxTags = Math.floor((control.bytes - CONTROL_OFFSET_BYTES) / CONTROL_STRIDE_BYTES);
 	}
 
 	/** Adds a command over segments that belong to the sectors from `sector` on. @returns its number */
-	add(segments: readonly Run[], { read, cpu }: Request, sector: number, attrs: number): number {
+	add(segments: readonly PageStretch[], { read, cpu }: Request, sector: number, attrs: number): number {
 		const { headerBytes, statusBytes } = this.#preset;
 		const first = this.entries.length;
 		const dir = read ? FROM_DEVICE : TO_DEVICE;
 		const tag = this.#freeTags.pop() ?? this.#nextTag++;
-		if (tag >= this.#maxTags) throw new InputError(`${this.#path}: more than ${this.#maxTags} commands are in flight`);
+		if (tag >= this.#maxTags) throw new InputError(`${this.#name}: more than ${this.#maxTags} commands are in flight`);
 		const control = this.#control.gpa + CONTROL_OFFSET_BYTES + tag * CONTROL_STRIDE_BYTES;
 		if (headerBytes > 0) this.entries.push({ gpa: control, bytes: headerBytes, dir: TO_DEVICE, store: STORE_CONTROL });
 		let store = (sector * 512) % STORE_DATA_BYTES;
@@ -160,38 +173,31 @@ class Compiler {
 
 /**
  * Compiles a workload for a device.
- * @param pages where data buffers come from; each lives from its issue to its completion
- * @param control page-aligned memory for the driver's per-command structures
- * @param maxMappingBytes dma_max_mapping_size of the device; Infinity for none
- * @param attrsOf attributes with which a request's data is mapped, by its first run
  * @throws InputError when more bytes are in flight than the allocator has
  */
 export function compilePlan(
 	workload: Workload,
 	preset: DevicePreset,
-	pages: Pick<PageAllocator, "take" | "give">,
-	control: Run,
-	maxMappingBytes: number,
-	attrsOf: (run: Run) => number = () => 0,
+	{ pages, control, maxMappingBytes, attrsOf = () => 0 }: PlanMemory,
 ): Plan {
-	const compiler = new Compiler(workload.path, preset, control);
-	const live = new Map<number, { runs: Run[]; commands: number[] }>();
+	const compiler = new Compiler(workload.name, preset, control);
+	const live = new Map<number, { runs: PageStretch[]; commands: number[] }>();
 	const events: number[] = [];
 	const eventStarts = new Uint32Array(workload.events.length + 1);
 	for (const [i, event] of workload.events.entries()) {
 		eventStarts[i] = events.length;
 		const number = event >>> 1;
 		const request = workload.requests[number];
-		if (request === undefined) throw new InputError(`${workload.path}: event of request ${number}, which is not there`);
+		if (request === undefined) throw new InputError(`${workload.name}: event of request ${number}, which is not there`);
 		if ((event & 1) === 0) {
 			const runs = pages.take(request.bytes);
 			if (runs === undefined) {
 				throw new InputError(
-					`${workload.path}: request ${number} of ${request.bytes} bytes finds no free page: give it more --ram`,
+					`${workload.name}: request ${number} of ${request.bytes} bytes finds no free page: give it more --ram`,
 				);
 			}
 			let sector = request.sector;
-			const attrs = attrsOf(runs[0] as Run);
+			const attrs = attrsOf(runs[0] as PageStretch);
 			const commands = split(runs, preset, maxMappingBytes).map((segments) => {
 				const command = compiler.add(segments, request, sector, attrs);
 				sector += segments.reduce((sum, { bytes }) => sum + bytes, 0) / 512;
@@ -200,7 +206,7 @@ export function compilePlan(
 			live.set(number, { runs, commands });
 			for (const command of commands) events.push(command * 2);
 		} else {
-			const { runs, commands } = live.get(number) as { runs: Run[]; commands: number[] };
+			const { runs, commands } = live.get(number) as { runs: PageStretch[]; commands: number[] };
 			live.delete(number);
 			for (const command of commands) {
 				events.push(command * 2 + 1);

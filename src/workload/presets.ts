@@ -2,7 +2,7 @@
 import type { DeviceOptions } from "../dma/options.ts";
 
 export interface DevicePreset {
-	readonly name: string;
+	readonly name: "nvme" | "virtio-blk" | "storvsc" | "ahci";
 	/** Where the numbers come from. */
 	readonly source: string;
 	readonly dma: Pick<DeviceOptions, "dmaMask" | "minAlignMask" | "segBoundaryMask">;
@@ -22,7 +22,7 @@ export interface DevicePreset {
 const MAX_U64 = 2n ** 64n - 1n;
 const NO_LIMIT = 2 ** 32 - 1;
 
-export const PRESETS: readonly DevicePreset[] = [
+export const DEVICE_PRESETS: readonly DevicePreset[] = [
 	{
 		name: "nvme",
 		source: "drivers/nvme/host/pci.c: NVME_MAX_SEGS, NVME_MAX_KB_SZ, dma_set_min_align_mask",
@@ -72,10 +72,10 @@ export const PRESETS: readonly DevicePreset[] = [
 ];
 
 /** @throws RangeError that lists the presets */
-export function presetNamed(name: string): DevicePreset {
-	const preset = PRESETS.find((candidate) => candidate.name === name);
+export function devicePresetNamed(name: string): DevicePreset {
+	const preset = DEVICE_PRESETS.find((candidate) => candidate.name === name);
 	if (preset === undefined) {
-		throw new RangeError(`device: expected one of ${PRESETS.map((p) => p.name).join(", ")}, not "${name}"`);
+		throw new RangeError(`device: expected one of ${DEVICE_PRESETS.map((p) => p.name).join(", ")}, not "${name}"`);
 	}
 	return preset;
 }

@@ -37,7 +37,8 @@ export interface TraceCounters {
 }
 
 export interface Workload {
-	readonly path: string;
+	/** What errors and results call it: a trace's path, where it was read from a file. */
+	readonly name: string;
 	readonly requests: readonly Request[];
 	/** In order: request number times 2, plus 1 for its completion. Each request is issued and completed once. */
 	readonly events: Uint32Array;
@@ -46,4 +47,9 @@ export interface Workload {
 	readonly counters: TraceCounters;
 	/** CPUs of the trace: one above the highest that issued. */
 	readonly cpus: number;
+}
+
+/** Data bytes of all requests. */
+export function totalBytes({ requests }: Pick<Workload, "requests">): number {
+	return requests.reduce((sum, { bytes }) => sum + bytes, 0);
 }

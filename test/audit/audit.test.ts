@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { MUTATE_INITIAL_COPY, MUTATE_LABELS } from "../../assembly/layout/audit.ts";
 import { ATTR_TRANSIENT } from "../../assembly/layout/device.ts";
-import { Actor, Mutation } from "../../src/audit/audit.ts";
+import { Actor } from "../../src/audit/audit.ts";
 import { PageConverter } from "../../src/coco/platform/convert.ts";
 import { Parties } from "../../src/coco/platform/parties.ts";
 import { PLATFORMS, type PlatformName } from "../../src/coco/platform/platform.ts";
@@ -8,6 +9,7 @@ import { Engine } from "../../src/engine.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { Direction } from "../../src/types.ts";
 import { audited, GUEST, HOST, last, MIB, runs, write } from "../helpers/audited.ts";
+import { tlbOf } from "../helpers/slots.ts";
 
 const { ToDevice, FromDevice, Bidirectional } = Direction;
 
@@ -46,7 +48,7 @@ describe("labels", () => {
 		write(engine, 0x3000, 2048);
 		device.syncForDevice(dma + 10, 20, Bidirectional);
 		expect(runs(audit, dma, 2048)).toEqual([0, 10, GUEST, 20, 0, 2018]);
-		audit.paint(dma, 2048, { number: HOST });
+		audit.paint(tlbOf(dma), 2048, { number: HOST });
 		device.syncForCpu(dma + 2000, 8, Bidirectional);
 		expect(runs(audit, 0x3000, 2048)).toEqual([GUEST, 2000, HOST, 8, GUEST, 40]);
 	});
@@ -74,7 +76,7 @@ describe("labels", () => {
 	it("stay in freed slots, and leave them when the pool zeroes them, padding too", async () => {
 		for (const zeroOnFree of [false, true]) {
 			const { engine, audit } = await audited({ swiotlb: null });
-			const pool = engine.addPool({ slabs: 128, areas: 1 }, 3 * MIB, { zeroOnFree });
+			const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 3 * MIB, zeroOnFree });
 			const device = engine.addDevice({ forceBounce: true, pool, minAlignMask: 0xfff });
 			write(engine, 0x1900, 100);
 			const dma = device.map(0x1900, 100, ToDevice);
@@ -83,7 +85,7 @@ describe("labels", () => {
 			audit.paint(dma - 0x100, 0x100, { number: HOST });
 			audit.nowNs = 7;
 			device.unmap(dma, 100, ToDevice);
-			expect(audit.freedAtNs(dma)).toBe(7);
+			expect(audit.freedAtNs(tlbOf(dma))).toBe(7);
 			const kept = [HOST, 0x100, GUEST, 100, 0, 2048 - 0x164];
 			expect(runs(audit, dma - 0x100, 2048)).toEqual(zeroOnFree ? [0, 2048] : kept);
 			const filled = audit.events().filter(({ kind, gpa }) => kind === "fill" && gpa === dma - 0x100);
@@ -166,7 +168,7 @@ describe("labels", () => {
 	it("end where a pool is made, which shares its pages first and zeroes them then", async () => {
 		const { engine, audit } = await audited({ swiotlb: null });
 		write(engine, 3 * MIB + 100, 500);
-		engine.addPool({ slabs: 128, areas: 1 }, 3 * MIB);
+		engine.addPool({ slabs: 128, areas: 1 }, { start: 3 * MIB });
 		expect(runs(audit, 3 * MIB, 4096)).toEqual([0, 4096]);
 		expect(audit.totals({ number: GUEST })).toMatchObject({ sharedBytes: 500, convertedBytes: 500 });
 		expect(last(audit, "fill")).toMatchObject({ gpa: 3 * MIB, bytes: 128 * 2048, state: PageState.Shared });
@@ -246,10 +248,10 @@ describe("what is counted", () => {
 		const { engine, audit } = await audited();
 		const device = engine.addDevice({ forceBounce: true, dmaMask: 0xffffn });
 		write(engine, 0x1000, 300);
-		expect(() => device.map(0x1000, 300, ToDevice)).toThrow("BEYOND_MASK");
+		expect(() => device.map(0x1000, 300, ToDevice)).toThrow("SLOTS_BEYOND_MASK");
 		const copy = last(audit, "copy");
 		expect(copy).toMatchObject({ bytes: 300, from: 0x1000, sharedBytes: 300, label: GUEST, mapping: 1 });
-		expect(last(audit, "map")).toMatchObject({ status: "BEYOND_MASK", mapping: 1, gpa: 0x1000, bytes: 300 });
+		expect(last(audit, "map")).toMatchObject({ status: "SLOTS_BEYOND_MASK", mapping: 1, gpa: 0x1000, bytes: 300 });
 		expect(runs(audit, copy.gpa, 301)).toEqual([GUEST, 300, 0, 1]);
 		expect(audit.freedAtNs(copy.gpa)).toBe(0);
 		expect(engine.pools[0]?.used).toBe(0);
@@ -258,7 +260,7 @@ describe("what is counted", () => {
 
 	it("tells what stayed in freed slots: bytes, bytes times ns and the longest stay, when they are taken again", async () => {
 		const { engine, audit } = await audited({ swiotlb: null });
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 3 * MIB);
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 3 * MIB });
 		const device = engine.addDevice({ forceBounce: true, pool });
 		write(engine, 0x1000, 4096);
 		const lap = (bytes: number) => {
@@ -287,7 +289,7 @@ describe("what is counted", () => {
 
 	it("forgets freed slots whose pages are converted", async () => {
 		const { engine, audit } = await audited({ swiotlb: null });
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 3 * MIB, { grows: true });
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 3 * MIB, grows: true });
 		const device = engine.addDevice({ forceBounce: true, pool });
 		engine.ram.convert(0x100000, 4096, PageState.Shared);
 		expect(engine.instance.exports.poolCreateTransient(pool.index, 0x100000, 2)).toBe(0);
@@ -297,10 +299,10 @@ describe("what is counted", () => {
 		expect(dma).toBe(0x100000);
 		audit.nowNs = 5;
 		device.unmap(dma, 64, ToDevice);
-		expect(audit.freedAtNs(dma)).toBe(5);
+		expect(audit.freedAtNs(tlbOf(dma))).toBe(5);
 		engine.instance.exports.retiredTake();
 		engine.ram.convert(0x100000, 4096, PageState.Private);
-		expect(audit.freedAtNs(dma)).toBe(-1);
+		expect(audit.freedAtNs(tlbOf(dma))).toBe(-1);
 	});
 
 	it("tells what the copy that starts a FROM_DEVICE mapping showed, and nothing once that is left out", async () => {
@@ -311,20 +313,20 @@ describe("what is counted", () => {
 		device.map(0x1000, 512, ToDevice);
 		device.map(0x1000, 512, Bidirectional);
 		expect(audit.totals({ number: GUEST })).toMatchObject({ sharedBytes: 1500, initialBytes: 500 });
-		audit.mutations = Mutation.InitialCopy;
+		audit.mutations = MUTATE_INITIAL_COPY;
 		const dma = device.map(0x1000, 512, FromDevice);
 		expect(runs(audit, dma, 512)).toEqual([0, 512]);
-		expect(engine.ram.read(dma, 512)).toEqual(new Uint8Array(512));
+		expect(engine.ram.read(tlbOf(dma), 512)).toEqual(new Uint8Array(512));
 		device.map(0x1000, 512, ToDevice);
 		expect(audit.totals({ number: GUEST })).toMatchObject({ sharedBytes: 2000, initialBytes: 500 });
 	});
 
 	it("is nothing when labels are left behind: the fault that a test plants", async () => {
 		const { engine, audit } = await audited();
-		audit.mutations = Mutation.Labels;
+		audit.mutations = MUTATE_LABELS;
 		write(engine, 0x1000, 500);
 		const dma = engine.addDevice({ forceBounce: true }).map(0x1000, 500, ToDevice);
-		expect(engine.ram.read(dma, 500)).toEqual(engine.ram.read(0x1000, 500));
+		expect(engine.ram.read(tlbOf(dma), 500)).toEqual(engine.ram.read(0x1000, 500));
 		expect(runs(audit, dma, 500)).toEqual([0, 500]);
 		expect(audit.totals({ number: GUEST }).sharedBytes).toBe(0);
 	});
@@ -340,7 +342,7 @@ describe("what is counted", () => {
 
 	it("is apart for hidden pages", async () => {
 		const { engine, audit } = await audited({ swiotlb: null });
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 3 * MIB, { state: PageState.Hidden });
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 3 * MIB, state: PageState.Hidden });
 		write(engine, 0x1000, 500);
 		engine.addDevice({ forceBounce: true, pool }).map(0x1000, 512, FromDevice);
 		expect(audit.totals({ number: GUEST })).toMatchObject({ sharedBytes: 0, hiddenBytes: 500, initialBytes: 0 });

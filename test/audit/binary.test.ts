@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import asc from "assemblyscript/asc";
 import { describe, expect, it } from "vitest";
+import { ascArguments, type WasmName } from "../../build.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const HOOK = /^\s*if \(COCO_AUDIT\) .*;\n/gm;
@@ -14,10 +15,10 @@ function withoutHooks(text: string): string {
 	return text.replace(HOOK, "").replace(CONDITION, "").replace(IMPORT, "");
 }
 
-/** Compiles a target of asconfig.json. @returns the binary */
-async function compile(entry: string, target: string, edit: (text: string) => string): Promise<Uint8Array> {
+/** Compiles a target of build.ts from edited sources. @returns the binary */
+async function compile(target: WasmName, edit: (text: string) => string): Promise<Uint8Array> {
 	let binary: Uint8Array = new Uint8Array();
-	const { error, stderr } = await asc.main(["--baseDir", ROOT, entry, "--target", target], {
+	const { error, stderr } = await asc.main(["--baseDir", ROOT, ...ascArguments(target)], {
 		readFile(name, base) {
 			try {
 				const text = readFileSync(resolve(base, name), "utf8");
@@ -36,23 +37,18 @@ async function compile(entry: string, target: string, edit: (text: string) => st
 }
 
 describe("the hooks of the audit", () => {
-	it.each([
-		["assembly/index.ts", "engine", "engine"],
-		["assembly/index.ts", "threads", "engine.threads"],
-		["assembly/rings.ts", "rings", "rings"],
-		["assembly/rings.ts", "rings.threads", "rings.threads"],
-	])(
-		"leave no byte in the release binary of %s, target %s: compiled without them it is %s.wasm to the byte",
-		async (entry, target, build) => {
+	it.each(["engine", "engine.threads", "rings", "rings.threads"] as const)(
+		"leave no byte in the release binary %s: compiled without them it is the same to the byte",
+		async (target) => {
 			let removed = 0;
-			const bare = await compile(entry, target, (text) => {
+			const bare = await compile(target, (text) => {
 				const without = withoutHooks(text);
 				if (without !== text) removed++;
 				expect(without).not.toMatch(/COCO_AUDIT|audit\/hooks/);
 				return without;
 			});
 			expect(removed).toBeGreaterThan(3);
-			expect(Buffer.compare(bare, readFileSync(`${ROOT}build/${build}.wasm`))).toBe(0);
+			expect(Buffer.compare(bare, readFileSync(`${ROOT}build/${target}.wasm`))).toBe(0);
 		},
 		60_000,
 	);

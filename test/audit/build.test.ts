@@ -2,9 +2,9 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { Actor } from "../../src/audit/audit.ts";
 import { Engine } from "../../src/engine.ts";
+import { verifyFile } from "../../src/node/input.ts";
 import type { EngineOptions } from "../../src/setup.ts";
 import type { Direction } from "../../src/types.ts";
-import { verifyFile } from "../../src/verify/verify.ts";
 import { audited, auditOf, GUEST, HOST, MIB, runs, write } from "../helpers/audited.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
 
@@ -84,7 +84,7 @@ describe("the build engine.audit", () => {
 				const random = new Random(seed);
 				const zeroOnFree = random.oneIn(3);
 				const engine = await Engine.create({ ram: 2 * MIB, swiotlb: null, build });
-				const pool = engine.addPool({ slabs: 256, areas: 2 }, MIB, { zeroOnFree });
+				const pool = engine.addPool({ slabs: 256, areas: 2 }, { start: MIB, zeroOnFree });
 				const devices = [
 					engine.addDevice({ forceBounce: true, pool, minAlignMask: 0xfff }),
 					engine.addDevice({ forceBounce: true, pool, dmaMask: BigInt(MIB + 2 ** 18) }),

@@ -9,7 +9,7 @@ describe("counts of the audit", () => {
 	it("take no residue from a pool that the host does not read", async () => {
 		for (const state of [PageState.Private, PageState.Hidden, PageState.Shared]) {
 			const { engine, audit } = await audited({ swiotlb: null });
-			const pool = engine.addPool({ slabs: 128, areas: 1 }, 0x100000, { state });
+			const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 0x100000, state });
 			const device = engine.addDevice({ forceBounce: true, pool });
 			write(engine, 0x1000, 2048);
 			for (let i = 0; i < 130; i++) {

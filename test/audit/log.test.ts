@@ -67,11 +67,11 @@ describe("the log", () => {
 			{ kind: "fill", gpa: 0x1010, bytes: 4, label: 0 },
 			{ kind: "convert", gpa: 0x2000, bytes: 8192, state: PageState.Hidden },
 			{ kind: "unmap", status: "BAD_DIRECTION", dma: 0x1000, mapping: 0 },
-			{ kind: "take slots", device: device.index, gpa: 0x1000, dma: tlb, bytes: 64, mapping: 1 },
+			{ kind: "take slots", device: device.index, gpa: 0x1000, tlb: tlb, bytes: 64, mapping: 1 },
 			{ kind: "copy", from: 0x1000, gpa: tlb, bytes: 64, mapping: 1 },
-			{ kind: "give slots", dma: tlb, bytes: 64, mapping: 1 },
-			{ kind: "take slots", dma: empty, bytes: 4096, mapping: 2 },
-			{ kind: "give slots", dma: empty, bytes: 4096, mapping: 2 },
+			{ kind: "give slots", tlb: tlb, bytes: 64, mapping: 1 },
+			{ kind: "take slots", tlb: empty, bytes: 4096, mapping: 2 },
+			{ kind: "give slots", tlb: empty, bytes: 4096, mapping: 2 },
 		]);
 	});
 
@@ -100,9 +100,9 @@ describe("the log", () => {
 		const context = { ptr: 65536, bytes: Engine.contextBytes(options) };
 		const place = { ptr: 6 * MIB, bytes: Engine.auditBytes(options) };
 		const { engine, audit } = await audited({ ...options, memory, context, audit: place });
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 64 * bytes);
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 64 * bytes });
 		const device = engine.addDevice({ forceBounce: true, pool, dmaMask: 0xffffn });
-		expect(() => device.map(0, 30 * bytes, ToDevice)).toThrow("BEYOND_MASK");
+		expect(() => device.map(0, 30 * bytes, ToDevice)).toThrow("SLOTS_BEYOND_MASK");
 		const events = audit.events().map(({ kind, status, mapping }) => [kind, status, mapping]);
 		expect(events).toEqual(new Array(16).fill(["copy", null, 1]));
 	});

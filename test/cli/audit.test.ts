@@ -11,67 +11,76 @@ function audit(policy: string, ...more: string[]) {
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: parsed JSON
-function auditJson(policy: string, ...more: string[]): any {
-	const { out, err } = audit(policy, ...more, "--json", "-");
+async function auditJson(policy: string, ...more: string[]): Promise<any> {
+	const { out, err } = await audit(policy, ...more, "--json", "-");
 	expect(err).toBe("");
 	return JSON.parse(out);
 }
 
 describe("coco-dma audit", () => {
-	it("ends with 1 on a breach: rfc-v3 on the default scenario, which names the bytes and the first one's way", () => {
-		const { code, out, err } = audit("rfc-v3");
+	it("ends with 1 on a breach: rfc-v3 on the default scenario, which names the bytes and the first one's way", async () => {
+		const { code, out, err } = await audit("rfc-v3");
 		expect([code, err]).toEqual([1, ""]);
-		expect(out).toMatch(/^rfc-v3: rules of Linux 6\.12, acceptance from the offer; /);
+		expect(out).toMatch(/^rfc-v3: swiotlb_dev_disable.*\nrules of Linux 6\.12; acceptance from the offer\n/);
 		expect(out).toContain("on storvsc (storvsc-full) on snp");
 		expect(out).toMatch(/\nThe first breached byte, at gpa 0x[0-9a-f]+:\n {2}\w+ .*\n {2}\w+ /);
-		expect(out).toMatch(/1 private-stays-private \(breach\)/);
+		expect(out).toMatch(/private-stays-private \(breach\)/);
 		const [, bytes = ""] = /\nBREACH: ([\d,]+) bytes of an accepted device's data reached/.exec(out) ?? [];
 		expect(Number(bytes.replaceAll(",", ""))).toBeGreaterThan(100_000);
 	});
 
-	it("ends with 0 where nothing is breached: a policy that keeps the bytes private, and a device that is exposed as designed", () => {
-		const kept = audit("cc-accepted-bus");
+	it("ends with 0 where nothing is breached: a policy that keeps the bytes private, and a device that is exposed as designed", async () => {
+		const kept = await audit("cc-accepted-bus");
 		expect(kept.code).toBe(0);
 		expect(kept.out).toContain("No byte of the accepted device's data reached a page that the host reads.");
-		const exposed = audit("rfc-v3", "--scenario", "legacy-virtio");
+		const exposed = await audit("rfc-v3", "--scenario", "legacy-virtio");
 		expect(exposed.code).toBe(0);
 		expect(exposed.out).toMatch(/Exposed, as designed for a device that is not trusted: [\d,]+ bytes/);
 	});
 
-	it("ends with 0 and says why, where a device does not come about", () => {
-		const { code, out } = audit("cc-accepted-bus+no-fallback");
+	it("ends with 0 and says why, where a device does not come about", async () => {
+		const { code, out } = await audit("cc-accepted-bus+no-fallback");
 		expect(code).toBe(0);
 		expect(out).toContain("Nothing ran: the confidential connection failed");
 	});
 
-	it("takes a policy of the user's own, and its modifiers", () => {
-		expect(audit(MINE).code).toBe(0);
-		expect(audit(MINE).out).toMatch(/^never-copy: /);
-		expect(audit(`${MINE}+mask-32`).out).toMatch(/^never-copy\+mask-32: /);
+	it("takes a policy of the user's own, and its modifiers", async () => {
+		expect((await audit(MINE)).code).toBe(0);
+		expect((await audit(MINE)).out).toMatch(/^never-copy: /);
+		expect((await audit(`${MINE}+mask-32`)).out).toMatch(/^never-copy\+mask-32: /);
 	});
 
-	it("says the same in JSON as in text, alone on standard output", () => {
-		const { out, code } = audit("rfc-v3");
-		const report = auditJson("rfc-v3");
+	it("says the same in JSON as in text, alone on standard output", async () => {
+		const { out, code } = await audit("rfc-v3");
+		const report = await auditJson("rfc-v3");
 		expect(code).toBe(1);
-		expect(report).toMatchObject({ command: "audit", scenario: "storvsc-full", platform: "snp", confidential: true });
-		expect(out).toContain(`BREACH: ${report.breachedBytes.toLocaleString("en-US")} bytes`);
+		expect(report).toMatchObject({
+			command: "audit",
+			scenario: "storvsc-full",
+			platform: "snp",
+			verdict: { kind: "BREACH", confidential: true },
+		});
+		expect(out).toContain(`BREACH: ${report.verdict.bytes.toLocaleString("en-US")} bytes`);
 		const [owner] = report.owners;
 		for (const figure of [owner.sharedBytes, owner.initialBytes, owner.standingBytes, owner.residueBytes])
-			expect(out).toContain(`${figure.toLocaleString("en-US")} bytes`);
+			expect(out).toContain(`${figure.toLocaleString("en-US")} B`);
 		for (const page of report.pages) expect(out).toContain(`0x${page.gpa.toString(16)}`);
 		for (const line of report.first.history) expect(out).toContain(`  ${line}\n`);
 		expect(report.environment.node).toBe(process.version);
 	});
 
-	it("counts the same for the same seed", () => {
-		expect(audit("rfc-v3", "--seed", "5").out).toBe(audit("rfc-v3", "--seed", "5").out);
+	it("counts the same for the same seed", async () => {
+		expect((await audit("rfc-v3", "--seed", "5")).out).toBe((await audit("rfc-v3", "--seed", "5")).out);
 	});
 
-	it("runs a scenario on another platform, and in a guest with RAM above 4 GiB", () => {
-		const cca = auditJson("cc-accepted", "--scenario", "tdisp-nvme", "--platform", "cca");
-		expect(cca).toMatchObject({ platform: "cca", breachedBytes: 0, drive: { undelivered: {}, refused: {} } });
-		const large = coco(
+	it("runs a scenario on another platform, and in a guest with RAM above 4 GiB", async () => {
+		const cca = await auditJson("cc-accepted", "--scenario", "tdisp-nvme", "--platform", "cca");
+		expect(cca).toMatchObject({
+			platform: "cca",
+			verdict: { kind: "private", bytes: 0 },
+			drive: { undelivered: [], refused: {} },
+		});
+		const large = await coco(
 			"audit",
 			TRACE,
 			"--policy",
@@ -87,49 +96,52 @@ describe("coco-dma audit", () => {
 		expect(large.out).toMatch(/0 direct maps, [1-9][\d,]* bounced.*refused commands: none/);
 	});
 
-	it("refuses wrong calls in one line", () => {
-		expectRefused(coco("audit"), "expected a TRACE");
-		expectRefused(coco("audit", TRACE), "--policy: expected a policy");
-		expectRefused(coco("audit", TRACE, TRACE, "--policy", "rfc-v3"), "one trace at a time");
-		expectRefused(audit("rfc-v4"), 'not "rfc-v4"', "rfc-v3");
-		expectRefused(audit("rfc-v3+fast"), 'not "fast"', "zero-on-free");
-		expectRefused(audit("rfc-v3", "--scenario", "floppy"), 'not "floppy"', "storvsc-full");
-		expectRefused(audit("rfc-v3", "--platform", "sgx"), "--platform: expected one of", 'not "sgx"');
-		expectRefused(audit("rfc-v3", "--device", "nvme"), "--device");
-		expectRefused(audit("rfc-v3", "--repeat", "2"), "--repeat");
-		expectRefused(audit("rfc-v3", "--pool", "lots"), "--pool", "lots");
-		expectRefused(audit("rfc-v3", "--seed", "-1"), "--seed");
-		expectRefused(audit("rfc-v3", "--contiguity", "0"), "contiguity");
-		expectRefused(audit("rfc-v3", "--json", "/no/such/folder/x"), "/no/such/folder");
+	it("refuses wrong calls in one line", async () => {
+		expectRefused(await coco("audit"), "expected a TRACE");
+		expectRefused(await coco("audit", TRACE), "--policy: expected a policy");
+		expectRefused(await coco("audit", TRACE, TRACE, "--policy", "rfc-v3"), "one trace at a time");
+		expectRefused(await audit("rfc-v4"), 'not "rfc-v4"', "rfc-v3");
+		expectRefused(await audit("rfc-v3+fast"), 'not "fast"', "zero-on-free");
+		expectRefused(await audit("rfc-v3", "--scenario", "floppy"), 'not "floppy"', "storvsc-full");
+		expectRefused(await audit("rfc-v3", "--platform", "sgx"), "--platform: expected one of", 'not "sgx"');
+		expectRefused(await audit("rfc-v3", "--device", "nvme"), "--device");
+		expectRefused(await audit("rfc-v3", "--repeat", "2"), "--repeat");
+		expectRefused(await audit("rfc-v3", "--pool", "lots"), "--pool", "lots");
+		expectRefused(await audit("rfc-v3", "--seed", "-1"), "--seed");
+		expectRefused(await audit("rfc-v3", "--contiguity", "0"), "contiguity");
+		expectRefused(await audit("rfc-v3", "--json", "/no/such/folder/x"), "/no/such/folder");
 		expectRefused(
-			coco("audit", TRACE, "--policy", "rfc-v3", "--ram", "64M", "--pool", "64M"),
+			await coco("audit", TRACE, "--policy", "rfc-v3", "--ram", "64M", "--pool", "64M"),
 			"pool: 64 MiB",
 			"RAM of 64 MiB",
 		);
 		const large = ["--scenario", "tdisp-nvme-32", "--ram", "16G"];
-		expectRefused(coco("audit", TRACE, "--policy", "private-pool", ...large), "smaller --pool", "held twice");
+		expectRefused(await coco("audit", TRACE, "--policy", "private-pool", ...large), "smaller --pool", "held twice");
 	});
 
-	it("refuses files that are no policy, and traces that are none", () => {
-		expectRefused(audit("./none.ts"), "./none.ts: no such file");
-		expectRefused(audit(temporaryFile("a.ts", "export default 7;")), "a.ts");
-		expectRefused(audit(temporaryFile("b.ts", "export const x = 1;")), "b.ts: expected a policy as the default export");
-		expectRefused(audit(temporaryFile("c.ts", "export default {")), "c.ts:1");
-		expectRefused(audit(temporaryFile("d.ts", 'throw new Error("two\\nlines");')), "d.ts");
-		const refused = (trace: string, ...parts: string[]) =>
-			expectRefused(coco("audit", trace, "--policy", "rfc-v3", ...SMALL), ...parts);
-		refused(MINE, ":1: unknown format");
-		refused(temporaryFile("nul", new Uint8Array(1000)), "nul:1: unknown format");
+	it("refuses files that are no policy, and traces that are none", async () => {
+		expectRefused(await audit("./none.ts"), "./none.ts: no such file");
+		expectRefused(await audit(temporaryFile("a.ts", "export default 7;")), "a.ts");
+		expectRefused(
+			await audit(temporaryFile("b.ts", "export const x = 1;")),
+			"b.ts: expected a policy as the default export",
+		);
+		expectRefused(await audit(temporaryFile("c.ts", "export default {")), "c.ts:1");
+		expectRefused(await audit(temporaryFile("d.ts", 'throw new Error("two\\nlines");')), "d.ts");
+		const refused = async (trace: string, ...parts: string[]) =>
+			expectRefused(await coco("audit", trace, "--policy", "rfc-v3", ...SMALL), ...parts);
+		await refused(MINE, ":1: unknown format");
+		await refused(temporaryFile("nul", new Uint8Array(1000)), "nul:1: unknown format");
 		const issue = (bytes: number, sectors: number) =>
 			`a-1 [000] ..... 1.000000: block_rq_issue: 7,0 W ${bytes} () 8 + ${sectors} [a]\n`;
-		refused(temporaryFile("odd", issue(511, 1)), "odd");
-		refused(temporaryFile("huge", issue(2 ** 40, 2 ** 31)), "huge");
+		await refused(temporaryFile("odd", issue(511, 1)), "odd");
+		await refused(temporaryFile("huge", issue(2 ** 40, 2 ** 31)), "huge");
 		// 32 MiB at once, in a guest that has 16 MiB of buffers
-		refused(temporaryFile("big", issue(2 ** 25, 2 ** 16)), "finds no free page: give it more --ram");
-		refused(join(MINE, "x"), "my-policy.ts/x");
+		await refused(temporaryFile("big", issue(2 ** 25, 2 ** 16)), "finds no free page: give it more --ram");
+		await refused(join(MINE, "x"), "my-policy.ts/x");
 	});
 
-	it("takes the largest and the smallest request", () => {
+	it("takes the largest and the smallest request", async () => {
 		const trace = temporaryFile(
 			"sizes",
 			[
@@ -140,7 +152,7 @@ describe("coco-dma audit", () => {
 			].join("\n"),
 		);
 		for (const scenario of ["storvsc-full", "legacy-virtio"]) {
-			const { out } = coco(
+			const { out } = await coco(
 				"audit",
 				trace,
 				"--policy",
@@ -158,7 +170,7 @@ describe("coco-dma audit", () => {
 			expect(report).toMatchObject({
 				requests: 2,
 				bytes: 8_389_120,
-				drive: { refused: {}, undelivered: {}, crash: null },
+				drive: { refused: {}, undelivered: [], crash: null },
 			});
 		}
 	});

@@ -12,15 +12,15 @@ function compare(policies: string, ...more: string[]) {
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: parsed JSON
-function compareJson(policies: string, ...more: string[]): any {
-	const { code, out, err } = compare(policies, ...more, "--json", "-");
+async function compareJson(policies: string, ...more: string[]): Promise<any> {
+	const { code, out, err } = await compare(policies, ...more, "--json", "-");
 	expect([code, err]).toEqual([0, ""]);
 	return JSON.parse(out);
 }
 
 describe("coco-dma compare --policy", () => {
-	it("puts cost and exposure of each policy in one table, which says which build a figure is from", () => {
-		const { code, out, err } = compare("rfc-v3,cc-accepted-bus");
+	it("puts cost and exposure of each policy in one table, which says which build a figure is from", async () => {
+		const { code, out, err } = await compare("rfc-v3,cc-accepted-bus");
 		expect([code, err]).toEqual([0, ""]);
 		const cells = (label: string) => {
 			const line = out.split("\n").find((text) => text.trim().startsWith(label)) ?? "";
@@ -36,8 +36,8 @@ describe("coco-dma compare --policy", () => {
 		expect(out).toMatch(/engine [0-9a-f]{16}\n$/);
 	});
 
-	it("says the same in JSON as in text and as the audit does", () => {
-		const { results, options } = compareJson("rfc-v3,cc-accepted-bus");
+	it("says the same in JSON as in text and as the audit does", async () => {
+		const { results, options } = await compareJson("rfc-v3,cc-accepted-bus");
 		expect(options).toMatchObject({
 			policies: ["rfc-v3", "cc-accepted-bus"],
 			scenario: "storvsc-full",
@@ -46,16 +46,20 @@ describe("coco-dma compare --policy", () => {
 		});
 		const [rfc, bus] = results;
 		expect([rfc.policy, bus.policy]).toEqual(["rfc-v3", "cc-accepted-bus"]);
-		expect(compare("rfc-v3").out).toContain(`${rfc.exposure.breachedBytes.toLocaleString("en-US")} B`);
-		const audited = JSON.parse(coco("audit", TRACE, "--policy", "rfc-v3", ...SMALL.slice(0, 4), "--json", "-").out);
+		expect((await compare("rfc-v3")).out).toContain(`${rfc.exposure.verdict.bytes.toLocaleString("en-US")} B`);
+		const audited = JSON.parse(
+			(await coco("audit", TRACE, "--policy", "rfc-v3", ...SMALL.slice(0, 4), "--json", "-")).out,
+		);
 		expect(audited).toMatchObject(rfc.exposure);
 		expect(rfc.cost.bouncedMaps).toBe(rfc.exposure.bouncedMaps);
 		expect(bus.cost.directMaps).toBe(bus.exposure.directMaps);
 	});
 
-	it("does the same as the modes that it replaces: force-bounce as bounce, cc-accepted-bus as direct", () => {
-		const [bounce, direct] = compareJson("force-bounce,cc-accepted-bus").results;
-		const modes = JSON.parse(coco("compare", TRACE, "--device", "storvsc", ...SMALL, "--json", "-").out).results;
+	it("does the same as the modes that it replaces: force-bounce as bounce, cc-accepted-bus as direct", async () => {
+		const [bounce, direct] = (await compareJson("force-bounce,cc-accepted-bus")).results;
+		const modes = JSON.parse(
+			(await coco("compare", TRACE, "--device", "storvsc", ...SMALL, "--json", "-")).out,
+		).results;
 		for (const [cost, mode] of [
 			[bounce.cost, modes[1]],
 			[direct.cost, modes[0]],
@@ -74,35 +78,39 @@ describe("coco-dma compare --policy", () => {
 		expect(bounce.cost.pool.hiwaterSlots).toBe(modes[1].pool.hiwaterSlots);
 	});
 
-	it("drives from TypeScript what shares in place, counts its conversions, and times nothing that does not come about", () => {
-		const { results } = compareJson("linux-7.3+share-in-place,linux-7.3+no-fallback", "--scenario", "storvsc-plain");
+	it("drives from TypeScript what shares in place, counts its conversions, and times nothing that does not come about", async () => {
+		const { results } = await compareJson(
+			"linux-7.3+share-in-place,linux-7.3+no-fallback",
+			"--scenario",
+			"storvsc-plain",
+		);
 		const [shared, refused] = results;
 		expect(shared.cost).toMatchObject({ driver: "typescript", bouncedMaps: 0 });
 		expect(shared.exposure.drive.sharedInPlace).toBeGreaterThan(2 * shared.exposure.requests);
 		expect(refused).toMatchObject({ cost: null, exposure: { drive: null } });
-		const { out } = compare("linux-7.3+no-fallback", "--scenario", "storvsc-plain");
+		const { out } = await compare("linux-7.3+no-fallback", "--scenario", "storvsc-plain");
 		expect(out).toContain("linux-7.3+no-fallback: refused: the confidential connection failed");
 	});
 
-	it("shows a crash as one", () => {
+	it("shows a crash as one", async () => {
 		const file = temporaryFile(
 			"crash.ts",
-			`import { KernelCrash } from "coco-dma";
+			`import { KernelCrash } from "coco-dma/policy";
 export default { name: "crash", title: "t", source: "s", kernel: "linux-6.12", acceptance: "none",
 	predicates: { forceBounce: () => { throw new KernelCrash("force_dma_unencrypted", "NULL"); } } };`,
 		);
-		const { code, out } = compare(`${file},rfc-v3`);
+		const { code, out } = await compare(`${file},rfc-v3`);
 		expect(code).toBe(0);
 		expect(out).toContain("crash: crash: force_dma_unencrypted: NULL");
 		expect(out).toMatch(/ {2}verdict +crash +BREACH/);
 	});
 
-	it("takes a policy of the user's own beside a preset", () => {
-		const { results } = compareJson(`${MINE},rfc-v3`);
+	it("takes a policy of the user's own beside a preset", async () => {
+		const { results } = await compareJson(`${MINE},rfc-v3`);
 		expect(results.map(({ policy }: { policy: string }) => policy)).toEqual(["never-copy", "rfc-v3"]);
 	});
 
-	it("writes one HTML file that loads nothing and that no policy and no file name breaks", () => {
+	it("writes one HTML file that loads nothing and that no policy and no file name breaks", async () => {
 		const file = temporaryFile(
 			"evil.ts",
 			`export default { name: "evil", title: "<img src=x onerror=alert(1)></style>", source: "\\"><script>alert(1)</script>", kernel: "linux-7.3", acceptance: "any" };`,
@@ -110,7 +118,7 @@ export default { name: "crash", title: "t", source: "s", kernel: "linux-6.12", a
 		const trace = join(temporaryFolder(), "<img src=y>.txt");
 		copyFileSync(TRACE, trace);
 		const html = join(temporaryFolder(), "r.html");
-		const { code, out, err } = coco("compare", trace, "--policy", `${file},rfc-v3`, ...SMALL, "--html", html);
+		const { code, out, err } = await coco("compare", trace, "--policy", `${file},rfc-v3`, ...SMALL, "--html", html);
 		expect([code, err]).toEqual([0, ""]);
 		expect(out).toContain(`Report: ${html}`);
 		const page = readFileSync(html, "utf8");
@@ -120,22 +128,24 @@ export default { name: "crash", title: "t", source: "s", kernel: "linux-6.12", a
 		for (const text of ["BREACH", "release build", "audit build", "storvsc-full"]) expect(page).toContain(text);
 	});
 
-	it("counts the same for the same seed", () => {
-		// biome-ignore lint/suspicious/noExplicitAny: parsed JSON
-		const counts = () => compareJson("rfc-v3", "--seed", "9").results.map(({ exposure }: any) => exposure);
-		expect(counts()).toEqual(counts());
+	it("counts the same for the same seed", async () => {
+		const counts = async () => {
+			const { results } = await compareJson("rfc-v3", "--seed", "9");
+			return results.map(({ exposure }: { exposure: unknown }) => exposure);
+		};
+		expect(await counts()).toEqual(await counts());
 	});
 
-	it("refuses what does not go together, and what it does not know, before any work", () => {
-		expectRefused(compare("rfc-v3", "--device", "nvme"), "--device: does not go with --policy");
-		expectRefused(compare("rfc-v3", "--mode", "direct"), "--mode: does not go with --policy");
-		expectRefused(coco("compare", TRACE, "--scenario", "storvsc-full"), "--scenario: goes with --policy");
-		expectRefused(coco("compare", TRACE, "--platform", "snp"), "--platform: goes with --policy");
-		expectRefused(compare("rfc-v3,rfc-v9"), 'not "rfc-v9"');
-		expectRefused(compare("rfc-v3,"), 'not ""');
-		expectRefused(compare("rfc-v3,./none.ts"), "./none.ts: no such file");
-		expectRefused(coco("compare", TRACE, "--policy", "rfc-v3", "--repeat", "0"), "repeat");
-		expectRefused(coco("compare", "/no/such", "--policy", "rfc-v3", ...SMALL), "/no/such: no such file");
-		expectRefused(compare("rfc-v3", "--html", "/no/such/folder/x.html"), "/no/such/folder");
+	it("refuses what does not go together, and what it does not know, before any work", async () => {
+		expectRefused(await compare("rfc-v3", "--device", "nvme"), "--device: does not go with --policy");
+		expectRefused(await compare("rfc-v3", "--mode", "direct"), "--mode: does not go with --policy");
+		expectRefused(await coco("compare", TRACE, "--scenario", "storvsc-full"), "--scenario: goes with --policy");
+		expectRefused(await coco("compare", TRACE, "--platform", "snp"), "--platform: goes with --policy");
+		expectRefused(await compare("rfc-v3,rfc-v9"), 'not "rfc-v9"');
+		expectRefused(await compare("rfc-v3,"), 'not ""');
+		expectRefused(await compare("rfc-v3,./none.ts"), "./none.ts: no such file");
+		expectRefused(await coco("compare", TRACE, "--policy", "rfc-v3", "--repeat", "0"), "repeat");
+		expectRefused(await coco("compare", "/no/such", "--policy", "rfc-v3", ...SMALL), "/no/such: no such file");
+		expectRefused(await compare("rfc-v3", "--html", "/no/such/folder/x.html"), "/no/such/folder");
 	});
 });

@@ -8,11 +8,11 @@ const FIXED_TEXT = `nvme on AMD SEV-SNP with vTOM, under a paravisor (snp-vtom),
 map(gpa 0x3000, 5000 bytes, TO_DEVICE) on CPU 0
 
  1  device_cc_accepted(dev)                 false  no TDISP interface, no VMBus offer
- 2  force_dma_unencrypted(dev)              true   guest memory encryption
- 3  is_swiotlb_force_bounce(dev)            true   confidential guest: SWIOTLB_FORCE
+ 2  is_swiotlb_force_bounce(dev)            true   confidential guest: SWIOTLB_FORCE
+ 3  force_dma_unencrypted(dev)              true   guest memory encryption
  4  dma_capable(dev, bounce address, size)  false  end 0x40000c001387 > mask 0xffffffff; the bytes were copied into the slots before, as in Linux
 
-refused after a copy into pool "default", 3 slots of 2 KiB, tlb_addr 0xc000000 in slot 0: BEYOND_MASK
+refused after a copy into pool "default", 3 slots of 2 KiB, tlb_addr 0xc000000 in slot 0: SLOTS_BEYOND_MASK
 
 when    bytes   pages    guest  paravisor  host        device
 before  buffer  private  plain  plain      ciphertext  -
@@ -23,15 +23,15 @@ The host reads bytes of a private buffer.
 `;
 
 /** What the command prints that succeeds. */
-function explained(...args: string[]): string {
-	const { code, out, err } = coco("explain", ...args);
+async function explained(...args: string[]): Promise<string> {
+	const { code, out, err } = await coco("explain", ...args);
 	expect([code, err]).toEqual([0, ""]);
 	return out;
 }
 
 describe("coco-dma explain", () => {
-	it("prints every predicate, what came of it and who can read the bytes", () => {
-		expect(explained(...FIXED)).toBe(FIXED_TEXT);
+	it("prints every predicate, what came of it and who can read the bytes", async () => {
+		expect(await explained(...FIXED)).toBe(FIXED_TEXT);
 	});
 
 	it.each([
@@ -59,14 +59,14 @@ describe("coco-dma explain", () => {
 			"bounce: pool",
 			"Nothing is private on this platform",
 		],
-	])("%j: %s, and the %s", (args, outcome, verdict) => {
-		const out = explained(...args);
+	])("%j: %s, and the %s", async (args, outcome, verdict) => {
+		const out = await explained(...args);
 		expect(out.split("\n").filter((line) => line.startsWith(outcome))).toHaveLength(1);
 		expect(out.trimEnd().split("\n").at(-1)).toContain(verdict);
 	});
 
-	it("writes the same as JSON, alone on standard output or beside the text", () => {
-		const alone = JSON.parse(explained(...FIXED, "--json", "-"));
+	it("writes the same as JSON, alone on standard output or beside the text", async () => {
+		const alone = JSON.parse(await explained(...FIXED, "--json", "-"));
 		expect(alone).toMatchObject({
 			command: "explain",
 			environment: { node: process.version },
@@ -74,19 +74,19 @@ describe("coco-dma explain", () => {
 			kernel: "linux-6.12",
 			request: { gpa: 0x3000, bytes: 5000, dir: "TO_DEVICE", cpu: 0 },
 			decision: "bounce",
-			status: "BEYOND_MASK",
+			status: "SLOTS_BEYOND_MASK",
 			dma: null,
 			bounce: { pool: "default", tlb: 0xc000000, firstSlot: 0, slots: 3, transient: false },
 		});
 		expect(alone.steps).toHaveLength(4);
 		expect(alone.readers.map(({ host }: { host: string }) => host)).toEqual(["ciphertext", "ciphertext", "plain"]);
 		const path = join(temporaryFolder(), "explain.json");
-		expect(explained(...FIXED, "--json", path)).toBe(FIXED_TEXT);
+		expect(await explained(...FIXED, "--json", path)).toBe(FIXED_TEXT);
 		expect(JSON.parse(readFileSync(path, "utf8")).readers).toEqual(alone.readers);
 	});
 
-	it("has help that names every option", () => {
-		const help = explained("--help");
+	it("has help that names every option", async () => {
+		const help = await explained("--help");
 		for (const name of ["platform", "kernel", "device", "accepted", "offer", "gpa", "bytes", "dir", "shared", "mask"])
 			expect(help).toContain(`--${name} `);
 		for (const name of ["non-coherent", "pool", "swiotlb", "ram", "json"]) expect(help).toContain(`--${name} `);
@@ -114,16 +114,16 @@ describe("coco-dma explain", () => {
 		[["--json", "/no/such/x.json"], "/no/such/x.json: cannot be written"],
 		[["--frobnicate"], "Unknown option '--frobnicate'"],
 		[["more"], 'unexpected argument "more"'],
-	])("refuses %j in one line", (args, message) => {
+	])("refuses %j in one line", async (args, message) => {
 		const given = args.length === 0 || args.includes("--platform") ? args : ["--platform", "tdx", ...args];
-		const { code, out, err } = coco("explain", ...given);
+		const { code, out, err } = await coco("explain", ...given);
 		expect([code, out]).toEqual([2, ""]);
 		expect(err).toMatch(/^coco-dma explain: [^\n]+\n$/);
 		expect(err).toContain(message);
 	});
 
-	it("refuses a private pool where nothing is private", () => {
-		expect(coco("explain", "--platform", "none", "--pool", "private")).toMatchObject({
+	it("refuses a private pool where nothing is private", async () => {
+		expect(await coco("explain", "--platform", "none", "--pool", "private")).toMatchObject({
 			code: 2,
 			out: "",
 			err: expect.stringMatching(/^coco-dma explain: private pool .* on none: NO_PRIVATE_MEMORY: .*\n$/),

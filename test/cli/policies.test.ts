@@ -1,23 +1,24 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { Cell } from "../../src/study/cell.ts";
 import { coco, temporaryFile, temporaryFolder } from "../helpers/cli.ts";
 
 /** What the command prints that succeeds. */
-function policies(...args: string[]): string {
-	const { code, out, err } = coco("policies", ...args);
+async function policies(...args: string[]): Promise<string> {
+	const { code, out, err } = await coco("policies", ...args);
 	expect([code, err]).toEqual([0, ""]);
 	return out;
 }
 
 const QUICK = ["--no-cost", "--scenario", "storvsc-full"];
-const MINE = `import type { Policy } from "coco-dma";
+const MINE = `import type { Policy } from "coco-dma/policy";
 export default { name: "mine", title: "t <b>", source: "s", kernel: "linux-7.3", acceptance: "any" } satisfies Policy;
 `;
 
 describe("coco-dma policies", () => {
-	it("prints policies as rows and scenarios as columns, within 160 columns, and what the words mean", () => {
-		const out = policies("--no-cost", "--policy", "rfc-v3,null-pool,cc-accepted-bus+no-fallback");
+	it("prints policies as rows and scenarios as columns, within 160 columns, and what the words mean", async () => {
+		const out = await policies("--no-cost", "--policy", "rfc-v3,null-pool,cc-accepted-bus+no-fallback");
 		const lines = out.split("\n");
 		expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(160);
 		expect(lines[0]).toMatch(/^policy +legacy-virtio +storvsc-plain .*restricted-pool$/);
@@ -29,15 +30,17 @@ describe("coco-dma policies", () => {
 		expect(out).not.toContain(" ns");
 	});
 
-	it("measures what a mapping costs, and says where", () => {
-		const out = policies("--policy", "cc-accepted,linux-7.3+share-in-place", "--scenario", "tdisp-nvme");
+	it("measures what a mapping costs, and says where", async () => {
+		const out = await policies("--policy", "cc-accepted,linux-7.3+share-in-place", "--scenario", "tdisp-nvme");
 		expect(out).toMatch(/^\S+ +private\n.* [\d,]+ ns$/m);
 		expect(out).toMatch(/ [\d,]+ ns\n +\+ 2 conversions$/m);
 		expect(out.trimEnd().split("\n").at(-1)).toMatch(/^coco-dma .*, Node .*, load .*, engine [0-9a-f]{16}$/);
 	});
 
-	it("shows one policy with its header and a line a scenario", () => {
-		const lines = policies("--no-cost", "--policy", "rfc-v3", "--scenario", "legacy-virtio,storvsc-full").split("\n");
+	it("shows one policy with its header and a line a scenario", async () => {
+		const lines = (await policies("--no-cost", "--policy", "rfc-v3", "--scenario", "legacy-virtio,storvsc-full")).split(
+			"\n",
+		);
 		expect(lines.slice(0, 6)).toEqual([
 			expect.stringMatching(/^rfc-v3: swiotlb_dev_disable\(dev\) compares/),
 			"  rules of Linux 6.12; acceptance from the offer",
@@ -48,8 +51,8 @@ describe("coco-dma policies", () => {
 		]);
 	});
 
-	it("opens cells into their parts, each with what decided", () => {
-		const out = policies(...QUICK, "--policy", "rfc-v3", "--open");
+	it("opens cells into their parts, each with what decided", async () => {
+		const out = await policies(...QUICK, "--policy", "rfc-v3", "--open");
 		expect(out).toMatch(/^ {2}part +on +how +verdict +conversions +hazards +because$/m);
 		expect(out).toMatch(
 			/^ {2}4 KiB TO_DEVICE +snp +bounce +BREACH 4,096 bytes .*is_swiotlb_force_bounce\(dev\) true: /m,
@@ -58,22 +61,28 @@ describe("coco-dma policies", () => {
 		expect(out).toMatch(/^ {2}4 KiB TO_DEVICE +snp, plain addresses +bounce/m);
 	});
 
-	it("runs every cell on the platform that is asked for", () => {
+	it("runs every cell on the platform that is asked for", async () => {
 		const { rows, scenarios } = JSON.parse(
-			policies(...QUICK, "--policy", "null-pool", "--platform", "tdx", "--json", "-"),
+			await policies(...QUICK, "--policy", "null-pool", "--platform", "tdx", "--json", "-"),
 		);
 		expect(scenarios[0].platform).toBe("tdx");
-		expect(rows[0].cells[0]).toMatchObject({ platform: "tdx", verdict: "private; coherent BREACH 8,192 bytes" });
-		expect(new Set(rows[0].cells[0].parts.map(({ on }: { on: string }) => on))).toEqual(new Set(["tdx"]));
+		const cell: Cell = rows[0].cells[0];
+		expect(cell).toMatchObject({ platform: "tdx", kind: "BREACH" });
+		const verdicts = (told: boolean) => cell.parts.filter((part) => part.told || !told).map(({ verdict }) => verdict);
+		expect(verdicts(true)).toMatchObject([
+			{ kind: "private", part: "4 KiB TO_DEVICE", bytes: 0, cause: null },
+			{ kind: "BREACH", part: "coherent 4 KiB", bytes: 8192, confidential: true, cause: null },
+		]);
+		expect(new Set(verdicts(false).map(({ platform }) => platform))).toEqual(new Set(["tdx"]));
 	});
 
-	it("lists policies and modifiers without running any", () => {
-		const out = policies("--list");
+	it("lists policies and modifiers without running any", async () => {
+		const out = await policies("--list");
 		expect(out).toMatch(
 			/^rfc-v3: .*\n {2}rules of Linux 6\.12; acceptance from the offer\n {2}source: .*\n {2}rows of the list: P5$/m,
 		);
 		expect(out).toMatch(/^\+force: swiotlb=force on the command line\n {2}source: Robin Murphy/m);
-		const { policies: list, modifiers } = JSON.parse(policies("--list", "--json", "-"));
+		const { policies: list, modifiers } = JSON.parse(await policies("--list", "--json", "-"));
 		expect(list.find(({ name }: { name: string }) => name === "cc-accepted")).toMatchObject({
 			kernel: "linux-7.3",
 			acceptance: "tdisp",
@@ -82,10 +91,10 @@ describe("coco-dma policies", () => {
 		expect(modifiers.map(({ name }: { name: string }) => name)).toContain("mask-32");
 	});
 
-	it("writes JSON and a page that loads nothing, beside the text", () => {
+	it("writes JSON and a page that loads nothing, beside the text", async () => {
 		const folder = temporaryFolder();
 		const [json, html] = [join(folder, "p.json"), join(folder, "p.html")];
-		const out = policies(...QUICK, "--policy", "rfc-v3", "--json", json, "--html", html);
+		const out = await policies(...QUICK, "--policy", "rfc-v3", "--json", json, "--html", html);
 		expect(out).toMatch(new RegExp(`JSON: ${json}\nReport: ${html}\n$`));
 		const data = JSON.parse(readFileSync(json, "utf8"));
 		expect(data).toMatchObject({ command: "policies", environment: { node: process.version } });
@@ -98,15 +107,15 @@ describe("coco-dma policies", () => {
 		expect(readFileSync(html, "utf8")).not.toMatch(/(src|href)=|@import|url\(/);
 	});
 
-	it("runs a policy from a file, with modifiers", () => {
+	it("runs a policy from a file, with modifiers", async () => {
 		const path = temporaryFile("mine.ts", MINE);
-		const out = policies(...QUICK, "--policy", `${path},${path}+force`);
+		const out = await policies(...QUICK, "--policy", `${path},${path}+force`);
 		expect(out).toMatch(/^mine +private$/m);
 		expect(out).toMatch(/^mine\+force +refused:$/m);
 	});
 
-	it("has help that names every option", () => {
-		const help = policies("--help");
+	it("has help that names every option", async () => {
+		const help = await policies("--help");
 		for (const name of ["policy", "scenario", "platform", "open", "no-cost", "list", "json", "html", "help"])
 			expect(help).toMatch(new RegExp(`^ {2}--${name}\\b`, "m"));
 	});
@@ -124,8 +133,8 @@ describe("coco-dma policies", () => {
 		[["--list", "--open"], "--list runs nothing, and --open goes with a run"],
 		[["rfc-v3"], 'unexpected argument "rfc-v3": policies go with --policy'],
 		[["--frobnicate"], "Unknown option '--frobnicate'"],
-	])("refuses %j in one line", (args, message) => {
-		const { code, out, err } = coco("policies", ...args);
+	])("refuses %j in one line", async (args, message) => {
+		const { code, out, err } = await coco("policies", ...args);
 		expect([code, out]).toEqual([2, ""]);
 		expect(err).toMatch(/^coco-dma policies: [^\n]+\n$/);
 		expect(err).toContain(message);

@@ -6,7 +6,7 @@ import { PageState } from "../../src/memory/ram.ts";
 import type { Pool } from "../../src/swiotlb/pool.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
 
-const LIBRARY = new URL("../../build/src/index.js", import.meta.url);
+const LIBRARY = new URL("../../build/src/doors/engine.js", import.meta.url);
 const PRIVATE_BIT = 2 ** 47;
 const FLIPPING = { gpa: 0, bytes: 64 * 4096 };
 const KEPT = { gpa: FLIPPING.bytes, bytes: 512 * 4096 };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { loadCipher } from "../../src/coco/platform/ciphertext.ts";
-import { type ConverterOptions, PageConverter, type StrayRead } from "../../src/coco/platform/convert.ts";
+import { PageConverter, type StrayRead } from "../../src/coco/platform/convert.ts";
 import { Parties } from "../../src/coco/platform/parties.ts";
 import { type ConversionStep, PLATFORMS, type Platform } from "../../src/coco/platform/platform.ts";
 import { Engine } from "../../src/engine.ts";
@@ -23,6 +23,8 @@ function turns(platform: Platform): [PageState, PageState][] {
 	const states = platform.hiddenPages ? [Private, Shared, Hidden] : [Private, Shared];
 	return states.flatMap((from) => states.filter((to) => to !== from).map((to) => [from, to] as [PageState, PageState]));
 }
+
+type ConverterOptions = NonNullable<ConstructorParameters<typeof PageConverter>[2]>;
 
 /** Pages 0 to 15, the four from 0x4000 in state `from`, page n filled with n + 1. */
 async function fourPages(platform: Platform, from: PageState, options: ConverterOptions = {}) {
@@ -217,7 +219,7 @@ describe("a page conversion", () => {
 
 	it("leaves the pages of a bounce pool alone", async () => {
 		const engine = await Engine.create({ ram: "4M", swiotlb: null });
-		const pool = engine.addPool({ slabs: 256, areas: 1 }, 0x300000);
+		const pool = engine.addPool({ slabs: 256, areas: 1 }, { start: 0x300000 });
 		const converter = new PageConverter(engine, PLATFORMS.tdx);
 		for (const gpa of [0x300000, 0x310000, 0x300000 + pool.bytes - 0x2000])
 			expect(() => converter.convert(gpa, 0x2000, Private)).toThrow(/POOL_PAGES/);

@@ -41,7 +41,7 @@ describe("explain under a policy", () => {
 			parsePolicy("cc-accepted+share-in-place"),
 			SCENARIOS[0] as (typeof SCENARIOS)[number],
 		);
-		if (stage.refused !== null) throw new Error(stage.refused);
+		if (stage.refused !== null) throw new Error(JSON.stringify(stage.refused));
 		const { guest, device } = stage;
 		const explanation = explain(guest, device, { gpa: guest.pages.alloc(1), bytes: 200, dir: Direction.ToDevice });
 		expect(explanation.decision).toBe("direct");

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import type { GuestDevice } from "../../src/coco/guest/device.ts";
-import type { GuestDeviceOptions } from "../../src/coco/guest/device-options.ts";
+import type { GuestDevice, GuestDeviceOptions } from "../../src/coco/guest/device.ts";
 import { Guest } from "../../src/coco/guest/guest.ts";
-import { KernelCrash, type Policy, type PredicateInput, type PredicateValues } from "../../src/coco/rules/policy.ts";
+import { KernelCrash, type Policy, type PredicateInput } from "../../src/coco/rules/policy.ts";
+import { PREDICATES, type PredicateValues } from "../../src/coco/rules/predicate.ts";
 import { InputError } from "../../src/input-error.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { statusName } from "../../src/status.ts";
@@ -10,7 +10,7 @@ import { Direction } from "../../src/types.ts";
 import { KERNEL_NAMES, OFFER, smallGuest, TDISP, trustNow } from "../helpers/trust-guest.ts";
 
 const { ToDevice } = Direction;
-const NAMES = ["forceBounce", "active", "forAlloc", "usePool", "forceDmaUnencrypted"] as const;
+const NAMES = PREDICATES.map(({ name }) => name);
 
 function policy(fields: Partial<Policy> = {}): Policy {
 	return { name: "mine", title: "a test's", source: "a test", kernel: "linux-6.12", acceptance: "any", ...fields };
@@ -51,7 +51,7 @@ describe("each predicate alone", () => {
 	it("active is asked only where a buffer is not forced to bounce and would have to", async () => {
 		const predicates = { active: () => false };
 		expect(mapPage(await guestOf(policy({ predicates })))).toBe("bounce");
-		expect(mapPage(await guestOf(policy({ kernel: "linux-7.3", predicates })))).toBe("NO_POOL");
+		expect(mapPage(await guestOf(policy({ kernel: "linux-7.3", predicates })))).toBe("NEEDS_SHARED");
 		const masked = { dmaMask: 0xffffn };
 		expect(mapPage(await guestOf(policy({ predicates: { ...predicates, forceBounce: () => false } }), masked))).toBe(
 			"BEYOND_MASK",

@@ -56,7 +56,7 @@ async function compare({ preset, scenario, place, modifiers }: Run): Promise<Mod
 		const hidden = preset === "paravisor-bounce" && !PLATFORMS[platform].hiddenPages;
 		const offer =
 			scenario.trust.by === "offer" && modifiers.some((name) => name === "accepted" || name === "no-fallback");
-		expect(hidden || offer, stage.refused).toBe(true);
+		expect(hidden || offer, JSON.stringify(stage.refused)).toBe(true);
 		return null;
 	}
 	const flags = scenario.trust.by === "offer" ? scenario.trust.flags : null;

@@ -9,7 +9,7 @@ const { Bidirectional, ToDevice, FromDevice } = Direction;
 
 async function guest(): Promise<{ engine: Engine; pool: Pool }> {
 	const engine = await Engine.create({ swiotlb: null, ram: 0x400000 });
-	return { engine, pool: engine.addPool({ slabs: 256, areas: 2 }, POOL) };
+	return { engine, pool: engine.addPool({ slabs: 256, areas: 2 }, { start: POOL }) };
 }
 
 describe("what a device holds and costs", () => {

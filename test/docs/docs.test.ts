@@ -42,11 +42,11 @@ describe("the README", () => {
 		],
 	])(
 		"shows lines of a result that compare prints, of %s: counts to the digit, times by their rows",
-		(_, head, options) => {
+		async (_, head, options) => {
 			const blocks = [...README.matchAll(/```text\n(bench\/traces[\s\S]*?)```/g)].map(([, text]) => text as string);
 			const shown = (blocks.find((text) => text.includes(head)) ?? "").trimEnd().split("\n");
 			const trace = "bench/traces/pgbench.block.ftrace.txt.gz";
-			const printed = coco("compare", trace, "--repeat", "1", ...options).out.split("\n");
+			const printed = (await coco("compare", trace, "--repeat", "1", ...options)).out.split("\n");
 			const label = (line: string) => line.slice(0, 33).trimEnd();
 			const squeezed = (line: string) => line.replace(/ +/g, " ");
 			expect(shown.length).toBeGreaterThan(12);
@@ -57,11 +57,6 @@ describe("the README", () => {
 		},
 	);
 
-	it("has an example of trust that runs to its end", () => {
-		const out = execFileSync(process.execPath, [`${ROOT}examples/trust.js`], { encoding: "utf8" });
-		expect(out).toMatch(/^not accepted: bounced[\s\S]*accepted: direct[\s\S]*BUSY[\s\S]*1 page leaked\n$/);
-	});
-
 	it("shows a policy of one's own that is the example's, in less than 20 lines", () => {
 		const shown = /```ts\n([\s\S]*?)```/.exec(README)?.[1] ?? "";
 		expect(readFileSync(`${ROOT}examples/my-policy.ts`, "utf8")).toContain(shown);
@@ -69,35 +64,22 @@ describe("the README", () => {
 		expect(shown).toContain("satisfies Policy");
 	});
 
-	it("shows of the ring example what it prints", () => {
-		const text = readFileSync(`${ROOT}docs/rings.md`, "utf8");
-		const output = /```js\n[\s\S]*?```\s+```\n([\s\S]*?)```/.exec(text)?.[1];
-		expect(execFileSync(process.execPath, [`${ROOT}examples/rings.js`], { encoding: "utf8" })).toBe(output);
-	});
-
-	it("shows of the leaks example what it prints, and all properties", () => {
+	it("shows all properties of the leaks", () => {
 		const text = readFileSync(`${ROOT}docs/leaks.md`, "utf8");
-		const output = /```text\n([\s\S]*?)```/.exec(text)?.[1];
-		expect(execFileSync(process.execPath, [`${ROOT}examples/leaks.js`], { encoding: "utf8" })).toBe(output);
-		for (const { number, name, kind, text: rule } of PROPERTIES)
-			expect(text).toContain(`| ${number} | \`${name}\` (${kind}) | ${rule} |\n`);
-	});
-
-	it("shows of the audit's example what it prints", () => {
-		const output = /```text\n([\s\S]*?)```/.exec(readFileSync(`${ROOT}docs/audit.md`, "utf8"))?.[1];
-		expect(execFileSync(process.execPath, [`${ROOT}examples/audit.js`], { encoding: "utf8" })).toBe(output);
+		for (const { name, kind, text: rule } of Object.values(PROPERTIES))
+			expect(text).toContain(`| \`${name}\` (${kind}) | ${rule} |\n`);
 	});
 
 	it.each(["README.md", "docs/vmbus.md", "docs/policies.md", "docs/audit-command.md"])(
 		"shows of the commands in %s what they print",
-		(name) => {
+		async (name) => {
 			const text = readFileSync(`${ROOT}${name}`, "utf8");
 			const shown = [
 				...text.matchAll(/```console\n\$ npx coco-dma ([^|\n]*?)(?: \| (head|tail) -n (\d+))?\n([\s\S]*?)```/g),
 			];
 			expect(shown.length).toBe(text.split("```console").length - 1);
 			for (const [, command, end, count, output] of shown) {
-				const lines = coco(...(command as string).split(" ")).out.split("\n");
+				const lines = (await coco(...(command as string).split(" "))).out.split("\n");
 				const part =
 					end === undefined
 						? lines

@@ -121,7 +121,7 @@ describe.each(["engine", "engine.threads"])("the release binary %s", (build) => 
 		const used = async (of: "engine" | "reference") => {
 			const engine = await Engine.create({ build: of, swiotlb: null, ram: [{ gpa: 0, bytes: 2 ** 22 }] });
 			const before = engine.instance.exports.contextUsedBytes();
-			engine.addPool({ slabs: 1024, areas: 1 }, 0);
+			engine.addPool({ slabs: 1024, areas: 1 }, { start: 0 });
 			const { exports } = engine.instance;
 			expect(engine.instance.u32(exports.poolPtr(0) + POOL_LIST) !== 0).toBe(of === "reference");
 			return engine.instance.exports.contextUsedBytes() - before;

@@ -7,7 +7,7 @@ import type { Pool } from "../../src/swiotlb/pool.ts";
 import { Direction } from "../../src/types.ts";
 import { SEED } from "../helpers/random.ts";
 
-const LIBRARY = new URL("../../build/src/index.js", import.meta.url);
+const LIBRARY = new URL("../../build/src/doors/engine.js", import.meta.url);
 const WINDOW_BYTES = 0x100000;
 
 interface Done {

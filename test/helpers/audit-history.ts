@@ -2,7 +2,7 @@
 import { BURST_BYTES, BURST_KIND, BURST_LENGTH, BURST_PTR } from "../../assembly/layout/ring.ts";
 import type { Label } from "../../src/audit/audit.ts";
 import type { GuestDevice } from "../../src/coco/guest/device.ts";
-import type { CoherentBuffer } from "../../src/coco/memory/coherent-types.ts";
+import type { CoherentBuffer } from "../../src/coco/memory/coherent.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { PacketType } from "../../src/ring/packet.ts";
 import { RingPair } from "../../src/ring/pair.ts";

@@ -1,6 +1,6 @@
 /** Two guests of the audit build that differ in their secrets alone: what differs between them is what somebody can learn. */
 import { expect } from "vitest";
-import { Mutation } from "../../src/audit/audit.ts";
+import { MUTATE_LABELS } from "../../assembly/layout/audit.ts";
 import { Guest, type GuestOptions } from "../../src/coco/guest/guest.ts";
 import type { MemoryCipher } from "../../src/coco/platform/ciphertext.ts";
 import { AccessFault } from "../../src/coco/platform/violations.ts";
@@ -101,7 +101,7 @@ export class Twins {
 
 	/** Breaks the audit of both. */
 	mutate(): void {
-		for (const { engine } of this.guests) if (engine.audit !== null) engine.audit.mutations = Mutation.Labels;
+		for (const { engine } of this.guests) if (engine.audit !== null) engine.audit.mutations = MUTATE_LABELS;
 	}
 
 	/**

@@ -6,7 +6,9 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { expect } from "vitest";
 
-const MAIN = fileURLToPath(new URL("../../build/src/cli/main.js", import.meta.url));
+/** The built command. */
+export const MAIN = fileURLToPath(new URL("../../build/src/cli/main.js", import.meta.url));
+const RUN = new URL("../../build/src/cli/run.js", import.meta.url).href;
 
 /** The recorded database workload. */
 export const PGBENCH = fileURLToPath(new URL("../../bench/traces/pgbench.block.ftrace.txt.gz", import.meta.url));
@@ -18,12 +20,40 @@ export interface CliResult {
 }
 
 /** Runs the built command line as a process. */
-export function coco(...args: string[]): CliResult {
+export function cocoProcess(...args: string[]): CliResult {
 	const done = spawnSync(process.execPath, [MAIN, ...args], {
 		encoding: "utf8",
 		env: { ...process.env, NO_COLOR: "1" },
 	});
 	return { code: done.status, out: done.stdout, err: done.stderr };
+}
+
+/** Takes over a stream's writes. @returns what was written, and the way back */
+function captured(stream: NodeJS.WriteStream): { readonly text: () => string; readonly restore: () => void } {
+	const { write } = stream;
+	let text = "";
+	stream.write = ((chunk: string | Uint8Array) => {
+		text += typeof chunk === "string" ? chunk : Buffer.from(chunk).toString();
+		return true;
+	}) as typeof write;
+	return {
+		text: () => text,
+		restore: () => {
+			stream.write = write;
+		},
+	};
+}
+
+/** Runs the built command line in this process, which saves the start of one. One at a time. */
+export async function coco(...args: string[]): Promise<CliResult> {
+	const { run } = (await import(RUN)) as typeof import("../../src/cli/run.ts");
+	const [out, err] = [captured(process.stdout), captured(process.stderr)];
+	try {
+		return { code: await run(args), out: out.text(), err: err.text() };
+	} finally {
+		out.restore();
+		err.restore();
+	}
 }
 
 /** A new folder for a test's files. */

@@ -3,7 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 
 const { Engine, PageState, Attr } = await import(workerData.library);
 const { role, handle, seed, flipping, kept, rounds, privateBit, gate: gateBuffer, workers } = workerData;
-const engine = await Engine.attach(handle, workerData.mayBlock);
+const engine = await Engine.attach(handle, { mayBlock: workerData.mayBlock });
 const { ram, instance } = engine;
 const x = instance.exports;
 

@@ -92,7 +92,7 @@ export class GrowingLockstep {
 		const engines: Engine[] = [];
 		for (const build of ["engine", "reference"] as const) {
 			const engine = await Engine.create({ build, swiotlb: null, ram: GROWING_RAM, spareBytes: 1 << 20 });
-			const pool = engine.addPool(first, POOLS_GPA, { grows: true });
+			const pool = engine.addPool(first, { start: POOLS_GPA, grows: true });
 			for (const device of DEVICES) engine.addDevice({ pool, ...device });
 			for (let at = 0; at < ORIGINALS_BYTES; at += 4096) engine.ram.fill(at, 4096, (at >> 12) & 255);
 			engines.push(engine);

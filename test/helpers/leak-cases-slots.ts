@@ -1,4 +1,4 @@
-/** Violations about slots and addresses: properties 8 to 13, 25 and 26. */
+/** Violations about slots and addresses. */
 import { AREA_INDEX, AREA_USED, SEGMENT_FREE } from "../../assembly/layout/pool.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { Attr, Direction } from "../../src/types.ts";
@@ -73,7 +73,7 @@ async function roundedUp(unmapped: number) {
 	const device = guest.addDevice({ name: "network" });
 	const page = takePages(guest, 1);
 	const { exports } = guest.engine.instance;
-	const tlb = exports.swiotlbTblMap(device.dma.index, page, 100, 0xfff, FromDevice, 0, 0);
+	const tlb: number = exports.swiotlbTblMap(device.dma.index, page, 100, 0xfff, FromDevice, 0, 0);
 	device.write(tlb, new Uint8Array(160).fill(7));
 	exports.swiotlbTblUnmap(device.dma.index, tlb, unmapped, FromDevice, 0);
 	return { monitor, gpa: page + 100 };
@@ -91,73 +91,73 @@ async function forgotten(ends: boolean) {
 
 export const SLOT_CASES: readonly LeakCase[] = [
 	{
-		property: 8,
+		property: "slot-has-one-owner",
 		does: "a slot that a second mapping gets",
 		plant: () => twoMappings(true),
-		sees: [8],
+		sees: ["slot-has-one-owner"],
 		device: "b",
 		bytes: 2048,
 		clean: () => twoMappings(false),
 	},
 	{
-		property: 9,
+		property: "lists-consistent",
 		does: "an area that counts a slot too many",
 		plant: () => counted(1),
-		sees: [9],
+		sees: ["lists-consistent"],
 		device: null,
 		bytes: 2048,
 		clean: () => counted(0),
 	},
 	{
-		property: 10,
+		property: "alignment-kept",
 		does: "a bounce address without the original's low bits",
 		plant: () => aligned(true),
-		sees: [10],
+		sees: ["alignment-kept"],
 		device: "nvme",
 		bytes: 100,
 		clean: () => aligned(false),
 	},
 	{
-		property: 11,
+		property: "address-within-mask",
 		does: "an address that the device cannot emit",
 		plant: () => narrow(true),
-		sees: [11],
+		sees: ["address-within-mask"],
 		device: "sound",
 		bytes: 100,
 		clean: () => narrow(false),
 	},
 	{
-		property: 12,
+		property: "encoding-equals-state",
 		does: "the private form of a shared page's address",
 		plant: () => sharedPage("linux-6.12"),
-		sees: [12],
+		sees: ["encoding-equals-state"],
 		device: "network",
 		bytes: 100,
 		clean: () => sharedPage("linux-7.3"),
 	},
 	{
-		property: 13,
+		property: "pool-state-equals-need",
 		does: "an untrusted device that bounces on private pages",
 		plant: () => wrongPool(true),
-		sees: [13],
+		sees: ["pool-state-equals-need"],
 		device: "network",
 		bytes: 100,
 		clean: () => wrongPool(false),
 	},
 	{
-		property: 25,
+		property: "write-beyond-mapping",
 		does: "bytes behind the mapped ones that come back",
 		plant: () => roundedUp(160),
-		sees: [25],
+		sees: ["write-beyond-mapping"],
 		device: "network",
 		bytes: 60,
 		clean: () => roundedUp(100),
 	},
 	{
-		property: 26,
+		property: "counters-return-to-zero",
 		does: "a mapping that never ended",
 		plant: () => forgotten(false),
-		sees: [26],
+		sees: ["counters-return-to-zero"],
 		device: "network",
 		bytes: 100,
 		clean: () => forgotten(true),

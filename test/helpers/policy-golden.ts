@@ -1,4 +1,5 @@
 /** The golden file of the policies' verdicts: read, written, compared with a run. */
+import { causeText, cellText, verdictText } from "../../src/report/verdict.ts";
 import type { Cell, CellPart } from "../../src/study/cell.ts";
 import type { Matrix } from "../../src/study/matrix.ts";
 
@@ -35,29 +36,30 @@ const CODES = new Map([
 ]);
 
 function partCode(part: CellPart): string {
-	const { name, how, verdict, sharedBytes, hiddenBytes, neighbourBytes, refused, crash, hazards, conversions } = part;
+	const { how, verdict, conversions } = part;
+	const { part: name, confidential, bytes, hiddenBytes, neighbourBytes, cause, hazards } = verdict;
 	const said = [
-		sharedBytes > 0 ? `${verdict.startsWith("BREACH") ? "B" : "E"}${sharedBytes}` : "",
+		bytes > 0 ? `${confidential ? "B" : "E"}${bytes}` : "",
 		hiddenBytes > 0 ? `H${hiddenBytes}` : "",
 		neighbourBytes > 0 ? `N${neighbourBytes}` : "",
 		conversions > 0 ? `C${conversions}` : "",
-		refused === null ? "" : `refused(${refused})`,
-		crash === null ? "" : `crash(${crash})`,
+		cause === null ? "" : `${cause.what === "crash" ? "crash" : "refused"}(${causeText(cause)})`,
 		...hazards.map((hazard) => `!${hazard}`),
 	].filter((text) => text !== "");
 	return [CODES.get(name) ?? name, how, ...(said.length === 0 ? ["ok"] : said)].join(" ");
 }
 
-function outcomeOf({ verdict, parts }: Cell): Outcome {
+function outcomeOf(cell: Cell): Outcome {
 	const byLine = new Map<string, string[]>();
-	for (const on of new Set(parts.map((part) => part.on))) {
-		const line = parts
-			.filter((part) => part.on === on)
+	const placeOf = ({ verdict: { platform, encoded } }: CellPart) => (encoded ? platform : `${platform} plain`);
+	for (const on of new Set(cell.parts.map(placeOf))) {
+		const line = cell.parts
+			.filter((part) => placeOf(part) === on)
 			.map(partCode)
 			.join("; ");
-		byLine.set(line, [...(byLine.get(line) ?? []), on.replace(", plain addresses", " plain")]);
+		byLine.set(line, [...(byLine.get(line) ?? []), on]);
 	}
-	return { verdict, parts: [...byLine].map(([line, ons]) => `${ons.join(", ")}: ${line}`) };
+	return { verdict: cellText(cell), parts: [...byLine].map(([line, ons]) => `${ons.join(", ")}: ${line}`) };
 }
 
 /** Every cell of a run: section, name, outcome. */
@@ -71,7 +73,7 @@ export function outcomesOf(matrix: Matrix): Map<string, Map<string, Outcome>> {
 		for (const { policy, cells } of matrix.rows)
 			for (const cell of cells) if (cell.scenario === name) add(name, policy.name, outcomeOf(cell));
 	for (const { row, scenario, connection, verdict } of matrix.vmbus)
-		add(`${scenario}: ${row}`, connection, { verdict, parts: [] });
+		add(`${scenario}: ${row}`, connection, { verdict: verdictText(verdict), parts: [] });
 	return sections;
 }
 

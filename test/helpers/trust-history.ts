@@ -2,7 +2,7 @@
 import { expect } from "vitest";
 import type { GuestDevice } from "../../src/coco/guest/device.ts";
 import type { Guest } from "../../src/coco/guest/guest.ts";
-import type { CoherentBuffer } from "../../src/coco/memory/coherent-types.ts";
+import type { CoherentBuffer } from "../../src/coco/memory/coherent.ts";
 import { TrustError } from "../../src/coco/trust/error.ts";
 import { TdispState, type TdispStep } from "../../src/coco/trust/tdisp.ts";
 import { PageState } from "../../src/memory/ram.ts";
@@ -79,14 +79,14 @@ export class History extends DriverPages {
 		const dma = device.tryMap(gpa, bytes, dir, this.random.below(2), attrs);
 		const after = device.dma.counters;
 		const copied = after.bytesIn > before.bytesIn;
-		const needsShared = device.predicates.forceDmaUnencrypted;
+		const { needsShared } = device.mapRules;
 		if (dma < 0) {
 			const status = statusName(dma);
 			this.count(status);
 			this.count("forced, accepted: POOL_STATE", status === "POOL_STATE" && device.accepted && device.ruled.forced);
 			// 13: what the pool's state forbids is refused before any copy; 17: leaked pages are never served
 			if (states.includes(Leaked)) expect(status).toBe("BLOCKED_PAGES");
-			if (status !== "BEYOND_MASK") expect(copied).toBe(false);
+			if (status !== "SLOTS_BEYOND_MASK") expect(copied).toBe(false);
 			return;
 		}
 		expect(states.includes(Leaked)).toBe(false);

@@ -3,7 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 
 const { Engine } = await import(workerData.library);
 const { handle, device: index, cpu, rounds, seed, windowGpa, windowBytes, inFlight } = workerData;
-const engine = await Engine.attach(handle, workerData.mayBlock);
+const engine = await Engine.attach(handle, { mayBlock: workerData.mayBlock });
 const device = engine.devices[index];
 
 let state = (Math.imul(seed, 0x9e3779b1) ^ 0x5bf03635) | 1;

@@ -1,8 +1,8 @@
 /** Small workloads for replays, and a model of what bouncing them shows the host. */
 import fc from "fast-check";
-import type { ReplayOptions } from "../../src/study/replay-stage.ts";
+import { readTraceFile } from "../../src/node/input.ts";
+import type { GuestSize } from "../../src/study/layout.ts";
 import { Direction } from "../../src/types.ts";
-import { readBlockTrace } from "../../src/workload/ftrace.ts";
 import type { Plan } from "../../src/workload/plan.ts";
 import type { Workload } from "../../src/workload/workload.ts";
 import { shortTrace } from "./cli.ts";
@@ -10,7 +10,7 @@ import { shortTrace } from "./cli.ts";
 const MIB = 2 ** 20;
 
 /** A guest as small as a replay's can be: 1 MiB of pool, 6.5 MiB of buffers. */
-export const SMALL: ReplayOptions = { ramBytes: 26 * MIB, poolBytes: MIB, areas: 1, seed: 7, contiguity: 3 };
+export const SMALL: GuestSize = { ramBytes: 26 * MIB, poolBytes: MIB, areas: 1, seed: 7, contiguity: 3 };
 
 export interface Step {
 	readonly read: boolean;
@@ -41,7 +41,7 @@ export function workloadOf(steps: readonly Step[]): Workload {
 	}
 	for (const { number } of live) happened(number * 2 + 1, 100);
 	return {
-		path: "made up",
+		name: "made up",
 		requests,
 		events: Uint32Array.from(events),
 		timesNs: Float64Array.from(timesNs),
@@ -66,8 +66,8 @@ export const anyWorkload: fc.Arbitrary<Workload> = fc
 	.map(workloadOf);
 
 /** The first lines of the database recording. */
-export function shortPgbench(lines: number): Workload {
-	return readBlockTrace(shortTrace(lines));
+export function shortPgbench(lines: number): Promise<Workload> {
+	return readTraceFile(shortTrace(lines));
 }
 
 /** What a plan that is bounced as a whole puts on shared pages: counted from its entries alone. */

@@ -23,7 +23,7 @@ describe("after lost events a monitor", () => {
 		device.unmap(device.map(secretPages(all.guest), 4096, ToDevice), 4096, ToDevice);
 		overflow(all);
 		all.monitor.look();
-		expect(seen(all.monitor)).toEqual(["3 exposure 4096"]);
+		expect(seen(all.monitor)).toEqual(["residue-in-freed-slots exposure 4096"]);
 		all.monitor.look();
 		expect(all.monitor.findings).toMatchObject([{ bytes: 4096, count: 2 }]);
 	});
@@ -49,7 +49,7 @@ describe("after lost events a monitor", () => {
 		device.unmap(dma, 4096, ToDevice);
 		device.read(dma, 8);
 		all.monitor.look();
-		expect(seen(all.monitor)).toEqual(["21 fault 8"]);
+		expect(seen(all.monitor)).toEqual(["use-after-unmap fault 8"]);
 	});
 
 	it("holds nothing against a buffer that may have new bytes, and forgets mappings that may have ended", async () => {
@@ -76,7 +76,7 @@ describe("a monitor", () => {
 		const device = guest.addDevice({ name: "sound", dmaMask: 2n ** 22n - 1n });
 		expect(device.tryMap(secretPages(guest), 2048, ToDevice)).toBeLessThan(0);
 		monitor.look();
-		expect(seen(monitor)).toEqual(["3 exposure 2048"]);
+		expect(seen(monitor)).toEqual(["residue-in-freed-slots exposure 2048"]);
 		expect(monitor.findings[0]?.first).toMatchObject({ device: "sound", mapping: 1 });
 		monitor.end();
 		expect(monitor.findings).toHaveLength(1);
@@ -124,7 +124,7 @@ describe("a monitor", () => {
 		guest.engine.ram.write(page + 100, new Uint8Array(28));
 		device.map(page + 2048, 64, FromDevice, 0, Attr.CcShared);
 		monitor.look();
-		expect(seen(monitor)).toEqual(["7 breach 28"]);
+		expect(seen(monitor)).toEqual(["sub-page-exposure breach 28"]);
 	});
 
 	it("reports a channel that claims more than its version knows", async () => {

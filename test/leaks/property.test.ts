@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { GuestDevice } from "../../src/coco/guest/device.ts";
-import type { CoherentBuffer } from "../../src/coco/memory/coherent-types.ts";
+import type { CoherentBuffer } from "../../src/coco/memory/coherent.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { Attr, Direction } from "../../src/types.ts";
 import { placeOf, type Watched, watched } from "../helpers/leaks.ts";

@@ -6,6 +6,7 @@ import { PageState, RangeState } from "../../src/memory/ram.ts";
 import { Direction } from "../../src/types.ts";
 import { createMemory, Instance, loadModule } from "../../src/wasm.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
+import { tlbOf } from "../helpers/slots.ts";
 
 const { Shared, Private, Hidden, InTransition, Leaked } = PageState;
 const PAGE = 4096;
@@ -85,7 +86,7 @@ describe("RAM in stretches", () => {
 		const ram = [0, 1, 2, 3, 4].map((i) => ({ gpa: 0x10000 + i * PAGE, bytes: PAGE, ptr: 0x60000 - i * 2 * PAGE }));
 		const all = [...ram, { gpa: 0x100000, bytes: 0x40000, ptr: 0x80000 }];
 		const engine = await placed(all, 0x100000);
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 0x100000);
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 0x100000 });
 		const device = engine.addDevice({ pool, forceBounce: true });
 		const random = new Random(SEED);
 		const model = new Uint8Array(5 * PAGE);
@@ -100,9 +101,9 @@ describe("RAM in stretches", () => {
 			same(engine.ram.read(0x10000 + from, length), model.subarray(from, from + length));
 			// a bounce gathers from the stretches and scatters back
 			const dma = device.map(0x10000 + from, length, Direction.Bidirectional);
-			same(engine.ram.read(dma, length), model.subarray(from, from + length));
+			same(engine.ram.read(tlbOf(dma), length), model.subarray(from, from + length));
 			const written = random.bytes(length);
-			engine.ram.write(dma, written);
+			engine.ram.write(tlbOf(dma), written);
 			model.set(written, from);
 			device.unmap(dma, length, Direction.Bidirectional);
 		}
@@ -185,12 +186,12 @@ describe("RAM in stretches", () => {
 		const memory = createMemory(2 ** 32, false);
 		const context = { ptr: high, bytes: Engine.contextBytes({ swiotlb: null, ram }) + 65536 };
 		const engine = await Engine.create({ swiotlb: null, ram, memory, context, spareBytes: 65536 });
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 2 ** 32 + 0x80000);
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 2 ** 32 + 0x80000 });
 		const device = engine.addDevice({ pool, forceBounce: true });
 		engine.ram.fill(0x1000, PAGE, 7);
 		const dma = device.map(0x1000, PAGE, Direction.ToDevice);
 		expect(dma).toBe(2 ** 32 + 0x80000);
-		expect(engine.ram.read(dma, 1)[0]).toBe(7);
+		expect(engine.ram.read(tlbOf(dma), 1)[0]).toBe(7);
 		expect(pool.used).toBe(2);
 		expect(pool.areas()).toEqual([{ index: 2, used: 2 }]);
 		expect(device.counters.bouncedMaps).toBe(1);
@@ -333,7 +334,7 @@ describe("page states", () => {
 			{ gpa: 0, bytes: 64 * PAGE },
 			{ gpa: 2 ** 32, bytes: 0x40000 },
 		]);
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 2 ** 32);
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 2 ** 32 });
 		const direct = engine.addDevice({ pool });
 		const bounced = engine.addDevice({ pool, forceBounce: true });
 		const { ram } = engine;
@@ -370,7 +371,7 @@ describe("page states", () => {
 			{ gpa: 2 ** 32, bytes: 0x100000 },
 		]);
 		engine.ram.fill(0x80000, 0x40000, 0xee);
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 0x80000);
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 0x80000 });
 		expect(engine.ram.view(0x80000, 0x40000).every((byte) => byte === 0)).toBe(true);
 		expect(engine.ram.rangeState(0x80000, pool.bytes)).toBe(RangeState.Shared);
 		expect(engine.ram.rangeState(0x7f000, 0x1000)).toBe(RangeState.Private);
@@ -387,7 +388,7 @@ describe("page states", () => {
 		engine.ram.convert(0x10000, PAGE, Leaked);
 		const before = Buffer.from(engine.instance.bytes);
 		const refuse = (slabs: number, areas: number, at: number, name: RegExp) =>
-			expect(() => engine.addPool({ slabs, areas }, at)).toThrow(name);
+			expect(() => engine.addPool({ slabs, areas }, { start: at })).toThrow(name);
 		refuse(128, 1, 0x80000, /addPool\(128 slabs, 1 areas, gpa 0x80000\): OVERLAP/);
 		refuse(128, 1, 0xbf000, /OVERLAP/);
 		refuse(128, 1, 0x41000, /OVERLAP/);
@@ -426,7 +427,7 @@ describe("hostile numbers", () => {
 			{ gpa: 0, bytes: 16 * PAGE },
 			{ gpa: 2 ** 33, bytes: 0x40000 },
 		]);
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 2 ** 33);
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 2 ** 33 });
 		const direct = engine.addDevice({ pool });
 		const bounced = engine.addDevice({ pool, forceBounce: true });
 		const { ram } = engine;
@@ -496,7 +497,7 @@ describe("hostile numbers", () => {
 
 	it("as a direction are refused too", async () => {
 		const engine = await engineOf([{ gpa: 0, bytes: 0x80000 }]);
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, 0x40000);
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 0x40000 });
 		const device = engine.addDevice({ pool, forceBounce: true });
 		const dma = device.map(0, 100, Direction.Bidirectional);
 		for (const dir of [3, -1, 4, 2 ** 31, Number.NaN, 0.5, 1.5, 2 ** 32, 2 ** 32 + 1, Number.POSITIVE_INFINITY]) {

@@ -71,18 +71,18 @@ describe("a policy's file", () => {
 		const setup = await loadPolicy(`${path}+force+strict`);
 		expect(setup.name).toBe("never-copy+force+strict");
 		const stage = await makeStage(setup, scenarioNamed("tdisp-nvme"));
-		if (stage.refused !== null) throw new Error(stage.refused);
+		if (stage.refused !== null) throw new Error(JSON.stringify(stage.refused));
 		const { guest, device } = stage;
 		device.map(guest.pages.alloc(1), 4096, Direction.ToDevice);
 		expect(device.dma.counters).toMatchObject({ directMaps: 1, bouncedMaps: 0 });
 	});
 
 	it("may import this package, whose KernelCrash is then this one, in TypeScript and in JavaScript", async () => {
-		const body = `import { acceptedIn, KernelCrash } from "coco-dma";
+		const body = `import { acceptedIn, KernelCrash } from "coco-dma/policy";
 export default { ...${JSON.stringify(GOOD)}, pool: acceptedIn("private"), pools: [{ kind: "private", size: "1M" }],
 	predicates: { forAlloc: () => { throw new KernelCrash("here", "why"); } } }`;
 		for (const [name, text] of [
-			["crash.ts", `${body} satisfies import("coco-dma").Policy;`],
+			["crash.ts", `${body} satisfies import("coco-dma/policy").Policy;`],
 			["crash.mjs", body],
 			["crash.js", body],
 		] as const) {
@@ -90,6 +90,13 @@ export default { ...${JSON.stringify(GOOD)}, pool: acceptedIn("private"), pools:
 			expect(() => stage.device?.allocCoherent(4096), name).toThrow(KernelCrash);
 			expect(stage.guest?.pools.map(({ kind }) => kind)).toEqual(["default", "private"]);
 		}
+	});
+
+	it("is told where a name is that it looks for at another door of this package", async () => {
+		const text = 'import { parseBytes, KernelCrash } from "coco-dma";\nexport default KernelCrash ?? parseBytes;';
+		expect(await messageOf(load("door.ts", text))).toBe(
+			'/door.ts: running it threw expected "coco-dma/policy" as the module of KernelCrash, found "coco-dma"',
+		);
 	});
 
 	it("may import its neighbours, lie in a folder with a +, and is read anew each time", async () => {
@@ -142,15 +149,18 @@ export default { ...${JSON.stringify(GOOD)}, pool: acceptedIn("private"), pools:
 		);
 	});
 
-	it("works from the built package as well", () => {
+	it("works from the built package as well", async () => {
 		const path = join(FOLDER, "built.ts");
 		writeFileSync(
 			path,
-			`import { KernelCrash, type Policy } from "coco-dma";
+			`import { KernelCrash, type Policy } from "coco-dma/policy";
 export default { ...${JSON.stringify(GOOD)}, predicates: { active: () => { throw new KernelCrash("there", "why"); } } } as Policy;`,
 		);
-		const index = new URL("../../build/src/index.js", import.meta.url).href;
-		const script = `const { loadPolicy, makeStage, scenarioNamed, KernelCrash, Direction } = await import(${JSON.stringify(index)});
+		const door = (name: string) => JSON.stringify(new URL(`../../build/src/doors/${name}.js`, import.meta.url).href);
+		const script = `const { Direction } = await import(${door("engine")});
+const { KernelCrash, scenarioNamed } = await import(${door("policy")});
+const { makeStage } = await import(${door("study")});
+const { loadPolicy } = await import(${door("node")});
 const { guest, device } = await makeStage(await loadPolicy(${JSON.stringify(path)}), scenarioNamed("legacy-virtio"));
 try { device.tryMap(guest.pages.alloc(1), 4096, Direction.ToDevice); } catch (error) { console.log(error instanceof KernelCrash, error.where); }`;
 		expect(execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" })).toBe(
@@ -173,7 +183,7 @@ describe("a policy's record", () => {
 		[{ predicates: [] }, "f.ts: predicates: expected a record, found an array"],
 		[
 			{ predicates: { isForced: () => true } },
-			'f.ts: predicates: expected the fields forceBounce, active, forAlloc, usePool, forceDmaUnencrypted, found "isForced"',
+			'f.ts: predicates: expected the fields forceBounce, forceDmaUnencrypted, active, forAlloc, usePool, found "isForced"',
 		],
 		[
 			{ predicates: { active: true } },

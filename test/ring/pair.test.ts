@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Engine } from "../../src/engine.ts";
 import { multiPageRange, PacketType, pageArray, pageBuffers } from "../../src/ring/packet.ts";
-import { RingPair } from "../../src/ring/pair.ts";
+import { RingPair, type RingPairOptions } from "../../src/ring/pair.ts";
 import { pageList } from "./ring-channel.ts";
 
 const bytes = (text: string) => new Uint8Array(Buffer.from(text));
@@ -85,6 +85,12 @@ describe("a ring pair", () => {
 		expect(attach([0x1000, 0x2000, 0x3000])).toThrow(/downstreamPage/);
 		expect(attach([0x1000, 0x2000, 0x1000, 0x1000])).toThrow("OVERLAP");
 		expect(attach([0x1000, 0x2000, 0x3000, 2 ** 40], 2)).toThrow("OUTSIDE_RAM");
+		const choose = (options: object) => () =>
+			RingPair.attach(engine, { pages: [], ...options } as unknown as RingPairOptions);
+		expect(choose({ side: "host" })).toThrow(/^side: expected "guest" or "device", found "host"$/);
+		expect(choose({ side: "guest", behaviour: "Strict" })).toThrow(
+			/^behaviour: expected "clamp" or "strict", found "Strict"$/,
+		);
 		expect(() => pageArray([0x1000], 0, 5000)).toThrow(RangeError);
 		expect(() => pageBuffers([{ gpa: 0, bytes: 0 }])).toThrow(RangeError);
 	});

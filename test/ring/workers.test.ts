@@ -73,7 +73,7 @@ describe("waiting on a ring", () => {
 
 	it("wakes up from a ring that is closed", async () => {
 		const { guest, device } = await channel();
-		guest.close(true);
+		guest.close({ rescinded: true });
 		device.close();
 		expect(device.reader.waitForData(device.bell as Doorbell, 10_000)).toBe(true);
 		expect(() => device.reader.receive()).toThrow("RING_CLOSED");

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { Mutation } from "../../src/audit/audit.ts";
+import { MUTATE_LABELS } from "../../assembly/layout/audit.ts";
 import { Guest } from "../../src/coco/guest/guest.ts";
 import type { Policy } from "../../src/coco/rules/policy.ts";
 import { acceptedIn } from "../../src/policy/choice.ts";
@@ -100,7 +100,7 @@ describe("the comparison with the golden file sees", () => {
 		const create = Guest.create.bind(Guest);
 		vi.spyOn(Guest, "create").mockImplementation(async (options) => {
 			const guest = await create(options);
-			if (guest.engine.audit !== null) guest.engine.audit.mutations = Mutation.Labels;
+			if (guest.engine.audit !== null) guest.engine.audit.mutations = MUTATE_LABELS;
 			return guest;
 		});
 		expect(firstDifference(golden(), await mutant("rfc-v3", "storvsc-full"))).toMatch(

@@ -3,13 +3,14 @@ import { describe, expect, it } from "vitest";
 import { KernelCrash, type Policy } from "../../src/coco/rules/policy.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { parsePolicy } from "../../src/policy/parse.ts";
-import { scenarioNamed } from "../../src/policy/scenarios.ts";
 import { setupOf } from "../../src/policy/setup.ts";
 import { auditWorkload } from "../../src/study/audit.ts";
+import { comparePolicies, compareWorkload } from "../../src/study/compare.ts";
 import { Drive } from "../../src/study/drive.ts";
-import { runPolicy } from "../../src/study/policy-cost.ts";
-import { type ReplayOptions, replayStage } from "../../src/study/replay-stage.ts";
-import { runMode } from "../../src/study/run.ts";
+import type { GuestSize } from "../../src/study/layout.ts";
+import { makeReplay } from "../../src/study/replay.ts";
+import { type RunResult, runSubject } from "../../src/study/run.ts";
+import { subjectOf } from "../../src/study/subject.ts";
 import { Direction } from "../../src/types.ts";
 import type { Workload } from "../../src/workload/workload.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
@@ -24,20 +25,20 @@ async function stageOf(
 	workload: Workload,
 	policy: string,
 	scenario: string,
-	options: ReplayOptions = SMALL,
+	options: GuestSize = SMALL,
 	build = "engine.audit",
 ) {
-	const setup = parsePolicy(policy);
-	const on = await replayStage(workload, setup, scenarioNamed(scenario), options, { build: build as "engine" });
-	if (typeof on === "string") throw new Error(on);
-	return on;
+	const subject = await subjectOf({ policy, scenario });
+	const on = await makeReplay(workload, subject, options, { build: build as "engine" });
+	if ("what" in on) throw new Error(JSON.stringify(on));
+	return { ...on, subject };
 }
 
-function audited(workload: Workload, policy: string, scenario: string, options: ReplayOptions = SMALL) {
-	return auditWorkload(workload, parsePolicy(policy), scenarioNamed(scenario), options);
+function audited(workload: Workload, policy: string, scenario: string, options: GuestSize = SMALL) {
+	return auditWorkload(workload, { policy, scenario, ...options });
 }
 
-const CLEAN = { refused: {}, crash: null, undelivered: {} };
+const CLEAN = { refused: {}, crash: null, undelivered: [] };
 
 describe("a workload under a policy", () => {
 	const mixed = workloadOf([
@@ -70,12 +71,12 @@ describe("a workload under a policy", () => {
 
 	it("has the scenario's limits: storvsc sends 300 KiB in two commands, virtio-blk maps a header and a status with each", async () => {
 		const storvsc = await stageOf(workloadOf([write(300 * 1024)]), "force-bounce", "storvsc-plain");
-		expect(storvsc.preset.name).toBe("storvsc");
+		expect(storvsc.subject.preset.name).toBe("storvsc");
 		expect(storvsc.plan.commands.length).toBe(2);
 		const virtio = await stageOf(workloadOf([write(4096)]), "force-bounce", "legacy-virtio");
 		expect(virtio.plan.entries.map(({ bytes }) => bytes)).toEqual([16, 4096, 1]);
 		const nvme = await stageOf(workloadOf([write(300 * 1024)]), "force-bounce", "tdisp-nvme");
-		expect([nvme.preset.name, nvme.plan.commands.length]).toEqual(["nvme", 2]);
+		expect([nvme.subject.preset.name, nvme.plan.commands.length]).toEqual(["nvme", 2]);
 	});
 
 	it("has the default pool of the size that was asked for, and others as large", async () => {
@@ -96,15 +97,15 @@ describe("a workload under a policy", () => {
 		]);
 		const on = await stageOf(work, "force-bounce", "legacy-virtio", options);
 		const drive = new Drive(on).run();
-		expect(drive).toMatchObject({ refused: { POOL_FULL: 1 }, crash: null, undelivered: {} });
+		expect(drive).toMatchObject({ refused: { POOL_FULL: 1 }, crash: null, undelivered: [] });
 		expect(on.stage.device.holds()).toMatchObject({ mappings: 0, bounceSlots: 0 });
 		expect(on.stage.device.pool?.pool.used).toBe(0);
 		const report = await audited(work, "force-bounce", "legacy-virtio", options);
 		const whole = shownByBouncing(on, false);
-		expect(report.exposedBytes).toBeLessThan(whole.sent + whole.initial);
+		expect(report.verdict.bytes).toBeLessThan(whole.sent + whole.initial);
 		// the pages of the refused command that found slots were shown all the same
 		const answered = work.requests.reduce((sum, { bytes }) => sum + bytes, 0) - 64 * 1024;
-		expect(report.exposedBytes).toBeGreaterThan(answered);
+		expect(report.verdict.bytes).toBeGreaterThan(answered);
 	});
 
 	it("ends where the kernel crashes, and says where", async () => {
@@ -120,19 +121,20 @@ describe("a workload under a policy", () => {
 				},
 			},
 		};
-		const report = await auditWorkload(mixed, setupOf(policy), scenarioNamed("storvsc-full"), SMALL);
-		expect(report.drive?.crash).toContain("NULL pointer dereference");
-		expect(report).toMatchObject({ directMaps: 0, bouncedMaps: 0, breachedBytes: 0, refused: null });
-		const cost = await runPolicy(mixed, setupOf(policy), scenarioNamed("storvsc-full"), SMALL, 1);
-		expect(cost).toMatch(/^crash: .*NULL pointer dereference/);
+		const report = await auditWorkload(mixed, { policy, scenario: "storvsc-full", ...SMALL });
+		const crash = { what: "crash", where: "is_swiotlb_force_bounce", why: "NULL pointer dereference" };
+		expect(report.drive?.crash).toEqual(crash);
+		expect(report).toMatchObject({ directMaps: 0, bouncedMaps: 0, verdict: { kind: "crash", bytes: 0, cause: crash } });
+		const subject = await subjectOf({ policy: setupOf(policy), scenario: "storvsc-full" });
+		expect(await runSubject(mixed, subject, SMALL)).toEqual(crash);
 	});
 
 	it("does not run what a platform or an offer refuses, and says why", async () => {
 		const report = await audited(mixed, "cc-accepted-bus+no-fallback", "storvsc-full");
-		expect(report).toMatchObject({ drive: null, requests: 6, breachedBytes: 0 });
-		expect(report.refused).toContain("the confidential connection failed");
+		expect(report).toMatchObject({ drive: null, requests: 6 });
+		expect(report.verdict).toMatchObject({ kind: "refused", bytes: 0, cause: { what: "no-fallback" } });
 		const setup = parsePolicy("cc-accepted-bus+no-fallback");
-		expect(await runPolicy(mixed, setup, scenarioNamed("storvsc-full"), SMALL, 1)).toBe(report.refused);
+		expect(await runSubject(mixed, await subjectOf({ policy: setup }), SMALL)).toEqual(report.verdict.cause);
 	});
 
 	it("takes the share of its buffers that the policy says from memory that is shared for good", async () => {
@@ -164,15 +166,15 @@ describe("a workload under a policy", () => {
 		const work = workloadOf([write(512), write(512)]);
 		const kept = await audited(work, "linux-7.3+share-in-place", "restricted-pool");
 		// two buffers, and twice the header on the page of the driver's structures
-		expect(kept).toMatchObject({ platform: "pkvm", exposedBytes: 2 * (512 + 16), drive: CLEAN });
+		expect(kept).toMatchObject({ platform: "pkvm", verdict: { kind: "exposed", bytes: 2 * (512 + 16) }, drive: CLEAN });
 		expect(kept.owners).toMatchObject([{ convertedBytes: 2 * (512 + 16), standingBytes: 0 }]);
 		const scrambled = await audited(work, "linux-7.3+share-in-place", "legacy-virtio");
-		expect(scrambled).toMatchObject({ platform: "snp", exposedBytes: 0 });
-		expect(scrambled.drive?.undelivered).toEqual({
-			"the device gets other bytes": 4,
+		expect(scrambled).toMatchObject({ platform: "snp", verdict: { kind: "private", bytes: 0 } });
+		expect(scrambled.drive?.undelivered).toEqual([
+			{ cause: { what: "device-gets", result: "other bytes" }, count: 4 },
 			// the status, scrambled again when its page becomes private
-			"the driver reads other bytes": 2,
-		});
+			{ cause: { what: "write-lost" }, count: 2 },
+		]);
 	});
 
 	it("has a clock that never steps back, whatever the trace's does", async () => {
@@ -199,9 +201,9 @@ describe("what an audit counts", () => {
 				expect(report.drive).toMatchObject(CLEAN);
 				const shown = shownByBouncing(await stageOf(work, "force-bounce", scenario, SMALL, "engine"), accepted);
 				const all = shown.sent + shown.initial + shown.answered;
-				expect([report.breachedBytes, report.exposedBytes]).toEqual(accepted ? [all, 0] : [0, all]);
+				const { verdict } = report;
+				expect([verdict.confidential, verdict.bytes, verdict.neighbourBytes]).toEqual([accepted, all, 0]);
 				expect(report.owners.map((owner) => owner.initialBytes)).toEqual(all === 0 ? [] : [shown.initial]);
-				expect(report.neighbourBytes).toBe(0);
 				const ever = report.pages.reduce((sum, page) => sum + page.everBytes, 0);
 				if (report.pagesEver <= 8 && report.pagesStanding === report.pagesEver) expect(ever).toBe(all);
 				initial += shown.initial;
@@ -219,8 +221,7 @@ describe("what an audit counts", () => {
 			fc.asyncProperty(anyWorkload, async (work) => {
 				const report = await audited(work, "cc-accepted-bus", "storvsc-full");
 				expect(report).toMatchObject({
-					breachedBytes: 0,
-					exposedBytes: 0,
+					verdict: { kind: "private", bytes: 0, hiddenBytes: 0, neighbourBytes: 0 },
 					owners: [],
 					pages: [],
 					findings: [],
@@ -361,10 +362,11 @@ async function residueOf(work: Workload, policy: string, scenario: string) {
 }
 
 describe("cost and exposure", () => {
-	const work = shortPgbench(1200);
+	const pgbench = shortPgbench(1200);
 	const options = { ...SMALL, ramBytes: 64 * 2 ** 20, poolBytes: 4 * 2 ** 20 };
 
 	it("are of the same mappings: both builds plan the same, map the same and are given the same addresses", async () => {
+		const work = await pgbench;
 		for (const [policy, scenario] of [
 			["force-bounce", "storvsc-full"],
 			["linux-7.3+pre-shared", "legacy-virtio"],
@@ -392,6 +394,7 @@ describe("cost and exposure", () => {
 	});
 
 	it("of a policy that bounces everything are those of the mode that does, and direct likewise", async () => {
+		const work = await pgbench;
 		const same = ({
 			directMaps,
 			bouncedMaps,
@@ -400,7 +403,7 @@ describe("cost and exposure", () => {
 			bytesCopiedBack,
 			failures,
 			wrongBytes,
-		}: Awaited<ReturnType<typeof runMode>>) => ({
+		}: RunResult) => ({
 			directMaps,
 			bouncedMaps,
 			commands,
@@ -416,9 +419,12 @@ describe("cost and exposure", () => {
 				["bounce", "force-bounce"],
 				["direct", "cc-accepted-bus"],
 			] as const) {
-				const old = await runMode(work, mode, { ...small, device: "storvsc", repeat: 1 });
-				const cost = await runPolicy(work, parsePolicy(policy), scenarioNamed("storvsc-full"), small, 1);
-				if (typeof cost === "string") throw new Error(cost);
+				const run = { ...small, repeat: 1 };
+				const old = (await compareWorkload(work, { modes: [mode], device: "storvsc", ...run })).results[0];
+				const [answer] = (await comparePolicies(work, { policies: [policy], scenario: "storvsc-full", ...run }))
+					.results;
+				const cost = answer?.cost;
+				if (old === undefined || cost == null) throw new Error("nothing was run");
 				expect(same(cost)).toEqual(same(old));
 				if (mode === "bounce") {
 					expect(cost.pool?.hiwaterSlots).toBe(old.pool?.hiwaterSlots);

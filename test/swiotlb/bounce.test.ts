@@ -6,6 +6,7 @@ import { Attr, Direction } from "../../src/types.ts";
 import type { Build } from "../../src/wasm.ts";
 import { RawGuest } from "../helpers/guest.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
+import { tlbOf } from "../helpers/slots.ts";
 
 const POOL = 0x800000;
 const RAM_BYTES = 0x400000;
@@ -20,7 +21,7 @@ async function guest(options: { build?: Build; slabs?: number; dmaMask?: bigint;
 		{ gpa: POOL, bytes: slabs * 2048 },
 	];
 	const engine = await Engine.create({ build, swiotlb: null, ram });
-	const pool = engine.addPool({ slabs, areas: 1 }, POOL);
+	const pool = engine.addPool({ slabs, areas: 1 }, { start: POOL });
 	return { engine, pool, ram: engine.ram, device: engine.addDevice({ pool, forceBounce: true, ...device }) };
 }
 
@@ -36,7 +37,7 @@ describe("a bounce mapping", () => {
 		ram.write(0x1234, data);
 		const dma = device.map(0x1234, 5000, dir);
 		expect(dma).toBeGreaterThanOrEqual(POOL);
-		expect(ram.read(dma, 5000)).toEqual(data);
+		expect(ram.read(tlbOf(dma), 5000)).toEqual(data);
 	});
 
 	it.each([
@@ -52,7 +53,7 @@ describe("a bounce mapping", () => {
 		const written = bytesFrom(99, 3000);
 		ram.write(0x5678, before);
 		const dma = device.map(0x5678, 3000, dir);
-		ram.write(dma, written);
+		ram.write(tlbOf(dma), written);
 		expect(device.tryUnmap(dma, 3000, dir, attrs)).toBe(copies ? 3000 : 0);
 		expect(ram.read(0x5678, 3000)).toEqual(copies ? written : before);
 		expect(device.counters).toMatchObject({ bytesIn: 3000, bytesBack: copies ? 3000 : 0, bouncedMaps: 1 });
@@ -64,7 +65,7 @@ describe("a bounce mapping", () => {
 		ram.write(0x1000, secret);
 		const dma = device.map(0x1000, 4096, ToDevice);
 		device.unmap(dma, 4096, ToDevice);
-		expect(ram.read(dma, 4096)).toEqual(secret);
+		expect(ram.read(tlbOf(dma), 4096)).toEqual(secret);
 	});
 
 	it("does not touch a byte around the original or the slots", async () => {
@@ -75,7 +76,7 @@ describe("a bounce mapping", () => {
 			const dma = device.map(0x2345, bytes, FromDevice);
 			expect(ram.read(dma - 64, 64)).toEqual(new Uint8Array(64).fill(0xbb));
 			expect(ram.read(dma + bytes, 64)).toEqual(new Uint8Array(64).fill(0xbb));
-			ram.fill(dma, bytes, 0xcc);
+			ram.fill(tlbOf(dma), bytes, 0xcc);
 			device.unmap(dma, bytes, FromDevice);
 			expect(ram.read(0x2345 - 64, 64)).toEqual(new Uint8Array(64).fill(0xaa));
 			expect(ram.read(0x2345, bytes)).toEqual(new Uint8Array(bytes).fill(0xcc));
@@ -91,7 +92,7 @@ describe("a bounce mapping", () => {
 		expect([first, second]).toEqual([POOL, POOL + 4096]);
 		const secret = bytesFrom(77, 4096);
 		ram.write(0x3000, secret);
-		expect(device.tryMap(0x3000, 4096, FromDevice)).toBe(status.BEYOND_MASK);
+		expect(device.tryMap(0x3000, 4096, FromDevice)).toBe(status.SLOTS_BEYOND_MASK);
 		expect(ram.read(POOL + 8192, 4096)).toEqual(secret);
 		expect(pool.areas()).toEqual([{ index: 6, used: 4 }]);
 		expect([pool.used, pool.hiwater]).toEqual([4, 6]);
@@ -104,7 +105,7 @@ describe("a bounce mapping", () => {
 			bytesBack: 0,
 		});
 		expect(pool.failures).toEqual({ poolFull: 0, overMaxMapping: 0 });
-		expect(() => device.map(0x3000, 4096, FromDevice)).toThrow(/BEYOND_MASK/);
+		expect(() => device.map(0x3000, 4096, FromDevice)).toThrow(/SLOTS_BEYOND_MASK/);
 	});
 
 	it("is refused above 128 slots, whatever is free, and nothing has happened", async () => {
@@ -147,8 +148,8 @@ describe("a sync", () => {
 		const dma = device.map(0x1000, 4096, dir);
 		ram.fill(0x1000, 4096, 2);
 		expect(device.syncForDevice(dma, 4096, dir)).toBe(forDevice ? 4096 : 0);
-		expect(ram.read(dma, 1)[0]).toBe(forDevice ? 2 : 1);
-		ram.fill(dma, 4096, 3);
+		expect(ram.read(tlbOf(dma), 1)[0]).toBe(forDevice ? 2 : 1);
+		ram.fill(tlbOf(dma), 4096, 3);
 		expect(device.syncForCpu(dma, 4096, dir)).toBe(forCpu ? 4096 : 0);
 		expect(ram.read(0x1000, 1)[0]).toBe(forCpu ? 3 : 2);
 		expect(device.counters.bytesIn).toBe(4096 + (forDevice ? 4096 : 0));
@@ -268,7 +269,7 @@ describe("an unmap that Linux leaves undefined", () => {
 		const stranger = engine.addDevice({ pool, forceBounce: true, minAlignMask: 0x7ff });
 		const dma = device.map(0x1234, 6000, FromDevice);
 		// a copy back, were there one, would show
-		engine.ram.fill(dma, 6000, 0x77);
+		engine.ram.fill(tlbOf(dma), 6000, 0x77);
 		const other = device.map(0x9234, 2000, ToDevice);
 		return { ...all, stranger, dma, other };
 	}

@@ -60,7 +60,7 @@ describe("an allocator that grows", () => {
 
 	async function guest() {
 		const engine = await Engine.create({ swiotlb: null, ram: 0x400000, maxDevices: 8 });
-		const first = engine.addPool({ slabs: 128, areas: 1 }, POOL, { grows: true });
+		const first = engine.addPool({ slabs: 128, areas: 1 }, { start: POOL, grows: true });
 		return { engine, first, x: engine.instance.exports, growing: new GrowingPools(engine, first) };
 	}
 
@@ -88,12 +88,10 @@ describe("an allocator that grows", () => {
 
 	it("grows into pools of its first one's state and zeroing", async () => {
 		const engine = await Engine.create({ swiotlb: null, ram: 0x400000 });
-		const first = engine.addPool({ slabs: 128, areas: 1 }, POOL, {
-			state: PageState.Hidden,
-			encrypted: true,
-			zeroOnFree: true,
-			grows: true,
-		});
+		const first = engine.addPool(
+			{ slabs: 128, areas: 1 },
+			{ start: POOL, state: PageState.Hidden, encrypted: true, zeroOnFree: true, grows: true },
+		);
 		engine.ram.fill(FREE, 0x40000, 9);
 		const second = engine.growPool(first, { slabs: 128, areas: 1 }, FREE);
 		expect(engine.ram.pageState(FREE)).toBe(PageState.Hidden);
@@ -109,7 +107,7 @@ describe("an allocator that grows", () => {
 	it("is refused pools where it cannot grow", async () => {
 		const { engine, first } = await guest();
 		const size = { slabs: 128, areas: 1 };
-		const still = engine.addPool(size, FREE);
+		const still = engine.addPool(size, { start: FREE });
 		const grown = engine.growPool(first, size, FREE + 0x40000);
 		expect(() => engine.growPool(still, size, FREE + 0x80000)).toThrow(/growPool.*BAD_POOL/);
 		expect(() => engine.growPool(grown, size, FREE + 0x80000)).toThrow(/BAD_POOL/);
@@ -125,7 +123,7 @@ describe("an allocator that grows", () => {
 
 	it("refuses transient pools by name, and makes nothing then", async () => {
 		const { engine, first, x, growing } = await guest();
-		engine.addPool({ slabs: 128, areas: 1 }, FREE);
+		engine.addPool({ slabs: 128, areas: 1 }, { start: FREE });
 		engine.growPool(first, { slabs: 128, areas: 1 }, FREE + 0x40000);
 		engine.ram.convert(0x3f0000, 4096, PageState.InTransition);
 		const free = FREE + 0x80000;
@@ -166,7 +164,7 @@ describe("an allocator that grows", () => {
 		expect([growing.used, growing.hiwater, growing.transientSlabs]).toEqual([131, 131, 3]);
 		expect(() => engine.ram.convert(FREE, 4096, PageState.Private)).toThrow(/POOL_PAGES/);
 		expect(() => engine.ram.convert(FREE + 4096, 8192, PageState.Private)).toThrow(/POOL_PAGES/);
-		expect(() => engine.addPool({ slabs: 128, areas: 1 }, FREE)).toThrow(/OVERLAP/);
+		expect(() => engine.addPool({ slabs: 128, areas: 1 }, { start: FREE })).toThrow(/OVERLAP/);
 		// it serves one mapping: the next one needs a pool of its own
 		expect(map(100)).toBe(status.NEEDS_TRANSIENT);
 		expect([x.retiredTake(), device.holds().bouncedMappings]).toEqual([-1, 2]);
@@ -183,10 +181,10 @@ describe("an allocator that grows", () => {
 
 	it("gives a transient pool to nobody of another allocator, and takes one back that is of no use", async () => {
 		const { engine, first, x, growing } = await guest();
-		const other: Pool = engine.addPool({ slabs: 128, areas: 1 }, FREE, { grows: true });
+		const other: Pool = engine.addPool({ slabs: 128, areas: 1 }, { start: FREE, grows: true });
 		const [mine, others] = [first, other].map((pool) => engine.addDevice({ pool, minAlignMask: 0xffff }).index);
 		const still = engine.addDevice({
-			pool: engine.addPool({ slabs: 128, areas: 1 }, FREE + 0x40000),
+			pool: engine.addPool({ slabs: 128, areas: 1 }, { start: FREE + 0x40000 }),
 			minAlignMask: 0xfff,
 		});
 		const map = (device: number, orig: number) => x.swiotlbTblMap(device, orig, 100, 0, ToDevice, 0, ATTR_TRANSIENT);

@@ -8,6 +8,7 @@ import type { Pool, PoolOptions } from "../../src/swiotlb/pool.ts";
 import { Attr, Direction } from "../../src/types.ts";
 import type { Build } from "../../src/wasm.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
+import { tlbOf } from "../helpers/slots.ts";
 
 const RAM_BYTES = 0x400000;
 const POOL = 0x300000;
@@ -21,7 +22,7 @@ printSeed("pools");
 
 async function guest(options: PoolOptions = {}, build: Build = "engine"): Promise<{ engine: Engine; pool: Pool }> {
 	const engine = await Engine.create({ build, swiotlb: null, ram: RAM_BYTES, spareBytes: 262144 });
-	return { engine, pool: engine.addPool({ slabs: 256, areas: 2 }, POOL, options) };
+	return { engine, pool: engine.addPool({ slabs: 256, areas: 2 }, { ...options, start: POOL }) };
 }
 
 describe("a pool's pages", () => {
@@ -50,17 +51,17 @@ describe("a pool's pages", () => {
 		expect(pool.used).toBe(0);
 		// the mask counts after encoding
 		const short = engine.addDevice({ pool, forceBounce: true, dmaMask: BigInt(BIT47 - 1), ...bits });
-		expect(short.tryMap(0x1200, 100, ToDevice)).toBe(status.BEYOND_MASK);
+		expect(short.tryMap(0x1200, 100, ToDevice)).toBe(status.SLOTS_BEYOND_MASK);
 		expect(() => engine.ram.convert(POOL, 4096, PageState.Shared)).toThrow(/POOL_PAGES/);
 	});
 
 	it("are zeroed when the pool is made, and never take another state", async () => {
 		const { engine } = await guest();
 		engine.ram.fill(SECOND, 0x40000, 9);
-		const pool = engine.addPool({ slabs: 128, areas: 1 }, SECOND, { state: PageState.Private });
+		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: SECOND, state: PageState.Private });
 		expect(engine.ram.view(SECOND, pool.bytes).every((byte) => byte === 0)).toBe(true);
 		for (const state of [PageState.InTransition, PageState.Leaked, 9 as PageState]) {
-			expect(() => engine.addPool({ slabs: 128, areas: 1 }, 0x200000, { state })).toThrow(/BAD_ARGUMENT/);
+			expect(() => engine.addPool({ slabs: 128, areas: 1 }, { start: 0x200000, state })).toThrow(/BAD_ARGUMENT/);
 		}
 	});
 });
@@ -121,7 +122,7 @@ describe("a pool that zeroes what is given back", () => {
 		const { engine, pool } = await guest({ zeroOnFree });
 		const device = engine.addDevice({ pool, forceBounce: true, dmaMask: BigInt(POOL - 1) });
 		engine.ram.fill(0x1000, 5000, 7);
-		expect(device.tryMap(0x1000, 5000, ToDevice)).toBe(status.BEYOND_MASK);
+		expect(device.tryMap(0x1000, 5000, ToDevice)).toBe(status.SLOTS_BEYOND_MASK);
 		expect([0, 4999].map((at) => engine.ram.read(POOL + at, 1)[0])).toEqual([residue, residue]);
 		expect([pool.used, device.counters.beyondMask, device.counters.bouncedMaps]).toEqual([0, 1, 0]);
 		const reaching = engine.addDevice({ pool, forceBounce: true });
@@ -139,10 +140,10 @@ describe("a pool that zeroes what is given back", () => {
 		expect(device.tryUnmap(dma, 4096, FromDevice)).toBe(status.BLOCKED_PAGES);
 		expect(device.tryUnmap(dma, 4095, FromDevice)).toBe(status.MISMATCH);
 		expect(device.tryUnmap(dma + 2048, 100, FromDevice)).toBe(status.NOT_MAPPED);
-		expect([pool.used, engine.ram.read(dma, 1)[0]]).toEqual([2, 7]);
+		expect([pool.used, engine.ram.read(tlbOf(dma), 1)[0]]).toEqual([2, 7]);
 		engine.ram.convert(0x1000, 4096, PageState.Private);
 		expect(device.tryUnmap(dma, 4096, FromDevice)).toBe(4096);
-		expect([pool.used, engine.ram.read(dma, 1)[0]]).toEqual([0, 0]);
+		expect([pool.used, engine.ram.read(tlbOf(dma), 1)[0]]).toEqual([0, 0]);
 	});
 });
 
@@ -151,7 +152,7 @@ describe("a pool that is disabled", () => {
 		const { engine } = await guest({}, build);
 		const { exports } = engine.instance;
 		engine.ram.fill(SECOND, 0x40000, 9);
-		const second = engine.addPool({ slabs: 128, areas: 1 }, SECOND, { disabled: true });
+		const second = engine.addPool({ slabs: 128, areas: 1 }, { start: SECOND, disabled: true });
 		expect([engine.ram.pageState(SECOND), engine.ram.read(SECOND, 1)[0]]).toEqual([PageState.Private, 9]);
 		const device = engine.addDevice({ pool: second, forceBounce: true });
 		for (const bytes of [1, 2048, 4096, 262144]) {
@@ -169,7 +170,10 @@ describe("a device with a second pool, for buffers on private pages", () => {
 		["7.3", true],
 	] as const)("is served by it under the rules of %s", async (_, checksState) => {
 		const { engine, pool } = await guest();
-		const own = engine.addPool({ slabs: 128, areas: 1 }, SECOND, { state: PageState.Private, encrypted: checksState });
+		const own = engine.addPool(
+			{ slabs: 128, areas: 1 },
+			{ start: SECOND, state: PageState.Private, encrypted: checksState },
+		);
 		engine.ram.convert(0x10000, 0x10000, PageState.Shared);
 		const device = engine.addDevice({
 			pool,
@@ -206,7 +210,7 @@ describe("a device with a second pool, for buffers on private pages", () => {
 
 	it("cannot be given a pool that grows, or none", async () => {
 		const { engine, pool } = await guest();
-		engine.addPool({ slabs: 128, areas: 1 }, SECOND, { grows: true });
+		engine.addPool({ slabs: 128, areas: 1 }, { start: SECOND, grows: true });
 		const device = engine.addDevice({ pool });
 		const { exports } = engine.instance;
 		expect(exports.deviceSetPrivatePool(device.index, 1)).toBe(status.BAD_POOL);

@@ -11,7 +11,7 @@ const { ToDevice } = Direction;
 describe.each(["engine", "reference", "debug"] as const)("golden vectors on the build %s", (build: Build) => {
 	async function guest(slabs: number, areas = 1, options: { minAlignMask?: number; segBoundaryMask?: bigint } = {}) {
 		const engine = await Engine.create({ build, swiotlb: null, ram: [{ gpa: 0, bytes: START + slabs * 2048 }] });
-		const pool = engine.addPool({ slabs, areas }, START);
+		const pool = engine.addPool({ slabs, areas }, { start: START });
 		const device = engine.addDevice({ pool, ...options });
 		const { exports } = engine.instance;
 		const map = (orig: number, bytes: number, allocAlignMask = 0, cpu = 0) =>

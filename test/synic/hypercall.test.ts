@@ -9,7 +9,7 @@ import {
 	encodeSignal,
 	parseControl,
 } from "../../src/synic/hypercall.ts";
-import type { Path } from "../../src/synic/modes.ts";
+import type { CallPath } from "../../src/synic/modes.ts";
 import { PostRetry, postWithRetry } from "../../src/synic/retry.ts";
 import { HvStatus, hvStatusName } from "../../src/synic/status.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
@@ -66,7 +66,7 @@ describe("a hypercall", () => {
 			},
 		});
 		test.machine.connections.hypervisor.bindEvents(2, { flags: 4, signal: (flag) => got.push(flag) });
-		const call = (control: bigint, input: bigint | Uint8Array, vp = 0, path: Path = "direct") =>
+		const call = (control: bigint, input: bigint | Uint8Array, vp = 0, path: CallPath = "direct") =>
 			Number(test.machine.hypercall({ vp, path, control, input }));
 		return { ...test, got, call };
 	}

@@ -4,7 +4,7 @@ import { PageState } from "../../src/memory/ram.ts";
 import { GuestSynic, type ReceivedMessage, type RegisterWrite } from "../../src/synic/guest.ts";
 import { GuestCalls } from "../../src/synic/guest-calls.ts";
 import type { GuestPages } from "../../src/synic/guest-pages.ts";
-import type { Interrupt } from "../../src/synic/interrupts.ts";
+import type { SynicInterrupt } from "../../src/synic/interrupts.ts";
 import { type HypercallReport, SynicMachine } from "../../src/synic/machine.ts";
 import type { SynicPlatform } from "../../src/synic/modes.ts";
 
@@ -82,7 +82,7 @@ export interface TestGuest {
 	readonly writes: RegisterWrite[];
 	/** and what became of them. */
 	readonly calls: HypercallReport[];
-	readonly interrupts: Interrupt[];
+	readonly interrupts: SynicInterrupt[];
 	readonly messages: (ReceivedMessage & { vp: number })[];
 	readonly events: { vp: number; flag: number; source: string }[];
 	/** While true, interrupts are only written down. */
@@ -103,7 +103,7 @@ export async function testGuest(
 	const log = {
 		writes: [] as RegisterWrite[],
 		calls: [] as HypercallReport[],
-		interrupts: [] as Interrupt[],
+		interrupts: [] as SynicInterrupt[],
 		messages: [] as (ReceivedMessage & { vp: number })[],
 		events: [] as { vp: number; flag: number; source: string }[],
 	};

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Engine } from "../../src/engine.ts";
 import { PageState } from "../../src/memory/ram.ts";
-import { type Interrupt, InterruptQueue } from "../../src/synic/interrupts.ts";
+import { InterruptQueue, type SynicInterrupt } from "../../src/synic/interrupts.ts";
 import { memoryOf } from "../../src/synic/memory.ts";
 import { MessagePort } from "../../src/synic/port.ts";
 import { HvRegister, Msr, registerName, SintBit, sintMsr, VMBUS_SINT } from "../../src/synic/registers.ts";
@@ -15,7 +15,7 @@ const MESSAGE = { type: 1, payload: Uint8Array.of(1, 2, 3), sender: 7n };
 
 async function synicOf(party: "hypervisor" | "paravisor", options: { coco?: boolean; nested?: boolean } = {}) {
 	const engine = await Engine.create({ ram: "1M", swiotlb: null, coco: options.coco ?? false });
-	const raised: Interrupt[] = [];
+	const raised: SynicInterrupt[] = [];
 	const interrupts = new InterruptQueue((interrupt) => raised.push(interrupt));
 	const memory = memoryOf(engine.ram, party);
 	const synic = new Synic({ party, vps: 2, memory, interrupts, nested: options.nested ?? false });

@@ -3,15 +3,15 @@ import { describe, expect, it } from "vitest";
 import { Engine } from "../../src/engine.ts";
 import { PageState, RangeState } from "../../src/memory/ram.ts";
 import { CallCode, controlWord, encodePost, encodeSignal } from "../../src/synic/hypercall.ts";
-import type { Party } from "../../src/synic/interrupts.ts";
+import type { SynicParty } from "../../src/synic/interrupts.ts";
 import { type HypercallReport, SynicMachine } from "../../src/synic/machine.ts";
 import type { MessagePort } from "../../src/synic/port.ts";
 import { Msr } from "../../src/synic/registers.ts";
 import { HvStatus } from "../../src/synic/status.ts";
 import { VmbusGuest } from "../../src/vmbus/guest/guest.ts";
+import type { GuestPorts } from "../../src/vmbus/guest/options.ts";
 import { EnginePages } from "../../src/vmbus/guest/pages.ts";
-import type { GuestPorts } from "../../src/vmbus/guest/types.ts";
-import type { Action } from "../../src/vmbus/server/actions.ts";
+import type { ServerAction } from "../../src/vmbus/server/actions.ts";
 import { VmbusServer } from "../../src/vmbus/server/server.ts";
 import { OfferFlag, Version } from "../../src/vmbus/wire/versions.ts";
 import { completionOf, device } from "../vmbus/server-guest.ts";
@@ -28,16 +28,16 @@ interface Whole {
 	readonly guest: VmbusGuest;
 	readonly server: VmbusServer;
 	readonly calls: HypercallReport[];
-	readonly opened: Action[];
+	readonly opened: ServerAction[];
 	offer(n: number, flags?: number): void;
 }
 
 /** A guest on the platform and a server on the host's side or the paravisor's. */
-async function whole(name: string, serving: Party, confidential = false): Promise<Whole> {
+async function whole(name: string, serving: SynicParty, confidential = false): Promise<Whole> {
 	const platform = PLATFORMS[name] as (typeof PLATFORMS)[string];
 	const engine = await Engine.create({ ram: "16M", swiotlb: null, coco: platform.isolation !== "none" });
 	const calls: HypercallReport[] = [];
-	const opened: Action[] = [];
+	const opened: ServerAction[] = [];
 	const machine: SynicMachine = new SynicMachine({
 		platform,
 		vps: VPS,
@@ -51,7 +51,7 @@ async function whole(name: string, serving: Party, confidential = false): Promis
 	}
 	const server = new VmbusServer({ confidential });
 	const slots = new Map<number, MessagePort>();
-	const perform = (actions: readonly Action[]): void => {
+	const perform = (actions: readonly ServerAction[]): void => {
 		for (const action of actions) {
 			if (action.type === "send") {
 				const { vp, sint } = action.target;

@@ -5,9 +5,9 @@
  */
 import { PageState } from "../../src/memory/ram.ts";
 import { CallCode, controlWord, encodePost, encodeSignal } from "../../src/synic/hypercall.ts";
-import type { Path } from "../../src/synic/modes.ts";
+import type { CallPath } from "../../src/synic/modes.ts";
 import { Msr, sintMsr, VMBUS_SINT } from "../../src/synic/registers.ts";
-import type { GuestCommand } from "../../src/vmbus/guest/types.ts";
+import type { GuestCommand } from "../../src/vmbus/guest/options.ts";
 import { VmbusSystem } from "../../src/vmbus/system/system.ts";
 import { encodeMessage } from "../../src/vmbus/wire/codec.ts";
 import { DeviceType } from "../../src/vmbus/wire/guid.ts";
@@ -271,7 +271,7 @@ export async function hostileGuest(kind: string, seed: number, seen: Seen): Prom
 	if (system.relay !== null) host.offer(device(9, { interfaceId: DeviceType.Scsi }));
 	system.startRelay();
 	const party = paravisor === null ? "hypervisor" : "paravisor";
-	const path: Path =
+	const path: CallPath =
 		platform.paravisor && paravisor === null ? (platform.isolation === "snp" ? "ghcb" : "tdcall") : "direct";
 	const firstFree = 0x200000;
 	// a SynIC, so that answers arrive somewhere
@@ -287,7 +287,7 @@ export async function hostileGuest(kind: string, seed: number, seen: Seen): Prom
 		machine.writeRegister(vp, party, sintMsr(VMBUS_SINT), 0xf3n);
 		machine.writeRegister(vp, party, Msr.SCONTROL, 1n);
 	}
-	const post = (payload: Uint8Array, by: Path, connectionId: number) => {
+	const post = (payload: Uint8Array, by: CallPath, connectionId: number) => {
 		const input = encodePost({ connectionId, type: 1, payload });
 		machine.hypercall({ vp: 0, path: by, control: controlWord(CallCode.PostMessage, false), input });
 	};

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { VmbusGuestOptions } from "../../src/vmbus/guest/types.ts";
+import type { VmbusGuestOptions } from "../../src/vmbus/guest/options.ts";
 import { encodeMessage } from "../../src/vmbus/wire/codec.ts";
 import { type Message, MessageType } from "../../src/vmbus/wire/messages.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";

@@ -4,7 +4,7 @@ import { PageState } from "../../src/memory/ram.ts";
 import { RingPair } from "../../src/ring/pair.ts";
 import { EchoDevice } from "../../src/vmbus/devices/echo.ts";
 import { type RelayAction, VmbusRelay } from "../../src/vmbus/relay/relay.ts";
-import type { Action } from "../../src/vmbus/server/actions.ts";
+import type { ServerAction } from "../../src/vmbus/server/actions.ts";
 import { pagesView } from "../../src/vmbus/server/memory-view.ts";
 import { VmbusServer } from "../../src/vmbus/server/server.ts";
 import { decodeMessage, encodeMessage } from "../../src/vmbus/wire/codec.ts";
@@ -62,13 +62,13 @@ class Machine {
 	#deviceOf(devices: readonly EchoDevice[], action: RelayAction) {
 		if (["hostSignal", "guestEvent", "relaySint", "relayDown", "hostPost"].includes(action.type)) return null;
 		for (const echo of devices) {
-			const completion = echo.handle(action as Action);
+			const completion = echo.handle(action as ServerAction);
 			if (completion !== null) return completion;
 		}
-		return completionOf(action as Action);
+		return completionOf(action as ServerAction);
 	}
 
-	#runHost(actions: readonly Action[]): RelayAction[] {
+	#runHost(actions: readonly ServerAction[]): RelayAction[] {
 		const out: RelayAction[] = [];
 		const queue = [...actions];
 		for (let action = queue.shift(); action !== undefined; action = queue.shift()) {
@@ -82,7 +82,7 @@ class Machine {
 		return out;
 	}
 
-	hostDoes(actions: readonly Action[]): this {
+	hostDoes(actions: readonly ServerAction[]): this {
 		return this.run(this.#runHost(actions));
 	}
 
@@ -384,7 +384,7 @@ describe("properties of a relay", () => {
 			let relay = new VmbusRelay(server);
 			const twinServer = new VmbusServer({ confidential: true });
 			const twin = new VmbusRelay(twinServer);
-			const due: Action[] = [];
+			const due: ServerAction[] = [];
 			const answers: Uint8Array[] = [];
 			const both = (step: (relay: VmbusRelay, server: VmbusServer) => readonly RelayAction[]) => {
 				const got = step(relay, server);

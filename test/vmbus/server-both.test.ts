@@ -5,8 +5,8 @@ import { PageState } from "../../src/memory/ram.ts";
 import { EchoDevice } from "../../src/vmbus/devices/echo.ts";
 import type { GuestChannel } from "../../src/vmbus/guest/channel.ts";
 import { VmbusGuest } from "../../src/vmbus/guest/guest.ts";
-import type { GuestCommand } from "../../src/vmbus/guest/types.ts";
-import type { Action, Completion } from "../../src/vmbus/server/actions.ts";
+import type { GuestCommand } from "../../src/vmbus/guest/options.ts";
+import type { ServerAction, ServerCompletion } from "../../src/vmbus/server/actions.ts";
 import { pagesView } from "../../src/vmbus/server/memory-view.ts";
 import { VmbusServer } from "../../src/vmbus/server/server.ts";
 import { DeviceType } from "../../src/vmbus/wire/guid.ts";
@@ -26,7 +26,7 @@ class Both {
 	readonly #devices = new Map<number, EchoDevice>();
 	/** What is under way: messages to the guest, what devices owe, signals. */
 	readonly #inbox: Uint8Array[] = [];
-	readonly #due: Completion[] = [];
+	readonly #due: ServerCompletion[] = [];
 	readonly #signals: (() => void)[] = [];
 	readonly commands: GuestCommand[] = [];
 	rejected: string[] = [];
@@ -74,7 +74,7 @@ class Both {
 		if (turn?.more) this.#signals.push(() => this.#service(offerId));
 	}
 
-	#serve(actions: readonly Action[]): void {
+	#serve(actions: readonly ServerAction[]): void {
 		for (const action of actions) {
 			if (action.type === "send") this.#inbox.push(action.payload);
 			else if (action.type === "rejected") this.rejected.push(action.reason);
@@ -120,7 +120,7 @@ class Both {
 		else if (list === this.#signals) this.#signals.shift()?.();
 		else {
 			const [completion] = this.#due.splice(random === null ? 0 : random.below(this.#due.length), 1);
-			this.#serve(this.server.complete(completion as Completion));
+			this.#serve(this.server.complete(completion as ServerCompletion));
 		}
 		return true;
 	}

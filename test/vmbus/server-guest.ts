@@ -1,6 +1,6 @@
 /** A guest's hand on a server, for the tests: posts messages, answers for the devices, collects what comes out. */
 
-import type { Action, Completion, OpenAction, Rejection } from "../../src/vmbus/server/actions.ts";
+import type { OpenAction, Rejection, ServerAction, ServerCompletion } from "../../src/vmbus/server/actions.ts";
 import type { ServerConfig } from "../../src/vmbus/server/config.ts";
 import type { OfferOptions } from "../../src/vmbus/server/offers.ts";
 import { VmbusServer } from "../../src/vmbus/server/server.ts";
@@ -24,14 +24,14 @@ export function device(n: number, more: Partial<OfferOptions> = {}): OfferOption
 /** What one step brought. */
 export interface Step {
 	readonly status: number;
-	readonly actions: readonly Action[];
+	readonly actions: readonly ServerAction[];
 	/** Messages to the guest, in order. */
 	readonly sent: readonly Message[];
 	readonly rejected: readonly Rejection[];
 }
 
 /** The completion that an action asks for, or null. */
-export function completionOf(action: Action, status = 0): Completion | null {
+export function completionOf(action: ServerAction, status = 0): ServerCompletion | null {
 	switch (action.type) {
 		case "open":
 		case "modify":
@@ -56,15 +56,15 @@ export class TestGuest {
 	/** Whether devices answer at once. */
 	eager = true;
 	/** What the devices owe. */
-	due: Action[] = [];
+	due: ServerAction[] = [];
 
 	constructor(config: ServerConfig = {}) {
 		this.server = new VmbusServer(config);
 	}
 
 	/** Collects the actions of a call and answers them, if eager. */
-	step(first: readonly Action[], status = 0): Step {
-		const actions: Action[] = [];
+	step(first: readonly ServerAction[], status = 0): Step {
+		const actions: ServerAction[] = [];
 		const queue = [...first];
 		for (let action = queue.shift(); action !== undefined; action = queue.shift()) {
 			actions.push(action);
@@ -111,7 +111,7 @@ export class TestGuest {
 	}
 
 	/** The oldest action of a type that waits for its completion is completed. */
-	complete(type: Completion["type"], status = 0): Step {
+	complete(type: ServerCompletion["type"], status = 0): Step {
 		const at = this.due.findIndex((action) => action.type === type);
 		const [action] = this.due.splice(at, 1);
 		const completion = at < 0 || action === undefined ? null : completionOf(action, status);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Action, Completion } from "../../src/vmbus/server/actions.ts";
+import type { ServerAction, ServerCompletion } from "../../src/vmbus/server/actions.ts";
 import type { ServerConfig } from "../../src/vmbus/server/config.ts";
 import { VmbusServer } from "../../src/vmbus/server/server.ts";
 import { isReleased } from "../../src/vmbus/server/types.ts";
@@ -18,13 +18,13 @@ const CONFIG: ServerConfig = { confidential: true, features: 0xef, maxGpadlPages
 /** What is done to a server: plain data, so that it can be done to another one as well. */
 type Op =
 	| ({ readonly do: "post" } & RandomPost)
-	| { readonly do: "complete"; readonly completion: Completion }
+	| { readonly do: "complete"; readonly completion: ServerCompletion }
 	| { readonly do: "offer"; readonly n: number; readonly sub: number }
 	| { readonly do: "revoke"; readonly offerId: number }
 	| { readonly do: "hold" | "retry" | "reset" };
 
-function apply(server: VmbusServer, op: Op): { status: number; actions: readonly Action[] } {
-	const done = (actions: readonly Action[]) => ({ status: 0, actions });
+function apply(server: VmbusServer, op: Op): { status: number; actions: readonly ServerAction[] } {
+	const done = (actions: readonly ServerAction[]) => ({ status: 0, actions });
 	switch (op.do) {
 		case "post":
 			return server.post(op);
@@ -51,17 +51,17 @@ function apply(server: VmbusServer, op: Op): { status: number; actions: readonly
 /** A history that is mostly legal: relids, GPADLs and offers that exist are likely. */
 class History {
 	readonly #random: Random;
-	#due: Completion[] = [];
+	#due: ServerCompletion[] = [];
 
 	constructor(random: Random) {
 		this.#random = random;
 	}
 
-	get due(): readonly Completion[] {
+	get due(): readonly ServerCompletion[] {
 		return this.#due;
 	}
 
-	note(actions: readonly Action[]): void {
+	note(actions: readonly ServerAction[]): void {
 		for (const action of actions) {
 			const completion = completionOf(action, action.type !== "close" && this.#random.oneIn(6) ? 5 : 0);
 			if (completion !== null) this.#due.push(completion);
@@ -73,7 +73,7 @@ class History {
 		const random = this.#random;
 		if (this.#due.length > 0 && random.oneIn(2)) {
 			const [completion] = this.#due.splice(random.below(this.#due.length), 1);
-			return { do: "complete", completion: completion as Completion };
+			return { do: "complete", completion: completion as ServerCompletion };
 		}
 		switch (random.below(24)) {
 			case 0:
@@ -87,7 +87,7 @@ class History {
 			case 4: {
 				const type = random.pick(["open", "close", "modify", "gpadl", "gpadlTeardown"] as const);
 				const completion = { type, offerId: random.between(1, 30), gpadl: random.below(12), status: 0 };
-				return { do: "complete", completion: completion as Completion };
+				return { do: "complete", completion: completion as ServerCompletion };
 			}
 			default:
 				return { do: "post", ...randomPost(random, server) };
@@ -160,10 +160,10 @@ describe("properties of the server", () => {
 			const history = new History(random);
 			const server = new VmbusServer(CONFIG);
 			for (let i = 0; i < 300; i++) history.note(apply(server, history.next(server)).actions);
-			const finish = (actions: readonly Action[]): Action[] => {
+			const finish = (actions: readonly ServerAction[]): ServerAction[] => {
 				const all = [...actions];
 				for (let at = 0; at < all.length; at++) {
-					const completion = completionOf(all[at] as Action);
+					const completion = completionOf(all[at] as ServerAction);
 					if (completion !== null) all.push(...server.complete(completion));
 				}
 				return all;

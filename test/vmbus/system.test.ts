@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { CallCode } from "../../src/synic/hypercall.ts";
-import type { Interrupt } from "../../src/synic/interrupts.ts";
+import type { SynicInterrupt } from "../../src/synic/interrupts.ts";
 import type { HypercallReport } from "../../src/synic/machine.ts";
-import { platformOf } from "../../src/vmbus/demo/platforms.ts";
 import { pagesView } from "../../src/vmbus/server/memory-view.ts";
+import { platformOf } from "../../src/vmbus/system/options.ts";
 import { VmbusSystem } from "../../src/vmbus/system/system.ts";
 import { DeviceType } from "../../src/vmbus/wire/guid.ts";
 import { OfferFlag } from "../../src/vmbus/wire/versions.ts";
@@ -22,7 +22,7 @@ function fail(): never {
 
 describe("a whole system", () => {
 	it("tells of each interrupt and each hypercall, and who took it", async () => {
-		const interrupts: Interrupt[] = [];
+		const interrupts: SynicInterrupt[] = [];
 		const calls: HypercallReport[] = [];
 		const system = await VmbusSystem.create({
 			...CONFIDENTIAL,

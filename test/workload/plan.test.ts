@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { PageAllocator } from "../../src/workload/pages.ts";
+import { BufferAllocator } from "../../src/workload/pages.ts";
 import { compilePlan, STORE_BYTES } from "../../src/workload/plan.ts";
-import { PRESETS, presetNamed } from "../../src/workload/presets.ts";
+import { DEVICE_PRESETS, devicePresetNamed } from "../../src/workload/presets.ts";
 import type { Workload } from "../../src/workload/workload.ts";
 
 const MIB = 2 ** 20;
@@ -16,19 +16,20 @@ function workload(sizes: readonly number[], read = false): Workload {
 	const requests = sizes.map((bytes, i) => ({ read, bytes, sector: i * 1000, cpu: i % 4 }));
 	const events = Uint32Array.from(requests.flatMap((_, i) => [i * 2, i * 2 + 1]));
 	const timesNs = Float64Array.from(events, (_, i) => i * 1000);
-	return { path: "w", requests, events, timesNs, counters: {} as never, cpus: 4 };
+	return { name: "w", requests, events, timesNs, counters: {} as never, cpus: 4 };
 }
 
 function plan(sizes: readonly number[], device: string, maxMapping: number, contiguity = 4, read = false) {
-	const pages = new PageAllocator(STRETCHES, contiguity, 7);
-	return compilePlan(workload(sizes, read), presetNamed(device), pages, CONTROL, maxMapping);
+	const pages = new BufferAllocator(STRETCHES, contiguity, 7);
+	const memory = { pages, control: CONTROL, maxMappingBytes: maxMapping };
+	return compilePlan(workload(sizes, read), devicePresetNamed(device), memory);
 }
 
 describe("the page allocator", () => {
 	it("gives the bytes asked for, page-aligned, in RAM, and never a page twice", () => {
 		fc.assert(
 			fc.property(fc.integer(), fc.array(fc.integer({ min: 1, max: 300_000 }), { maxLength: 60 }), (seed, sizes) => {
-				const pages = new PageAllocator(STRETCHES, 4, seed);
+				const pages = new BufferAllocator(STRETCHES, 4, seed);
 				const live = new Set<number>();
 				for (const [i, bytes] of sizes.entries()) {
 					const runs = pages.take(bytes) ?? [];
@@ -52,7 +53,7 @@ describe("the page allocator", () => {
 
 	it("gives runs of about the mean that was asked for", () => {
 		for (const contiguity of [1, 4, 16]) {
-			const pages = new PageAllocator(STRETCHES, contiguity, 3);
+			const pages = new BufferAllocator(STRETCHES, contiguity, 3);
 			let runs = 0;
 			for (let i = 0; i < 200; i++) {
 				const taken = pages.take(256 * 4096) ?? [];
@@ -66,13 +67,13 @@ describe("the page allocator", () => {
 	});
 
 	it("repeats itself from the same seed and differs from another", () => {
-		const take = (seed: number) => new PageAllocator(STRETCHES, 4, seed).take(MIB);
+		const take = (seed: number) => new BufferAllocator(STRETCHES, 4, seed).take(MIB);
 		expect(take(1)).toEqual(take(1));
 		expect(take(1)).not.toEqual(take(2));
 	});
 
 	it("says that memory is out, and has it all again when everything is given back", () => {
-		const pages = new PageAllocator(STRETCHES, 4, 1);
+		const pages = new BufferAllocator(STRETCHES, 4, 1);
 		const all = pages.take(64 * MIB) ?? [];
 		expect(pages.take(1)).toBeUndefined();
 		pages.give(all);
@@ -82,7 +83,7 @@ describe("the page allocator", () => {
 
 describe("a compiled plan", () => {
 	it("keeps every preset's limits and loses no byte", () => {
-		for (const preset of PRESETS) {
+		for (const preset of DEVICE_PRESETS) {
 			for (const maxMapping of [262144, 258048, Number.POSITIVE_INFINITY]) {
 				const sizes = [512, 4096, 12288, 258048, 262144, 300000 - (300000 % 512), 4 * MIB];
 				const { commands, entries } = plan(sizes, preset.name, maxMapping, 64);
@@ -132,15 +133,16 @@ describe("a compiled plan", () => {
 			{ read: false, bytes: 4096, sector: 1, cpu: 0 },
 		];
 		const both: Workload = {
-			path: "w",
+			name: "w",
 			requests,
 			events: Uint32Array.of(0, 2, 1, 3),
 			timesNs: new Float64Array(4),
 			counters: {} as never,
 			cpus: 1,
 		};
-		const pages = new PageAllocator(STRETCHES, 4, 1);
-		expect(() => compilePlan(both, presetNamed("nvme"), pages, CONTROL, 262144)).toThrow(
+		const pages = new BufferAllocator(STRETCHES, 4, 1);
+		const memory = { pages, control: CONTROL, maxMappingBytes: 262144 };
+		expect(() => compilePlan(both, devicePresetNamed("nvme"), memory)).toThrow(
 			"w: request 1 of 4096 bytes finds no free page: give it more --ram",
 		);
 	});

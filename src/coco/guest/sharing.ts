@@ -1,18 +1,24 @@
 /** Buffers that are shared in place for the time of a mapping, instead of being bounced. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
-import { BEYOND_MASK, BLOCKED_PAGES, NO_POOL } from "../../../assembly/layout/status.ts";
+import {
+	BEYOND_MASK,
+	BLOCKED_PAGES,
+	NEEDS_SHARED,
+	NO_POOL,
+	SHARES_CACHE_LINE,
+} from "../../../assembly/layout/status.ts";
 import type { Device } from "../../dma/device.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
-import { Attr, type Direction } from "../../types.ts";
-import type { Hazard } from "../memory/coherent-types.ts";
+import { Attr, type Direction, type DmaAddr, type Gpa } from "../../types.ts";
+import type { Hazard } from "../memory/hazard.ts";
 import type { PageConverter } from "../platform/convert.ts";
-import type { Decision } from "../rules/compile.ts";
+import type { Decision } from "../rules/decision.ts";
 
 /** What a mapping keeps shared. */
 interface SharedPages {
 	/** Pages that it counts in, ascending. */
-	readonly pages: readonly number[];
+	readonly pages: readonly Gpa[];
 	/** How many of them it converted. */
 	readonly converted: number;
 }
@@ -24,7 +30,7 @@ interface SharedPages {
 export class PageSharing {
 	readonly #converter: PageConverter;
 	readonly #onHazard: (hazard: Hazard) => void;
-	readonly #mappings = new Map<number, number>();
+	readonly #mappings = new Map<Gpa, number>();
 
 	constructor(converter: PageConverter, onHazard: (hazard: Hazard) => void) {
 		this.#converter = converter;
@@ -32,13 +38,13 @@ export class PageSharing {
 	}
 
 	/** Shares what is private of [gpa, gpa + bytes), a range of usable RAM. @returns null: a page cannot be, and nothing is shared */
-	share(gpa: number, bytes: number): SharedPages | null {
+	share(gpa: Gpa, bytes: number): SharedPages | null {
 		const { ram } = this.#converter.engine;
 		const pages: number[] = [];
 		for (let at = gpa - (gpa % PAGE_SIZE); at < gpa + bytes; at += PAGE_SIZE)
 			if (this.#mappings.has(at) || ram.pageState(at) === PageState.Private) pages.push(at);
 		const fresh = pages.filter((page) => !this.#mappings.has(page));
-		const done: number[] = [];
+		const done: Gpa[] = [];
 		for (const run of runsOf(fresh)) {
 			if (!this.#convert(run, PageState.Shared)) {
 				for (const back of runsOf(done)) this.#convertBack(back, null);
@@ -52,7 +58,7 @@ export class PageSharing {
 
 	/** Ends a mapping. @returns pages that are private again */
 	release({ pages }: SharedPages, device: string): number {
-		const last: number[] = [];
+		const last: Gpa[] = [];
 		for (const page of pages) {
 			const left = (this.#mappings.get(page) as number) - 1;
 			if (left > 0) this.#mappings.set(page, left);
@@ -84,8 +90,8 @@ export class PageSharing {
 }
 
 /** Adjoining pages together. */
-function runsOf(pages: readonly number[]): number[][] {
-	const runs: number[][] = [];
+function runsOf(pages: readonly Gpa[]): Gpa[][] {
+	const runs: Gpa[][] = [];
 	for (const page of pages) {
 		const run = runs.at(-1);
 		if (run !== undefined && run.at(-1) === page - PAGE_SIZE) run.push(page);
@@ -94,15 +100,18 @@ function runsOf(pages: readonly number[]): number[][] {
 	return runs;
 }
 
+/** Refusals of a record without pools that a pool would have mended. */
+const WOULD_BOUNCE: readonly number[] = [NO_POOL, BEYOND_MASK, NEEDS_SHARED, SHARES_CACHE_LINE];
+
 /** What becomes of a device's mappings that its record refuses, under a policy that shares in place or crashes. */
 export class RefusedMaps {
 	readonly #dma: Device;
 	readonly #name: string;
 	readonly #sharing: PageSharing;
 	/** Mappings that share pages, by their address: a buffer may be mapped twice. */
-	readonly #live = new Map<number, (SharedPages & { readonly bytes: number })[]>();
+	readonly #live = new Map<DmaAddr, (SharedPages & { readonly bytes: number })[]>();
 	#conversions = 0;
-	decision: Pick<Decision, "shares" | "crash">;
+	decision: Pick<Decision, "mechanism" | "crash">;
 
 	constructor(dma: Device, name: string, sharing: PageSharing, decision: Decision) {
 		this.#dma = dma;
@@ -121,11 +130,13 @@ export class RefusedMaps {
 	 * @returns an address, or a status
 	 * @throws KernelCrash
 	 */
-	tryMap(status: number, gpa: number, bytes: number, dir: Direction, cpu: number, attrs: number): number {
-		if (status !== NO_POOL && status !== BEYOND_MASK) return status;
-		const { shares, crash } = this.decision;
+	tryMap(status: number, gpa: Gpa, bytes: number, dir: Direction, cpu: number, attrs: number): DmaAddr {
+		if (!WOULD_BOUNCE.includes(status)) return status;
+		const { mechanism, crash } = this.decision;
 		if (crash !== null) throw crash;
-		if (!shares || (attrs & (Attr.Mmio | Attr.CcShared)) !== 0) return status;
+		// shared pages are no cache lines of one's own
+		const shareable = status !== SHARES_CACHE_LINE && (attrs & (Attr.Mmio | Attr.CcShared)) === 0;
+		if (mechanism !== "share-in-place" || !shareable) return status;
 		const shared = this.#sharing.share(gpa, bytes);
 		if (shared === null) return BLOCKED_PAGES;
 		const dma = this.#dma.tryMap(gpa, bytes, dir, cpu, attrs | Attr.CcShared);
@@ -141,7 +152,7 @@ export class RefusedMaps {
 	}
 
 	/** Ends what a mapping shared, if it did. */
-	unmapped(dma: number, bytes: number): void {
+	unmapped(dma: DmaAddr, bytes: number): void {
 		const same = this.#live.get(dma) ?? [];
 		const i = same.findIndex((mapping) => mapping.bytes === bytes);
 		if (i < 0) return;

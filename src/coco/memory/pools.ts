@@ -1,57 +1,27 @@
-/** Every kind of bounce pool of a confidential guest: reserved at boot, their pages converted, then made. */
+/** Every kind of bounce pool of a confidential guest: reserved at boot, their pages converted, then made; and what they grow by. */
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from "../../../assembly/layout/pool.ts";
 import { parseBytes } from "../../bytes.ts";
+import type { PageAllocator } from "../../memory/allocator.ts";
 import { PageState } from "../../memory/ram.ts";
 import { FOUR_GIB, placePool } from "../../memory/stretches.ts";
-import type { Pool } from "../../swiotlb/pool.ts";
 import type { PoolSize } from "../../swiotlb/sizing.ts";
-import type { PageConverter } from "../platform/convert.ts";
+import type { Gpa } from "../../types.ts";
+import { convertBlock, type PageConverter } from "../platform/convert.ts";
 import type { Platform } from "../platform/platform.ts";
-import type { Kernel, RuledPool } from "../rules/kernel.ts";
+import type { Kernel } from "../rules/kernel.ts";
+import type { GuestPoolOptions, PoolKind, RuledPool } from "../rules/pool.ts";
 import { TrustError } from "../trust/error.ts";
-import type { GrowingPools } from "./growing.ts";
-
-/** What a mapping needs of a pool. */
-export interface PoolNeed {
-	/** Whether the buffer lies on private pages. */
-	readonly isPrivate: boolean;
-	/** Whether the device may reach private memory. */
-	readonly accepted: boolean;
-}
-
-/**
- * default: the kernel's own, shared in a guest with memory encryption. private: its pages stay private, for trusted
- * devices with limited addresses. restricted: a reserved range whose devices bounce everything and allocate from it
- * (restricted-dma-pool). bus: a pool of one bus.
- */
-export type PoolKind = "default" | "private" | "restricted" | "bus";
+import type { AtomicPools } from "./atomic.ts";
+import type { GrowingPools, PoolMemory } from "./growing.ts";
+import type { Hazard } from "./hazard.ts";
 
 /** A pool and what it is for. */
 export interface GuestPool extends RuledPool {
-	readonly kind: PoolKind;
-	readonly name: string;
-	readonly pool: Pool;
 	/** Whether its pages could not be converted: it serves nothing. */
 	readonly disabled: boolean;
 	/** Its allocator, if that grows. */
 	readonly growing: GrowingPools | null;
-}
-
-/** A pool reserved at boot, beside the default one. */
-export interface GuestPoolOptions {
-	readonly kind: Exclude<PoolKind, "default">;
-	/** Default: its kind. */
-	readonly name?: string;
-	/** Bytes, or text such as "16M": rounded up to whole segments of 256 KiB. */
-	readonly size: number | string;
-	/** Areas, a power of two. Default 1; a restricted pool has one. */
-	readonly areas?: number;
-	/** The pool ends at or below this gpa. Default: 4 GiB, as the default pool. */
-	readonly belowGpa?: number;
-	/** Zero slots when they are given back. Default false. */
-	readonly zeroOnFree?: boolean;
-	/** Pages that the host does not map, though they are decrypted: a paravisor's bounce pages. Bus pools only. Default false. */
-	readonly hidden?: boolean;
 }
 
 /** A pool that is placed but not made. */
@@ -59,7 +29,7 @@ export interface PlannedPool {
 	readonly kind: PoolKind;
 	readonly name: string;
 	readonly size: PoolSize;
-	readonly start: number;
+	readonly start: Gpa;
 	readonly bytes: number;
 	readonly state: PageState;
 	readonly ccShared: boolean;
@@ -93,21 +63,26 @@ function stateOf(platform: Platform, options: GuestPoolOptions, decryptsRestrict
 	return PageState.Hidden;
 }
 
+/** What a guest's pools are planned from. */
+interface PoolPlan {
+	readonly platform: Platform;
+	/** Stretches of RAM. */
+	readonly regions: readonly { readonly gpa: Gpa; readonly bytes: number }[];
+	/** The default pool, or null: none. */
+	readonly fallback: { readonly size: PoolSize; readonly grows: boolean; readonly zeroOnFree: boolean } | null;
+	readonly reserved: readonly GuestPoolOptions[];
+	/** As Policy has it. Default true. */
+	readonly decryptsRestricted?: boolean | undefined;
+}
+
 /**
  * Checks and places the pools of a guest, the default one first: from the top of the memory that they may lie in.
- * @param fallback size of the default pool, or null for none
- * @param decryptsRestricted as Policy has it
  * @throws RangeError for a size or place that is none; TrustError NO_PRIVATE_MEMORY, NO_HIDDEN_MEMORY
  */
-export function planPools(
-	platform: Platform,
-	regions: readonly { readonly gpa: number; readonly bytes: number }[],
-	fallback: { readonly size: PoolSize; readonly grows: boolean; readonly zeroOnFree: boolean } | null,
-	reserved: readonly GuestPoolOptions[],
-	decryptsRestricted = true,
-): PlannedPool[] {
+export function planPools(plan: PoolPlan): PlannedPool[] {
+	const { platform, regions, fallback, reserved, decryptsRestricted = true } = plan;
 	const planned: PlannedPool[] = [];
-	const place = (size: PoolSize, belowGpa: number) => {
+	const place = (size: PoolSize, belowGpa: Gpa) => {
 		const bytes = size.slabs * IO_TLB_SIZE;
 		const within = regions
 			.map(({ gpa, bytes: length }) => ({ gpa, bytes: Math.min(length, belowGpa - gpa) }))
@@ -134,7 +109,7 @@ export function planPools(
 }
 
 /** What became of a pool's pages. */
-export interface ConvertedPool {
+interface ConvertedPool {
 	readonly ok: boolean;
 	/** What Linux logs, or null. */
 	readonly message: string | null;
@@ -145,7 +120,96 @@ export function convertPool(converter: PageConverter, kernel: Kernel, pool: Plan
 	const { ram } = converter.engine;
 	if (ram.pageState(pool.start) === pool.state) return { ok: true, message: null };
 	if (converter.convert(pool.start, pool.bytes, pool.state).ok) return { ok: true, message: null };
-	if (!kernel.disablesPool) return { ok: false, message: null };
+	if (!kernel.rules.disablesUndecrypted.is) return { ok: false, message: null };
 	const which = pool.kind === "restricted" ? "restricted DMA pool" : "default memory pool, disabling it";
 	return { ok: false, message: `Failed to decrypt ${which}` };
+}
+
+interface PoolMemoryOptions {
+	readonly allocator: PageAllocator;
+	readonly converter: PageConverter;
+	/** Null: the kernel has none (without CONFIG_DMA_COHERENT_POOL), and decrypts pages where it may not sleep. */
+	readonly atomic: AtomicPools | null;
+	readonly kernel: Kernel;
+	/** The allocator's first pool: the others are like it. */
+	readonly like: PlannedPool;
+	/** Linux's phys_limit: a default pool's allocator stays below 4 GiB. */
+	readonly belowGpa: Gpa;
+	/** Most bytes that common pools may get together. */
+	readonly growthBytes: number;
+	readonly onHazard: (hazard: Hazard) => void;
+	readonly onMessage: (message: string) => void;
+}
+
+/** Where a guest's growing allocator gets its memory. */
+export class GuestPoolMemory implements PoolMemory {
+	readonly #options: PoolMemoryOptions;
+	/** Transient pools' memory by its first gpa: whether it came from the atomic pools. */
+	readonly #fromAtomic = new Map<Gpa, boolean>();
+	/** Bytes that common pools got: they never come back. */
+	#grownBytes = 0;
+
+	constructor(options: PoolMemoryOptions) {
+		this.#options = options;
+	}
+
+	get #converts(): boolean {
+		const { converter, like } = this.#options;
+		return converter.platform.memEncrypt && like.state !== PageState.Private;
+	}
+
+	allocPool(bytes: number): Gpa {
+		const { belowGpa, growthBytes } = this.#options;
+		if (this.#grownBytes + bytes > growthBytes) return -1;
+		const gpa = this.#alloc(bytes, belowGpa);
+		if (gpa >= 0) this.#grownBytes += bytes;
+		return gpa;
+	}
+
+	#alloc(bytes: number, belowGpa: Gpa): Gpa {
+		const { allocator, converter, like } = this.#options;
+		const pages = Math.ceil(bytes / PAGE_SIZE);
+		const gpa = allocator.alloc(pages, { belowGpa });
+		if (gpa < 0 || !this.#converts) return gpa;
+		return convertBlock(allocator, converter, { gpa, pages }, pages * PAGE_SIZE, like.state) ? gpa : -1;
+	}
+
+	allocTransient(bytes: number, belowGpa: Gpa): Gpa {
+		const { atomic, onHazard, onMessage } = this.#options;
+		const limit = Math.min(belowGpa, this.#options.belowGpa);
+		if (this.#converts && atomic !== null) {
+			const fits = (gpa: Gpa, length: number) => gpa + length <= limit;
+			const got = atomic.alloc(bytes, { device: "a transient pool", fits, ccShared: true });
+			if (!got.ok) {
+				onMessage(got.message);
+				return -1;
+			}
+			this.#fromAtomic.set(got.gpa, true);
+			return got.gpa;
+		}
+		if (this.#converts)
+			onHazard({ what: "SLEEPING_IN_ATOMIC", device: null, detail: "a transient pool's pages are decrypted in a map" });
+		const gpa = this.#alloc(bytes, limit);
+		if (gpa >= 0) this.#fromAtomic.set(gpa, false);
+		return gpa;
+	}
+
+	freeTransient(gpa: Gpa, bytes: number): void {
+		const { allocator, atomic, converter, kernel, onHazard } = this.#options;
+		const fromAtomic = this.#fromAtomic.get(gpa);
+		this.#fromAtomic.delete(gpa);
+		if (fromAtomic === true) {
+			atomic?.free(gpa, bytes);
+			return;
+		}
+		const pages = Math.ceil(bytes / PAGE_SIZE);
+		if (this.#converts) {
+			if (!kernel.rules.freesTransientsInProcess.is) {
+				const detail = "a transient pool's pages are encrypted again in an RCU callback";
+				onHazard({ what: "SLEEPING_IN_ATOMIC", device: null, detail });
+			}
+			if (!convertBlock(allocator, converter, { gpa, pages }, pages * PAGE_SIZE, PageState.Private)) return;
+		}
+		allocator.free(gpa, pages);
+	}
 }

@@ -1,5 +1,7 @@
 /** What private memory looks like to whom the key is not for. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import type { Gpa } from "../../types.ts";
 
 /** Bytes that a cipher changes as one: 16-byte blocks, each tweaked by its address. */
 export const CIPHER_BLOCK_BYTES = 16;
@@ -9,9 +11,9 @@ export interface MemoryCipher {
 	/** Whether this is the memory controller's cipher; false: a seeded stand-in, good for scrambling only. */
 	readonly isAes: boolean;
 	/** gpa and data.length: multiples of 16 (bytes) */
-	encrypt(gpa: number, data: Uint8Array): Uint8Array;
+	encrypt(gpa: Gpa, data: Uint8Array): Uint8Array;
 	/** As encrypt; decrypt(gpa, encrypt(gpa, data)) is data. */
-	decrypt(gpa: number, data: Uint8Array): Uint8Array;
+	decrypt(gpa: Gpa, data: Uint8Array): Uint8Array;
 }
 
 /** Thrown where ciphertext is asked for and AES-XTS is not there. */
@@ -27,19 +29,16 @@ export class CipherUnavailable extends Error {
  * AES-256-XTS with a key from `seed`, as AMD's memory controllers encrypt (EPYC 9004; earlier ones AES-128). The data unit
  * is a page and the tweak its number; on hardware the tweak is the system physical address, which a guest does not know,
  * so gpa stands for it.
- * @throws CipherUnavailable (as a rejection) where node:crypto cannot be loaded, as in a browser
+ * @throws CipherUnavailable (as a rejection) where there is no node:crypto, as in a browser
  */
 export async function loadCipher(seed = 1): Promise<MemoryCipher> {
-	let crypto: typeof import("node:crypto");
-	try {
-		crypto = await import("node:crypto");
-	} catch {
-		throw new CipherUnavailable("it cannot be loaded here, as in a browser");
-	}
+	// not an import: a browser, and a bundler for it, would have to find the module
+	const crypto = globalThis.process?.getBuiltinModule?.("node:crypto");
+	if (crypto === undefined) throw new CipherUnavailable("there is none here, as in a browser");
 	if (!crypto.getCiphers().includes("aes-256-xts")) throw new CipherUnavailable("this build of it lacks aes-256-xts");
 	const key = crypto.createHash("sha512").update(`coco-dma memory key ${seed}`).digest();
 	const tweak = new Uint8Array(16);
-	const tweakOf = (gpa: number) => {
+	const tweakOf = (gpa: Gpa) => {
 		new DataView(tweak.buffer).setBigUint64(0, BigInt(gpa) / BigInt(PAGE_SIZE), true);
 		return tweak;
 	};
@@ -53,7 +52,7 @@ export async function loadCipher(seed = 1): Promise<MemoryCipher> {
 }
 
 /** Runs a page cipher over a range, each piece at its place in its page. */
-function byPages(gpa: number, data: Uint8Array, one: (gpa: number, page: Uint8Array) => Uint8Array): Uint8Array {
+function byPages(gpa: Gpa, data: Uint8Array, one: (gpa: Gpa, page: Uint8Array) => Uint8Array): Uint8Array {
 	checkBlocks(gpa, data);
 	const out = new Uint8Array(data.length);
 	const page = new Uint8Array(PAGE_SIZE);
@@ -67,14 +66,14 @@ function byPages(gpa: number, data: Uint8Array, one: (gpa: number, page: Uint8Ar
 	return out;
 }
 
-function checkBlocks(gpa: number, data: Uint8Array): void {
+function checkBlocks(gpa: Gpa, data: Uint8Array): void {
 	if (gpa % CIPHER_BLOCK_BYTES !== 0 || data.length % CIPHER_BLOCK_BYTES !== 0)
 		throw new RangeError(`a cipher takes whole 16-byte blocks, not ${data.length} bytes at gpa ${gpa}`);
 }
 
 /** A reproducible stand-in: every 32-bit word XORed with a hash of seed and address. Scrambles alike in both directions. */
 export function seededCipher(seed = 1): MemoryCipher {
-	const scramble = (gpa: number, data: Uint8Array) => {
+	const scramble = (gpa: Gpa, data: Uint8Array) => {
 		checkBlocks(gpa, data);
 		const out = new Uint8Array(data);
 		const view = new DataView(out.buffer);

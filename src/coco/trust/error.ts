@@ -32,14 +32,18 @@ export function trustText(status: TrustStatus): string {
 /** A refused step: what was asked for, and why not. */
 export class TrustError extends Error {
 	override readonly name = "TrustError";
+	readonly step: string;
 	readonly status: TrustStatus;
+	readonly detail: string;
 
 	/**
-	 * @param what the step as a person reads it, e.g. `accept of device nvme0 in RUN`
+	 * @param step as a person reads it, e.g. `accept of device nvme0 in RUN`
 	 * @param detail more facts, such as what is held
 	 */
-	constructor(what: string, status: TrustStatus, detail = "") {
-		super(`${what}: ${status}: ${TEXTS[status]}${detail === "" ? "" : ` (${detail})`}`);
+	constructor(step: string, status: TrustStatus, detail = "") {
+		super(`${step}: ${status}: ${TEXTS[status]}${detail === "" ? "" : ` (${detail})`}`);
+		this.step = step;
 		this.status = status;
+		this.detail = detail;
 	}
 }

@@ -1,12 +1,6 @@
 /** What a VMBus offer says about trust: the Confidential VMBus counterpart of an accepted TDISP interface. Pure data. */
+import { OfferFlag, Version, versionName } from "../../vmbus/wire/versions.ts";
 import { TrustError } from "./error.ts";
-
-/** VMBus version 6.0, the first with confidential channels. */
-const VERSION_6_0 = 0x00060000;
-
-/** Bits of an offer's channel flags. */
-const OFFER_CONFIDENTIAL_RING_BUFFER = 0x0002;
-const OFFER_CONFIDENTIAL_EXTERNAL_MEMORY = 0x0004;
 
 /** The two flags of a channel, under the names that Linux gives them. */
 export interface OfferFlags {
@@ -35,8 +29,8 @@ export interface OfferTrust {
 /** The two flags in an offer's channel flags; there they once meant something else, so trustOfOffer judges them. */
 export function offerFlags(channelFlags: number): OfferFlags {
 	return {
-		coRingBuffer: (channelFlags & OFFER_CONFIDENTIAL_RING_BUFFER) !== 0,
-		coExternalMemory: (channelFlags & OFFER_CONFIDENTIAL_EXTERNAL_MEMORY) !== 0,
+		coRingBuffer: (channelFlags & OfferFlag.ConfidentialRingBuffer) !== 0,
+		coExternalMemory: (channelFlags & OfferFlag.ConfidentialExternalMemory) !== 0,
 	};
 }
 
@@ -49,9 +43,9 @@ export function trustOfOffer(flags: OfferFlags, connection: OfferConnection): Of
 	const what = `offer with co_ring_buffer=${Number(coRingBuffer)} co_external_memory=${Number(coExternalMemory)}`;
 	if (coExternalMemory && !coRingBuffer) throw new TrustError(what, "EXTERNAL_WITHOUT_RING");
 	if (coRingBuffer) {
-		const version = `${connection.version >>> 16}.${connection.version & 0xffff}`;
 		// written so that a version that is no number is too old
-		if (!(connection.version >= VERSION_6_0)) throw new TrustError(what, "VERSION_TOO_OLD", `version ${version}`);
+		if (!(connection.version >= Version.V6_0))
+			throw new TrustError(what, "VERSION_TOO_OLD", `version ${versionName(connection.version)}`);
 		if (!connection.confidential) throw new TrustError(what, "CONNECTION_NOT_CONFIDENTIAL");
 	}
 	return {

@@ -1,7 +1,7 @@
 /** Policies about which pool serves whom, and who decides how its addresses look. */
 
-import type { GuestPoolOptions } from "../../coco/memory/pools.ts";
 import type { Policy } from "../../coco/rules/policy.ts";
+import type { GuestPoolOptions } from "../../coco/rules/pool.ts";
 import { acceptedIn, everyoneIn, kernelChoice } from "../choice.ts";
 
 const PRIVATE: readonly GuestPoolOptions[] = [{ kind: "private", size: "1M" }];

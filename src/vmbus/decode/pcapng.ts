@@ -12,11 +12,11 @@
  *    3 u8  path: 0 none, 1 plain hypercall,    15 u8  memory: 0 unknown, 1 shared with the host, 2 private
  *          2 GHCB, 3 tdcall
  */
-import type { Party } from "../../synic/interrupts.ts";
-import type { Path } from "../../synic/modes.ts";
+import type { SynicParty } from "../../synic/interrupts.ts";
+import type { CallPath } from "../../synic/modes.ts";
 import type { Sender } from "../wire/messages.ts";
 
-export const PSEUDO_HEADER_BYTES = 16;
+const PSEUDO_HEADER_BYTES = 16;
 const FORMAT = 1;
 const LINKTYPE_USER0 = 147;
 const SECTION_HEADER = 0x0a0d0d0a;
@@ -31,8 +31,8 @@ const OPTION_IF_TSRESOL = 9;
 const NANOSECONDS = 9;
 
 const KINDS = { message: 1, packet: 2, hypercall: 3, slot: 4 } as const;
-const PATHS: Readonly<Record<Path, number>> = { direct: 1, ghcb: 2, tdcall: 3 };
-const PARTIES: Readonly<Record<Party, number>> = { hypervisor: 1, paravisor: 2 };
+const PATHS: Readonly<Record<CallPath, number>> = { direct: 1, ghcb: 2, tdcall: 3 };
+const PARTIES: Readonly<Record<SynicParty, number>> = { hypervisor: 1, paravisor: 2 };
 const MEMORIES = { shared: 1, private: 2 } as const;
 
 /** One event of the file. */
@@ -44,8 +44,8 @@ export interface CapturedBytes {
 	readonly timeNs: bigint;
 	/** Default 0. */
 	readonly vp?: number;
-	readonly path?: Path;
-	readonly synic?: Party;
+	readonly path?: CallPath;
+	readonly synic?: SynicParty;
 	/** Connection id of a message or hypercall, relid of a packet. */
 	readonly id?: number;
 	/** Status of a hypercall. */

@@ -1,27 +1,28 @@
-/** What all parts of the guest side share: the connection's state, its locks and queues, and the ways to the host. */
+/** What all parts of the guest side share: the connection's state, its tables, locks and queues, and the ways to the host. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
+import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
-import type { Isolation, Path } from "../../synic/modes.ts";
+import type { CallPath, Isolation } from "../../synic/modes.ts";
 import { type PostError, PostRetry, postWithRetry } from "../../synic/retry.ts";
 import { HvStatus } from "../../synic/status.ts";
+import { EVENT_FLAGS } from "../../synic/synic.ts";
+import type { Gpa } from "../../types.ts";
 import { encodeMessage } from "../wire/codec.ts";
 import { isGuid } from "../wire/guid.ts";
 import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
 import { Feature, Version } from "../wire/versions.ts";
-import type { GuestChannel } from "./channel.ts";
+import { type GuestChannel, NO_RELID } from "./channel.ts";
 import { CpuPlan } from "./cpus.ts";
+import type { GuestPorts, VmbusGuestOptions } from "./options.ts";
 import { EnginePages } from "./pages.ts";
 import { PendingRequests } from "./pending.ts";
 import { Completion, Mutex, Scheduler, WorkQueue } from "./scheduler.ts";
-import type { GuestPorts, VmbusGuestOptions } from "./types.ts";
 
-/** Relids, and event flags, are below this. */
-export const MAX_RELIDS = 2048;
+/** Relids are event flags. */
+export const MAX_RELIDS = EVENT_FLAGS;
 /** Linux's first GPADL handle. */
 const FIRST_GPADL = 0xe1e10;
-/** A connection id of a hypercall has 24 bits. */
-const CONNECTION_ID_MASK = 0xffffff;
 const DEFAULT_WAIT_LIMIT_NS = 100e9;
 const MAX_CPUS = 2048;
 
@@ -59,10 +60,10 @@ export class GuestCore {
 	/** Version of the contact under way: it tells which form of response is meant. */
 	contactVersion = 0;
 	/** gpas of the interrupt page and the monitor pages; -1: none. */
-	interruptPage = -1;
-	monitorPages: [number, number] | null = null;
+	interruptPage: Gpa = -1;
+	monitorPages: [Gpa, Gpa] | null = null;
 	/** gpa of the page that the guest sets monitor bits in: its own or the server's; -1: none. */
-	triggerPage = -1;
+	triggerPage: Gpa = -1;
 
 	readonly channels = new Map<number, GuestChannel>();
 	/** Primary channels, oldest first. */
@@ -146,7 +147,7 @@ export class GuestCore {
 	}
 
 	/** The way past the paravisor, or null where Linux has none (Linux 6.12 drivers/hv/hv.c, hv_post_message). */
-	#hostPath(): Path | null {
+	#hostPath(): CallPath | null {
 		if (!this.paravisor || (!this.isIsolated && !this.linux)) return "direct";
 		return this.isolation === "snp" ? "ghcb" : this.isolation === "tdx" ? "tdcall" : null;
 	}
@@ -162,7 +163,7 @@ export class GuestCore {
 		const post = () =>
 			path === null
 				? HvStatus.INVALID_PARAMETER
-				: this.ports.post(this.connectionId & CONNECTION_ID_MASK, SYNIC_MESSAGE_TYPE, payload.slice(), path);
+				: this.ports.post(this.connectionId & MAX_CONNECTION_ID, SYNIC_MESSAGE_TYPE, payload.slice(), path);
 		const retry = new PostRetry(message.type === MessageType.InitiateContact, maySleep);
 		const error = postWithRetry(post, retry, (us, sleeps) => this.ports.delay?.(us, sleeps));
 		if (error !== null) this.warn(`message of type ${message.type} was not posted: ${error}`);
@@ -176,11 +177,11 @@ export class GuestCore {
 	}
 
 	/** Lets the host see pages; without isolation it sees all. @returns whether it worked */
-	decrypt(gpa: number, pages: number): boolean {
+	decrypt(gpa: Gpa, pages: number): boolean {
 		return !this.isIsolated || this.pages.decrypt(gpa, pages);
 	}
 
-	encrypt(gpa: number, pages: number): boolean {
+	encrypt(gpa: Gpa, pages: number): boolean {
 		return !this.isIsolated || this.pages.encrypt(gpa, pages);
 	}
 
@@ -199,13 +200,40 @@ export class GuestCore {
 	}
 
 	/** Whether a page-aligned gpa is that of a page of RAM. */
-	isRam(gpa: number): boolean {
+	isRam(gpa: Gpa): boolean {
 		return this.engine.ram.regions.some((region) => gpa >= region.gpa && gpa + PAGE_SIZE <= region.gpa + region.bytes);
 	}
 
 	/** Gives pages back if nobody else can see them, else gives them up. */
-	release(gpa: number, pages: number, isPrivate: boolean): void {
+	release(gpa: Gpa, pages: number, isPrivate: boolean): void {
 		if (isPrivate) this.pages.free(gpa, pages);
 		else this.pages.leak(gpa, pages);
+	}
+
+	/** Enters a channel's relid in the table; Linux lets a relid that is in use change hands, and has no place for large ones. */
+	mapRelid(channel: GuestChannel): void {
+		if (channel.relid < MAX_RELIDS) this.channels.set(channel.relid, channel);
+		else this.warn(`relid ${channel.relid} is too large: the channel can be neither signalled nor rescinded`);
+	}
+
+	unmapRelid(channel: GuestChannel): void {
+		if (this.linux || this.channels.get(channel.relid) === channel) this.channels.delete(channel.relid);
+	}
+
+	/**
+	 * Forgets a rescinded channel and gives its relid back to the host; the lock of all channels is held.
+	 * Linux 6.12 drivers/hv/channel_mgmt.c, hv_process_channel_removal.
+	 */
+	removeChannel(channel: GuestChannel): void {
+		const list = channel.primary?.subChannels ?? this.primaries;
+		const at = list.indexOf(channel);
+		if (at >= 0) list.splice(at, 1);
+		this.cpuPlan.release(channel);
+		channel.removed = true;
+		if (channel.relid !== NO_RELID) {
+			this.unmapRelid(channel);
+			if (this.takesRequests) this.post({ type: MessageType.RelidReleased, relid: channel.relid });
+		}
+		this.ports.channelRemoved?.(channel);
 	}
 }

@@ -1,48 +1,130 @@
 /** The guest side of VMBus: commands and host inputs in, posts, signals and page conversions out, through injected ports. */
 import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
-import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { MAX_MESSAGE_BYTES, SLOT_BYTES, SLOT_PAYLOAD, SLOT_SIZE } from "../../synic/synic.ts";
+import type { Gpa } from "../../types.ts";
+import { hasMessage, type MessageOf, MessageType, SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
 import { Version } from "../wire/versions.ts";
-import { endBuffer, shareBuffer } from "./buffers.ts";
-import { requestOffers } from "./connect.ts";
+import type { GuestChannel, OpenOptions, ReceivedPacket } from "./channel.ts";
+import { closeChannel, openChannel, setTargetCpu } from "./channels.ts";
+import {
+	bringUp,
+	type Crash,
+	crash,
+	modifyConnection,
+	pause,
+	requestOffers,
+	resume,
+	suspend,
+	takeDown,
+	unloadAll,
+	unpause,
+} from "./connection.ts";
 import { GuestCore } from "./core.ts";
+import { endBuffer, shareBuffer } from "./gpadls.ts";
 import { onSlot } from "./inbox.ts";
-import { bringUp, type Crash, crash, takeDown, unloadAll } from "./life.ts";
-import { modifyConnection, pause, setTargetCpu, unpause } from "./modify.ts";
-import { closeChannel, openChannel } from "./open.ts";
-import { removeDriver } from "./rescind.ts";
-import { CommandRunner } from "./runner.ts";
-import { send, sendGpaDirect } from "./send.ts";
-import { resume, suspend } from "./suspend.ts";
-import { GuestSynic } from "./synic.ts";
+import { removeDriver } from "./offers.ts";
+import type { BufferMemory, GuestCommand, GuestStatus, VmbusGuestOptions } from "./options.ts";
+import type { Steps } from "./scheduler.ts";
+import { ConnectionSynic } from "./synic.ts";
 import * as traffic from "./traffic.ts";
-import type { BufferMemory, GuestCommand, GuestStatus, OpenOptions, VmbusGuestOptions } from "./types.ts";
-import { GuestView } from "./view.ts";
 
 /** A buffer that the host was told of. */
 export interface GuestBuffer {
 	readonly handle: number;
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly pages: number;
+}
+
+/** What a command on a channel does. */
+type ChannelSteps<T> = (channel: GuestChannel, command: GuestCommand<T>) => Steps<GuestStatus>;
+
+/** Commands of the embedder: each runs as a task, until the host lets it end. */
+class CommandRunner {
+	readonly #core: GuestCore;
+	#count = 0;
+
+	constructor(core: GuestCore) {
+		this.#core = core;
+	}
+
+	/** A channel by its relid; linux-6.12 has channels that the table of relids does not tell. */
+	find(relid: number): GuestChannel | null {
+		const { channels, primaries, linux } = this.#core;
+		if (!linux) return channels.get(relid) ?? null;
+		for (const primary of primaries)
+			for (const channel of [primary, ...primary.subChannels]) if (channel.relid === relid) return channel;
+		return null;
+	}
+
+	/** Begins a command and runs it as far as it goes. */
+	start<T>(
+		name: string,
+		steps: (command: GuestCommand<T>) => Steps<GuestStatus>,
+		relid: number | undefined = undefined,
+	): GuestCommand<T> {
+		const command: GuestCommand<T> = { number: this.#count++, name, relid, status: undefined, result: undefined };
+		const { scheduler, ports } = this.#core;
+		scheduler.spawn(name, finish());
+		scheduler.run();
+		return command;
+
+		function* finish(): Steps {
+			const status = yield* steps(command);
+			command.status = status;
+			ports.finished?.(command);
+		}
+	}
+
+	/** A command that waits for nothing. */
+	atOnce(name: string, run: () => GuestStatus): GuestCommand {
+		// biome-ignore lint/correctness/useYield: it does not wait
+		return this.start(name, function* () {
+			return run();
+		});
+	}
+
+	/** A command on a channel. */
+	onChannel<T>(name: string, relid: number, steps: ChannelSteps<T>): GuestCommand<T> {
+		const channel = this.find(relid);
+		return this.start<T>(
+			name,
+			function* (command) {
+				return channel === null ? "not-found" : yield* steps(channel, command);
+			},
+			relid,
+		);
+	}
+
+	/** A command that does a driver's work on its device: one at a time, and a removal waits for it. */
+	asDriver<T>(name: string, relid: number, steps: ChannelSteps<T>): GuestCommand<T> {
+		return this.onChannel<T>(name, relid, function* (channel, command) {
+			const device = channel.owner;
+			if (device === null) return yield* steps(channel, command);
+			yield* device.lock.lock("device lock");
+			const status = yield* steps(channel, command);
+			device.lock.unlock();
+			return status;
+		});
+	}
 }
 
 /**
  * A guest. Commands begin at once and end, in the same call or a later one, with a status: `finished` of the ports tells when.
  * All is synchronous and deterministic: time passes only by the ports' clock and `tick`.
  */
-export class VmbusGuest extends GuestView {
+export class VmbusGuest {
 	readonly #core: GuestCore;
-	readonly #synic: GuestSynic;
+	readonly #synic: ConnectionSynic;
 	readonly #runner: CommandRunner;
 	#crash: Crash | null = null;
 
 	/** @throws RangeError that names the option, or when the first pages cannot be made */
 	constructor(options: VmbusGuestOptions) {
 		const core = new GuestCore(options);
-		super(core);
 		this.#core = core;
 		this.#runner = new CommandRunner(core);
-		this.#synic = new GuestSynic(
+		this.#synic = new ConnectionSynic(
 			core,
 			(slot) => onSlot(core, slot),
 			(flag) => traffic.onEvent(core, flag),
@@ -50,6 +132,52 @@ export class VmbusGuest extends GuestView {
 		const made = this.#synic.allocInputs();
 		if (made !== "ok") throw new RangeError(`pages: the hypercalls' input pages: ${made}`);
 		core.scheduler.run();
+	}
+
+	/** "connected" from the contact that the host accepted until UNLOAD. */
+	get state(): "disconnected" | "connecting" | "connected" {
+		return this.#core.state;
+	}
+
+	/** The version of the connection, or of the last one; 0: none yet. */
+	get version(): number {
+		return this.#core.version;
+	}
+
+	/** Features that both sides have. */
+	get features(): number {
+		return this.#core.features;
+	}
+
+	get isConfidential(): boolean {
+		return this.#core.confidential;
+	}
+
+	/** Connection id of the guest's messages. */
+	get connectionId(): number {
+		return this.#core.connectionId;
+	}
+
+	/** Channels by relid. */
+	get channels(): ReadonlyMap<number, GuestChannel> {
+		return this.#core.channels;
+	}
+
+	/** Primary channels, oldest first; their sub-channels hang on them. */
+	get primaries(): readonly GuestChannel[] {
+		return this.#core.primaries;
+	}
+
+	/** Requests that wait for the host. */
+	get pendingRequests(): number {
+		return this.#core.pending.count;
+	}
+
+	/** What each unfinished task waits for, for people. */
+	get waits(): readonly string[] {
+		return this.#core.scheduler.tasks
+			.filter(({ waitsFor }) => waitsFor !== "work")
+			.map(({ name, waitsFor }) => `${name}: ${waitsFor}`);
 	}
 
 	/**
@@ -121,7 +249,7 @@ export class VmbusGuest extends GuestView {
 	}
 
 	/** MODIFY_CONNECTION: other monitor pages (gpas), or none (0 and 0). */
-	modifyConnection(pages: readonly [number, number]): GuestCommand {
+	modifyConnection(pages: readonly [Gpa, Gpa]): GuestCommand {
 		return this.#runner.start("modifyconnection", () => modifyConnection(this.#core, pages));
 	}
 
@@ -148,7 +276,7 @@ export class VmbusGuest extends GuestView {
 		};
 		return this.#runner.atOnce("tlconnect", () => {
 			if (!core.takesRequests) return "not-connected";
-			if (!core.linux && core.version < Version.V4_0) return "unsupported";
+			if (!core.linux && !hasMessage(core.version, "TlConnectRequest")) return "unsupported";
 			if (siloId !== undefined && core.version < Version.V5_2) return "unsupported";
 			return core.post(message) === null ? "ok" : "post-failed";
 		});
@@ -198,16 +326,16 @@ export class VmbusGuest extends GuestView {
 	 * Where HvPostMessage's input is to be placed (gpa) before the call of `ports.post` is made by plain hypercall or tdcall: a page
 	 * that the other side may read. -1: the guest has set none aside.
 	 */
-	inputGpa(cpu = 0): number {
+	inputGpa(cpu = 0): Gpa {
 		return this.#synic.inputGpa(cpu);
 	}
 
 	/** A channel message, past the SynIC's pages. @param payload up to 240 bytes */
 	message(payload: Uint8Array): void {
-		const slot = new Uint8Array(256);
-		new DataView(slot.buffer).setUint32(0, 1, true);
-		slot[4] = Math.min(payload.length, 255);
-		slot.set(payload.subarray(0, 240), 16);
+		const slot = new Uint8Array(SLOT_BYTES);
+		new DataView(slot.buffer).setUint32(0, SYNIC_MESSAGE_TYPE, true);
+		slot[SLOT_SIZE] = Math.min(payload.length, 255);
+		slot.set(payload.subarray(0, MAX_MESSAGE_BYTES), SLOT_PAYLOAD);
 		onSlot(this.#core, slot);
 		this.#core.scheduler.run();
 	}
@@ -226,7 +354,7 @@ export class VmbusGuest extends GuestView {
 	/** Sends one packet. With a requestor, `id` of the options stands behind the id it gets. */
 	send(relid: number, payload: Uint8Array, options: SendOptions = {}): GuestStatus {
 		const channel = this.#runner.find(relid);
-		return channel === null ? "not-found" : send(this.#core, channel, payload, options);
+		return channel === null ? "not-found" : traffic.send(this.#core, channel, payload, options);
 	}
 
 	/** Sends a packet that names guest memory. */
@@ -238,11 +366,11 @@ export class VmbusGuest extends GuestView {
 	): GuestStatus {
 		const channel = this.#runner.find(relid);
 		if (channel === null) return "not-found";
-		return sendGpaDirect(this.#core, channel, ranges, payload, options);
+		return traffic.sendGpaDirect(this.#core, channel, ranges, payload, options);
 	}
 
 	/** The packets that are there. Return value: why there are no more; "ok" for an empty ring. */
-	packets(relid: number): Generator<traffic.ReceivedPacket, GuestStatus> {
+	packets(relid: number): Generator<ReceivedPacket, GuestStatus> {
 		const channel = this.#runner.find(relid);
 		return channel === null ? nothing("not-found") : traffic.packets(this.#core, channel);
 	}

@@ -10,11 +10,10 @@ import {
 	RING_AT,
 	RING_HELD,
 } from "../../../assembly/layout/ring.ts";
-import type { GuestChannel, RingMemory } from "./channel.ts";
+import type { GuestChannel, ReceivedPacket, RingMemory, TamperedReader } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
-import { signalHost } from "./signal.ts";
-import type { ReceivedPacket } from "./traffic.ts";
-import type { GuestStatus } from "./types.ts";
+import type { GuestStatus } from "./options.ts";
+import { signalHost } from "./signals.ts";
 
 /** What stands in a packet: `rangesBytes` of the body come before the payload. */
 interface Packet {
@@ -77,12 +76,6 @@ export function pointAtPayload(core: GuestCore, { ring }: GuestChannel, rangesBy
 	const write = new DataView(header.buffer, header.byteOffset).getUint32(HEADER_WRITE_INDEX, true);
 	const packet = ram.view(ring.gpa + PAGE_SIZE + write, 8);
 	new DataView(packet.buffer, packet.byteOffset).setUint16(2, (16 + rangesBytes) / 8, true);
-}
-
-/** Where a reader is that has believed a write index beyond the data: its own index, and the bytes of the packet in hand. */
-export interface TamperedReader {
-	at: number;
-	held: number;
 }
 
 /**

@@ -1,15 +1,13 @@
-/** Offers: which are taken, and what becomes of them. */
-
+/** How channels come and go: offers, which are taken and brought to a driver, and rescinds, which end a device. */
 import { TrustError } from "../../coco/trust/error.ts";
 import { offerFlags, trustOfOffer } from "../../coco/trust/offer.ts";
 import { DeviceType } from "../wire/guid.ts";
 import type { MessageOf } from "../wire/messages.ts";
-import { Feature, OfferFlag } from "../wire/versions.ts";
-import { GuestChannel, NO_RELID } from "./channel.ts";
+import { Feature, OfferFlag, Version } from "../wire/versions.ts";
+import { GuestChannel, NO_RELID, VmbusDevice } from "./channel.ts";
+import { closeChannel, closeOne, openChannel } from "./channels.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
-import { Device } from "./device.ts";
-import { openChannel } from "./open.ts";
-import { mapRelid } from "./remove.ts";
+import { endBuffers } from "./gpadls.ts";
 import { Completion, Mutex, type Steps } from "./scheduler.ts";
 
 type Offer = MessageOf<"OfferChannel">;
@@ -93,7 +91,7 @@ function* takeBack(core: GuestCore, channel: GuestChannel, offer: Offer): Steps 
 	if (channel.relid !== NO_RELID)
 		core.warn(`the offer of ${offer.instanceId} replaces the one with relid ${channel.relid}`);
 	channel.offer = offer;
-	mapRelid(core, channel);
+	core.mapRelid(channel);
 	if (--core.comingBack === 0) core.readyForResume.complete();
 	core.mutex.unlock();
 }
@@ -109,7 +107,7 @@ function* addChannel(core: GuestCore, offer: Offer): Steps {
 	core.offersInProgress--;
 	if (channel.primary === null) core.primaries.push(channel);
 	else channel.primary.subChannels.push(channel);
-	mapRelid(core, channel);
+	core.mapRelid(channel);
 	core.mutex.unlock();
 	const queue = channel.primary === null ? core.queues.primaries : core.queues.subChannels;
 	queue.queue(() => register(core, channel));
@@ -127,7 +125,7 @@ function* register(core: GuestCore, channel: GuestChannel): Steps {
 		channel.probeDone = true;
 		return;
 	}
-	const device = new Device(channel, new Mutex(core.scheduler));
+	const device = new VmbusDevice(channel, new Mutex(core.scheduler));
 	channel.device = device;
 	core.ports.channelAdded?.(channel);
 	const plan = core.options.driver?.(channel) ?? null;
@@ -140,4 +138,75 @@ function* register(core: GuestCore, channel: GuestChannel): Steps {
 		core.ports.probed?.(channel, status);
 	}
 	channel.probeDone = true;
+}
+
+/** A driver lets go of its device: before 4.0 the buffers must end first (Linux 6.12 drivers/net/hyperv/netvsc.c, netvsc_device_remove). */
+export function* removeDriver(core: GuestCore, device: VmbusDevice): Steps {
+	const { channel } = device;
+	device.bound = false;
+	channel.openSubChannels = null;
+	if (core.version < Version.V4_0) yield* endBuffers(core, channel);
+	yield* closeChannel(core, channel);
+	if (core.version >= Version.V4_0) yield* endBuffers(core, channel);
+}
+
+/** Takes a device off the bus; its channel is rescinded. Linux 6.12 drivers/hv/vmbus_drv.c, vmbus_device_unregister. */
+function* unregisterDevice(core: GuestCore, device: VmbusDevice): Steps {
+	// the recordings show a removal wait for target CPU changes of any channel
+	if (core.linux) yield* core.scheduler.poll("target CPU change", () => core.modifying === 0);
+	yield* device.lock.lock("device lock");
+	if (device.bound || !core.linux) yield* removeDriver(core, device);
+	device.lock.unlock();
+	yield* core.mutex.lock("channel lock");
+	if (!device.channel.removed) core.removeChannel(device.channel);
+	core.mutex.unlock();
+}
+
+/** A channel ends: nothing calls back, and who waits for the host on it is woken. */
+function cutOff(core: GuestCore, channel: GuestChannel): void {
+	channel.callbacks = false;
+	channel.rescinded = true;
+	core.pending.rescind(channel, !core.linux);
+}
+
+/** Handles RESCIND_CHANNELOFFER (Linux 6.12 drivers/hv/channel_mgmt.c, vmbus_onoffer_rescind). */
+export function* onRescind(core: GuestCore, relid: number): Steps {
+	if (core.state === "disconnected") return;
+	yield* core.scheduler.poll("offers in progress", () => core.offersInProgress === 0);
+	yield* core.mutex.lock("channel lock");
+	const channel = core.channels.get(relid);
+	const isFirst = channel !== undefined && !channel.rescindSeen;
+	if (isFirst) channel.rescindSeen = true;
+	core.mutex.unlock();
+	if (!isFirst) return;
+	const endsAtSuspend = channel.endsAtSuspend;
+	cutOff(core, channel);
+	yield* core.scheduler.poll("probe", () => channel.probeDone);
+	if (channel.device !== null) yield* unregisterDevice(core, channel.device);
+	else if (channel.primary !== null) {
+		yield* core.mutex.lock("channel lock");
+		if (channel.state !== "offered" && channel.state !== "broken") channel.rescindEvent.complete();
+		else if (!channel.removed) {
+			if (!core.linux) yield* endBuffers(core, channel);
+			core.removeChannel(channel);
+		}
+		core.mutex.unlock();
+	}
+	if (endsAtSuspend && --core.endingAtSuspend === 0) core.readyForSuspend.complete();
+}
+
+/** Ends what is left of a channel: a sub-channel whose primary is gone. */
+export function* endOrphan(core: GuestCore, channel: GuestChannel): Steps {
+	cutOff(core, channel);
+	yield* closeOne(core, channel, false);
+	yield* endBuffers(core, channel);
+	channel.removed = true;
+	core.ports.channelRemoved?.(channel);
+}
+
+/** Rescinds a channel without the host's word, and takes its device off the bus. */
+export function* forceRemoval(core: GuestCore, channel: GuestChannel): Steps {
+	if (core.linux) channel.rescinded = true;
+	else cutOff(core, channel);
+	if (channel.device !== null) yield* unregisterDevice(core, channel.device);
 }

@@ -1,4 +1,5 @@
 /** Guest pages: where they come from, and how the host gets and loses sight of them. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { PageConverter } from "../../coco/platform/convert.ts";
 import { PLATFORMS, type Platform } from "../../coco/platform/platform.ts";
@@ -7,6 +8,7 @@ import { PageAllocator } from "../../memory/allocator.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError } from "../../status.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
+import type { Gpa } from "../../types.ts";
 
 /** Pages of an engine's RAM, converted as its platform does it: Guest.pages and Guest.converter, or a guest side's own. */
 export class EnginePages implements GuestPages {
@@ -27,7 +29,7 @@ export class EnginePages implements GuestPages {
 	 */
 	static over(
 		engine: Engine,
-		runs?: readonly { readonly gpa: number; readonly bytes: number }[],
+		runs?: readonly { readonly gpa: Gpa; readonly bytes: number }[],
 		platform: Platform = PLATFORMS["snp-vtom"],
 	): EnginePages {
 		const { regions } = engine.ram;
@@ -48,18 +50,18 @@ export class EnginePages implements GuestPages {
 		return this.#allocator.leakedPages;
 	}
 
-	alloc(pages: number, _purpose: string): number {
+	alloc(pages: number, _purpose: string): Gpa {
 		const gpa = pages < 1 ? -1 : this.#allocator.allocRun(pages);
 		if (gpa >= 0) this.converter.engine.ram.fill(gpa, pages * PAGE_SIZE);
 		return gpa;
 	}
 
-	free(gpa: number, pages: number): void {
+	free(gpa: Gpa, pages: number): void {
 		this.#allocator.free(gpa, pages);
 	}
 
 	/** What a conversion leaves is zeroed, so that nothing private shows. */
-	#convert(gpa: number, pages: number, state: PageState): boolean {
+	#convert(gpa: Gpa, pages: number, state: PageState): boolean {
 		try {
 			return this.converter.convert(gpa, pages * PAGE_SIZE, state, { zero: true }).ok;
 		} catch (error) {
@@ -68,15 +70,15 @@ export class EnginePages implements GuestPages {
 		}
 	}
 
-	decrypt(gpa: number, pages: number): boolean {
+	decrypt(gpa: Gpa, pages: number): boolean {
 		return this.#convert(gpa, pages, PageState.Shared);
 	}
 
-	encrypt(gpa: number, pages: number): boolean {
+	encrypt(gpa: Gpa, pages: number): boolean {
 		return this.#convert(gpa, pages, PageState.Private);
 	}
 
-	leak(gpa: number, pages: number): void {
+	leak(gpa: Gpa, pages: number): void {
 		const { ram } = this.converter.engine;
 		this.#allocator.leak(gpa, pages);
 		for (let at = gpa; at < gpa + pages * PAGE_SIZE; at += PAGE_SIZE)

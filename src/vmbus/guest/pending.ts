@@ -1,75 +1,45 @@
 /** Requests that wait for an answer of the host, oldest first (Linux vmbus_connection.chn_msg_list). */
-import type { Message, MessageOf } from "../wire/messages.ts";
-import { MessageType } from "../wire/messages.ts";
+import {
+	type AnswerTo,
+	answerSpec,
+	isAnswer,
+	type Message,
+	type MessageOf,
+	MessageType,
+	type RequestName,
+} from "../wire/messages.ts";
 import type { GuestChannel } from "./channel.ts";
 import { Completion, type Scheduler, type Steps, type Woken } from "./scheduler.ts";
 
-type RequestMessage =
-	| MessageOf<"InitiateContact">
-	| MessageOf<"OpenChannel">
-	| MessageOf<"GpadlHeader">
-	| MessageOf<"GpadlTeardown">
-	| MessageOf<"ModifyChannel">
-	| MessageOf<"ModifyConnection">
-	| MessageOf<"Pause">;
-type Response = Message;
-
 /** One request. */
-class PendingRequest {
-	readonly message: RequestMessage;
+class PendingRequest<N extends RequestName> {
+	readonly message: MessageOf<RequestName>;
 	/** The channel whose rescind ends the wait, or null. */
 	readonly channel: GuestChannel | null;
 	readonly #answered: Completion;
-	response: Response | null = null;
+	/** null: none has come. */
+	answer: AnswerTo<N> | null = null;
 
-	constructor(message: RequestMessage, channel: GuestChannel | null, scheduler: Scheduler) {
+	constructor(message: MessageOf<N>, channel: GuestChannel | null, scheduler: Scheduler) {
 		this.message = message;
 		this.channel = channel;
 		this.#answered = new Completion(scheduler);
 	}
 
 	/** Ends the wait, with an answer or without. */
-	complete(response: Response | null): void {
-		if (response !== null) this.response = response;
+	complete(answer: AnswerTo<N> | null): void {
+		if (answer !== null) this.answer = answer;
 		this.#answered.complete();
 	}
 
-	wait(what: string): Steps<Woken> {
-		return this.#answered.wait(what);
-	}
-}
-
-/** Whether a response answers a request. */
-function answers(response: Response, request: RequestMessage): boolean {
-	switch (response.type) {
-		case MessageType.VersionResponse:
-			return request.type === MessageType.InitiateContact;
-		case MessageType.OpenChannelResult:
-			return (
-				request.type === MessageType.OpenChannel &&
-				request.relid === response.relid &&
-				request.openId === response.openId
-			);
-		case MessageType.GpadlCreated:
-			return (
-				request.type === MessageType.GpadlHeader && request.relid === response.relid && request.gpadl === response.gpadl
-			);
-		case MessageType.GpadlTorndown:
-			return request.type === MessageType.GpadlTeardown && request.gpadl === response.gpadl;
-		case MessageType.ModifyChannelResponse:
-			return request.type === MessageType.ModifyChannel && request.relid === response.relid;
-		case MessageType.ModifyConnectionResponse:
-			return request.type === MessageType.ModifyConnection;
-		case MessageType.PauseResponse:
-			return request.type === MessageType.Pause;
-		default:
-			return false;
+	wait(): Steps<Woken> {
+		return this.#answered.wait(answerSpec(this.message).wire);
 	}
 }
 
 export class PendingRequests {
 	readonly #scheduler: Scheduler;
-	readonly #requests: PendingRequest[] = [];
+	readonly #requests: PendingRequest<RequestName>[] = [];
 
 	constructor(scheduler: Scheduler) {
 		this.#scheduler = scheduler;
@@ -80,23 +50,23 @@ export class PendingRequests {
 	}
 
 	/** Enters a request: before it is posted, for the answer may come at once. */
-	add(message: RequestMessage, channel: GuestChannel | null = null): PendingRequest {
-		const request = new PendingRequest(message, channel, this.#scheduler);
-		this.#requests.push(request);
+	add<N extends RequestName>(message: MessageOf<N>, channel: GuestChannel | null = null): PendingRequest<N> {
+		const request = new PendingRequest<N>(message, channel, this.#scheduler);
+		this.#requests.push(request as PendingRequest<RequestName>);
 		return request;
 	}
 
-	remove(request: PendingRequest): void {
-		const at = this.#requests.indexOf(request);
+	remove<N extends RequestName>(request: PendingRequest<N>): void {
+		const at = this.#requests.indexOf(request as PendingRequest<RequestName>);
 		if (at >= 0) this.#requests.splice(at, 1);
 	}
 
-	/** Hands a response to the oldest request that it answers; a version response, which names none, to every contact. */
-	answer(response: Response): void {
+	/** Hands a message to the oldest request that it answers; a version response, which names none, to every contact. */
+	answer(message: Message): void {
 		for (const request of this.#requests) {
-			if (!answers(response, request.message)) continue;
-			request.complete(response);
-			if (response.type !== MessageType.VersionResponse) return;
+			if (!isAnswer(message, request.message)) continue;
+			request.complete(message as AnswerTo<RequestName>);
+			if (message.type !== MessageType.VersionResponse) return;
 		}
 	}
 

@@ -2,17 +2,18 @@
  * The guest side's use of its SynICs (src/synic/guest.ts): pages and registers of one connection after the other, and what it
  * does on an interrupt.
  */
-import { GuestSynic as Synic } from "../../synic/guest.ts";
+import { GuestSynic } from "../../synic/guest.ts";
 import { PagesByProcessor } from "../../synic/guest-pages.ts";
 import { memoryOf } from "../../synic/memory.ts";
 import { hasPostPages, type SynicPlatform, sharesInputPages } from "../../synic/modes.ts";
 import { Msr } from "../../synic/registers.ts";
+import type { Gpa } from "../../types.ts";
 import type { GuestCore } from "./core.ts";
-import type { GuestStatus } from "./types.ts";
+import type { GuestStatus } from "./options.ts";
 
 type CallPages = PagesByProcessor<"hypercall input" | "post message">;
 
-export class GuestSynic {
+export class ConnectionSynic {
 	readonly #core: GuestCore;
 	readonly #platform: SynicPlatform;
 	readonly #onMessage: (slot: Uint8Array) => void;
@@ -20,7 +21,7 @@ export class GuestSynic {
 	readonly #inputs: CallPages;
 	/** Made with the connection's pages, and used as long as they live: they end in the state in which they were made. */
 	#posts: CallPages | null = null;
-	#synic: Synic | null = null;
+	#synic: GuestSynic | null = null;
 	#busy = false;
 	readonly #again = new Set<number>();
 
@@ -53,7 +54,7 @@ export class GuestSynic {
 	}
 
 	/** The page that a processor's messages pass in (gpa), or -1 when the guest has none: then they are the caller's to place. */
-	inputGpa(cpu: number): number {
+	inputGpa(cpu: number): Gpa {
 		const post = this.#posts?.gpa(cpu, "post message") ?? -1;
 		return post >= 0 ? post : this.#inputs.gpa(cpu, "hypercall input");
 	}
@@ -61,7 +62,7 @@ export class GuestSynic {
 	/** Makes every processor's pages (Linux 6.12 drivers/hv/hv.c, hv_synic_alloc). After a failure, call free. */
 	alloc(): GuestStatus {
 		const { confidential, cpus, engine, pages, ports } = this.#core;
-		this.#synic = new Synic({
+		this.#synic = new GuestSynic({
 			registers: {
 				readRegister: (cpu, party, msr) => ports.readMsr?.(cpu, party, msr) ?? 0n,
 				writeRegister: (cpu, party, msr, value) => {

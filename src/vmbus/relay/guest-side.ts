@@ -1,11 +1,13 @@
 /** The relay's side toward the guest: what the server asks of relayed channels becomes messages to the host. */
 
-import { type Action, type Completion, type OpenAction, STATUS_UNSUCCESSFUL } from "../server/actions.ts";
+import type { OpenAction, ServerAction, ServerCompletion } from "../server/actions.ts";
+import { gpadlMessages } from "../wire/gpadl.ts";
 import { MessageType } from "../wire/messages.ts";
-import { gpadlMessages, type HostChannel, type RelayCore } from "./core.ts";
+import { OpenFlag, STATUS_UNSUCCESSFUL } from "../wire/values.ts";
+import type { HostChannel, RelayCore } from "./core.ts";
 
 /** Passes the server's actions on: to the host for its channels, out for all others. */
-export function serve(core: RelayCore, actions: readonly Action[]): void {
+export function serve(core: RelayCore, actions: readonly ServerAction[]): void {
 	for (const action of actions) {
 		const channel = "offerId" in action ? core.byOffer.get(action.offerId) : undefined;
 		if (channel === undefined) core.act(action);
@@ -14,11 +16,11 @@ export function serve(core: RelayCore, actions: readonly Action[]): void {
 }
 
 /** Tells the server of the end of what it asked for, and serves what follows. */
-export function complete(core: RelayCore, completion: Completion): void {
+export function complete(core: RelayCore, completion: ServerCompletion): void {
 	serve(core, core.server.complete(completion));
 }
 
-function ask(core: RelayCore, channel: HostChannel, action: Action): void {
+function ask(core: RelayCore, channel: HostChannel, action: ServerAction): void {
 	const { relid, offerId } = channel;
 	switch (action.type) {
 		case "gpadl": {
@@ -81,6 +83,6 @@ function open(core: RelayCore, channel: HostChannel, { request, connectionId, ev
 		userData: request.userData,
 		connectionId,
 		eventFlag,
-		openFlags: request.redirectInterrupt ? 1 : 0,
+		openFlags: request.redirectInterrupt ? OpenFlag.RedirectInterrupt : 0,
 	});
 }

@@ -5,7 +5,7 @@
  * Messages and actions in, actions out; no clock, no I/O. Everything that the host says is hostile.
  */
 
-import type { Action } from "../server/actions.ts";
+import type { ServerAction } from "../server/actions.ts";
 import type { VmbusServer } from "../server/server.ts";
 import { DecodeError, decodeMessage } from "../wire/codec.ts";
 import { MessageType } from "../wire/messages.ts";
@@ -84,7 +84,7 @@ export class VmbusRelay {
 	}
 
 	/** Does what the server asks of relayed channels. @returns the actions that are for others, and the relay's own */
-	handle(actions: readonly Action[]): RelayAction[] {
+	handle(actions: readonly ServerAction[]): RelayAction[] {
 		serve(this.#core, actions);
 		return this.#core.takeActions();
 	}

@@ -1,8 +1,8 @@
 /** What a VMBus server asks of its embedder, and what it is told back: plain data both ways. */
-import type { ContactRequest, GpadlRange, OpenRequest, PageKind, Target } from "./types.ts";
 
-/** Status of what was refused, in GPADL_CREATED, OPENCHANNEL_RESULT and MODIFYCHANNEL_RESPONSE (OpenVMM vmbus_core/src/protocol.rs). */
-export const STATUS_UNSUCCESSFUL = 0x8000ffff;
+import type { GpaRange } from "../../ring/packet.ts";
+import type { Gpa } from "../../types.ts";
+import type { ContactRequest, MessageTarget, OpenRequest, PageKind } from "./types.ts";
 
 /** Why a message, or a device's call, changed nothing. */
 export type Rejection =
@@ -33,7 +33,7 @@ export type Rejection =
 /** A message to the guest. Those that are not `queued` are lost when their slot is busy. */
 export interface SendAction {
 	readonly type: "send";
-	readonly target: Target;
+	readonly target: MessageTarget;
 	readonly payload: Uint8Array;
 	readonly queued: boolean;
 }
@@ -54,7 +54,7 @@ export interface OpenAction {
 	readonly reserved: boolean;
 }
 
-export type Action =
+export type ServerAction =
 	| SendAction
 	| OpenAction
 	/** Close the rings and answer with a completion "close". */
@@ -66,7 +66,7 @@ export type Action =
 			readonly type: "gpadl";
 			readonly offerId: number;
 			readonly gpadl: number;
-			readonly ranges: readonly GpadlRange[];
+			readonly ranges: readonly GpaRange[];
 	  }
 	/** Let go of the GPADL and answer with a completion "gpadlTeardown". */
 	| { readonly type: "gpadlTeardown"; readonly offerId: number; readonly gpadl: number }
@@ -75,7 +75,7 @@ export type Action =
 	/** A guest wants to connect: prepare what it brings and answer with a completion "connect". */
 	| { readonly type: "connect"; readonly request: ContactRequest; readonly features: number }
 	/** Other monitor pages (null: none): answer with a completion "modifyConnection". */
-	| { readonly type: "modifyConnection"; readonly monitorPages: readonly [number, number] | null }
+	| { readonly type: "modifyConnection"; readonly monitorPages: readonly [Gpa, Gpa] | null }
 	/** The connection ended and no channel of it is left: its pages are the guest's again. */
 	| { readonly type: "disconnected" }
 	/** What reset() began is done. */
@@ -92,7 +92,7 @@ export type Action =
 	| { readonly type: "rejected"; readonly reason: Rejection; readonly text: string };
 
 /** The end of something that an action began. Status 0 is success. */
-export type Completion =
+export type ServerCompletion =
 	| { readonly type: "open"; readonly offerId: number; readonly status: number }
 	| { readonly type: "close"; readonly offerId: number }
 	| { readonly type: "modify"; readonly offerId: number; readonly status: number }
@@ -105,6 +105,6 @@ export type Completion =
 			/** Features of the host behind a relay; left out without one. */
 			readonly relayFeatures?: number;
 			/** The server's own monitor pages (gpas), for a guest that takes them. */
-			readonly monitorPages?: readonly [number, number];
+			readonly monitorPages?: readonly [Gpa, Gpa];
 	  }
 	| { readonly type: "modifyConnection"; readonly state: number };

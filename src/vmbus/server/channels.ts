@@ -1,18 +1,15 @@
 /** Channels: opening, closing, modifying, releasing and taking back (OpenVMM vmbus_server/src/channels.rs). */
-import { type MessageOf, MessageType } from "../wire/messages.ts";
-import { Feature, OfferFlag, Version } from "../wire/versions.ts";
-import { STATUS_UNSUCCESSFUL } from "./actions.ts";
+import { hasMessage, type MessageOf, MessageType } from "../wire/messages.ts";
+import { NO_INTERRUPT_VP, OpenFlag, STATUS_UNSUCCESSFUL, USER_DATA_BYTES } from "../wire/values.ts";
+import { Feature, OfferFlag } from "../wire/versions.ts";
 import { checkDisconnected } from "./connection.ts";
-import type { Core, ServerChannel } from "./core.ts";
+import type { Handlers, ServerChannel, ServerCore } from "./core.ts";
 import { releaseIds } from "./offers.ts";
 import { endReservation, releaseChannel } from "./release.ts";
 import { isReleased, isRevoked, type OpenRequest, type Reservation, reservationOf } from "./types.ts";
 
-/** target_vp of a channel that wants no interrupts. */
-const NO_INTERRUPT_VP = 0xffffffff;
-
 /** OPENCHANNEL. A guest may open again before a close is done, for CLOSECHANNEL has no answer. */
-export function handleOpen(core: Core, message: MessageOf<"OpenChannel">): void {
+function handleOpen(core: ServerCore, message: MessageOf<"OpenChannel">): void {
 	const channel = core.channelOf(message.relid);
 	if (channel === undefined) return;
 	const { connectionId, eventFlag, openFlags } = message;
@@ -27,7 +24,8 @@ export function handleOpen(core: Core, message: MessageOf<"OpenChannel">): void 
 		downstreamPage: message.downstreamPage,
 		userData: message.userData,
 		signal,
-		redirectInterrupt: core.has(Feature.ChannelInterruptRedirection) && ((openFlags ?? 0) & 1) !== 0,
+		redirectInterrupt:
+			core.has(Feature.ChannelInterruptRedirection) && ((openFlags ?? 0) & OpenFlag.RedirectInterrupt) !== 0,
 	};
 	const { state } = channel;
 	if (state.name === "Closed") openChannel(core, channel, request, null);
@@ -36,7 +34,12 @@ export function handleOpen(core: Core, message: MessageOf<"OpenChannel">): void 
 	else if (!isRevoked(channel)) core.reject("already-open", `OPENCHANNEL of relid ${message.relid}: ${state.name}`);
 }
 
-function openChannel(core: Core, channel: ServerChannel, request: OpenRequest, reserved: Reservation | null): void {
+function openChannel(
+	core: ServerCore,
+	channel: ServerChannel,
+	request: OpenRequest,
+	reserved: Reservation | null,
+): void {
 	const { info, offer, offerId } = channel;
 	if (info === null) throw new Error(`channel ${offerId} has no relid`);
 	channel.state = { name: "Opening", request, reserved };
@@ -55,14 +58,14 @@ function openChannel(core: Core, channel: ServerChannel, request: OpenRequest, r
 }
 
 /** The device's channel that a completion names; rejects all others. */
-function completed(core: Core, offerId: number, what: string): ServerChannel | undefined {
+function completed(core: ServerCore, offerId: number, what: string): ServerChannel | undefined {
 	const channel = core.channels.get(offerId);
 	if (channel === undefined) core.reject("unexpected-completion", `${what} of channel ${offerId}, which is gone`);
 	return channel;
 }
 
 /** The end of the action "open". */
-export function completeOpen(core: Core, offerId: number, status: number): void {
+export function completeOpen(core: ServerCore, offerId: number, status: number): void {
 	const channel = completed(core, offerId, "open");
 	if (channel === undefined) return;
 	const { state } = channel;
@@ -92,7 +95,7 @@ export function completeOpen(core: Core, offerId: number, status: number): void 
 }
 
 /** CLOSECHANNEL: never answered. */
-export function handleClose(core: Core, relid: number): void {
+function handleClose(core: ServerCore, { relid }: MessageOf<"CloseChannel">): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined || isRevoked(channel)) return;
 	const { state } = channel;
@@ -105,13 +108,18 @@ export function handleClose(core: Core, relid: number): void {
 	}
 }
 
-function closeChannel(core: Core, channel: ServerChannel, request: OpenRequest, reserved: Reservation | null): void {
+function closeChannel(
+	core: ServerCore,
+	channel: ServerChannel,
+	request: OpenRequest,
+	reserved: Reservation | null,
+): void {
 	channel.state = { name: "Closing", request, reserved };
 	core.act({ type: "close", offerId: channel.offerId });
 }
 
 /** The end of the action "close". */
-export function completeClose(core: Core, offerId: number): void {
+export function completeClose(core: ServerCore, offerId: number): void {
 	const channel = completed(core, offerId, "close");
 	if (channel === undefined) return;
 	const { state } = channel;
@@ -137,7 +145,7 @@ export function completeClose(core: Core, offerId: number): void {
 }
 
 /** OPEN_RESERVED_CHANNEL: the channel then belongs to a target and outlives the connection. It gets no interrupts. */
-export function handleOpenReserved(core: Core, message: MessageOf<"OpenReservedChannel">): void {
+function handleOpenReserved(core: ServerCore, message: MessageOf<"OpenReservedChannel">): void {
 	const { relid, ringGpadl, downstreamPage, targetVp, sint } = message;
 	const channel = core.channelOf(relid);
 	if (channel === undefined || isRevoked(channel)) return;
@@ -146,7 +154,7 @@ export function handleOpenReserved(core: Core, message: MessageOf<"OpenReservedC
 		ringGpadl,
 		targetVp: NO_INTERRUPT_VP,
 		downstreamPage,
-		userData: new Uint8Array(120),
+		userData: new Uint8Array(USER_DATA_BYTES),
 		signal: null,
 		redirectInterrupt: false,
 	};
@@ -159,7 +167,7 @@ export function handleOpenReserved(core: Core, message: MessageOf<"OpenReservedC
 }
 
 /** CLOSE_RESERVED_CHANNEL: answered to the target that it names, also without a connection. */
-export function handleCloseReserved(core: Core, message: MessageOf<"CloseReservedChannel">): void {
+function handleCloseReserved(core: ServerCore, message: MessageOf<"CloseReservedChannel">): void {
 	const { relid, targetVp, sint } = message;
 	const channel = core.channelOf(relid);
 	if (channel === undefined || isRevoked(channel)) return;
@@ -171,7 +179,7 @@ export function handleCloseReserved(core: Core, message: MessageOf<"CloseReserve
 }
 
 /** MODIFYCHANNEL: moves the interrupts; answered from 5.3 on. */
-export function handleModify(core: Core, relid: number, targetVp: number): void {
+function handleModify(core: ServerCore, { relid, targetVp }: Omit<MessageOf<"ModifyChannel">, "type">): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
 	const { state } = channel;
@@ -189,7 +197,7 @@ export function handleModify(core: Core, relid: number, targetVp: number): void 
 	if (state.modifying === null) {
 		channel.state = { ...state, request: { ...state.request, targetVp }, modifying: { pendingVp: null } };
 		core.act({ type: "modify", offerId: channel.offerId, targetVp });
-	} else if (version >= Version.V5_3) {
+	} else if (hasMessage(version, "ModifyChannelResponse")) {
 		core.reject("modify-in-progress", `MODIFYCHANNEL of relid ${relid} before the answer to the last one`);
 	} else {
 		// older guests are not told when the last one is done
@@ -197,13 +205,13 @@ export function handleModify(core: Core, relid: number, targetVp: number): void 
 	}
 }
 
-function sendModifyResponse(core: Core, relid: number, status: number): void {
-	if ((core.connected?.version ?? 0) >= Version.V5_3)
+function sendModifyResponse(core: ServerCore, relid: number, status: number): void {
+	if (hasMessage(core.connected?.version ?? 0, "ModifyChannelResponse"))
 		core.send({ type: MessageType.ModifyChannelResponse, relid, status: status >>> 0 });
 }
 
 /** The end of the action "modify". */
-export function completeModify(core: Core, offerId: number, status: number): void {
+export function completeModify(core: ServerCore, offerId: number, status: number): void {
 	const channel = completed(core, offerId, "modify");
 	if (channel === undefined) return;
 	const { state } = channel;
@@ -216,11 +224,11 @@ export function completeModify(core: Core, offerId: number, status: number): voi
 	channel.state = { ...state, modifying: null };
 	const relid = core.relidOf(channel);
 	sendModifyResponse(core, relid, status);
-	if (pendingVp !== null) handleModify(core, relid, pendingVp);
+	if (pendingVp !== null) handleModify(core, { relid, targetVp: pendingVp });
 }
 
 /** RELID_RELEASED. */
-export function handleRelidReleased(core: Core, relid: number): void {
+function handleRelidReleased(core: ServerCore, { relid }: MessageOf<"RelidReleased">): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
 	const { name } = channel.state;
@@ -231,8 +239,14 @@ export function handleRelidReleased(core: Core, relid: number): void {
 	releaseChannel(core, channel, true);
 }
 
+/** TL_CONNECT_REQUEST: the embedder offers an hvsock channel, or says that none will come. */
+function handleTlConnect(core: ServerCore, message: MessageOf<"TlConnectRequest">): void {
+	const { endpointId, serviceId, siloId = null } = message;
+	core.act({ type: "tlConnect", endpointId, serviceId, siloId });
+}
+
 /** A device takes its channel back; the sub-channels of a primary go before it, else Linux uses what it has freed. */
-export function revoke(core: Core, channel: ServerChannel): void {
+export function revoke(core: ServerCore, channel: ServerChannel): void {
 	const { interfaceId, instanceId, subChannelIndex } = channel.offer;
 	if (subChannelIndex === 0) {
 		for (const other of [...core.channels.values()]) {
@@ -247,7 +261,7 @@ export function revoke(core: Core, channel: ServerChannel): void {
 	checkDisconnected(core);
 }
 
-function revokeOne(core: Core, channel: ServerChannel): void {
+function revokeOne(core: ServerCore, channel: ServerChannel): void {
 	const { state } = channel;
 	if (state.name === "Revoked") return;
 	if (isReleased(channel) || reservationOf(channel)?.orphaned === true) {
@@ -268,3 +282,13 @@ function revokeOne(core: Core, channel: ServerChannel): void {
 	}
 	core.send({ type: MessageType.RescindChannelOffer, relid });
 }
+
+export const CHANNEL_HANDLERS = {
+	OpenChannel: { take: handleOpen },
+	CloseChannel: { take: handleClose },
+	RelidReleased: { take: handleRelidReleased },
+	OpenReservedChannel: { take: handleOpenReserved },
+	CloseReservedChannel: { take: handleCloseReserved, unconnected: true },
+	TlConnectRequest: { take: handleTlConnect },
+	ModifyChannel: { take: handleModify },
+} satisfies Partial<Handlers>;

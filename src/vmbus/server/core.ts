@@ -1,34 +1,53 @@
 /** The server's state, and how its parts send messages, answer and look channels up. */
 import { encodeMessage } from "../wire/codec.ts";
-import type { Message } from "../wire/messages.ts";
-import type { Action, Rejection } from "./actions.ts";
+import type { GuestMessageName, Message, MessageOf } from "../wire/messages.ts";
+import type { Rejection, ServerAction } from "./actions.ts";
 import type { FullConfig } from "./config.ts";
-import type { Channel, Connection, ConnectionInfo, Gpadl, Target } from "./types.ts";
+import type { Channel, ConnectionInfo, MessageTarget, ServerConnection, ServerGpadl } from "./types.ts";
 
 /** Messages that wait for the guest's slot; beyond that the server takes no more of its messages (HV_STATUS_INSUFFICIENT_BUFFERS). */
 export const MAX_OUTGOING = 64;
 
 export interface ServerChannel extends Channel {
-	readonly gpadls: Map<number, Gpadl>;
+	readonly gpadls: Map<number, ServerGpadl>;
 }
 
-export class Core {
+/** How a message came in. */
+export interface Arrival {
+	readonly payload: Uint8Array;
+	readonly multiclient: boolean;
+	readonly trusted: boolean;
+}
+
+/** What is done with a message of the guest. */
+interface Handler<N extends GuestMessageName> {
+	take(core: ServerCore, message: MessageOf<N>, arrival: Arrival): void;
+	/** Taken without a complete connection, too. */
+	readonly unconnected?: boolean;
+	/** Taken while the guest is paused, too. */
+	readonly paused?: boolean;
+}
+
+/** By the message's name: a row of the table that has none here does not compile. */
+export type Handlers = { readonly [N in GuestMessageName]: Handler<N> };
+
+export class ServerCore {
 	readonly config: FullConfig;
-	connection: Connection = { name: "Disconnected" };
+	connection: ServerConnection = { name: "Disconnected" };
 	/** VP that takes the messages: that of the last contact. */
 	targetVp = 0;
 	readonly channels = new Map<number, ServerChannel>();
 	readonly byRelid = new Map<number, ServerChannel>();
 	readonly monitorIds = new Set<number>();
 	/** GPADLs whose bodies are under way, by id: bodies name no channel. */
-	readonly incomplete = new Map<number, Gpadl>();
+	readonly incomplete = new Map<number, ServerGpadl>();
 	gpadlQuadwords = 0;
 	nextOfferId = 1;
 	/** Payloads that wait: the guest paused, or its slot was busy. */
 	outgoing: Uint8Array[] = [];
 	/** Whether the guest's slot was busy when last tried. */
 	slotBusy = false;
-	#actions: Action[] = [];
+	#actions: ServerAction[] = [];
 
 	constructor(config: FullConfig) {
 		this.config = config;
@@ -39,12 +58,25 @@ export class Core {
 		return this.connection.name === "Connected" ? this.connection.info : null;
 	}
 
+	/** The version of the connection, also while it begins or ends; 0: none. */
+	get version(): number {
+		const { connection } = this;
+		if ("info" in connection) return connection.info.version;
+		return connection.name === "Disconnecting" ? connection.version : 0;
+	}
+
+	/** Changes the guest's complete connection. */
+	change(changes: Partial<ConnectionInfo>): void {
+		const info = this.connected;
+		if (info !== null) this.connection = { name: "Connected", info: { ...info, ...changes } };
+	}
+
 	/** Whether the guest's connection has a feature. */
 	has(feature: number): boolean {
 		return ((this.connected?.features ?? 0) & feature) !== 0;
 	}
 
-	act(action: Action): void {
+	act(action: ServerAction): void {
 		this.#actions.push(action);
 	}
 
@@ -53,7 +85,7 @@ export class Core {
 	}
 
 	/** The actions since the last call. */
-	takeActions(): Action[] {
+	takeActions(): ServerAction[] {
 		const actions = this.#actions;
 		this.#actions = [];
 		return actions;
@@ -74,11 +106,11 @@ export class Core {
 	}
 
 	/** Sends to another target than the connection's; such messages are not queued. */
-	sendTo(target: Target, message: Message): void {
+	sendTo(target: MessageTarget, message: Message): void {
 		this.#actions.push({ type: "send", target, payload: encodeMessage(message), queued: false });
 	}
 
-	get #target(): Target {
+	get #target(): MessageTarget {
 		return { vp: this.targetVp, sint: this.config.sint };
 	}
 
@@ -96,14 +128,14 @@ export class Core {
 	}
 
 	/** Forgets a GPADL. */
-	dropGpadl(channel: ServerChannel, gpadl: Gpadl): void {
+	dropGpadl(channel: ServerChannel, gpadl: ServerGpadl): void {
 		channel.gpadls.delete(gpadl.gpadl);
 		this.gpadlQuadwords -= gpadl.quadwords;
 		this.endAssembly(gpadl);
 	}
 
 	/** A GPADL's bodies have come or will not: its id says nothing any more, unless it is another one's. */
-	endAssembly(gpadl: Gpadl): void {
+	endAssembly(gpadl: ServerGpadl): void {
 		if (this.incomplete.get(gpadl.gpadl) === gpadl) this.incomplete.delete(gpadl.gpadl);
 	}
 }

@@ -1,38 +1,14 @@
-/** GPADLs: assembled from a header and bodies, given to the device, torn down (OpenVMM vmbus_server/src/channels.rs, gparange.rs). */
-import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+/** GPADLs: assembled from a header and bodies, given to the device, torn down (OpenVMM vmbus_server/src/channels.rs). */
+import { parseGpadl } from "../wire/gpadl.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
-import { type Rejection, STATUS_UNSUCCESSFUL } from "./actions.ts";
+import { STATUS_UNSUCCESSFUL } from "../wire/values.ts";
+import type { Rejection } from "./actions.ts";
 import { checkDisconnected } from "./connection.ts";
-import type { Core, ServerChannel } from "./core.ts";
-import { type Gpadl, type GpadlRange, isReleased, isRevoked, reservationOf } from "./types.ts";
-
-/** Page numbers are below this: guest physical addresses have 52 bits. */
-const PFN_LIMIT = 1n << 40n;
-/**
- * The ranges that quadwords hold: {u32 bytes, u32 offset} and the page numbers, `count` times; what follows is ignored.
- * @returns null when a range is empty, starts beyond its first page, or has too few or impossible page numbers
- */
-export function parseRanges(quadwords: readonly bigint[], count: number): GpadlRange[] | null {
-	if (count === 0) return null;
-	const ranges: GpadlRange[] = [];
-	let at = 0;
-	for (let i = 0; i < count; i++) {
-		const head = quadwords[at++];
-		if (head === undefined) return null;
-		const bytes = Number(head & 0xffffffffn);
-		const offset = Number(head >> 32n);
-		const pages = Math.ceil((offset + bytes) / PAGE_SIZE);
-		if (bytes === 0 || offset >= PAGE_SIZE || at + pages > quadwords.length) return null;
-		const pfns = quadwords.slice(at, at + pages);
-		if (pfns.some((pfn) => pfn >= PFN_LIMIT)) return null;
-		ranges.push({ bytes, offset, pfns: pfns.map(Number) });
-		at += pages;
-	}
-	return ranges;
-}
+import type { Handlers, ServerChannel, ServerCore } from "./core.ts";
+import { isReleased, isRevoked, reservationOf, type ServerGpadl } from "./types.ts";
 
 /** GPADL_HEADER. Whatever is wrong with it is answered, for the guest waits. */
-export function handleGpadlHeader(core: Core, message: MessageOf<"GpadlHeader">): void {
+function handleGpadlHeader(core: ServerCore, message: MessageOf<"GpadlHeader">): void {
 	const { relid, gpadl: id, rangeBytes, rangeCount, ranges } = message;
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
@@ -43,7 +19,7 @@ export function handleGpadlHeader(core: Core, message: MessageOf<"GpadlHeader">)
 		core.send({ type: MessageType.GpadlCreated, relid, gpadl: id, status: STATUS_UNSUCCESSFUL });
 		return;
 	}
-	const gpadl: Gpadl = {
+	const gpadl: ServerGpadl = {
 		offerId: channel.offerId,
 		gpadl: id,
 		rangeCount,
@@ -60,7 +36,7 @@ export function handleGpadlHeader(core: Core, message: MessageOf<"GpadlHeader">)
 
 /** Why a GPADL cannot begin. */
 function refusalOf(
-	core: Core,
+	core: ServerCore,
 	channel: ServerChannel,
 	id: number,
 	quadwords: number,
@@ -74,7 +50,7 @@ function refusalOf(
 }
 
 /** GPADL_BODY. Without a GPADL under way there is nobody to answer. */
-export function handleGpadlBody(core: Core, { gpadl: id, ranges }: MessageOf<"GpadlBody">): void {
+function handleGpadlBody(core: ServerCore, { gpadl: id, ranges }: MessageOf<"GpadlBody">): void {
 	const gpadl = core.incomplete.get(id);
 	const channel = gpadl && core.channels.get(gpadl.offerId);
 	if (gpadl === undefined || channel === undefined)
@@ -83,10 +59,10 @@ export function handleGpadlBody(core: Core, { gpadl: id, ranges }: MessageOf<"Gp
 }
 
 /** Adds what is meant of a message: some clients always send 240 bytes. A complete GPADL goes to the device. */
-function append(core: Core, channel: ServerChannel, gpadl: Gpadl, quadwords: readonly bigint[]): void {
+function append(core: ServerCore, channel: ServerChannel, gpadl: ServerGpadl, quadwords: readonly bigint[]): void {
 	for (const quadword of quadwords.slice(0, gpadl.quadwords - gpadl.received.length)) gpadl.received.push(quadword);
 	if (gpadl.received.length < gpadl.quadwords) return;
-	const ranges = parseRanges(gpadl.received, gpadl.rangeCount);
+	const ranges = parseGpadl(gpadl.received, gpadl.rangeCount);
 	const relid = core.relidOf(channel);
 	if (ranges === null) {
 		core.dropGpadl(channel, gpadl);
@@ -107,7 +83,7 @@ function append(core: Core, channel: ServerChannel, gpadl: Gpadl, quadwords: rea
 	core.act({ type: "gpadl", offerId: channel.offerId, gpadl: gpadl.gpadl, ranges });
 }
 
-function find(core: Core, offerId: number, id: number, what: string) {
+function find(core: ServerCore, offerId: number, id: number, what: string) {
 	const channel = core.channels.get(offerId);
 	const gpadl = channel?.gpadls.get(id);
 	if (channel !== undefined && gpadl !== undefined) return { channel, gpadl };
@@ -116,7 +92,7 @@ function find(core: Core, offerId: number, id: number, what: string) {
 }
 
 /** The end of the action "gpadl". */
-export function completeGpadl(core: Core, offerId: number, id: number, status: number): void {
+export function completeGpadl(core: ServerCore, offerId: number, id: number, status: number): void {
 	const found = find(core, offerId, id, "gpadl");
 	if (found === undefined) return;
 	const { channel, gpadl } = found;
@@ -136,7 +112,7 @@ export function completeGpadl(core: Core, offerId: number, id: number, status: n
 }
 
 /** GPADL_TEARDOWN. */
-export function handleGpadlTeardown(core: Core, relid: number, id: number): void {
+function handleGpadlTeardown(core: ServerCore, { relid, gpadl: id }: MessageOf<"GpadlTeardown">): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
 	const gpadl = channel.gpadls.get(id);
@@ -154,7 +130,7 @@ export function handleGpadlTeardown(core: Core, relid: number, id: number): void
 }
 
 /** The end of the action "gpadlTeardown". */
-export function completeGpadlTeardown(core: Core, offerId: number, id: number): void {
+export function completeGpadlTeardown(core: ServerCore, offerId: number, id: number): void {
 	const found = find(core, offerId, id, "gpadlTeardown");
 	if (found === undefined) return;
 	const { channel, gpadl } = found;
@@ -166,3 +142,9 @@ export function completeGpadlTeardown(core: Core, offerId: number, id: number): 
 	if (!isReleased(channel)) core.send({ type: MessageType.GpadlTorndown, gpadl: id });
 	checkDisconnected(core);
 }
+
+export const GPADL_HANDLERS = {
+	GpadlHeader: { take: handleGpadlHeader },
+	GpadlBody: { take: handleGpadlBody },
+	GpadlTeardown: { take: handleGpadlTeardown },
+} satisfies Partial<Handlers>;

@@ -1,11 +1,14 @@
 /** Guest memory as one party may touch it, and GPADL ranges as stretches of it. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import { PageState } from "../../memory/ram.ts";
-import type { GpadlRange, PageKind } from "./types.ts";
+import type { GpaRange, Piece } from "../../ring/packet.ts";
+import type { Gpa } from "../../types.ts";
+import type { PageKind } from "./types.ts";
 
 /** Why memory may not be touched. */
-export type Refusal =
+export type MemoryRefusal =
 	| "OUTSIDE_RAM"
 	/** No bytes, or more than 2^31 - 1. */
 	| "BAD_SIZE"
@@ -17,16 +20,16 @@ export type Refusal =
 /** What a device may do with guest memory. Nothing throws; a refused access has touched nothing. */
 export interface MemoryView {
 	/** Why [gpa, gpa + bytes) may not be touched, or null. */
-	refusal(gpa: number, bytes: number): Refusal | null;
+	refusal(gpa: Gpa, bytes: number): MemoryRefusal | null;
 	/** A copy. */
-	read(gpa: number, bytes: number): Uint8Array | Refusal;
-	write(gpa: number, data: Uint8Array): Refusal | null;
+	read(gpa: Gpa, bytes: number): Uint8Array | MemoryRefusal;
+	write(gpa: Gpa, data: Uint8Array): MemoryRefusal | null;
 }
 
 /** A view of the pages of one kind: shared ones are what a host sees, private ones what only the guest and its paravisor see. */
 export function pagesView(engine: Engine, kind: PageKind): MemoryView {
 	const wanted = kind === "shared" ? PageState.Shared : PageState.Private;
-	const refusal = (gpa: number, bytes: number): Refusal | null => {
+	const refusal = (gpa: Gpa, bytes: number): MemoryRefusal | null => {
 		if (!Number.isInteger(bytes) || bytes < 1 || bytes >= 2 ** 31) return "BAD_SIZE";
 		if (!Number.isSafeInteger(gpa) || gpa < 0) return "OUTSIDE_RAM";
 		for (let page = gpa - (gpa % PAGE_SIZE); page < gpa + bytes; page += PAGE_SIZE) {
@@ -49,12 +52,8 @@ export function pagesView(engine: Engine, kind: PageKind): MemoryView {
 }
 
 /** The pieces of ranges that hold `bytes` bytes from `offset`, or null when they hold fewer. */
-function piecesOf(
-	ranges: readonly GpadlRange[],
-	offset: number,
-	bytes: number,
-): { gpa: number; bytes: number }[] | null {
-	const pieces: { gpa: number; bytes: number }[] = [];
+function piecesOf(ranges: readonly GpaRange[], offset: number, bytes: number): Piece[] | null {
+	const pieces: Piece[] = [];
 	let skip = offset;
 	let left = bytes;
 	for (const range of ranges) {
@@ -75,17 +74,17 @@ function piecesOf(
 }
 
 /** Bytes that ranges hold. */
-export function rangesBytes(ranges: readonly GpadlRange[]): number {
+export function rangesBytes(ranges: readonly GpaRange[]): number {
 	return ranges.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** A copy of `bytes` bytes from `offset` of ranges, or why there is none. */
 export function readRanges(
 	view: MemoryView,
-	ranges: readonly GpadlRange[],
+	ranges: readonly GpaRange[],
 	offset: number,
 	bytes: number,
-): Uint8Array | Refusal {
+): Uint8Array | MemoryRefusal {
 	const pieces = piecesOf(ranges, offset, bytes);
 	if (pieces === null) return "BAD_SIZE";
 	const out = new Uint8Array(bytes);
@@ -102,10 +101,10 @@ export function readRanges(
 /** Writes at `offset` of ranges: all, or nothing. */
 export function writeRanges(
 	view: MemoryView,
-	ranges: readonly GpadlRange[],
+	ranges: readonly GpaRange[],
 	offset: number,
 	data: Uint8Array,
-): Refusal | null {
+): MemoryRefusal | null {
 	const pieces = piecesOf(ranges, offset, data.length);
 	if (pieces === null) return "BAD_SIZE";
 	for (const piece of pieces) {
@@ -124,7 +123,7 @@ export function writeRanges(
  * The pages of both rings (gpas) in a ring GPADL, or null: it must be one range of whole pages from offset 0, with at least
  * one page on either side of the split (OpenVMM vmbus_channel/src/gpadl_ring.rs).
  */
-export function ringPagesOf(ranges: readonly GpadlRange[], downstreamPage: number): number[] | null {
+export function ringPagesOf(ranges: readonly GpaRange[], downstreamPage: number): Gpa[] | null {
 	const [range] = ranges;
 	if (range === undefined || ranges.length !== 1 || range.offset !== 0 || range.bytes % PAGE_SIZE !== 0) return null;
 	if (downstreamPage < 1 || downstreamPage >= range.pfns.length) return null;

@@ -1,15 +1,15 @@
 /** Offers: their checks, relids and connection ids, and the OFFERCHANNEL message. */
+import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
+import { EVENT_FLAGS } from "../../synic/synic.ts";
 import { isGuid } from "../wire/guid.ts";
 import { MessageType } from "../wire/messages.ts";
+import { MONITOR_IDS, NO_MONITOR_ID, USER_DATA_BYTES } from "../wire/values.ts";
 import { Feature, OfferFlag } from "../wire/versions.ts";
-import type { Core, ServerChannel } from "./core.ts";
+import type { ServerChannel, ServerCore } from "./core.ts";
 import type { Offer } from "./types.ts";
 
-/** Relids are 1 .. 2047: bits of an event page; bit 0 has another use. */
-export const MAX_CHANNELS = 2047;
-const MONITOR_IDS = 128;
-/** OFFERCHANNEL's monitor id when there is none. */
-const NO_MONITOR_ID = 255;
+/** Relids are event flags from 1 on: flag 0 has another use. */
+export const MAX_CHANNELS = EVENT_FLAGS - 1;
 /** The flags that only Feature.ConfidentialChannels gives their meaning. */
 const CONFIDENTIAL_FLAGS = OfferFlag.ConfidentialRingBuffer | OfferFlag.ConfidentialExternalMemory;
 
@@ -37,10 +37,10 @@ export function fullOffer(options: OfferOptions): Offer {
 	};
 	const flags = whole("flags", options.flags ?? 0, 0xffff);
 	const given = options.userData ?? new Uint8Array(0);
-	if (!(given instanceof Uint8Array) || given.length > 120)
-		throw new RangeError("userData: expected at most 120 bytes");
+	if (!(given instanceof Uint8Array) || given.length > USER_DATA_BYTES)
+		throw new RangeError(`userData: expected at most ${USER_DATA_BYTES} bytes`);
 	const { monitorId = null } = options;
-	const userData = new Uint8Array(120);
+	const userData = new Uint8Array(USER_DATA_BYTES);
 	userData.set(given);
 	return {
 		interfaceId: guid("interfaceId"),
@@ -54,7 +54,8 @@ export function fullOffer(options: OfferOptions): Offer {
 		monitorId: typeof monitorId === "number" ? whole("monitorId", monitorId, MONITOR_IDS - 1) : monitorId,
 		dedicatedInterrupt: options.dedicatedInterrupt ?? true,
 		relid: options.relid == null ? null : whole("relid", options.relid, MAX_CHANNELS, 1),
-		connectionId: options.connectionId == null ? null : whole("connectionId", options.connectionId, 2 ** 24 - 1, 1),
+		connectionId:
+			options.connectionId == null ? null : whole("connectionId", options.connectionId, MAX_CONNECTION_ID, 1),
 	};
 }
 
@@ -80,7 +81,7 @@ export function compareOffers(a: Offer, b: Offer): number {
 }
 
 /** Whether a fixed relid is another channel's, now or as soon as that is offered. */
-export function isRelidTaken(core: Core, relid: number): boolean {
+export function isRelidTaken(core: ServerCore, relid: number): boolean {
 	if (core.byRelid.has(relid)) return true;
 	for (const { offer } of core.channels.values()) if (offer.relid === relid) return true;
 	return false;
@@ -93,7 +94,7 @@ function lowestFree(least: number, isTaken: (id: number) => boolean): number {
 }
 
 /** Gives a released channel its relid and ids, and offers it to the guest. */
-export function offerToGuest(core: Core, channel: ServerChannel): void {
+export function offerToGuest(core: ServerCore, channel: ServerChannel): void {
 	const { offer } = channel;
 	const fixed = offer.relid === null ? fixedRelids(core) : new Set<number>();
 	const relid = offer.relid ?? lowestFree(1, (id) => core.byRelid.has(id) || fixed.has(id));
@@ -112,20 +113,20 @@ export function offerToGuest(core: Core, channel: ServerChannel): void {
 	sendOffer(core, channel);
 }
 
-function monitorIdFor(core: Core, offer: Offer): number | null {
+function monitorIdFor(core: ServerCore, offer: Offer): number | null {
 	const isTaken = (id: number) => core.monitorIds.has(id);
 	if (typeof offer.monitorId === "number") return isTaken(offer.monitorId) ? null : offer.monitorId;
 	return offer.monitorId === null || core.monitorIds.size === MONITOR_IDS ? null : lowestFree(0, isTaken);
 }
 
-function fixedRelids(core: Core): Set<number> {
+function fixedRelids(core: ServerCore): Set<number> {
 	const fixed = new Set<number>();
 	for (const { offer } of core.channels.values()) if (offer.relid !== null) fixed.add(offer.relid);
 	return fixed;
 }
 
 /** Sends OFFERCHANNEL of a channel that has its ids. */
-export function sendOffer(core: Core, { offer, info }: ServerChannel): void {
+export function sendOffer(core: ServerCore, { offer, info }: ServerChannel): void {
 	if (info === null) throw new Error("an offer needs a relid");
 	core.send({
 		type: MessageType.OfferChannel,
@@ -145,7 +146,7 @@ export function sendOffer(core: Core, { offer, info }: ServerChannel): void {
 }
 
 /** The flags that the guest may see: those of features that it has. */
-function offerFlags(core: Core, { flags }: Offer): number {
+function offerFlags(core: ServerCore, { flags }: Offer): number {
 	if (core.config.oldOfferFlags) return flags;
 	let hidden = 0;
 	if (!core.has(Feature.ConfidentialChannels)) hidden |= CONFIDENTIAL_FLAGS;
@@ -154,7 +155,7 @@ function offerFlags(core: Core, { flags }: Offer): number {
 }
 
 /** Takes a channel's relid and ids back. */
-export function releaseIds(core: Core, channel: ServerChannel): void {
+export function releaseIds(core: ServerCore, channel: ServerChannel): void {
 	if (channel.info === null) return;
 	core.byRelid.delete(channel.info.relid);
 	if (channel.info.monitorId !== null) core.monitorIds.delete(channel.info.monitorId);

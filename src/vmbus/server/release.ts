@@ -1,5 +1,5 @@
 /** Letting go of channels: what the guest releases, and what a connection leaves behind. */
-import type { Core, ServerChannel } from "./core.ts";
+import type { ServerChannel, ServerCore } from "./core.ts";
 import { releaseIds, sendOffer } from "./offers.ts";
 import { isRevoked, type Reservation, reservationOf } from "./types.ts";
 
@@ -7,7 +7,7 @@ import { isRevoked, type Reservation, reservationOf } from "./types.ts";
  * Drops every reference that the guest holds to a channel, its GPADLs included; the device closes what is open.
  * @param reoffer whether the connection goes on: then a re-offered channel keeps its relid and is offered again
  */
-export function releaseChannel(core: Core, channel: ServerChannel, reoffer: boolean): void {
+export function releaseChannel(core: ServerCore, channel: ServerChannel, reoffer: boolean): void {
 	const { offerId } = channel;
 	for (const gpadl of [...channel.gpadls.values()]) {
 		if (gpadl.state === "InProgress" || (gpadl.state === "Accepted" && isRevoked(channel))) {
@@ -50,7 +50,7 @@ export function releaseChannel(core: Core, channel: ServerChannel, reoffer: bool
 }
 
 /** Releases all channels; those that are reserved stay with their owner unless the whole VM resets. */
-export function releaseChannels(core: Core, withReserved: boolean): void {
+export function releaseChannels(core: ServerCore, withReserved: boolean): void {
 	for (const channel of [...core.channels.values()]) {
 		const { state } = channel;
 		if (!withReserved && "reserved" in state && state.reserved !== null)
@@ -60,13 +60,13 @@ export function releaseChannels(core: Core, withReserved: boolean): void {
 }
 
 /** A reserved channel was closed. One of an old connection is released: the next connection is offered it. */
-export function endReservation(core: Core, channel: ServerChannel, { orphaned }: Reservation): void {
+export function endReservation(core: ServerCore, channel: ServerChannel, { orphaned }: Reservation): void {
 	channel.state = { name: "Closed" };
 	if (orphaned) releaseChannel(core, channel, false);
 }
 
 /** Whether no device uses the guest's memory any more, reserved channels aside unless asked for. */
-export function areChannelsReleased(core: Core, withReserved: boolean): boolean {
+export function areChannelsReleased(core: ServerCore, withReserved: boolean): boolean {
 	for (const channel of core.channels.values()) {
 		if (!withReserved && reservationOf(channel) !== null) continue;
 		if (channel.state.name !== "ClientReleased" || channel.gpadls.size > 0) return false;

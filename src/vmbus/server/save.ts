@@ -1,21 +1,24 @@
 /** The server's state as plain data, and back: a saved state may come from anywhere, so all of it is checked. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import type { GpaRange } from "../../ring/packet.ts";
+import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
+import { MAX_MESSAGE_BYTES } from "../../synic/synic.ts";
 import { DecodeError, decodeMessage } from "../wire/codec.ts";
 import { isGuid } from "../wire/guid.ts";
-import { MAX_PAYLOAD_BYTES } from "../wire/messages.ts";
+import { MONITOR_IDS, USER_DATA_BYTES } from "../wire/values.ts";
 import { Feature } from "../wire/versions.ts";
-import type { Core, ServerChannel } from "./core.ts";
+import type { ServerChannel, ServerCore } from "./core.ts";
 import { areFlagsLegal, MAX_CHANNELS, sameChannel } from "./offers.ts";
 import { areChannelsReleased } from "./release.ts";
 import {
 	bytes,
-	type Fields,
 	flag,
 	list,
 	nullable,
 	quadword,
 	record,
 	type Schema,
+	type SchemaFields,
 	text,
 	variants,
 	whole,
@@ -23,21 +26,20 @@ import {
 } from "./schema.ts";
 import {
 	type ChannelInfo,
-	type ChannelState,
-	type Connection,
 	type ConnectionInfo,
 	type ContactRequest,
-	type GpadlRange,
 	type GpadlState,
 	isReleased,
 	isRevoked,
+	type MessageTarget,
 	type Modifying,
 	type NextStep,
 	type Offer,
 	type OpenRequest,
 	type Reservation,
 	reservationOf,
-	type Target,
+	type ServerChannelState,
+	type ServerConnection,
 } from "./types.ts";
 
 const FORMAT = "coco-dma vmbus server 1";
@@ -59,8 +61,8 @@ const u32 = whole(0, 0xffffffff);
 const gpa = whole(0, 2 ** 52 - 1);
 const guid = text<string>("a GUID", (value) => isGuid(value) && value === value.toLowerCase());
 const relid = whole(1, MAX_CHANNELS);
-const connectionId = whole(1, 2 ** 24 - 1);
-const bytes120 = bytes(120, 120);
+const connectionId = whole(1, MAX_CONNECTION_ID);
+const userData = bytes(USER_DATA_BYTES, USER_DATA_BYTES);
 
 /** Two gpas. */
 const gpas: Schema<readonly [number, number]> = {
@@ -78,9 +80,9 @@ const monitorPages: Schema<ContactRequest["monitorPages"]> = {
 
 const monitor: Schema<Offer["monitorId"]> = {
 	save: (value) => value,
-	load: (value, path) => (value === "any" ? value : nullable(whole(0, 127)).load(value, path)),
+	load: (value, path) => (value === "any" ? value : nullable(whole(0, MONITOR_IDS - 1)).load(value, path)),
 };
-const target = record<Target>({ vp: u32, sint: whole(0, 15) });
+const target = record<MessageTarget>({ vp: u32, sint: whole(0, 15) });
 const offer = record<Offer>({
 	interfaceId: guid,
 	instanceId: guid,
@@ -88,26 +90,26 @@ const offer = record<Offer>({
 	flags: u16,
 	mmioMegabytes: u16,
 	mmioMegabytesOptional: u16,
-	userData: bytes120,
+	userData,
 	order: u32,
 	monitorId: monitor,
 	dedicatedInterrupt: flag,
 	relid: nullable(relid),
 	connectionId: nullable(connectionId),
 });
-const info = record<ChannelInfo>({ relid, connectionId, monitorId: nullable(whole(0, 127)) });
+const info = record<ChannelInfo>({ relid, connectionId, monitorId: nullable(whole(0, MONITOR_IDS - 1)) });
 const request = record<OpenRequest>({
 	openId: u32,
 	ringGpadl: u32,
 	targetVp: u32,
 	downstreamPage: u32,
-	userData: bytes120,
+	userData,
 	signal: nullable(record<NonNullable<OpenRequest["signal"]>>({ connectionId: u32, eventFlag: u16 })),
 	redirectInterrupt: flag,
 });
 const modifying = record<Modifying>({ pendingVp: nullable(u32) });
 const opened = { request, reserved: nullable(record<Reservation>({ target, orphaned: flag })) };
-const channelState = variants<ChannelState>({
+const channelState = variants<ServerChannelState>({
 	ClientReleased: {},
 	Closed: {},
 	Revoked: {},
@@ -125,11 +127,11 @@ interface SavedGpadl {
 	readonly rangeCount: number;
 	readonly quadwords: number;
 	readonly received: bigint[];
-	readonly ranges: readonly GpadlRange[];
+	readonly ranges: readonly GpaRange[];
 	readonly state: GpadlState;
 }
 const GPADL_STATES: readonly string[] = ["InProgress", "Offered", "OfferedTearingDown", "Accepted", "TearingDown"];
-const range = record<GpadlRange>({
+const range = record<GpaRange>({
 	bytes: whole(1, 0xffffffff),
 	offset: whole(0, PAGE_SIZE - 1),
 	pfns: list(whole(0, 2 ** 40 - 1), GPADL_QUADWORDS),
@@ -165,7 +167,7 @@ const connectionInfo = record<ConnectionInfo>({
 	modifying: flag,
 });
 const next = variants<NextStep>({ Reset: {}, UnloadResponse: { respond: flag }, Contact: { request: contact } });
-const connection = variants<Connection>({
+const connection = variants<ServerConnection>({
 	Disconnected: {},
 	Connecting: { info: connectionInfo, next: nullable(next) },
 	Connected: { info: connectionInfo },
@@ -175,18 +177,18 @@ const connection = variants<Connection>({
 interface SavedChannel {
 	readonly offerId: number;
 	readonly offer: Offer;
-	readonly state: ChannelState;
+	readonly state: ServerChannelState;
 	readonly info: ChannelInfo | null;
 	readonly gpadls: SavedGpadl[];
 }
 const OFFER_IDS = 2 ** 53 - 1;
-const fields: Fields<State> = {
+const fields: SchemaFields<State> = {
 	format: text<typeof FORMAT>(`"${FORMAT}"`, (value) => value === FORMAT),
 	connection,
 	targetVp: u32,
 	nextOfferId: whole(1, OFFER_IDS),
 	slotBusy: flag,
-	outgoing: list(bytes(1, MAX_PAYLOAD_BYTES), MAX_SAVED_OUTGOING),
+	outgoing: list(bytes(1, MAX_MESSAGE_BYTES), MAX_SAVED_OUTGOING),
 	channels: list(
 		record<SavedChannel>({
 			offerId: whole(1, OFFER_IDS),
@@ -200,7 +202,7 @@ const fields: Fields<State> = {
 };
 interface State {
 	readonly format: typeof FORMAT;
-	readonly connection: Connection;
+	readonly connection: ServerConnection;
 	readonly targetVp: number;
 	readonly nextOfferId: number;
 	readonly slotBusy: boolean;
@@ -210,7 +212,7 @@ interface State {
 const state = record<State>(fields);
 
 /** All of a server's state. */
-export function saveCore(core: Core): SavedServer {
+export function saveCore(core: ServerCore): SavedServer {
 	const channels = [...core.channels.values()].map((channel) => ({
 		...channel,
 		gpadls: [...channel.gpadls.values()],
@@ -219,7 +221,7 @@ export function saveCore(core: Core): SavedServer {
 }
 
 /** Fills a new server. @throws RangeError that names what is wrong */
-export function restoreCore(core: Core, saved: unknown): void {
+export function restoreCore(core: ServerCore, saved: unknown): void {
 	const loaded = state.load(saved, "saved");
 	core.connection = loaded.connection;
 	core.targetVp = loaded.targetVp;
@@ -241,7 +243,7 @@ export function restoreCore(core: Core, saved: unknown): void {
 		throw wrong("saved.connection.name", "another state, for nothing is to be waited for");
 }
 
-function checkConnection({ connection: now, config }: Core): void {
+function checkConnection({ connection: now, config }: ServerCore): void {
 	const path = "saved.connection.info";
 	if (!("info" in now)) return;
 	const { version, features, trusted } = now.info;
@@ -250,7 +252,7 @@ function checkConnection({ connection: now, config }: Core): void {
 	if ((features & ~most) !== 0) throw wrong(`${path}.features`, "features that the server grants");
 }
 
-function addChannel(core: Core, saved: SavedChannel, path: string): void {
+function addChannel(core: ServerCore, saved: SavedChannel, path: string): void {
 	const channel: ServerChannel = { ...saved, gpadls: new Map() };
 	const { offerId, offer: mine, info: ids } = channel;
 	if (offerId >= core.nextOfferId || core.channels.has(offerId)) throw wrong(`${path}.offerId`, "a number of its own");
@@ -273,7 +275,7 @@ function addChannel(core: Core, saved: SavedChannel, path: string): void {
 	for (const [i, one] of saved.gpadls.entries()) addGpadl(core, channel, one, `${path}.gpadls[${i}]`);
 }
 
-function addGpadl(core: Core, channel: ServerChannel, saved: SavedGpadl, path: string): void {
+function addGpadl(core: ServerCore, channel: ServerChannel, saved: SavedGpadl, path: string): void {
 	const { gpadl: id, state: name, received, ranges, quadwords, rangeCount } = saved;
 	if (channel.gpadls.has(id)) throw wrong(`${path}.gpadl`, "an id of its own");
 	const possible = isReleased(channel)
@@ -289,7 +291,7 @@ function addGpadl(core: Core, channel: ServerChannel, saved: SavedGpadl, path: s
 		if (core.incomplete.has(id)) throw wrong(`${path}.gpadl`, "an id of its own among those under way");
 		core.incomplete.set(id, mine);
 	} else {
-		const pages = (one: GpadlRange) => Math.ceil((one.offset + one.bytes) / PAGE_SIZE);
+		const pages = (one: GpaRange) => Math.ceil((one.offset + one.bytes) / PAGE_SIZE);
 		const used = ranges.reduce((sum, { pfns }) => sum + 1 + pfns.length, 0);
 		if (received.length > 0 || ranges.length !== rangeCount || rangeCount === 0 || used > quadwords)
 			throw wrong(`${path}.ranges`, `${rangeCount} ranges in ${quadwords} quadwords`);

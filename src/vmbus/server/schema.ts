@@ -13,7 +13,7 @@ interface AnySchema {
 	load(value: unknown, path: string): unknown;
 }
 
-export type Fields<T> = { readonly [K in keyof T]-?: Schema<T[K]> };
+export type SchemaFields<T> = { readonly [K in keyof T]-?: Schema<T[K]> };
 
 /** The error that a saved value is not what it must be. */
 export function wrong(path: string, expected: string): RangeError {
@@ -94,7 +94,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /** An object of these fields and no others. */
-export function record<T extends object>(fields: Fields<T>): Schema<T> {
+export function record<T extends object>(fields: SchemaFields<T>): Schema<T> {
 	const names = Object.keys(fields) as (keyof T & string)[];
 	return {
 		save: (value) => Object.fromEntries(names.map((name) => [name, fields[name].save(value[name])])),

@@ -1,20 +1,15 @@
 /** What a VMBus server holds: plain data only, so that its state can be saved as it is. */
+import type { GpaRange } from "../../ring/packet.ts";
+import type { Gpa } from "../../types.ts";
 
 /** Where a message goes: VP index and SINT. */
-export interface Target {
+export interface MessageTarget {
 	readonly vp: number;
 	readonly sint: number;
 }
 
 /** Which guest pages serve a purpose: encrypted ones, or those that the host can read. */
 export type PageKind = "private" | "shared";
-
-/** Guest pages that a GPADL names: `bytes` from `offset` in the first page (page numbers, gpa / 4096). */
-export interface GpadlRange {
-	readonly bytes: number;
-	readonly offset: number;
-	readonly pfns: readonly number[];
-}
 
 /** A channel as a device offers it; all fields given, `userData` of 120 bytes. */
 export interface Offer {
@@ -64,13 +59,13 @@ export interface Modifying {
 
 /** Whose a reserved channel is: it outlives the connection that opened it. */
 export interface Reservation {
-	readonly target: Target;
+	readonly target: MessageTarget;
 	/** Whether that connection has ended: then no guest knows the channel's relid by an offer. */
 	readonly orphaned: boolean;
 }
 
 /** OpenVMM vmbus_server/src/channels.rs, ChannelState. */
-export type ChannelState =
+export type ServerChannelState =
 	| { readonly name: "ClientReleased" | "Closed" | "Revoked" | "Reoffered" }
 	| { readonly name: "ClosingClientRelease" | "OpeningClientRelease" }
 	| { readonly name: "Opening" | "Closing"; readonly request: OpenRequest; readonly reserved: Reservation | null }
@@ -85,14 +80,14 @@ export type ChannelState =
 export interface Channel {
 	readonly offerId: number;
 	offer: Offer;
-	state: ChannelState;
+	state: ServerChannelState;
 	/** There if and only if the guest has not released the channel. */
 	info: ChannelInfo | null;
 }
 
 export type GpadlState = "InProgress" | "Offered" | "OfferedTearingDown" | "Accepted" | "TearingDown";
 
-export interface Gpadl {
+export interface ServerGpadl {
 	readonly offerId: number;
 	readonly gpadl: number;
 	readonly rangeCount: number;
@@ -100,7 +95,7 @@ export interface Gpadl {
 	readonly quadwords: number;
 	/** Those that arrived, while InProgress; then none. */
 	received: bigint[];
-	ranges: readonly GpadlRange[];
+	ranges: readonly GpaRange[];
 	state: GpadlState;
 }
 
@@ -110,9 +105,9 @@ export interface ContactRequest {
 	readonly featureFlags: number;
 	readonly targetVp: number;
 	/** Before 2.4: the page whose bits tell which channels are signalled. */
-	readonly interruptPage: number | null;
+	readonly interruptPage: Gpa | null;
 	/** Parent to child, child to parent; "invalid" when exactly one is 0. */
-	readonly monitorPages: readonly [number, number] | "invalid" | null;
+	readonly monitorPages: readonly [Gpa, Gpa] | "invalid" | null;
 	readonly clientId: string | null;
 	readonly trusted: boolean;
 }
@@ -121,8 +116,8 @@ export interface ConnectionInfo {
 	readonly version: number;
 	readonly features: number;
 	readonly trusted: boolean;
-	readonly interruptPage: number | null;
-	readonly monitorPages: readonly [number, number] | null;
+	readonly interruptPage: Gpa | null;
+	readonly monitorPages: readonly [Gpa, Gpa] | null;
 	/** Whether the monitor pages are the server's own. */
 	readonly serverMonitorPages: boolean;
 	readonly clientId: string | null;
@@ -138,7 +133,7 @@ export type NextStep =
 	| { readonly name: "UnloadResponse"; readonly respond: boolean }
 	| { readonly name: "Contact"; readonly request: ContactRequest };
 
-export type Connection =
+export type ServerConnection =
 	| { readonly name: "Disconnected" }
 	| { readonly name: "Connecting"; readonly info: ConnectionInfo; readonly next: NextStep | null }
 	| { readonly name: "Connected"; readonly info: ConnectionInfo }

@@ -1,11 +1,12 @@
 /** The guest's hypercalls and register accesses on a SynIC machine, each written down before it takes effect. */
 import type { Ram } from "../../memory/ram.ts";
 import { CallCode, controlWord, encodePost, encodeSignal } from "../../synic/hypercall.ts";
-import type { Party } from "../../synic/interrupts.ts";
+import type { SynicParty } from "../../synic/interrupts.ts";
 import type { HypercallReport, SynicMachine } from "../../synic/machine.ts";
-import { type Path, registerPath } from "../../synic/modes.ts";
+import { type CallPath, registerPath } from "../../synic/modes.ts";
 import { Msr } from "../../synic/registers.ts";
-import type { GuestPorts } from "../guest/types.ts";
+import type { Gpa } from "../../types.ts";
+import type { GuestPorts } from "../guest/options.ts";
 import type { CallEvent, Recorder, RegisterEvent } from "./events.ts";
 
 type CallPorts = Required<Pick<GuestPorts, "post" | "signal" | "eom" | "writeMsr" | "readMsr">>;
@@ -14,7 +15,7 @@ export class RecordedCalls {
 	readonly #machine: SynicMachine;
 	readonly #record: Recorder;
 	readonly #onSignal: () => void;
-	readonly #inputGpa: () => number;
+	readonly #inputGpa: () => Gpa;
 	readonly #ram: Ram;
 	#call: CallEvent | null = null;
 
@@ -22,7 +23,7 @@ export class RecordedCalls {
 	 * @param inputGpa where the guest wants messages to be placed, or -1
 	 * @param onSignal called before a signal is written down
 	 */
-	constructor(machine: SynicMachine, ram: Ram, record: Recorder, inputGpa: () => number, onSignal: () => void) {
+	constructor(machine: SynicMachine, ram: Ram, record: Recorder, inputGpa: () => Gpa, onSignal: () => void) {
 		this.#machine = machine;
 		this.#ram = ram;
 		this.#record = record;
@@ -36,12 +37,12 @@ export class RecordedCalls {
 		this.#call = null;
 	}
 
-	#calls(kind: CallEvent["kind"], path: Path, connectionId: number, payload = new Uint8Array(0)): void {
+	#calls(kind: CallEvent["kind"], path: CallPath, connectionId: number, payload = new Uint8Array(0)): void {
 		const open = { by: null, trusted: false, status: null };
 		this.#call = this.#record<CallEvent>({ kind, from: "guest", path, connectionId, payload, ...open });
 	}
 
-	#writeRegister(vp: number, synic: Party, msr: number, value: bigint): boolean {
+	#writeRegister(vp: number, synic: SynicParty, msr: number, value: bigint): boolean {
 		const machine = this.#machine;
 		const path = registerPath(machine.platform, synic);
 		const event: RegisterEvent = { kind: "register", from: "guest", path, synic, vp, msr, value, done: true };
@@ -51,7 +52,7 @@ export class RecordedCalls {
 	}
 
 	/** Puts a message's input where the call names it: into the GHCB, or into the guest's page for it. */
-	#place(path: Path, block: Uint8Array): Uint8Array | bigint {
+	#place(path: CallPath, block: Uint8Array): Uint8Array | bigint {
 		const gpa = path === "ghcb" ? -1 : this.#inputGpa();
 		if (gpa < 0) return block;
 		this.#ram.write(gpa, block);

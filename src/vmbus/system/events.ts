@@ -1,23 +1,25 @@
 /** What happens in a system, as it happens: plain data. */
-import type { Party } from "../../synic/interrupts.ts";
-import type { Path } from "../../synic/modes.ts";
+
+import type { SynicParty } from "../../synic/interrupts.ts";
+import type { CallPath } from "../../synic/modes.ts";
 import type { HvStatus } from "../../synic/status.ts";
+import type { Gpa } from "../../types.ts";
 import type { PageKind } from "../server/types.ts";
 
 type Actor = "guest" | "host" | "paravisor";
 
 /** The server on a SynIC's side. */
-export const ACTORS: Readonly<Record<Party, Actor>> = { hypervisor: "host", paravisor: "paravisor" };
+export const ACTORS: Readonly<Record<SynicParty, Actor>> = { hypervisor: "host", paravisor: "paravisor" };
 
 /** A guest's hypercall; who took it, null: nobody. */
 export interface CallEvent {
 	readonly kind: "post" | "signal";
 	readonly from: "guest";
-	readonly path: Path;
+	readonly path: CallPath;
 	readonly connectionId: number;
 	/** A post's message; none of a signal. */
 	readonly payload: Uint8Array;
-	by: Party | null;
+	by: SynicParty | null;
 	/** The call trapped to the paravisor: the host neither sees nor forges it. */
 	trusted: boolean;
 	status: HvStatus | null;
@@ -27,7 +29,7 @@ export interface CallEvent {
 interface MessageEvent {
 	readonly kind: "message";
 	readonly from: Actor;
-	readonly synic: Party;
+	readonly synic: SynicParty;
 	readonly vp: number;
 	readonly sint: number;
 	readonly payload: Uint8Array;
@@ -50,7 +52,7 @@ interface RelayEvent {
 export interface FlagEvent {
 	readonly kind: "flag";
 	readonly from: Actor;
-	readonly synic: Party;
+	readonly synic: SynicParty;
 	readonly vp: number;
 	readonly flag: number;
 	status: HvStatus | null;
@@ -60,8 +62,8 @@ export interface FlagEvent {
 export interface RegisterEvent {
 	readonly kind: "register";
 	readonly from: "guest";
-	readonly path: Path;
-	readonly synic: Party;
+	readonly path: CallPath;
+	readonly synic: SynicParty;
 	readonly vp: number;
 	/** MSR number. */
 	readonly msr: number;
@@ -75,7 +77,7 @@ export interface PagesEvent {
 	readonly kind: "pages";
 	readonly from: "guest";
 	readonly change: "decrypt" | "encrypt" | "leak";
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly pages: number;
 	readonly purpose: string;
 	/** States before and after. */

@@ -1,11 +1,23 @@
 /** What a system is made of, and what its embedder is told. */
 import type { Engine } from "../../engine.ts";
-import type { Interrupt } from "../../synic/interrupts.ts";
+import type { SynicInterrupt } from "../../synic/interrupts.ts";
 import type { HypercallReport } from "../../synic/machine.ts";
 import type { SynicPlatform } from "../../synic/modes.ts";
-import type { GuestChannel } from "../guest/channel.ts";
-import type { ReceivedPacket } from "../guest/traffic.ts";
-import type { ConfidentialDiscovery } from "../guest/types.ts";
+import type { GuestChannel, ReceivedPacket } from "../guest/channel.ts";
+import type { ConfidentialDiscovery } from "../guest/options.ts";
+
+/** Platforms by the names that people use. */
+export const SYSTEM_PLATFORMS = ["snp", "tdx", "vbs", "none"] as const;
+export type SystemPlatform = (typeof SYSTEM_PLATFORMS)[number];
+
+/** Bit of the shared alias of RAM under a paravisor: SNP's vTOM, TDX's shared bit; VBS has one of its own. */
+const BOUNDARIES: Readonly<Record<SystemPlatform, number>> = { snp: 2 ** 46, tdx: 2 ** 47, vbs: 2 ** 46, none: 0 };
+
+/** A platform by its name. Without a paravisor, SNP and TDX guests name their pages by plain addresses. */
+export function platformOf(isolation: SystemPlatform, paravisor: boolean): SynicPlatform {
+	const hasAlias = paravisor || isolation === "vbs";
+	return { isolation, paravisor, sharedGpaBoundary: hasAlias ? BOUNDARIES[isolation] : 0 };
+}
 
 export interface SystemOptions {
 	readonly platform: SynicPlatform;
@@ -32,7 +44,7 @@ export interface SystemOptions {
 	readonly lazy?: boolean;
 	/** Whether events are kept in `events`. Default true. */
 	readonly records?: boolean;
-	readonly onInterrupt?: (interrupt: Interrupt) => void;
+	readonly onInterrupt?: (interrupt: SynicInterrupt) => void;
 	readonly onHypercall?: (report: HypercallReport) => void;
 	/** A packet that the guest has received. */
 	readonly onPacket?: (channel: GuestChannel, packet: ReceivedPacket) => void;

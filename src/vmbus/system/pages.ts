@@ -1,28 +1,17 @@
 /** The guest's pages, with what each is for and every change of state written down. */
+
 import type { Engine } from "../../engine.ts";
-import { PageState } from "../../memory/ram.ts";
+import { pageStateName } from "../../memory/ram.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
+import type { Gpa } from "../../types.ts";
 import { EnginePages } from "../guest/pages.ts";
 import type { PagesEvent, Recorder } from "./events.ts";
 
-const STATES = new Map<number, string>([
-	[PageState.Shared, "shared"],
-	[PageState.Private, "private"],
-	[PageState.Hidden, "hidden"],
-	[PageState.InTransition, "in transition"],
-	[PageState.Leaked, "leaked"],
-]);
-
 /** Pages in use, and what for. */
 export interface PageRun {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly pages: number;
 	readonly purpose: string;
-}
-
-/** State of the page at a gpa, for people. */
-export function pageStateName(engine: Engine, gpa: number): string {
-	return STATES.get(engine.ram.pageState(gpa)) ?? "unknown";
 }
 
 export class RecordedPages implements GuestPages {
@@ -32,7 +21,7 @@ export class RecordedPages implements GuestPages {
 	readonly #runs = new Map<number, PageRun>();
 
 	/** @param region where the guest's pages come from */
-	constructor(engine: Engine, region: { readonly gpa: number; readonly bytes: number }, record: Recorder) {
+	constructor(engine: Engine, region: { readonly gpa: Gpa; readonly bytes: number }, record: Recorder) {
 		this.#engine = engine;
 		this.#pages = EnginePages.over(engine, [region]);
 		this.#record = record;
@@ -52,35 +41,39 @@ export class RecordedPages implements GuestPages {
 		return this.#pages.leaked;
 	}
 
-	alloc(pages: number, purpose: string): number {
+	alloc(pages: number, purpose: string): Gpa {
 		const gpa = this.#pages.alloc(pages, purpose);
 		if (gpa >= 0) this.#runs.set(gpa, { gpa, pages, purpose });
 		return gpa;
 	}
 
-	free(gpa: number, pages: number): void {
+	free(gpa: Gpa, pages: number): void {
 		this.#runs.delete(gpa);
 		this.#pages.free(gpa, pages);
 	}
 
-	#change(change: PagesEvent["change"], gpa: number, pages: number, run: () => boolean): boolean {
+	#stateOf(gpa: Gpa): string {
+		return pageStateName(this.#engine.ram.pageState(gpa));
+	}
+
+	#change(change: PagesEvent["change"], gpa: Gpa, pages: number, run: () => boolean): boolean {
 		const purpose = this.#runs.get(gpa)?.purpose ?? "unknown";
-		const before = pageStateName(this.#engine, gpa);
+		const before = this.#stateOf(gpa);
 		const done = run();
-		const after = pageStateName(this.#engine, gpa);
+		const after = this.#stateOf(gpa);
 		this.#record({ kind: "pages", from: "guest", change, gpa, pages, purpose, before, after, done });
 		return done;
 	}
 
-	decrypt(gpa: number, pages: number): boolean {
+	decrypt(gpa: Gpa, pages: number): boolean {
 		return this.#change("decrypt", gpa, pages, () => this.#pages.decrypt(gpa, pages));
 	}
 
-	encrypt(gpa: number, pages: number): boolean {
+	encrypt(gpa: Gpa, pages: number): boolean {
 		return this.#change("encrypt", gpa, pages, () => this.#pages.encrypt(gpa, pages));
 	}
 
-	leak(gpa: number, pages: number): void {
+	leak(gpa: Gpa, pages: number): void {
 		this.#change("leak", gpa, pages, () => {
 			this.#pages.leak(gpa, pages);
 			return true;

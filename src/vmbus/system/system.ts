@@ -9,9 +9,10 @@ import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
 import { SynicMachine } from "../../synic/machine.ts";
 import type { SynicPlatform } from "../../synic/modes.ts";
+import type { Gpa } from "../../types.ts";
 import type { GuestChannel } from "../guest/channel.ts";
 import { VmbusGuest } from "../guest/guest.ts";
-import type { GuestPorts, GuestStatus } from "../guest/types.ts";
+import type { GuestPorts, GuestStatus } from "../guest/options.ts";
 import { VmbusRelay } from "../relay/relay.ts";
 import { VmbusServer } from "../server/server.ts";
 import { RecordedCalls } from "./calls.ts";
@@ -22,9 +23,9 @@ import { sentPacket } from "./ring-bytes.ts";
 import { Vsp } from "./vsp.ts";
 
 /** Where the paravisor has placed the hypervisor's SynIC pages. */
-const PLACED_GPA = 0x80000;
+const PLACED_GPA: Gpa = 0x80000;
 /** Where the guest's own pages start. */
-const GUEST_GPA = 0x100000;
+const GUEST_GPA: Gpa = 0x100000;
 const LEAST_RAM_BYTES = 2 ** 21;
 /** From one event to the next on the system's clock. */
 const NS_A_STEP = 1000;

@@ -3,30 +3,27 @@
  * has one; a paravisor may have another, and in front of it a relay of the host's channels.
  */
 import type { Engine } from "../../engine.ts";
-import type { Party } from "../../synic/interrupts.ts";
+import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
+import type { SynicParty } from "../../synic/interrupts.ts";
 import type { SynicMachine } from "../../synic/machine.ts";
 import type { MessagePort } from "../../synic/port.ts";
 import { VMBUS_SINT } from "../../synic/registers.ts";
 import { HvStatus } from "../../synic/status.ts";
 import { EchoDevice } from "../devices/echo.ts";
 import type { RelayAction, VmbusRelay } from "../relay/relay.ts";
-import {
-	type Action,
-	type Completion,
-	type OpenAction,
-	type SendAction,
-	STATUS_UNSUCCESSFUL,
-} from "../server/actions.ts";
+import type { OpenAction, SendAction, ServerAction, ServerCompletion } from "../server/actions.ts";
 import { pagesView } from "../server/memory-view.ts";
 import type { OfferOptions, OfferRefusal } from "../server/offers.ts";
 import type { VmbusServer } from "../server/server.ts";
 import { SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
+import { STATUS_UNSUCCESSFUL } from "../wire/values.ts";
+import { ConnectionId } from "../wire/versions.ts";
 import { ACTORS, type FlagEvent, type Recorder, type ServedEvent } from "./events.ts";
 
-export interface VspOptions {
+interface VspOptions {
 	readonly engine: Engine;
 	readonly machine: SynicMachine;
-	readonly party: Party;
+	readonly party: SynicParty;
 	readonly server: VmbusServer;
 	readonly record: Recorder;
 	/** Does a piece of a device's work now or, in its turn, later. */
@@ -46,7 +43,7 @@ interface OpenChannel {
 
 export class Vsp {
 	readonly server: VmbusServer;
-	readonly party: Party;
+	readonly party: SynicParty;
 	readonly #options: VspOptions;
 	readonly #devices = new Map<number, EchoDevice>();
 	readonly #open = new Map<number, OpenChannel>();
@@ -62,10 +59,10 @@ export class Vsp {
 		this.party = options.party;
 	}
 
-	/** Takes the guest's posts on connection ids 1 and 4. */
+	/** Takes the guest's posts, contacts of both kinds included. */
 	listen(): void {
 		const { machine } = this.#options;
-		for (const id of [1, 4]) {
+		for (const id of [ConnectionId.Message, ConnectionId.Message4]) {
 			machine.connections[this.party].bindMessages(id, {
 				post: (_, payload, { trusted }) => this.post(id, payload, trusted),
 			});
@@ -103,7 +100,7 @@ export class Vsp {
 	}
 
 	/** Does what the server asks for. */
-	perform(actions: readonly Action[]): void {
+	perform(actions: readonly ServerAction[]): void {
 		const { relay } = this.#options;
 		this.performRelayed(relay === undefined ? actions : relay.relay.handle(actions));
 	}
@@ -215,7 +212,7 @@ export class Vsp {
 		else if ("offerId" in action) this.#askDevice(action);
 	}
 
-	#askDevice(action: Extract<Action, { offerId: number }>): void {
+	#askDevice(action: Extract<ServerAction, { offerId: number }>): void {
 		const { offerId } = action;
 		this.#options.later(() => {
 			const device = this.#devices.get(offerId);
@@ -230,14 +227,14 @@ export class Vsp {
 		});
 	}
 
-	#complete(completion: Completion): void {
+	#complete(completion: ServerCompletion): void {
 		this.perform(this.server.complete(completion));
 	}
 
 	/** Makes the guest's signals reach a channel. @returns false for a connection id that is taken: guests may choose it */
 	#begin({ offerId, connectionId, eventFlag, request }: OpenAction): boolean {
 		const connections = this.#options.machine.connections[this.party];
-		if (connections.has(connectionId) || connectionId > 0xffffff || this.#open.has(offerId)) return false;
+		if (connections.has(connectionId) || connectionId > MAX_CONNECTION_ID || this.#open.has(offerId)) return false;
 		this.#open.set(offerId, { connectionId, eventFlag, vp: request.targetVp });
 		connections.bindEvents(connectionId, { signal: () => this.#options.later(() => this.#service(offerId)) });
 		return true;
@@ -277,6 +274,6 @@ export class Vsp {
 	}
 }
 
-function refusal(offerId: number): Completion {
+function refusal(offerId: number): ServerCompletion {
 	return { type: "open", offerId, status: STATUS_UNSUCCESSFUL };
 }

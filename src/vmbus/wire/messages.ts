@@ -1,12 +1,12 @@
 /**
  * Channel messages of VMBus, all in one table: what codec, decoder and dissector know of a message stands here.
- * A payload is an 8-byte header {u32 type; u32 padding 0} and the body, at most 240 bytes, little-endian.
+ * A payload is an 8-byte header {u32 type; u32 padding 0} and the body, in one SynIC message, little-endian.
  * Sources: Linux 6.12 include/linux/hyperv.h; OpenVMM vmbus_core/src/protocol.rs (types 18 to 20 and 25 to 29).
  */
+import type { Gpa } from "../../types.ts";
+import { USER_DATA_BYTES } from "./values.ts";
 import { Feature, Version } from "./versions.ts";
 
-/** Largest payload of a SynIC message (bytes). */
-export const MAX_PAYLOAD_BYTES = 240;
 /** Type and padding (bytes). */
 export const HEADER_BYTES = 8;
 /** SynIC message type of every channel message. */
@@ -24,8 +24,8 @@ interface FieldValues {
 	u8: number;
 	u16: number;
 	u32: number;
-	gpa: number;
-	gpaPair: readonly [number, number];
+	gpa: Gpa;
+	gpaPair: readonly [Gpa, Gpa];
 	guid: string;
 	bytes120: Uint8Array;
 	quadwords: readonly bigint[];
@@ -39,7 +39,7 @@ export const FIELD_BYTES: Readonly<Record<FieldKind, number>> = {
 	gpa: 8,
 	gpaPair: 16,
 	guid: 16,
-	bytes120: 120,
+	bytes120: USER_DATA_BYTES,
 	quadwords: 8,
 };
 
@@ -69,6 +69,14 @@ export interface Extension {
 	readonly required?: boolean;
 }
 
+/** The message that answers a request. */
+interface Answer {
+	/** Its name in the table. */
+	readonly by: string;
+	/** The fields of the request that it repeats: by these a request is told from others of its kind. */
+	readonly repeats: readonly string[];
+}
+
 export interface MessageSpec {
 	readonly type: number;
 	/** The name on the wire, as Linux has it without CHANNELMSG_. */
@@ -82,6 +90,7 @@ export interface MessageSpec {
 	readonly feature?: number;
 	readonly fields: Fields;
 	readonly extensions: readonly Extension[];
+	readonly answer?: Answer;
 }
 
 const u8 = (at: number) => ({ at, kind: "u8" }) as const;
@@ -118,7 +127,11 @@ export const MESSAGES = {
 		extensions: [],
 	},
 	RescindChannelOffer: { ...plain(2, "RESCIND_CHANNELOFFER", "server", 12, Version.V0_13), fields: { relid } },
-	RequestOffers: { ...plain(3, "REQUESTOFFERS", "guest", 8, Version.V0_13), fields: {} },
+	RequestOffers: {
+		...plain(3, "REQUESTOFFERS", "guest", 8, Version.V0_13),
+		fields: {},
+		answer: { by: "AllOffersDelivered", repeats: [] },
+	},
 	AllOffersDelivered: { ...plain(4, "ALLOFFERS_DELIVERED", "server", 8, Version.V0_13), fields: {} },
 	OpenChannel: {
 		type: 5,
@@ -142,6 +155,7 @@ export const MESSAGES = {
 				fields: { connectionId: u32(148), eventFlag: u16(152), openFlags: u16(154) },
 			},
 		],
+		answer: { by: "OpenChannelResult", repeats: ["relid", "openId"] },
 	},
 	OpenChannelResult: {
 		...plain(6, "OPENCHANNEL_RESULT", "server", 20, Version.V0_13),
@@ -151,6 +165,7 @@ export const MESSAGES = {
 	GpadlHeader: {
 		...plain(8, "GPADL_HEADER", "guest", 20, Version.V0_13),
 		fields: { relid, gpadl: u32(12), rangeBytes: u16(16), rangeCount: u16(18), ranges: quadwords(20) },
+		answer: { by: "GpadlCreated", repeats: ["relid", "gpadl"] },
 	},
 	GpadlBody: {
 		...plain(9, "GPADL_BODY", "guest", 16, Version.V0_13),
@@ -163,6 +178,7 @@ export const MESSAGES = {
 	GpadlTeardown: {
 		...plain(11, "GPADL_TEARDOWN", "guest", 16, Version.V0_13),
 		fields: { relid, gpadl: u32(12) },
+		answer: { by: "GpadlTorndown", repeats: ["gpadl"] },
 	},
 	GpadlTorndown: { ...plain(12, "GPADL_TORNDOWN", "server", 12, Version.V0_13), fields: { gpadl: u32(8) } },
 	RelidReleased: { ...plain(13, "RELID_RELEASED", "guest", 12, Version.V0_13), fields: { relid } },
@@ -190,6 +206,7 @@ export const MESSAGES = {
 				fields: { clientId: guid(40) },
 			},
 		],
+		answer: { by: "VersionResponse", repeats: [] },
 	},
 	VersionResponse: {
 		type: 15,
@@ -213,15 +230,21 @@ export const MESSAGES = {
 			},
 		],
 	},
-	Unload: { ...plain(16, "UNLOAD", "guest", 8, Version.V0_13), fields: {} },
+	Unload: {
+		...plain(16, "UNLOAD", "guest", 8, Version.V0_13),
+		fields: {},
+		answer: { by: "UnloadResponse", repeats: [] },
+	},
 	UnloadResponse: { ...plain(17, "UNLOAD_RESPONSE", "server", 8, Version.V1_1), fields: {} },
 	OpenReservedChannel: {
 		...plain(18, "OPEN_RESERVED_CHANNEL", "guest", 28, Version.V4_0),
 		fields: { relid, targetVp: u32(12), sint: u32(16), ringGpadl: u32(20), downstreamPage: u32(24) },
+		answer: { by: "OpenChannelResult", repeats: ["relid"] },
 	},
 	CloseReservedChannel: {
 		...plain(19, "CLOSE_RESERVED_CHANNEL", "guest", 20, 0),
 		fields: { relid, targetVp: u32(12), sint: u32(16) },
+		answer: { by: "CloseReservedResponse", repeats: ["relid"] },
 	},
 	CloseReservedResponse: { ...plain(20, "CLOSE_RESERVED_RESPONSE", "server", 12, Version.V4_0), fields: { relid } },
 	TlConnectRequest: {
@@ -232,10 +255,13 @@ export const MESSAGES = {
 		minVersion: Version.V4_0,
 		fields: { endpointId: guid(8), serviceId: guid(24) },
 		extensions: [{ bytes: 56, minVersion: Version.V5_2, fields: { siloId: guid(40) } }],
+		// only a failure is answered: success is an offer
+		answer: { by: "TlConnectResult", repeats: ["endpointId", "serviceId"] },
 	},
 	ModifyChannel: {
 		...plain(22, "MODIFYCHANNEL", "guest", 16, Version.V4_1),
 		fields: { relid, targetVp: u32(12) },
+		answer: { by: "ModifyChannelResponse", repeats: ["relid"] },
 	},
 	TlConnectResult: {
 		...plain(23, "TL_CONNECT_RESULT", "server", 44, Version.V4_1),
@@ -249,13 +275,19 @@ export const MESSAGES = {
 		...plain(25, "MODIFY_CONNECTION", "guest", 24, Version.V6_0),
 		feature: Feature.ModifyConnection,
 		fields: { monitorPages: gpaPair(8) },
+		answer: { by: "ModifyConnectionResponse", repeats: [] },
 	},
 	ModifyConnectionResponse: {
 		...plain(26, "MODIFY_CONNECTION_RESPONSE", "server", 9, Version.V6_0),
 		feature: Feature.ModifyConnection,
 		fields: { connectionState: u8(8) },
 	},
-	Pause: { ...plain(27, "PAUSE", "guest", 8, Version.V6_0), feature: Feature.PauseResume, fields: {} },
+	Pause: {
+		...plain(27, "PAUSE", "guest", 8, Version.V6_0),
+		feature: Feature.PauseResume,
+		fields: {},
+		answer: { by: "PauseResponse", repeats: [] },
+	},
 	PauseResponse: {
 		...plain(28, "PAUSE_RESPONSE", "server", 8, Version.V6_0),
 		feature: Feature.PauseResume,
@@ -269,7 +301,7 @@ function plain<T extends number, S extends Sender>(type: T, wire: string, from: 
 	return { type, wire, from, bytes, minVersion, extensions: [] } as const;
 }
 
-export type MessageName = keyof typeof MESSAGES;
+type MessageName = keyof typeof MESSAGES;
 
 /** Message types by name. */
 export const MessageType = Object.fromEntries(Object.entries(MESSAGES).map(([name, { type }]) => [name, type])) as {
@@ -301,6 +333,19 @@ export type MessageOf<N extends MessageName> = N extends MessageName
 /** A channel message: a union told apart by `type`. */
 export type Message = MessageOf<MessageName>;
 
+/** Messages of the guest. */
+export type GuestMessageName = {
+	[N in MessageName]: (typeof MESSAGES)[N]["from"] extends "guest" ? N : never;
+}[MessageName];
+
+/** Messages that are answered. */
+export type RequestName = {
+	[N in MessageName]: (typeof MESSAGES)[N] extends { readonly answer: Answer } ? N : never;
+}[MessageName];
+
+/** The message that answers a request of that name. */
+export type AnswerTo<N extends RequestName> = MessageOf<(typeof MESSAGES)[N]["answer"]["by"]>;
+
 const BY_TYPE: readonly (MessageSpec | undefined)[] = Object.values<MessageSpec>(MESSAGES).reduce<MessageSpec[]>(
 	(list, spec) => {
 		list[spec.type] = spec;
@@ -312,4 +357,26 @@ const BY_TYPE: readonly (MessageSpec | undefined)[] = Object.values<MessageSpec>
 /** The table's row of a message type, or undefined. */
 export function messageSpec(type: number): MessageSpec | undefined {
 	return BY_TYPE[type];
+}
+
+function answerOf({ type }: MessageOf<RequestName>): Answer {
+	return (BY_TYPE[type] as Required<MessageSpec>).answer;
+}
+
+/** The table's row of the message that answers a request. */
+export function answerSpec(request: MessageOf<RequestName>): MessageSpec {
+	return (MESSAGES as Readonly<Record<string, MessageSpec>>)[answerOf(request).by] as MessageSpec;
+}
+
+/** Whether a message answers a request. */
+export function isAnswer(message: Message, request: MessageOf<RequestName>): boolean {
+	const given: Readonly<Record<string, unknown>> = message;
+	const asked: Readonly<Record<string, unknown>> = request;
+	if (message.type !== answerSpec(request).type) return false;
+	return answerOf(request).repeats.every((field) => given[field] === asked[field]);
+}
+
+/** Whether connections of a version have a message. */
+export function hasMessage(version: number, name: MessageName): boolean {
+	return version >= MESSAGES[name].minVersion;
 }

@@ -1,0 +1,29 @@
+/** `coco-dma/study`: what is run and answered. Typed results, no text. */
+export {
+	type AuditOptions,
+	type AuditReport,
+	auditWorkload,
+	type OwnerReport,
+	type PageReport,
+} from "../study/audit.ts";
+export type { Cause } from "../study/cause.ts";
+export type { Cell, CellPart } from "../study/cell.ts";
+export {
+	type CompareOptions,
+	type ComparePoliciesOptions,
+	type Comparison,
+	type ComparisonStep,
+	type Conduct,
+	comparePolicies,
+	compareWorkload,
+	type ModeResult,
+	type PolicyComparison,
+	type PolicyResult,
+} from "../study/compare.ts";
+export type { GuestSize, SizedGuest } from "../study/layout.ts";
+export { allPolicies, type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
+export type { RunOptions, RunResult } from "../study/run.ts";
+export { localRunner, type Runner } from "../study/runner.ts";
+export { makeStage, type Stage, type StageOptions } from "../study/stage.ts";
+export { MODES, type Mode, type PolicyChoice, type SubjectChoice } from "../study/subject.ts";
+export { VERDICT_KINDS, type Verdict, type VerdictKind } from "../study/verdict.ts";

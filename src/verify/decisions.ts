@@ -1,0 +1,71 @@
+/** `dma-decisions`: what Linux's DMA code answered, case by case, on the platforms and kernels that the file names. */
+import type { Build } from "../wasm.ts";
+import { DecisionAnswers } from "./decision-answers.ts";
+import { bootCase, DecisionArena, zoneWindows } from "./decision-guest.ts";
+import { type DecisionCase, type DecisionField, type DecisionHeader, readDecisions } from "./decision-lines.ts";
+import { divergedAt, type Replayed, same } from "./result.ts";
+
+export { isDecisions } from "./decision-lines.ts";
+
+/**
+ * The fields as they are compared: of pages that the page allocator chose, an address tells the zone, its encoding and
+ * its offset in the page.
+ */
+function comparable(header: DecisionHeader, fields: readonly DecisionField[]): DecisionField[] {
+	const value = (name: string) => fields.find((field) => field[0] === name)?.[1];
+	const name = value("src") === "pages" ? "phys" : value("pool") === "transient" ? "tlb" : null;
+	const gpa = name === null ? null : Number.parseInt(value(name) ?? "", 16);
+	if (gpa === null || Number.isNaN(gpa)) return [...fields];
+	const zone = [...zoneWindows(header)].reverse().find((window) => gpa >= window.gpa)?.zone ?? "none";
+	return fields.map((field) => {
+		if (field[0] === name) return [field[0], `${zone}+${(gpa % 4096).toString(16)}`];
+		if (field[0] !== "dma") return field;
+		const encoding = BigInt(`0x${field[1]}`) - BigInt(gpa);
+		return ["dma", `${zone}+${(gpa % 4096).toString(16)}|${encoding.toString(16)}`];
+	});
+}
+
+/** Compares an answer with the recorded one. @throws Diverged at the first field that differs */
+function compareDecision(
+	header: DecisionHeader,
+	{ line, expected }: DecisionCase,
+	fields: readonly DecisionField[],
+): void {
+	const wanted = comparable(header, expected);
+	const got = comparable(header, fields);
+	for (let i = 0; i < Math.max(wanted.length, got.length); i++) {
+		const [name, value] = wanted[i] ?? (got[i] as DecisionField);
+		same(
+			line,
+			name,
+			wanted[i] === undefined ? "no more fields" : `${name}=${value}`,
+			got[i]?.join("=") ?? "no more fields",
+		);
+	}
+}
+
+/** Replays every case and compares every field. @throws InputError for a file that is not of the format */
+export async function verifyDecisions(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
+	const { header, cases } = readDecisions(path, text);
+	const compared: Record<string, number> = { decisions: 0, fields: 0, notSetUp: 0 };
+	const arena = new DecisionArena(build);
+	let line = 1;
+	try {
+		for (const asked of cases) {
+			line = asked.line;
+			const booted = await bootCase(header, asked, arena);
+			if (booted === null) {
+				(compared.notSetUp as number)++;
+				continue;
+			}
+			compareDecision(header, asked, new DecisionAnswers(header, asked, booted).run());
+			(compared.decisions as number)++;
+			(compared.fields as number) += asked.expected.length;
+		}
+	} catch (error) {
+		return { compared, outcome: divergedAt(line, error) };
+	}
+	const left = compared.notSetUp === 0 ? "" : `, ${compared.notSetUp} not set up`;
+	const said = `${compared.decisions}/${cases.length} decisions identical${left}`;
+	return { compared, outcome: { identical: true, said } };
+}

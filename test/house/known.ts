@@ -1,0 +1,21 @@
+/** What still breaks the rules, without line numbers: this list only shrinks. */
+export const KNOWN: ReadonlySet<string> = new Set<string>([
+	"src/study/drive.ts: unused: neither a door nor code uses the interface DriveHooks",
+	"src/verify/header.ts: unused: neither a door nor code uses the interface KeyedHeader",
+	"src/verify/vmbus-commands.ts: unused: neither a door nor code uses the function payloadOf",
+	"src/verify/vmbus-commands.ts: unused: neither a door nor code uses the function channelOf",
+	"src/cli/explain.ts: brand: gpa is an address, and declared as a plain number",
+	"src/study/part.ts: brand: gpa is an address, and declared as a plain number",
+	"src/study/part.ts: brand: dma is an address, and declared as a plain number",
+	"src/verify/decision-answers.ts: brand: gpa is an address, and declared as a plain number",
+	"src/verify/decision-answers.ts: brand: dma is an address, and declared as a plain number",
+	"src/verify/decision-answers.ts: brand: tlb is an address, and declared as a plain number",
+	"src/verify/decision-guest.ts: brand: gpa is an address, and declared as a plain number",
+	"src/verify/decision-guest.ts: brand: poolGpa is an address, and declared as a plain number",
+	"src/verify/decision-lines.ts: brand: gpa is an address, and declared as a plain number",
+	"src/verify/kernel.ts: brand: gpa is an address, and declared as a plain number",
+	"src/verify/ops.ts: brand: tlb is an address, and declared as a plain number",
+	"src/verify/stretches.ts: brand: gpa is an address, and declared as a plain number",
+	"src/verify/vmbus-expect.ts: brand: gpa is an address, and declared as a plain number",
+	"src/verify/vmbus-pages.ts: brand: gpa is an address, and declared as a plain number",
+]);
