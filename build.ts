@@ -334,6 +334,13 @@ function removeOthers(kept: ReadonlySet<string>): void {
 	}
 }
 
+/** @throws Error that names each field, or access to one, that is not as the records are drawn */
+async function checkRecords(): Promise<void> {
+	const { engineSources, recordFaults } = await import("./records.ts");
+	const faults = recordFaults(engineSources());
+	if (faults.length > 0) throw new Error(`records:\n${faults.join("\n")}`);
+}
+
 /** Removes what killed builds left half made. */
 function sweep(): void {
 	for (const name of readdirSync(BUILD)) {
@@ -385,6 +392,7 @@ export async function build(names: readonly TargetName[]): Promise<number> {
 			await timed(next, () => compiler.make(next));
 		}
 	};
+	if (queue.length > 0) await checkRecords();
 	const work: Promise<void>[] = [];
 	if (stale.includes("typescript")) work.push(timed("typescript", makeTypescript));
 	const wanted = queue.length >= TWO_COMPILERS_FROM && availableParallelism() > 1 ? 2 : Math.min(queue.length, 1);
