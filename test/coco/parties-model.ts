@@ -119,7 +119,8 @@ export class Model {
 		const record = (from: number, n: number, fate: NonNullable<Fate>): Violation => {
 			const address = this.address(access) + from - gpa;
 			const name = who === "device" ? ("device 5" as const) : who;
-			const violation = { who: name, access: kind, ...fate, gpa: from, bytes: n, address };
+			const device = who === "device" ? 5 : null;
+			const violation = { who: name, device, access: kind, ...fate, gpa: from, bytes: n, address };
 			this.violations.push(violation);
 			return violation;
 		};

@@ -159,6 +159,7 @@ describe("the log of violations", () => {
 		const told: Violation[] = [];
 		const one = {
 			who: "host",
+			device: null,
 			access: "read",
 			what: "outside-ram",
 			result: "fault",
@@ -249,6 +250,7 @@ describe("a device", () => {
 			else expect(device.read(address, 20)).toEqual(parties.host.read(0x1000, 20));
 			expect(parties.violations.list[0]).toEqual({
 				who: "device 2",
+				device: 2,
 				access: "read",
 				what: "wrong-encoding",
 				result,

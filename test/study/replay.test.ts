@@ -284,10 +284,11 @@ describe("what an audit counts", () => {
 		const work = workloadOf([write(4096), read(4096)]);
 		const breach = await audited(work, "rfc-v3", "storvsc-full");
 		expect(breach.first).toMatchObject({ what: "breach" });
-		expect(breach.first?.history.map((line) => line.split(" ")[0])).toEqual(["write", "map", "copy"]);
+		expect(breach.first?.history.steps.map(({ role }) => role)).toEqual(["write", "map", "copy"]);
 		const reading = await audited(workloadOf([read(4096)]), "rfc-v3", "storvsc-full");
-		expect(reading.first?.history.map((line) => line.split(" ")[0])).toEqual(["map", "write", "unmap"]);
-		expect(reading.first?.history[0]).toMatch(/bounced to 0x[0-9a-f]+, event \d+, at 1,000 ns$/);
+		expect(reading.first?.history.steps.map(({ role }) => role)).toEqual(["map", "write", "unmap"]);
+		const [map] = reading.first?.history.steps ?? [];
+		expect(map).toMatchObject({ bouncedTo: expect.any(Number), event: { timeNs: 1000 } });
 		const exposure = await audited(work, "rfc-v3", "storvsc-plain");
 		expect(exposure.first).toMatchObject({ what: "exposure", gpa: breach.first?.gpa });
 	});
