@@ -15,6 +15,7 @@ import {
 	DEVICE_CHECKS_STATE,
 	DEVICE_COUNTERS,
 	DEVICE_DMA_MASK,
+	DEVICE_ENCODES_AS_LINUX,
 	DEVICE_FLAGS,
 	DEVICE_FLAGS_MASK,
 	DEVICE_FORCE_BOUNCE,
@@ -165,18 +166,23 @@ function reachesAll(device: usize, dma: u64): bool {
 /**
  * Largest mapping that the device can be promised, dma_max_mapping_size: limited only where it may have to bounce.
  * Linux 6.12 kernel/dma/direct.c, dma_direct_max_mapping_size; kernel/dma/swiotlb.c, swiotlb_max_mapping_size.
- * @param highest last gpa of RAM
+ * @param highest the gpa of RAM that the device has to reach: of the last byte, in Linux 6.12 of the last page
  * @returns bytes; 2^31 - 1 stands for no limit; or BAD_DEVICE
  */
 export function deviceMaxMappingBytes(index: i32, highest: u64): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
-	const forced = (load<u32>(device, DEVICE_FLAGS) & DEVICE_FORCE_BOUNCE) !== 0;
-	const checked = DEVICE_CHECKS_STATE | DEVICE_NEEDS_SHARED;
-	const trusted = (load<u32>(device, DEVICE_FLAGS) & checked) !== checked;
+	const flags = load<u32>(device, DEVICE_FLAGS);
+	const needsShared = (flags & DEVICE_NEEDS_SHARED) !== 0;
+	// a device whose addresses take the form of the pages has to reach both forms
+	const asPages = (flags & DEVICE_ENCODES_AS_LINUX) === 0;
 	const reaches =
-		trusted && reachesAll(device, privateDma(device, highest)) && reachesAll(device, sharedDma(device, highest));
-	if (load<i32>(device, DEVICE_POOL) < 0 || (!forced && reaches)) return i32.MAX_VALUE;
+		(!(asPages || needsShared) || reachesAll(device, sharedDma(device, highest))) &&
+		(!(asPages || !needsShared) || reachesAll(device, privateDma(device, highest)));
+	// after the 7.3 merge a device that needs shared memory has to bounce what is not
+	const mayBounce =
+		(flags & DEVICE_FORCE_BOUNCE) !== 0 || !reaches || ((flags & DEVICE_CHECKS_STATE) !== 0 && needsShared);
+	if (load<i32>(device, DEVICE_POOL) < 0 || !mayBounce) return i32.MAX_VALUE;
 	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
 	const lost = (u64(alignMask) + (IO_TLB_SIZE - 1)) & ~u64(IO_TLB_SIZE - 1);
 	return lost >= IO_TLB_MAX_MAPPING ? 0 : i32(IO_TLB_MAX_MAPPING - u32(lost));

@@ -5,6 +5,7 @@ import { EVENT_MAP } from "../layout/audit.ts";
 import { MAX_GPA, RANGE_MIXED, RANGE_PRIVATE } from "../layout/context.ts";
 import {
 	ATTR_FORCE_BOUNCE,
+	ATTR_NO_BOUNCE,
 	COUNTER_BEYOND_MASK,
 	COUNTER_BOUNCED_MAPS,
 	COUNTER_BYTES_IN,
@@ -13,7 +14,9 @@ import {
 	DEVICE_ENCODES_AS_LINUX,
 	DEVICE_FLAGS,
 	DEVICE_FORCE_BOUNCE,
+	DEVICE_MMIO_SHARED,
 	DEVICE_NEEDS_SHARED,
+	DEVICE_NEEDS_SHARED_POOL,
 	DEVICE_NON_COHERENT,
 	DEVICE_SPECIAL_POOLS,
 	DMA_ATTR_CC_SHARED,
@@ -31,9 +34,14 @@ import {
 	BEYOND_MASK,
 	BOUNCE_REFUSED,
 	MIXED_PAGES,
+	NEEDS_SHARED,
 	NO_POOL,
+	NOT_COHERENT,
+	OK,
 	OUTSIDE_RAM,
 	POOL_STATE,
+	SHARES_CACHE_LINE,
+	SLOTS_BEYOND_MASK,
 } from "../layout/status.ts";
 import { copyFromRam } from "../memory/copy.ts";
 import { rangeState } from "../memory/pages.ts";
@@ -62,9 +70,10 @@ import {
  * @param dir BIDIRECTIONAL, TO_DEVICE or FROM_DEVICE
  * @param cpu chooses the pool's area
  * @param attrs DMA_ATTR_SKIP_CPU_SYNC (no cache maintenance), DMA_ATTR_MMIO, DMA_ATTR_REQUIRE_COHERENT, DMA_ATTR_CC_SHARED;
- *   ATTR_FORCE_BOUNCE; ATTR_TRANSIENT
- * @returns the DMA address, or OUTSIDE_RAM, BAD_SIZE, BAD_DIRECTION, MIXED_PAGES, BLOCKED_PAGES, BEYOND_MASK, POOL_FULL,
- *   OVER_MAX_MAPPING, NO_POOL, BOUNCE_REFUSED, POOL_STATE, NEEDS_TRANSIENT, UNUSABLE_POOL or BAD_DEVICE
+ *   ATTR_FORCE_BOUNCE, ATTR_NO_BOUNCE, ATTR_TRANSIENT
+ * @returns the DMA address, or OUTSIDE_RAM, BAD_SIZE, BAD_DIRECTION, MIXED_PAGES, BLOCKED_PAGES, BEYOND_MASK,
+ *   SLOTS_BEYOND_MASK, NEEDS_SHARED, SHARES_CACHE_LINE, NOT_COHERENT, POOL_FULL, OVER_MAX_MAPPING, NO_POOL, BOUNCE_REFUSED,
+ *   POOL_STATE, NEEDS_TRANSIENT, UNUSABLE_POOL or BAD_DEVICE
  */
 export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, attrs: u32): i64 {
 	const device = deviceAt(index);
@@ -74,10 +83,11 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, att
 	const flags = load<u32>(device, DEVICE_FLAGS);
 	if (COCO_AUDIT) callBegins(EVENT_MAP, index, gpa, bytes, dir, attrs);
 	enter();
-	let dma =
-		((flags & DEVICE_CHECKS_STATE) | (attrs & DMA_ATTR_MMIO)) === 0
-			? decide(device, flags, gpa, bytes, dir, attrs)
-			: decideByState(device, flags, gpa, bytes, dir, attrs);
+	let dma: i64;
+	if (((flags & DEVICE_CHECKS_STATE) | (attrs & DMA_ATTR_MMIO)) === 0)
+		dma = decide(device, flags, gpa, bytes, dir, attrs);
+	else if ((flags & DEVICE_CHECKS_STATE) !== 0) dma = decideByState(device, flags, gpa, bytes, dir, attrs);
+	else dma = decideResource(device, gpa, bytes);
 	if (dma >= 0) {
 		countMaps(countersOf(device, cpu) + COUNTER_DIRECT_MAPS, 1);
 	} else if (dma <= BOUNCE_PRIVATE) dma = bounce(device, flags, dma === BOUNCE_PRIVATE, gpa, bytes, dir, cpu, attrs);
@@ -106,34 +116,42 @@ function decide(device: usize, flags: u32, gpa: u64, bytes: i32, dir: i32, attrs
 	const asLinux = (flags & DEVICE_ENCODES_AS_LINUX) !== 0;
 	const dma = isPrivate || asLinux ? privateDma(device, gpa) : sharedDma(device, gpa);
 	if (!dmaCapable(device, dma, bytes)) return poolFor(device, isPrivate) === 0 ? BEYOND_MASK : bounced;
-	if ((flags & DEVICE_NON_COHERENT) !== 0 && kmallocBounces(bytes, dir)) return bounced;
+	if ((flags & DEVICE_NON_COHERENT) !== 0 && kmallocBounces(bytes, dir))
+		return poolFor(device, isPrivate) === 0 ? SHARES_CACHE_LINE : bounced;
 	return state === RANGE_MIXED && !asLinux ? MIXED_PAGES : dma;
 }
 
-/** The decision after Linux's 7.3 merge: who may reach what counts beside how far the device reaches. And that of any MMIO. */
+/**
+ * The decision after Linux's 7.3 merge (kernel/dma/mapping.c, dma_map_phys; kernel/dma/direct.c, dma_direct_map_phys): who may
+ * reach what counts beside how far the device reaches.
+ */
 function decideByState(device: usize, flags: u32, gpa: u64, bytes: i32, dir: i32, attrs: u32): i64 {
-	const needsShared = (flags & DEVICE_NEEDS_SHARED) !== 0;
-	const forced = ((flags & DEVICE_FORCE_BOUNCE) | (attrs & ATTR_FORCE_BOUNCE)) !== 0;
-	if ((attrs & DMA_ATTR_MMIO) !== 0) {
-		if (gpa > u64(MAX_GPA) - bytes) return OUTSIDE_RAM;
-		const checks = (flags & DEVICE_CHECKS_STATE) !== 0;
-		if (checks && forced) return BOUNCE_REFUSED;
-		// 6.12 maps a resource at its plain address
-		let dma = gpa;
-		if (checks)
-			dma = needsShared || (attrs & DMA_ATTR_CC_SHARED) !== 0 ? sharedDma(device, gpa) : privateDma(device, gpa);
-		return dmaCapable(device, dma, bytes) ? dma : BEYOND_MASK;
-	}
-	const state = rangeState(gpa, bytes);
+	const mmio = (attrs & DMA_ATTR_MMIO) !== 0;
+	const state = mmio ? usableMmio(gpa, bytes) : rangeState(gpa, bytes);
 	if (state < 0) return state;
-	const ccShared = (attrs & DMA_ATTR_CC_SHARED) !== 0;
-	const bounced =
-		(attrs & DMA_ATTR_REQUIRE_COHERENT) !== 0 ? i64(BOUNCE_REFUSED) : ccShared ? BOUNCE_OTHER : BOUNCE_PRIVATE;
-	if (forced) return bounced;
+	const nonCoherent = (flags & DEVICE_NON_COHERENT) !== 0;
+	const mayBounce = (attrs & (DMA_ATTR_MMIO | DMA_ATTR_REQUIRE_COHERENT)) === 0;
+	if (nonCoherent && (attrs & DMA_ATTR_REQUIRE_COHERENT) !== 0) return NOT_COHERENT;
+	const ccShared = (attrs & DMA_ATTR_CC_SHARED) !== 0 || (mmio && (flags & DEVICE_MMIO_SHARED) !== 0);
+	const bounced = ccShared ? BOUNCE_OTHER : BOUNCE_PRIVATE;
+	if (((flags & DEVICE_FORCE_BOUNCE) | (attrs & ATTR_FORCE_BOUNCE)) !== 0) return mayBounce ? bounced : BOUNCE_REFUSED;
 	const dma = ccShared ? sharedDma(device, gpa) : privateDma(device, gpa);
-	if (!dmaCapable(device, dma, bytes)) return poolFor(device, !ccShared) === 0 ? BEYOND_MASK : bounced;
-	if (needsShared && !ccShared) return bounced;
-	return (flags & DEVICE_NON_COHERENT) !== 0 && kmallocBounces(bytes, dir) ? bounced : dma;
+	const reached = dmaCapable(device, dma, bytes);
+	const permitted = ccShared || (flags & DEVICE_NEEDS_SHARED) === 0;
+	if (reached && permitted && (mmio || !nonCoherent || !kmallocBounces(bytes, dir))) return dma;
+	if (mayBounce && poolFor(device, !ccShared) !== 0) return bounced;
+	return !reached ? BEYOND_MASK : permitted ? SHARES_CACHE_LINE : NEEDS_SHARED;
+}
+
+/** Whether a range can be MMIO: any address that is one. @returns OK or OUTSIDE_RAM */
+function usableMmio(gpa: u64, bytes: i32): i32 {
+	return gpa > u64(MAX_GPA) - bytes ? OUTSIDE_RAM : OK;
+}
+
+/** MMIO in Linux 6.12: kernel/dma/direct.c, dma_direct_map_resource, a plain address within the device's reach. */
+function decideResource(device: usize, gpa: u64, bytes: i32): i64 {
+	if (usableMmio(gpa, bytes) !== OK) return OUTSIDE_RAM;
+	return dmaCapable(device, gpa, bytes) ? gpa : BEYOND_MASK;
 }
 
 /**
@@ -142,6 +160,7 @@ function decideByState(device: usize, flags: u32, gpa: u64, bytes: i32, dir: i32
  * @param isPrivate whether the buffer lies on private pages: a device may have a pool of its own for them
  */
 function bounce(device: usize, flags: u32, isPrivate: bool, gpa: u64, bytes: u32, dir: i32, cpu: u32, attrs: u32): i64 {
+	if ((attrs & ATTR_NO_BOUNCE) !== 0) return BOUNCE_REFUSED;
 	let pool = poolOf(device);
 	let slot: i32;
 	if ((flags & (DEVICE_SPECIAL_POOLS | DEVICE_CHECKS_STATE)) === 0) {
@@ -162,12 +181,12 @@ function bounce(device: usize, flags: u32, isPrivate: bool, gpa: u64, bytes: u32
 	return takeBack(pool, device, slot, tlb, cpu);
 }
 
-/** Frees the slots of a map that is refused after its copy. @returns BEYOND_MASK */
+/** Frees the slots of a map that is refused after its copy. @returns SLOTS_BEYOND_MASK */
 function takeBack(pool: usize, device: usize, slot: u32, tlb: u64, cpu: u32): i32 {
 	giveAny(pool, slot, u32(tlb) & (IO_TLB_SIZE - 1));
 	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, -1);
 	countMaps(countersOf(device, cpu) + COUNTER_BEYOND_MASK, 1);
-	return BEYOND_MASK;
+	return SLOTS_BEYOND_MASK;
 }
 
 /**
@@ -189,7 +208,7 @@ function takeChosen(
 	if (pool === 0) return NO_POOL;
 	if ((flags & DEVICE_CHECKS_STATE) !== 0) {
 		const shared = (load<u32>(pool, POOL_FLAGS) & POOL_ENCRYPTED) === 0;
-		if (shared !== ((flags & DEVICE_NEEDS_SHARED) !== 0)) return POOL_STATE;
+		if (shared !== ((flags & DEVICE_NEEDS_SHARED_POOL) !== 0)) return POOL_STATE;
 	}
 	return takeAny(pool, device, gpa, bytes, allocAlignMask, dir, cpu, attrs);
 }

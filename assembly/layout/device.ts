@@ -54,10 +54,14 @@ export const DEVICE_ENCODES_AS_LINUX: u32 = 4;
 export const DEVICE_NEEDS_SHARED: u32 = 8;
 /** The rules after Linux's 7.3 merge: dma_capable asks for the memory's state, swiotlb for the pool's. */
 export const DEVICE_CHECKS_STATE: u32 = 16;
+/** MMIO takes the shared form whatever its attributes say: a host whose memory is encrypted. */
+export const DEVICE_MMIO_SHARED: u32 = 32;
+/** Under DEVICE_CHECKS_STATE: its pool has to be shared; else it has to be private. */
+export const DEVICE_NEEDS_SHARED_POOL: u32 = 64;
 /** Set by the engine: its pool is POOL_SPECIAL, or not its only one. */
 export const DEVICE_SPECIAL_POOLS: u32 = 0x80000000;
 /** What a caller may set. */
-export const DEVICE_FLAGS_MASK: u32 = 31;
+export const DEVICE_FLAGS_MASK: u32 = 127;
 
 /** Directions, as Linux numbers them (include/linux/dma-direction.h). */
 export const BIDIRECTIONAL = 0;
@@ -75,6 +79,8 @@ export const ATTR_FORCE_BOUNCE = 0x40000000;
 export const ATTR_TRANSIENT = 0x20000000;
 /** Not Linux's: take slots of the device's pool alone, where its allocator has more. For replays of searches that raced. */
 export const ATTR_OWN_POOL = 0x10000000;
+/** Not Linux's: refuse what would bounce (memory of another device, where Linux does not bounce that). */
+export const ATTR_NO_BOUNCE = 0x08000000;
 
 /** One scatter-gather entry: f64 gpa, f64 dma (written by map), u32 bytes. */
 export const SG_GPA: usize = 0;

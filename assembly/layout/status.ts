@@ -48,6 +48,14 @@ export const POOL_STATE: i32 = -20;
 export const NEEDS_TRANSIENT: i32 = -21;
 /** The memory of a transient pool does not fit the request's alignment or boundary. */
 export const UNUSABLE_POOL: i32 = -22;
+/** The slots that were found are beyond the device's mask or bus limit: the bytes had been copied, the slots are free again. */
+export const SLOTS_BEYOND_MASK: i32 = -23;
+/** The device reaches shared memory only, and the mapping may not bounce or has no pool. */
+export const NEEDS_SHARED: i32 = -24;
+/** REQUIRE_COHERENT for a device that is not coherent. */
+export const NOT_COHERENT: i32 = -25;
+/** A small buffer that may share a cache line, for a device that is not coherent and has no pool. */
+export const SHARES_CACHE_LINE: i32 = -26;
 
 /** No open ring of that number and end. */
 export const BAD_RING: i32 = -32;

@@ -5,13 +5,14 @@ import { loadPolicy } from "../node/policy-file.ts";
 import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS } from "../policy/presets.ts";
 import { SCENARIOS } from "../policy/scenarios.ts";
-import { auditText } from "../report/audit-text.ts";
+import { auditReport } from "../report/audit.ts";
+import { renderText } from "../report/render/text.ts";
 import { auditWorkload } from "../study/audit.ts";
 import { GUEST_DEFAULTS } from "../study/layout.ts";
 import { DEFAULT_SCENARIO } from "../study/subject.ts";
 import { readBlockTrace } from "../workload/ftrace.ts";
 import { guestSize, policyPlace, REPLAY_OPTIONS } from "./replay-options.ts";
-import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
+import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
 
 const AUDIT_HELP = `Usage: coco-dma audit TRACE --policy P [options]
 
@@ -63,8 +64,8 @@ export async function auditCommand(args: readonly string[]): Promise<number> {
 	progress("");
 	if (values.json !== undefined) writeJson(values.json, { command: "audit", environment: environment(), ...report });
 	if (values.json !== "-") {
-		process.stdout.write(`${auditText(report)}\n`);
+		process.stdout.write(`${renderText(auditReport(report), { color: mayColor() })}\n`);
 		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 	}
-	return report.breachedBytes > 0 ? 1 : 0;
+	return report.verdict.kind === "BREACH" ? 1 : 0;
 }

@@ -2,9 +2,10 @@ import { resolve } from "node:path";
 import { environment } from "../node/environment.ts";
 import { loadPolicy } from "../node/policy-file.ts";
 import { processRunner } from "../node/runner.ts";
+import { comparePoliciesReport } from "../report/compare-policies.ts";
 import { describeEnvironment } from "../report/environment.ts";
-import { policyHtml } from "../report/policy-html.ts";
-import { policyText } from "../report/policy-text.ts";
+import { renderHtml } from "../report/render/html.ts";
+import { renderText } from "../report/render/text.ts";
 import { comparePolicies, type PolicyComparison } from "../study/compare.ts";
 import { checkRepeat, DEFAULT_REPEAT } from "../study/layout.ts";
 import { readBlockTrace } from "../workload/ftrace.ts";
@@ -44,11 +45,11 @@ export async function comparePolicyCommand(
 	const results = comparisons.flatMap((comparison) => comparison.results);
 	if (values.json !== undefined)
 		writeJson(values.json, { schema, command: "compare", environment: env, options, results });
-	if (values.html !== undefined) writeOutput(values.html, policyHtml(results, env, options));
-	if (values.json === "-") return 0;
-	for (const comparison of comparisons) process.stdout.write(`${policyText(comparison.results, mayColor())}\n\n`);
 	const hash = results.find(({ cost }) => cost !== null)?.cost?.engineHash;
-	process.stdout.write(`${describeEnvironment(env)}${hash === undefined ? "" : `, engine ${hash}`}\n`);
+	const report = comparePoliciesReport(comparisons, describeEnvironment(env, hash));
+	if (values.html !== undefined) writeOutput(values.html, renderHtml(report));
+	if (values.json === "-") return 0;
+	process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);
 	if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 	if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
 	return 0;

@@ -1,10 +1,11 @@
 import { resolve } from "node:path";
+import { chartLibrary } from "../node/chart-library.ts";
 import { environment } from "../node/environment.ts";
 import { processRunner } from "../node/runner.ts";
-import { compareHtml } from "../report/compare-html.ts";
-import { byTrace } from "../report/compare-rows.ts";
-import { compareText } from "../report/compare-text.ts";
+import { compareReport } from "../report/compare.ts";
 import { describeEnvironment } from "../report/environment.ts";
+import { renderHtml } from "../report/render/html.ts";
+import { renderText } from "../report/render/text.ts";
 import { type Comparison, compareWorkload } from "../study/compare.ts";
 import { checkRepeat, DEFAULT_REPEAT, GUEST_DEFAULTS } from "../study/layout.ts";
 import { DEFAULT_DEVICE, DEFAULT_SCENARIO, MODES, type Mode } from "../study/subject.ts";
@@ -113,13 +114,12 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	progress("");
 	const { schema, options } = comparisons[0] as Comparison;
 	const results = comparisons.flatMap((comparison) => comparison.results);
-	const reports = byTrace(results);
+	const report = compareReport(comparisons, describeEnvironment(env, results[0]?.engineHash));
 	if (values.json !== undefined)
 		writeJson(values.json, { schema, command: "compare", environment: env, options, results });
-	if (values.html !== undefined) writeOutput(values.html, compareHtml(reports, env, options));
+	if (values.html !== undefined) writeOutput(values.html, renderHtml(report, chartLibrary()));
 	if (values.json !== "-") {
-		for (const report of reports) process.stdout.write(`${compareText(report, options.device, mayColor())}\n\n`);
-		process.stdout.write(`${describeEnvironment(env)}, engine ${results[0]?.engineHash}\n`);
+		process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);
 		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
 	}

@@ -7,11 +7,12 @@ import { KERNELS } from "../coco/rules/kernel.ts";
 import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { environment } from "../node/environment.ts";
-import { explainText } from "../report/explain-text.ts";
+import { explainReport } from "../report/explain.ts";
+import { renderText } from "../report/render/text.ts";
 import { Attr } from "../types.ts";
 import { Version } from "../vmbus/wire/versions.ts";
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
-import { checkWritable, parseOptions, UsageError, writeJson } from "./usage.ts";
+import { checkWritable, mayColor, parseOptions, UsageError, writeJson } from "./usage.ts";
 
 const POOLS = ["default", "private", "restricted"] as const;
 
@@ -143,7 +144,8 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 		dir,
 		attrs: values.shared ? Attr.CcShared : 0,
 	});
-	if (values.json !== "-") process.stdout.write(`${explainText(guest, explanation)}\n`);
+	if (values.json !== "-")
+		process.stdout.write(`${renderText(explainReport(guest, explanation), { color: mayColor() })}\n`);
 	if (values.json !== undefined)
 		writeJson(values.json, { command: "explain", environment: environment(), ...explanation });
 	return 0;

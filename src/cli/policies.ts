@@ -5,9 +5,10 @@ import { loadPolicy } from "../node/policy-file.ts";
 import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { describeEnvironment } from "../report/environment.ts";
-import { policiesHtml } from "../report/policies-html.ts";
-import { policiesList, policiesListText } from "../report/policies-list.ts";
-import { policiesText } from "../report/policies-text.ts";
+import { matrixReport, policySections } from "../report/policies.ts";
+import { policiesList, policiesListReport } from "../report/policies-list.ts";
+import { renderHtml } from "../report/render/html.ts";
+import { renderText } from "../report/render/text.ts";
 import { allPolicies, runMatrix } from "../study/matrix.ts";
 import { loadModule } from "../wasm.ts";
 import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson, writeOutput } from "./usage.ts";
@@ -32,6 +33,9 @@ Options:
   --help
 `;
 
+/** Where sentences are broken: eight scenarios beside each other fit into it. */
+const TEXT_WIDTH = 158;
+
 /** @throws UsageError for an empty or repeated name */
 function names(option: string, list: string): string[] {
 	const all = list.split(",").map((name) => name.trim());
@@ -53,7 +57,8 @@ function scenariosOf(list: string | undefined): readonly Scenario[] {
 }
 
 function listPolicies(json: string | undefined): void {
-	if (json !== "-") process.stdout.write(`${policiesListText()}\n`);
+	if (json !== "-")
+		process.stdout.write(`${renderText(policiesListReport(), { color: mayColor(), width: TEXT_WIDTH })}\n`);
 	if (json !== undefined) writeJson(json, { command: "policies", ...policiesList() });
 }
 
@@ -93,12 +98,14 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 	const matrix = await runMatrix(policies, scenarios, { cost, progress, ...platform }).finally(() => progress(""));
 	const env = environment();
 	const { hash } = await loadModule("engine");
+	const ranOn = describeEnvironment(env, hash);
 	if (values.json !== undefined)
 		writeJson(values.json, { command: "policies", environment: env, engineHash: hash, ...matrix });
-	if (values.html !== undefined) writeOutput(values.html, policiesHtml(matrix, env, hash));
+	if (values.html !== undefined) writeOutput(values.html, renderHtml(matrixReport(matrix, ranOn)));
 	if (values.json !== "-") {
-		process.stdout.write(`${policiesText(matrix, { open: values.open === true, color: mayColor() })}\n`);
-		if (cost) process.stdout.write(`${describeEnvironment(env)}, engine ${hash}\n`);
+		const open = values.open === true;
+		const report = policies.length > 1 && !open ? matrixReport(matrix, ranOn) : policySections(matrix, ranOn, open);
+		process.stdout.write(`${renderText(report, { color: mayColor(), width: TEXT_WIDTH })}\n`);
 		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
 	}

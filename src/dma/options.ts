@@ -30,6 +30,10 @@ export interface DeviceOptions {
 	readonly encodesAsLinux?: boolean;
 	/** Whether it reaches shared memory only: Linux's force_dma_unencrypted. Default false. */
 	readonly needsShared?: boolean;
+	/** Whether its pool has to be shared where the pool's state is asked for, else private. Default: as needsShared. */
+	readonly needsSharedPool?: boolean;
+	/** Whether MMIO takes the shared form whatever its attributes say: a host whose memory is encrypted. Default false. */
+	readonly mmioShared?: boolean;
 	/** Whether the rules after Linux's 7.3 merge decide, which ask for the memory's and the pool's state. Default false: 6.12's. */
 	readonly checksState?: boolean;
 	/** Bits (below 2^52) ORed into, and cleared from, a private page's address to make its DMA address. Default 0n. */
@@ -80,6 +84,8 @@ function flagsOf(options: DeviceOptions): number {
 		(options.coherent === false ? layout.DEVICE_NON_COHERENT : 0) |
 		(options.encodesAsLinux ? layout.DEVICE_ENCODES_AS_LINUX : 0) |
 		(options.needsShared ? layout.DEVICE_NEEDS_SHARED : 0) |
+		((options.needsSharedPool ?? options.needsShared) ? layout.DEVICE_NEEDS_SHARED_POOL : 0) |
+		(options.mmioShared ? layout.DEVICE_MMIO_SHARED : 0) |
 		(options.checksState ? layout.DEVICE_CHECKS_STATE : 0)
 	);
 }

@@ -13,7 +13,8 @@ export interface Environment {
 	readonly date: string;
 }
 
-/** The environment in a line. */
-export function describeEnvironment(env: Environment): string {
-	return `coco-dma ${env.version}, Node ${env.node}, ${env.cpu}, ${env.cores} cores, ${env.platform}, load ${env.load1.toFixed(1)}, ${env.date}`;
+/** The environment in a line, and the engine that ran. @param engineHash undefined: none did */
+export function describeEnvironment(env: Environment, engineHash?: string): string {
+	const engine = engineHash === undefined ? "" : `, engine ${engineHash}`;
+	return `coco-dma ${env.version}, Node ${env.node}, ${env.cpu}, ${env.cores} cores, ${env.platform}, load ${env.load1.toFixed(1)}, ${env.date}${engine}`;
 }

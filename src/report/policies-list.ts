@@ -1,10 +1,10 @@
 /** Presets and modifiers, without a run: what each does, whose rules it changes and where it is from. */
-
 import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS, ROWS } from "../policy/presets.ts";
 import { setupOf } from "../policy/setup.ts";
 import { headerOf } from "../study/matrix.ts";
-import { headerLines } from "./policies-text.ts";
+import { list, type Report, report, type Section } from "./model.ts";
+import { policyLines, policyTitle } from "./policy.ts";
 
 /** Rows of the list of proposals that a name stands for. */
 function rowsOf(name: string): string[] {
@@ -19,21 +19,16 @@ export function policiesList() {
 	};
 }
 
-/** The list as text. */
-export function policiesListText(): string {
+/** The list for people. */
+export function policiesListReport(): Report {
 	const { policies, modifiers } = policiesList();
-	const rows = (names: readonly string[]) => (names.length === 0 ? [] : [`  rows of the list: ${names.join(", ")}`]);
-	return [
-		...policies.flatMap((policy) => [...headerLines(policy), ...rows(policy.rows), ""]),
-		"Modifiers, behind a policy's name with +:",
-		"",
-		...modifiers.flatMap(({ name, title, source, rows: names }) => [
-			`+${name}: ${title}`,
-			`  source: ${source}`,
-			...rows(names),
-			"",
-		]),
-	]
-		.join("\n")
-		.trimEnd();
+	const section = (title: string, lines: readonly string[], rows: readonly string[]): Section => ({
+		title,
+		blocks: [list("", rows.length === 0 ? lines : [...lines, `rows of the list: ${rows.join(", ")}`])],
+	});
+	return report("DMA policies and modifiers", [
+		...policies.map((policy) => section(policyTitle(policy), policyLines(policy), policy.rows)),
+		{ title: "Modifiers, behind a policy's name with +:", blocks: [] },
+		...modifiers.map(({ name, title, source, rows }) => section(`+${name}: ${title}`, [`source: ${source}`], rows)),
+	]);
 }

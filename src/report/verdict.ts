@@ -2,10 +2,11 @@
 
 import type { PredicateStep } from "../coco/guest/steps.ts";
 import { trustText } from "../coco/trust/error.ts";
-import type { Cause } from "../study/cause.ts";
+import type { Cause, CauseCount } from "../study/cause.ts";
 import type { Cell, CellPart } from "../study/cell.ts";
 import type { Verdict, VerdictKind } from "../study/verdict.ts";
 import { directionName } from "../types.ts";
+import { formatNumber } from "./units.ts";
 
 /** Of a cause, what stands behind the verdict's word. */
 export function causeText(cause: Cause): string {
@@ -41,6 +42,11 @@ export function causeText(cause: Cause): string {
 	}
 }
 
+/** How often what happened, in a line. */
+export function causeCounts(counts: readonly CauseCount[]): string {
+	return counts.map(({ cause, count }) => `${formatNumber(count)} ${causeText(cause)}`).join(", ");
+}
+
 /** The predicates that decided, in a line; "" where none was asked. */
 export function becauseText(steps: readonly PredicateStep[]): string {
 	return steps.map(({ predicate, value, why }) => `${predicate} ${value}: ${why}`).join("; ");
@@ -61,7 +67,7 @@ type Wording = "full" | "brief" | "least";
 /** What a verdict says: what became of bytes, and then whether it worked. */
 function sayings(verdict: Verdict, wording: Wording): Saying[] {
 	const { confidential, bytes, hiddenBytes, neighbourBytes, cause } = verdict;
-	const amount = (count: number) => `${count.toLocaleString("en-US")} ${wording === "full" ? "bytes" : "B"}`;
+	const amount = (count: number) => `${count.toLocaleString("en-US")}${wording === "full" ? " bytes" : "\u00a0B"}`;
 	const own = confidential ? "BREACH" : "exposed";
 	const said: Saying[] = [];
 	if (bytes > 0) said.push({ kind: own, text: `${own} ${amount(bytes)}` });
@@ -79,6 +85,11 @@ export function verdictText(verdict: Verdict): string {
 	return sayings(verdict, "full")
 		.map(({ text }) => text)
 		.join(", ");
+}
+
+/** A verdict in short lines, each with its kind. */
+export function verdictLines(verdict: Verdict): Saying[] {
+	return sayings(verdict, "brief");
 }
 
 /** A platform, and how addresses look there. */
@@ -125,5 +136,5 @@ export function cellLines({ parts }: Pick<Cell, "parts">): Saying[] {
 		told.set(where, said);
 		return [{ kind: part.verdict.kind, text: `${where}: ${said.join(" + ")}` }];
 	});
-	return [...sayings(first.verdict, "brief"), ...more];
+	return [...verdictLines(first.verdict), ...more];
 }

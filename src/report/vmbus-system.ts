@@ -11,7 +11,7 @@ import type { CallEvent, PagesEvent, SystemEvent } from "../vmbus/system/events.
 import type { ScenarioResult } from "../vmbus/system/scenarios.ts";
 import type { ChannelFound, PagesFound, SystemState } from "../vmbus/system/stage.ts";
 import { versionName } from "../vmbus/wire/versions.ts";
-import { leftTable } from "./table.ts";
+import { aligned } from "./render/text.ts";
 
 const PATHS = { direct: "plain hypercall", ghcb: "GHCB", tdcall: "tdcall" } as const;
 const OWNERS = { hypervisor: "hypervisor's", paravisor: "paravisor's" } as const;
@@ -135,7 +135,7 @@ export function scenarioText(shown: ScenarioResult): string {
 		...events.map((event, i) => eventLine(event, i + 1)),
 		"",
 		`What the host can read (connection: ${connectionText(connection)}):`,
-		leftTable(rows),
+		...aligned(rows, "left"),
 		"",
 		...(channels.length === 0 ? ["no channels"] : channels.map(channelText)),
 		`after the end: ${used} pages in use, ${shared} of the guest's pages shared, ${leaked} leaked, ${placed} placed by the paravisor`,

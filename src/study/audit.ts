@@ -7,7 +7,6 @@ import { LeakMonitor } from "../leaks/monitor.ts";
 import { PageState } from "../memory/ram.ts";
 import type { Gpa } from "../types.ts";
 import { type TraceCounters, totalBytes, type Workload } from "../workload/workload.ts";
-import type { Cause } from "./cause.ts";
 import { Drive, type DriveResult } from "./drive.ts";
 import { FirstByte, type FirstByteReport } from "./first-byte.ts";
 import type { GuestSize } from "./layout.ts";
@@ -15,6 +14,7 @@ import { headerOf, type PolicyHeader } from "./matrix.ts";
 import { ownLabel } from "./part.ts";
 import { makeReplay, type Replay } from "./replay.ts";
 import { type PolicyChoice, type Subject, subjectOf } from "./subject.ts";
+import { type Verdict, verdictOf } from "./verdict.ts";
 
 /** What became readable of one owner's bytes. Bytes count each time that they reach a shared page. */
 export interface OwnerReport {
@@ -55,18 +55,14 @@ export interface AuditReport {
 	readonly scenario: string;
 	readonly platform: string;
 	readonly device: string;
-	readonly confidential: boolean;
-	/** Why nothing ran, or null. */
-	readonly refused: Cause | null;
+	/** On the whole workload. Its cause is why nothing ran, or where the kernel ended. */
+	readonly verdict: Verdict;
 	readonly requests: number;
 	readonly bytes: number;
 	readonly directMaps: number;
 	readonly bouncedMaps: number;
+	/** Null: nothing ran. */
 	readonly drive: DriveResult | null;
-	readonly exposedBytes: number;
-	readonly breachedBytes: number;
-	/** Bytes of nobody's request beside the buffers: page granularity. */
-	readonly neighbourBytes: number;
 	readonly owners: readonly OwnerReport[];
 	/** The pages with most of it, and how many there are: ever, and at the end. */
 	readonly pages: readonly PageReport[];
@@ -113,7 +109,12 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 		trace: workload.counters,
 	};
 	const on = await makeReplay(workload, subject, size, { build: "engine.audit", auditEvents: LOG_EVENTS });
-	if ("what" in on) return { ...common, ...NOTHING, refused: on };
+	const { platform, encoded } = subject.place;
+	const place = { part: "workload", platform, encoded };
+	if ("what" in on) {
+		const verdict = verdictOf({ ...place, ...NO_BYTES, confidential: false, cause: on, hazards: [] });
+		return { ...common, ...NOTHING, verdict };
+	}
 	const { guest, device } = on.stage;
 	const { audit } = guest.engine;
 	if (audit === null) throw new Error("the build engine.audit audits nothing");
@@ -140,14 +141,20 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 	if (drive.crash === null) monitor.end();
 	else monitor.look();
 	const { directMaps, bouncedMaps } = device.dma.counters;
+	const { bytes, ...read } = exposures(on, audit);
 	return {
 		...common,
-		confidential: device.accepted,
-		refused: null,
+		verdict: verdictOf({
+			...place,
+			...bytes,
+			confidential: device.accepted,
+			cause: drive.crash,
+			hazards: [...new Set(guest.hazards.map(({ what }) => what))],
+		}),
 		directMaps,
 		bouncedMaps,
 		drive,
-		...exposures(on, audit),
+		...read,
 		first: first.found,
 		findings: monitor.findings,
 		notes: monitor.notes,
@@ -155,14 +162,11 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 	};
 }
 
+const NO_BYTES = { bytes: 0, hiddenBytes: 0, neighbourBytes: 0 };
 const NOTHING = {
-	confidential: false,
 	directMaps: 0,
 	bouncedMaps: 0,
 	drive: null,
-	exposedBytes: 0,
-	breachedBytes: 0,
-	neighbourBytes: 0,
 	owners: [],
 	pages: [],
 	pagesEver: 0,
@@ -202,15 +206,17 @@ function exposures({ stage }: Replay, audit: Audit) {
 	const owners = [...new Set(audit.labels.filter(({ isPrivate }) => isPrivate).map(nameOf))].map((owner) =>
 		ownerReport(audit, owner, owner === device.name && device.accepted, nameOf, standing.get(owner)),
 	);
-	const own = owners.find(({ owner }) => owner === device.name)?.sharedBytes ?? 0;
+	const own = owners.find(({ owner }) => owner === device.name);
 	let pagesEver = 0;
 	for (const region of ram.regions)
 		for (let page = region.gpa; page < region.gpa + region.bytes; page += PAGE_SIZE)
 			if (audit.pageBytes(page) > 0) pagesEver++;
 	return {
-		exposedBytes: device.accepted ? 0 : own,
-		breachedBytes: device.accepted ? own : 0,
-		neighbourBytes: owners.find(({ owner }) => owner === "guest")?.sharedBytes ?? 0,
+		bytes: {
+			bytes: own?.sharedBytes ?? 0,
+			hiddenBytes: own?.hiddenBytes ?? 0,
+			neighbourBytes: owners.find(({ owner }) => owner === "guest")?.sharedBytes ?? 0,
+		},
 		owners: owners.filter(
 			({ sharedBytes, hiddenBytes, standingBytes }) => sharedBytes + hiddenBytes + standingBytes > 0,
 		),

@@ -11,13 +11,13 @@ export type Cause =
 	| { readonly what: "status"; readonly status: StatusName | CoherentRefusal["status"] }
 	/** The kernel ends: in which function, and why. */
 	| { readonly what: "crash"; readonly where: string; readonly why: string }
-	/** What the device read in place of the buffer's bytes. */
-	| { readonly what: "device-gets"; readonly result: AccessResult }
+	/** What the device read in place of the bytes that were sent: other bytes where it broke no rule. */
+	| { readonly what: "device-gets"; readonly result: AccessResult | "other bytes" }
 	/** The device's access did not happen, by the rule that it broke. */
 	| { readonly what: "device-stopped"; readonly violation: ViolationName }
 	/** The device's write met private memory and corrupted it. */
 	| { readonly what: "write-corrupts" }
-	/** The device's write is not what the driver reads after the unmap. */
+	/** The driver does not read what the device wrote, after the unmap. */
 	| { readonly what: "write-lost" }
 	/** The conversion of the buffer's pages did not keep their contents. */
 	| { readonly what: "contents-lost" }
@@ -33,6 +33,29 @@ export type Cause =
 	| { readonly what: "no-fallback" }
 	/** The device is a VMBus channel's, which its offer speaks for: it has no TDISP interface. */
 	| { readonly what: "no-tdisp" };
+
+/** How often something did not work for one cause. */
+export interface CauseCount {
+	readonly cause: Cause;
+	readonly count: number;
+}
+
+/** Causes, each once, in the order in which they were first met. */
+export class CauseCounts {
+	readonly #counts = new Map<string, { readonly cause: Cause; count: number }>();
+
+	add(cause: Cause): void {
+		const key = Object.values(cause).join("\n");
+		const known = this.#counts.get(key);
+		if (known === undefined) this.#counts.set(key, { cause, count: 1 });
+		else known.count++;
+	}
+
+	/** Allocates. */
+	get list(): readonly CauseCount[] {
+		return [...this.#counts.values()].map(({ cause, count }) => ({ cause, count }));
+	}
+}
 
 export function crashCause({ where, why }: KernelCrash): Cause {
 	return { what: "crash", where, why };

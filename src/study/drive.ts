@@ -1,12 +1,10 @@
 /** Runs a workload's plan through a device's DMA API, command by command, and the device's own part with it. */
 import type { Label } from "../audit/audit.ts";
-import { CipherUnavailable } from "../coco/platform/ciphertext.ts";
-import { AccessFault } from "../coco/platform/violations.ts";
 import { KernelCrash } from "../coco/rules/policy.ts";
 import { type StatusName, statusName } from "../status.ts";
 import { Attr, Direction, type DmaAddr } from "../types.ts";
 import type { Command, Entry } from "../workload/plan.ts";
-import { type Cause, crashCause } from "./cause.ts";
+import { accessCause, type Cause, type CauseCount, CauseCounts, crashCause } from "./cause.ts";
 import type { Checked, Driver, Pass } from "./driver.ts";
 import type { Replay } from "./replay.ts";
 
@@ -17,8 +15,8 @@ export interface DriveResult {
 	readonly refused: Readonly<Partial<Record<StatusName, number>>>;
 	/** Where the kernel ended, or null. What came behind is not run, and what was mapped stays. */
 	readonly crash: Cause | null;
-	/** Entries whose bytes did not arrive, by what the device or the guest got instead. */
-	readonly undelivered: Readonly<Record<string, number>>;
+	/** Entries whose bytes did not arrive. */
+	readonly undelivered: readonly CauseCount[];
 	/** Bytes that did not arrive, wherever they were to. */
 	readonly wrongBytes: number;
 	readonly sharedInPlace: number;
@@ -48,7 +46,7 @@ export class Drive {
 	readonly #live = new Map<number, DmaAddr[]>();
 	readonly #refused: Partial<Record<StatusName, number>> = {};
 	#wrongBytes = 0;
-	readonly #undelivered: Record<string, number> = {};
+	readonly #undelivered = new CauseCounts();
 	#crash: Cause | null = null;
 
 	constructor(on: Replay, hooks: DriveHooks = {}) {
@@ -75,7 +73,7 @@ export class Drive {
 			commands: plan.commands.length,
 			refused: this.#refused,
 			crash: this.#crash,
-			undelivered: this.#undelivered,
+			undelivered: this.#undelivered.list,
 			wrongBytes: this.#wrongBytes,
 			sharedInPlace: stage.device.conversions,
 		};
@@ -144,14 +142,15 @@ export class Drive {
 		for (const [i, { gpa, bytes, dir }] of entries.entries()) {
 			if (dir === Direction.ToDevice) continue;
 			const wrongBytes = differing(stage.guest.engine.ram.read(gpa, bytes), this.#dataOf(number, i, bytes));
-			if (wrongBytes > 0) this.#lost("the driver reads other bytes", wrongBytes);
+			if (wrongBytes > 0) this.#lost({ what: "write-lost" }, wrongBytes);
 		}
 	}
 
 	/** The device's part: it reads what it was sent, or writes its answer. */
 	#move(dma: DmaAddr, reads: boolean, data: Uint8Array): void {
 		const { device, guest } = this.#on.stage;
-		const before = guest.parties.violations.total;
+		const { violations } = guest.parties;
+		const before = violations.total;
 		try {
 			if (!reads) {
 				device.write(dma, data);
@@ -159,20 +158,15 @@ export class Drive {
 			}
 			const wrongBytes = differing(device.read(dma, data.length), data);
 			if (wrongBytes === 0) return;
-			const violated = guest.parties.violations.total > before;
-			this.#lost(
-				`the device gets ${violated ? guest.parties.violations.list.at(-1)?.result : "other bytes"}`,
-				wrongBytes,
-			);
+			const last = violations.total > before ? violations.list.at(-1) : undefined;
+			this.#lost({ what: "device-gets", result: last?.result ?? "other bytes" }, wrongBytes);
 		} catch (error) {
-			if (error instanceof AccessFault) this.#lost(`the device is stopped: ${error.violation.what}`, data.length);
-			else if (error instanceof CipherUnavailable) this.#lost("the device gets ciphertext", data.length);
-			else throw error;
+			this.#lost(accessCause(error), data.length);
 		}
 	}
 
-	#lost(what: string, bytes: number): void {
-		this.#undelivered[what] = (this.#undelivered[what] ?? 0) + 1;
+	#lost(cause: Cause, bytes: number): void {
+		this.#undelivered.add(cause);
 		this.#wrongBytes += bytes;
 	}
 

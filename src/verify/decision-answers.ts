@@ -1,12 +1,15 @@
 /** What a guest answers to the question of a `dma-decisions` case, field by field as the recordings have them. */
 import {
 	BEYOND_MASK,
-	BOUNCE_REFUSED,
+	NEEDS_SHARED,
 	NEEDS_TRANSIENT,
 	NO_POOL,
+	NOT_COHERENT,
 	OVER_MAX_MAPPING,
 	POOL_FULL,
 	POOL_STATE,
+	SHARES_CACHE_LINE,
+	SLOTS_BEYOND_MASK,
 	UNUSABLE_POOL,
 } from "../../assembly/layout/status.ts";
 import type { CoherentAllocation } from "../coco/memory/coherent.ts";
@@ -24,6 +27,11 @@ const ATTR_BITS = {
 	NO_KERNEL_MAPPING: 0,
 	ALLOC_CC_SHARED: 0,
 } as const;
+
+/** Refusals behind swiotlb_map's tracepoint, and those that end in a message of a class. */
+const FULL: readonly number[] = [POOL_FULL, OVER_MAX_MAPPING, NEEDS_TRANSIENT, UNUSABLE_POOL];
+const TRACED: readonly number[] = [...FULL, NO_POOL, POOL_STATE, SLOTS_BEYOND_MASK];
+const OVERFLOWS: readonly number[] = [BEYOND_MASK, NEEDS_SHARED, SHARES_CACHE_LINE];
 
 /** One case under way. */
 export class DecisionAnswers {
@@ -97,13 +105,6 @@ export class DecisionAnswers {
 		return state === PageState.Shared ? "shared" : state === PageState.Private ? "private" : "leaked";
 	}
 
-	/** The message classes and the tracepoint's count of a refused or bounced map. */
-	#traced(status: number, beyondMask: number): boolean {
-		return status === BEYOND_MASK
-			? beyondMask > 0
-			: [NO_POOL, POOL_FULL, OVER_MAX_MAPPING, POOL_STATE, NEEDS_TRANSIENT, UNUSABLE_POOL].includes(status);
-	}
-
 	#messages(status: number, traced: boolean): string[] {
 		const { platform } = this.#booted.guest;
 		const classes: string[] = [];
@@ -112,9 +113,9 @@ export class DecisionAnswers {
 			classes.push("ENC-ACTIVE");
 			this.#encWarned = true;
 		}
-		const full = status === POOL_FULL || status === OVER_MAX_MAPPING || status === NEEDS_TRANSIENT;
-		if (full && !this.#asked.attrs.has("NO_WARN")) classes.push("FULL");
-		if (status === BEYOND_MASK) classes.push(traced ? "TLB-OVERFLOW" : "DMA-OVERFLOW");
+		if (FULL.includes(status) && !this.#asked.attrs.has("NO_WARN")) classes.push("FULL");
+		if (OVERFLOWS.includes(status)) classes.push("DMA-OVERFLOW");
+		if (status === SLOTS_BEYOND_MASK) classes.push("TLB-OVERFLOW");
 		return classes;
 	}
 
@@ -134,7 +135,7 @@ export class DecisionAnswers {
 		const dma = device.tryMap(gpa, bytes, dir, 0, attrs);
 		const after = device.dma.counters;
 		const bounced = after.bouncedMaps > before.bouncedMaps;
-		const traced = bounced || this.#traced(dma, after.beyondMask - before.beyondMask);
+		const traced = bounced || TRACED.includes(dma);
 		this.#add("r", dma < 0 ? "err" : bounced ? "bounce" : "direct");
 		if (dma >= 0) {
 			const tlb = bounced ? this.#gpaOf(dma) : gpa;
@@ -208,7 +209,7 @@ export class DecisionAnswers {
 			const dma = device.tryMap(segment.gpa, segment.bytes, dir, 0, this.#attrs);
 			const now = device.dma.counters;
 			const bounced = now.bouncedMaps > one.bouncedMaps;
-			const trace = bounced || this.#traced(dma, now.beyondMask - one.beyondMask);
+			const trace = bounced || TRACED.includes(dma);
 			if (trace) traced++;
 			classes.push(...this.#messages(dma, trace));
 			if (dma < 0) {
@@ -219,7 +220,7 @@ export class DecisionAnswers {
 		}
 		if (failed < 0) {
 			for (const { dma } of mapped) device.unmap(dma, bytes, dir, this.#attrs | Attr.SkipCpuSync);
-			this.#add("n", failed === BOUNCE_REFUSED && !this.#asked.coherent ? -95 : -5);
+			this.#add("n", failed === NOT_COHERENT ? -95 : -5);
 		} else {
 			this.#add("n", segments);
 			for (const { dma, tlb, gpa: at } of mapped) {

@@ -248,10 +248,10 @@ describe("what is counted", () => {
 		const { engine, audit } = await audited();
 		const device = engine.addDevice({ forceBounce: true, dmaMask: 0xffffn });
 		write(engine, 0x1000, 300);
-		expect(() => device.map(0x1000, 300, ToDevice)).toThrow("BEYOND_MASK");
+		expect(() => device.map(0x1000, 300, ToDevice)).toThrow("SLOTS_BEYOND_MASK");
 		const copy = last(audit, "copy");
 		expect(copy).toMatchObject({ bytes: 300, from: 0x1000, sharedBytes: 300, label: GUEST, mapping: 1 });
-		expect(last(audit, "map")).toMatchObject({ status: "BEYOND_MASK", mapping: 1, gpa: 0x1000, bytes: 300 });
+		expect(last(audit, "map")).toMatchObject({ status: "SLOTS_BEYOND_MASK", mapping: 1, gpa: 0x1000, bytes: 300 });
 		expect(runs(audit, copy.gpa, 301)).toEqual([GUEST, 300, 0, 1]);
 		expect(audit.freedAtNs(copy.gpa)).toBe(0);
 		expect(engine.pools[0]?.used).toBe(0);

@@ -102,7 +102,7 @@ describe("the log", () => {
 		const { engine, audit } = await audited({ ...options, memory, context, audit: place });
 		const pool = engine.addPool({ slabs: 128, areas: 1 }, { start: 64 * bytes });
 		const device = engine.addDevice({ forceBounce: true, pool, dmaMask: 0xffffn });
-		expect(() => device.map(0, 30 * bytes, ToDevice)).toThrow("BEYOND_MASK");
+		expect(() => device.map(0, 30 * bytes, ToDevice)).toThrow("SLOTS_BEYOND_MASK");
 		const events = audit.events().map(({ kind, status, mapping }) => [kind, status, mapping]);
 		expect(events).toEqual(new Array(16).fill(["copy", null, 1]));
 	});

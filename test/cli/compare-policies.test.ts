@@ -46,7 +46,7 @@ describe("coco-dma compare --policy", () => {
 		});
 		const [rfc, bus] = results;
 		expect([rfc.policy, bus.policy]).toEqual(["rfc-v3", "cc-accepted-bus"]);
-		expect((await compare("rfc-v3")).out).toContain(`${rfc.exposure.breachedBytes.toLocaleString("en-US")} B`);
+		expect((await compare("rfc-v3")).out).toContain(`${rfc.exposure.verdict.bytes.toLocaleString("en-US")} B`);
 		const audited = JSON.parse(
 			(await coco("audit", TRACE, "--policy", "rfc-v3", ...SMALL.slice(0, 4), "--json", "-")).out,
 		);

@@ -12,7 +12,7 @@ map(gpa 0x3000, 5000 bytes, TO_DEVICE) on CPU 0
  3  is_swiotlb_force_bounce(dev)            true   confidential guest: SWIOTLB_FORCE
  4  dma_capable(dev, bounce address, size)  false  end 0x40000c001387 > mask 0xffffffff; the bytes were copied into the slots before, as in Linux
 
-refused after a copy into pool "default", 3 slots of 2 KiB, tlb_addr 0xc000000 in slot 0: BEYOND_MASK
+refused after a copy into pool "default", 3 slots of 2 KiB, tlb_addr 0xc000000 in slot 0: SLOTS_BEYOND_MASK
 
 when    bytes   pages    guest  paravisor  host        device
 before  buffer  private  plain  plain      ciphertext  -
@@ -74,7 +74,7 @@ describe("coco-dma explain", () => {
 			kernel: "linux-6.12",
 			request: { gpa: 0x3000, bytes: 5000, dir: "TO_DEVICE", cpu: 0 },
 			decision: "bounce",
-			status: "BEYOND_MASK",
+			status: "SLOTS_BEYOND_MASK",
 			dma: null,
 			bounce: { pool: "default", tlb: 0xc000000, firstSlot: 0, slots: 3, transient: false },
 		});

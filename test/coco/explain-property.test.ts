@@ -39,7 +39,8 @@ const OFTEN = [
 ];
 const ONCE = [
 	"POOL_STATE",
-	"NO_POOL",
+	"NEEDS_SHARED",
+	"NOT_COHERENT",
 	"OVER_MAX_MAPPING",
 	"POOL_FULL",
 	"wrong form",

@@ -15,7 +15,7 @@ describe("explain", () => {
 		const buffer = takePages(guest, 2);
 		guest.engine.ram.fill(buffer, 8192, 0x5a);
 		const explained = explain(guest, device, { gpa: buffer, bytes: 5000, dir: ToDevice });
-		expect(explained).toMatchObject({ decision: "bounce", status: "BEYOND_MASK", dma: null });
+		expect(explained).toMatchObject({ decision: "bounce", status: "SLOTS_BEYOND_MASK", dma: null });
 		expect(explained.bounce).toMatchObject({ pool: "default", tlb: 7 * MIB, firstSlot: 0, slots: 3 });
 		expect(exposes(explained)).toBe(true);
 		expect(guest.parties.host.read(7 * MIB + 4999, 1)).toEqual(Uint8Array.of(0x5a));
@@ -39,7 +39,7 @@ describe("explain", () => {
 				const cpu = random.below(2);
 				const { status, bounce } = explain(guest, device, { gpa: buffer, bytes, dir: ToDevice, cpu });
 				if (status !== "POOL_FULL") {
-					expect([status, bounce === null]).toEqual(["BEYOND_MASK", false]);
+					expect([status, bounce === null]).toEqual(["SLOTS_BEYOND_MASK", false]);
 					const left = Buffer.from(guest.engine.ram.read(bounce?.tlb as number, bytes));
 					expect(left.equals(guest.engine.ram.read(buffer, bytes))).toBe(true);
 				}
@@ -75,7 +75,7 @@ describe("explain", () => {
 		const device = guest.addDevice({ dmaMask: 2n ** 32n - 1n, minAlignMask: 0x7ff });
 		guest.engine.ram.fill(buffer + 100, 4096, 0x77);
 		const explained = explain(guest, device, { gpa: buffer + 100, bytes: 4096, dir: ToDevice });
-		expect(explained).toMatchObject({ status: "BEYOND_MASK", bounce: { slots: 3, transient: true } });
+		expect(explained).toMatchObject({ status: "SLOTS_BEYOND_MASK", bounce: { slots: 3, transient: true } });
 		expect(exposes(explained)).toBe(true);
 		expect(guest.parties.host.read(explained.bounce?.tlb as number, 4096).every((byte) => byte === 0x77)).toBe(true);
 	});
@@ -83,7 +83,7 @@ describe("explain", () => {
 	it.each([
 		[Attr.CcShared, "linux-7.3", "direct", null],
 		[Attr.CcShared, "linux-6.12", "bounce", null],
-		[Attr.RequireCoherent, "linux-7.3", "refused", "BOUNCE_REFUSED"],
+		[Attr.RequireCoherent, "linux-7.3", "refused", "NEEDS_SHARED"],
 		[Attr.RequireCoherent, "linux-6.12", "bounce", null],
 		[Attr.CcShared | Attr.RequireCoherent, "linux-7.3", "direct", null],
 	] as const)("asks for attributes %i as %s does: %s", async (attrs, kernel, decision, status) => {

@@ -292,7 +292,7 @@ describe("a device of a guest", () => {
 		expect([...kinds(none), statusOf(none.tryMap(takePages(guest, 1), 8, ToDevice))]).toEqual([
 			undefined,
 			undefined,
-			"NO_POOL",
+			"NEEDS_SHARED",
 		]);
 	});
 });

@@ -50,7 +50,7 @@ describe("each predicate alone", () => {
 	it("active is asked only where a buffer is not forced to bounce and would have to", async () => {
 		const predicates = { active: () => false };
 		expect(mapPage(await guestOf(policy({ predicates })))).toBe("bounce");
-		expect(mapPage(await guestOf(policy({ kernel: "linux-7.3", predicates })))).toBe("NO_POOL");
+		expect(mapPage(await guestOf(policy({ kernel: "linux-7.3", predicates })))).toBe("NEEDS_SHARED");
 		const masked = { dmaMask: 0xffffn };
 		expect(mapPage(await guestOf(policy({ predicates: { ...predicates, forceBounce: () => false } }), masked))).toBe(
 			"BEYOND_MASK",

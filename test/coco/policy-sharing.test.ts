@@ -121,7 +121,7 @@ describe("a policy that shares in place", () => {
 		expect(device.conversions).toBe(0);
 		// cache lines are not what sharing a page gives
 		const small = await sharing({}, "cc-accepted", "tdisp-non-coherent");
-		expect(statusName(small.device.tryMap(small.guest.pages.alloc(1), 8, FromDevice))).toBe("NO_POOL");
+		expect(statusName(small.device.tryMap(small.guest.pages.alloc(1), 8, FromDevice))).toBe("SHARES_CACHE_LINE");
 	});
 
 	it("goes back to private when the shared form is beyond the mask", async () => {

@@ -30,7 +30,8 @@ const AXES = {
 	checksState: BOOLEANS,
 	needsShared: BOOLEANS,
 	encodesAsLinux: BOOLEANS,
-	forcedBy: ["device", "call", "nobody"],
+	forcedBy: ["device", "call", "nobody", "refused"],
+	host: BOOLEANS,
 	ccShared: BOOLEANS,
 	mmio: BOOLEANS,
 	requireCoherent: BOOLEANS,
@@ -53,6 +54,9 @@ type Point = { readonly [K in keyof typeof AXES]: (typeof AXES)[K][number] };
 function* points(names = Object.keys(AXES), point: Record<string, unknown> = {}): Generator<Point> {
 	const [name, ...others] = names;
 	if (name === undefined) {
+		// 6.12 knows nothing of hosts, and who forces makes no difference to one
+		if (point.host === true && (point.checksState === false || !["device", "nobody"].includes(String(point.forcedBy))))
+			return;
 		yield point as Point;
 		return;
 	}
@@ -71,26 +75,36 @@ async function guest(build: Build = "engine"): Promise<Engine> {
 	return engine;
 }
 
+/** What was last set in a device's 64-bit fields. */
+const prepared = new WeakMap<Device, Pick<Point, "mask" | "bits">>();
+
 /** Sets the device up for a point. @returns attributes of the map */
 function prepare(engine: Engine, device: Device, point: Point): number {
 	const { exports: x } = engine.instance;
 	const flags =
 		(point.checksState ? layout.DEVICE_CHECKS_STATE : 0) |
 		(point.needsShared ? layout.DEVICE_NEEDS_SHARED : 0) |
+		(point.needsShared || point.host ? layout.DEVICE_NEEDS_SHARED_POOL : 0) |
+		(point.host ? layout.DEVICE_MMIO_SHARED : 0) |
 		(point.forcedBy === "device" ? layout.DEVICE_FORCE_BOUNCE : 0) |
 		(point.encodesAsLinux ? layout.DEVICE_ENCODES_AS_LINUX : 0) |
 		(point.coherent ? 0 : layout.DEVICE_NON_COHERENT);
 	x.deviceSet(device.index, POOLS.indexOf(point.pool) - 1, flags, 0);
-	const set = (field: number, value: bigint) =>
-		x.deviceSet64(device.index, field, Number(value & 0xffffffffn), Number(value >> 32n));
-	set(layout.DEVICE_DMA_MASK, point.mask);
-	set(layout.DEVICE_PRIVATE_BITS, point.bits[0]);
-	set(layout.DEVICE_SHARED_BITS, point.bits[1]);
+	const before = prepared.get(device);
+	if (before?.mask !== point.mask || before.bits !== point.bits) {
+		const set = (field: number, value: bigint) =>
+			x.deviceSet64(device.index, field, Number(value & 0xffffffffn), Number(value >> 32n));
+		set(layout.DEVICE_DMA_MASK, point.mask);
+		set(layout.DEVICE_PRIVATE_BITS, point.bits[0]);
+		set(layout.DEVICE_SHARED_BITS, point.bits[1]);
+		prepared.set(device, { mask: point.mask, bits: point.bits });
+	}
 	return (
 		(point.ccShared ? Attr.CcShared : 0) |
 		(point.mmio ? Attr.Mmio : 0) |
 		(point.requireCoherent ? Attr.RequireCoherent : 0) |
-		(point.forcedBy === "call" ? layout.ATTR_FORCE_BOUNCE : 0)
+		(point.forcedBy === "call" ? layout.ATTR_FORCE_BOUNCE : 0) |
+		(point.forcedBy === "refused" ? layout.ATTR_NO_BOUNCE : 0)
 	);
 }
 
@@ -129,7 +143,8 @@ describe("the decision of Linux 6.12 and that of the 7.3 merge", () => {
 			const got = observe(engine, device, point, prepare(engine, device, point), slot);
 			const expected = decideByModel({
 				...point,
-				forced: point.forcedBy !== "nobody",
+				forced: point.forcedBy === "device" || point.forcedBy === "call",
+				noBounce: point.forcedBy === "refused",
 				privateBit: point.bits[0],
 				sharedBit: point.bits[1],
 				toDevice: point.dir === ToDevice,
@@ -146,19 +161,24 @@ describe("the decision of Linux 6.12 and that of the 7.3 merge", () => {
 			const name = `${point.checksState ? "7.3" : "6.12"} ${how}${got.copied && !got.bounced ? ", copied" : ""}`;
 			seen.set(name, (seen.get(name) ?? 0) + 1);
 		}
-		expect(all).toBe(2 ** 6 * 3 * 3 * 4 * 3 * 3 * 2 * 2 * 3);
+		expect(all).toBe((2 ** 6 * 4 + 2 ** 5 * 2) * 3 * 4 * 3 * 3 * 2 * 2 * 3);
 		expect([...seen.keys()].sort()).toEqual([
 			"6.12 BEYOND_MASK",
-			"6.12 BEYOND_MASK, copied",
+			"6.12 BOUNCE_REFUSED",
 			"6.12 MIXED_PAGES",
 			"6.12 NO_POOL",
+			"6.12 SHARES_CACHE_LINE",
+			"6.12 SLOTS_BEYOND_MASK, copied",
 			"6.12 bounced",
 			"6.12 direct",
 			"7.3 BEYOND_MASK",
-			"7.3 BEYOND_MASK, copied",
 			"7.3 BOUNCE_REFUSED",
+			"7.3 NEEDS_SHARED",
+			"7.3 NOT_COHERENT",
 			"7.3 NO_POOL",
 			"7.3 POOL_STATE",
+			"7.3 SHARES_CACHE_LINE",
+			"7.3 SLOTS_BEYOND_MASK, copied",
 			"7.3 bounced",
 			"7.3 direct",
 		]);

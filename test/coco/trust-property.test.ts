@@ -92,7 +92,7 @@ const FLOORS = {
 	direct: 100,
 	bounce: 100,
 	BLOCKED_PAGES: 10,
-	BEYOND_MASK: 10,
+	SLOTS_BEYOND_MASK: 10,
 	POOL_STATE: 10,
 	"forced, accepted: POOL_STATE": 3,
 	"accepted device's data in a shared pool": 10,

@@ -47,7 +47,13 @@ const ROWS: Row[] = [
 	{ name: "within a 32-bit mask direct", options: { dmaMask: MASK32 }, gpa: 0x1234, answer: 0x1234 },
 	{ name: "beyond a 32-bit mask through the pool", options: { dmaMask: MASK32 }, gpa: HIGH, answer: POOL },
 	{ name: "the mask is inclusive", options: { dmaMask: 0x1fffn }, gpa: 0x1000, bytes: 4096, answer: 0x1000 },
-	{ name: "the last byte counts", options: { dmaMask: 0x1ffen }, gpa: 0x1000, bytes: 4096, answer: status.BEYOND_MASK },
+	{
+		name: "the last byte counts",
+		options: { dmaMask: 0x1ffen },
+		gpa: 0x1000,
+		bytes: 4096,
+		answer: status.SLOTS_BEYOND_MASK,
+	},
 	{ name: "a bus limit counts like a mask", options: { busLimit: MASK32 }, gpa: HIGH, answer: POOL },
 	{
 		name: "the lower of mask and limit counts",
@@ -78,7 +84,7 @@ const ROWS: Row[] = [
 		name: "a pool beyond the mask does not help",
 		options: { dmaMask: 0xfffn },
 		gpa: 0x2000,
-		answer: status.BEYOND_MASK,
+		answer: status.SLOTS_BEYOND_MASK,
 	},
 	{ name: "forced bounce bounces what it could reach", options: { forceBounce: true }, gpa: 0x1234, answer: POOL },
 	{
@@ -143,13 +149,13 @@ const ROWS: Row[] = [
 		options: { sharedBits: BIT47, dmaMask: MASK32 },
 		gpa: 0x100010,
 		bytes: 16,
-		answer: status.BEYOND_MASK,
+		answer: status.SLOTS_BEYOND_MASK,
 	},
 	{
 		name: "the mask is checked after encoding: a low slot",
 		options: { sharedBits: BIT47, dmaMask: MASK32, forceBounce: true },
 		gpa: 0x1234,
-		answer: status.BEYOND_MASK,
+		answer: status.SLOTS_BEYOND_MASK,
 	},
 	{
 		name: "a mask that holds the C-bit",
@@ -207,7 +213,7 @@ describe("a map goes direct, bounces or is refused", () => {
 		const coherent = await guest({});
 		expect(coherent.device.map(0x1000, bytes, FromDevice)).toBe(0x1000);
 		const poolless = await guest({ coherent: false, pool: null });
-		expect(poolless.device.tryMap(0x1000, bytes, FromDevice)).toBe(bounces ? status.NO_POOL : 0x1000);
+		expect(poolless.device.tryMap(0x1000, bytes, FromDevice)).toBe(bounces ? status.SHARES_CACHE_LINE : 0x1000);
 	});
 
 	it("keeps every answered address within mask and limit after encoding, for every mask, limit and bit", async () => {
@@ -226,7 +232,7 @@ describe("a map goes direct, bounces or is refused", () => {
 							for (const bytes of [1, 4096]) {
 								const dma = device.tryMap(gpa, bytes, ToDevice);
 								if (dma < 0) {
-									expect(statusName(dma)).toBe("BEYOND_MASK");
+									expect(statusName(dma)).toBe("SLOTS_BEYOND_MASK");
 									refused++;
 									continue;
 								}

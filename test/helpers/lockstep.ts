@@ -105,7 +105,7 @@ export class Lockstep {
 		let expected = model.map({ orig, bytes, allocAlignMask, minAlignMask, boundary, cpu });
 		if (through && expected >= 0 && BigInt(expected + bytes - 1) > (device.dmaMask as bigint)) {
 			model.unmap(expected);
-			expected = -6;
+			expected = -23;
 		}
 		same(call, "model", expected, tlb);
 		if (tlb >= 0) live.push({ tlb, orig, bytes, dir, device: index });

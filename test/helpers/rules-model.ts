@@ -9,6 +9,10 @@ export interface RulesCase {
 	/** force_dma_unencrypted. */
 	readonly needsShared: boolean;
 	readonly forced: boolean;
+	/** What would bounce is to be refused. */
+	readonly noBounce: boolean;
+	/** A host whose memory is encrypted: its pools and MMIO are shared. */
+	readonly host: boolean;
 	readonly ccShared: boolean;
 	readonly mmio: boolean;
 	readonly requireCoherent: boolean;
@@ -49,10 +53,11 @@ function direct(address: bigint): Decision {
 
 /** swiotlb_map: the copy comes before the mask, and after the pool's state. */
 function bounce(c: RulesCase): Decision {
+	if (c.noBounce) return refuse(status.BOUNCE_REFUSED);
 	if (c.pool === "none") return refuse(status.NO_POOL);
-	if (c.checksState && (c.pool === "shared") !== c.needsShared) return refuse(status.POOL_STATE);
+	if (c.checksState && (c.pool === "shared") !== (c.host || c.needsShared)) return refuse(status.POOL_STATE);
 	const address = c.slot | (c.pool === "encrypted" ? c.privateBit : c.sharedBit);
-	if (!reaches(c, address)) return refuse(status.BEYOND_MASK, true);
+	if (!reaches(c, address)) return refuse(status.SLOTS_BEYOND_MASK, true);
 	return { answer: Number(address), bounced: true, copied: true };
 }
 
@@ -67,21 +72,24 @@ function decide612(c: RulesCase): Decision {
 	const isPrivateForm = c.encodesAsLinux || c.pages === "private";
 	const address = c.gpa | (isPrivateForm ? c.privateBit : c.sharedBit);
 	if (!reaches(c, address)) return c.pool === "none" ? refuse(status.BEYOND_MASK) : bounce(c);
-	if (sharesLines(c)) return bounce(c);
+	if (sharesLines(c)) return c.pool === "none" ? refuse(status.SHARES_CACHE_LINE) : bounce(c);
 	// one address cannot stand for both kinds of page, where it says of which it is
 	return c.pages === "mixed" && !c.encodesAsLinux ? refuse(status.MIXED_PAGES) : direct(address);
 }
 
 function decide73(c: RulesCase): Decision {
-	const ccShared = c.ccShared || (c.mmio && c.needsShared);
+	if (c.requireCoherent && !c.coherent) return refuse(status.NOT_COHERENT);
+	const ccShared = c.ccShared || (c.mmio && c.host);
 	const mayBounce = !c.mmio && !c.requireCoherent;
 	if (c.forced) return mayBounce ? bounce(c) : refuse(status.BOUNCE_REFUSED);
 	const address = c.gpa | (ccShared ? c.sharedBit : c.privateBit);
-	if (c.mmio) return reaches(c, address) ? direct(address) : refuse(status.BEYOND_MASK);
-	const capable = reaches(c, address) && !(c.needsShared && !ccShared);
-	if (capable && !sharesLines(c)) return direct(address);
-	if (!reaches(c, address) && c.pool === "none") return refuse(status.BEYOND_MASK);
-	return mayBounce ? bounce(c) : refuse(status.BOUNCE_REFUSED);
+	const permitted = ccShared || !c.needsShared;
+	if (!reaches(c, address) || !permitted) {
+		if (mayBounce && c.pool !== "none") return bounce(c);
+		return refuse(reaches(c, address) ? status.NEEDS_SHARED : status.BEYOND_MASK);
+	}
+	if (c.mmio || !sharesLines(c)) return direct(address);
+	return c.pool === "none" ? refuse(status.SHARES_CACHE_LINE) : bounce(c);
 }
 
 export function decideByModel(c: RulesCase): Decision {

@@ -86,7 +86,7 @@ export class History extends DriverPages {
 			this.count("forced, accepted: POOL_STATE", status === "POOL_STATE" && device.accepted && device.ruled.forced);
 			// 13: what the pool's state forbids is refused before any copy; 17: leaked pages are never served
 			if (states.includes(Leaked)) expect(status).toBe("BLOCKED_PAGES");
-			if (status !== "BEYOND_MASK") expect(copied).toBe(false);
+			if (status !== "SLOTS_BEYOND_MASK") expect(copied).toBe(false);
 			return;
 		}
 		expect(states.includes(Leaked)).toBe(false);

@@ -58,6 +58,7 @@ export function outcomeOf(guest: Guest, device: GuestDevice, wanted: Wanted, tlb
 	const sharedOnly = platform.memEncrypt ? !(late && device.accepted) : late && device.pool?.ccShared === true;
 	const limit = limitOf(device.options);
 	const refused = (status: string): Outcome => ({ what: "refused", status, bits: 0n });
+	if (!mayBounce && !coherent) return refused("NOT_COHERENT");
 	const force = device.pool?.restricted === true || forced || (!late && platform.memEncrypt && !noforce);
 	if (!force) {
 		const bits = bitOf(platform, ccShared ? "shared" : "private", encoded);
@@ -65,7 +66,10 @@ export function outcomeOf(guest: Guest, device: GuestDevice, wanted: Wanted, tlb
 		const permitted = !late || ccShared || !sharedOnly;
 		const sharesLine = !coherent && dir !== Direction.ToDevice && (bytes <= 32 || (bytes > 64 && bytes <= 96));
 		if (reaches && permitted && !sharesLine) return { what: "direct", status: null, bits };
-		if (!reaches && pool === null) return refused("BEYOND_MASK");
+		if (pool === null || !mayBounce) {
+			if (!reaches) return refused("BEYOND_MASK");
+			return refused(permitted ? "SHARES_CACHE_LINE" : "NEEDS_SHARED");
+		}
 	}
 	if (!mayBounce) return refused("BOUNCE_REFUSED");
 	if (pool === null) return refused("NO_POOL");
@@ -76,7 +80,7 @@ export function outcomeOf(guest: Guest, device: GuestDevice, wanted: Wanted, tlb
 	if (((gpa & minAlignMask) >> 11) + slots > 128) return refused("POOL_FULL");
 	const bits = bitOf(platform, pool.ccShared ? "shared" : "private", encoded);
 	if (BigInt(tlb) + bits + BigInt(bytes) - 1n <= limit) return { what: "bounce", status: null, bits };
-	return { what: "copied", status: "BEYOND_MASK", bits };
+	return { what: "copied", status: "SLOTS_BEYOND_MASK", bits };
 }
 
 /** What the host gets of pages in these states. */

@@ -113,7 +113,7 @@ describe("the history of a byte", () => {
 			"        what stood there first came before event N, gone from the log",
 			'map     mapping 1 of "device 0": GPA, 16 bytes BIDIRECTIONAL, direct, event N',
 			'unmap   a direct mapping of "device 0" ended, event N',
-			'map     mapping 2 of "device 1": GPA, 16 bytes TO_DEVICE, refused: NO_POOL, event N',
+			'map     mapping 2 of "device 1": GPA, 16 bytes TO_DEVICE, refused: NEEDS_SHARED, event N',
 		]);
 	});
 

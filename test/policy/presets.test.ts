@@ -181,7 +181,7 @@ describe("presets", () => {
 			read: true,
 		});
 		// the C-bit is beyond the mask in the private pool as well
-		expect(mapPage(await stageOf("private-pool", "tdisp-nvme-32")).how).toBe("BEYOND_MASK");
+		expect(mapPage(await stageOf("private-pool", "tdisp-nvme-32")).how).toBe("SLOTS_BEYOND_MASK");
 		expect(mapPage(await stageOf("private-pool+force", "tdisp-non-coherent"))).toEqual({ how: "private", read: true });
 	});
 

@@ -82,15 +82,18 @@ describe("a cell", () => {
 			"BREACH 4,096 bytes; 4 KiB BIDIRECTIONAL refused: BEYOND_MASK; coherent crash: is_swiotlb_for_alloc: NULL; above 4 GiB on tdx, plain addresses private (1 bytes hidden from the host)",
 		);
 		expect(cellLines(cell).map(({ text }) => text)).toEqual([
-			"BREACH 4,096 B",
+			"BREACH 4,096\u00a0B",
 			"BIDIRECTIONAL: refused",
 			"coherent: crash",
-			"tdx, plain: private (1 B hidden from the host)",
+			"tdx, plain: private (1\u00a0B hidden from the host)",
 		]);
 	});
 
 	it("says the error beside the breach in a line of its own, and commas and amounts of a reason stay as they are", () => {
-		expect(texts([partOf({ bytes: 4096, cause: BEYOND_MASK })])).toEqual(["BREACH 4,096 B", "refused: BEYOND_MASK"]);
+		expect(texts([partOf({ bytes: 4096, cause: BEYOND_MASK })])).toEqual([
+			"BREACH 4,096\u00a0B",
+			"refused: BEYOND_MASK",
+		]);
 		const cause = { what: "crash", where: "it failed, and so on", why: "1 bytes, exposed 2 bytes" } as const;
 		expect(texts([partOf({ cause })])).toEqual(["crash: it failed, and so on: 1 bytes, exposed 2 bytes"]);
 	});
@@ -104,7 +107,7 @@ describe("a cell", () => {
 				partOf({ ...tdx, cause: CAUSES.status }, { group: "coherent" }),
 				partOf({ ...tdx, platform: "cca", cause: CAUSES.status }, { group: "coherent" }),
 			]),
-		).toEqual(["private", "tdx: BREACH 4,096 B + refused", "cca: refused"]);
+		).toEqual(["private", "tdx: BREACH 4,096\u00a0B + refused", "cca: refused"]);
 		// 96 bytes of neighbours are not told by 4,096 of them
 		expect(
 			texts([partOf(), partOf({ ...tdx, neighbourBytes: 4096 }), partOf({ ...tdx, neighbourBytes: 96 })]),

@@ -38,7 +38,7 @@ function audited(workload: Workload, policy: string, scenario: string, options: 
 	return auditWorkload(workload, { policy, scenario, ...options });
 }
 
-const CLEAN = { refused: {}, crash: null, undelivered: {} };
+const CLEAN = { refused: {}, crash: null, undelivered: [] };
 
 describe("a workload under a policy", () => {
 	const mixed = workloadOf([
@@ -97,15 +97,15 @@ describe("a workload under a policy", () => {
 		]);
 		const on = await stageOf(work, "force-bounce", "legacy-virtio", options);
 		const drive = new Drive(on).run();
-		expect(drive).toMatchObject({ refused: { POOL_FULL: 1 }, crash: null, undelivered: {} });
+		expect(drive).toMatchObject({ refused: { POOL_FULL: 1 }, crash: null, undelivered: [] });
 		expect(on.stage.device.holds()).toMatchObject({ mappings: 0, bounceSlots: 0 });
 		expect(on.stage.device.pool?.pool.used).toBe(0);
 		const report = await audited(work, "force-bounce", "legacy-virtio", options);
 		const whole = shownByBouncing(on, false);
-		expect(report.exposedBytes).toBeLessThan(whole.sent + whole.initial);
+		expect(report.verdict.bytes).toBeLessThan(whole.sent + whole.initial);
 		// the pages of the refused command that found slots were shown all the same
 		const answered = work.requests.reduce((sum, { bytes }) => sum + bytes, 0) - 64 * 1024;
-		expect(report.exposedBytes).toBeGreaterThan(answered);
+		expect(report.verdict.bytes).toBeGreaterThan(answered);
 	});
 
 	it("ends where the kernel crashes, and says where", async () => {
@@ -124,17 +124,17 @@ describe("a workload under a policy", () => {
 		const report = await auditWorkload(mixed, { policy, scenario: "storvsc-full", ...SMALL });
 		const crash = { what: "crash", where: "is_swiotlb_force_bounce", why: "NULL pointer dereference" };
 		expect(report.drive?.crash).toEqual(crash);
-		expect(report).toMatchObject({ directMaps: 0, bouncedMaps: 0, breachedBytes: 0, refused: null });
+		expect(report).toMatchObject({ directMaps: 0, bouncedMaps: 0, verdict: { kind: "crash", bytes: 0, cause: crash } });
 		const subject = await subjectOf({ policy: setupOf(policy), scenario: "storvsc-full" });
 		expect(await runSubject(mixed, subject, SMALL)).toEqual(crash);
 	});
 
 	it("does not run what a platform or an offer refuses, and says why", async () => {
 		const report = await audited(mixed, "cc-accepted-bus+no-fallback", "storvsc-full");
-		expect(report).toMatchObject({ drive: null, requests: 6, breachedBytes: 0 });
-		expect(report.refused).toEqual({ what: "no-fallback" });
+		expect(report).toMatchObject({ drive: null, requests: 6 });
+		expect(report.verdict).toMatchObject({ kind: "refused", bytes: 0, cause: { what: "no-fallback" } });
 		const setup = parsePolicy("cc-accepted-bus+no-fallback");
-		expect(await runSubject(mixed, await subjectOf({ policy: setup }), SMALL)).toEqual(report.refused);
+		expect(await runSubject(mixed, await subjectOf({ policy: setup }), SMALL)).toEqual(report.verdict.cause);
 	});
 
 	it("takes the share of its buffers that the policy says from memory that is shared for good", async () => {
@@ -166,15 +166,15 @@ describe("a workload under a policy", () => {
 		const work = workloadOf([write(512), write(512)]);
 		const kept = await audited(work, "linux-7.3+share-in-place", "restricted-pool");
 		// two buffers, and twice the header on the page of the driver's structures
-		expect(kept).toMatchObject({ platform: "pkvm", exposedBytes: 2 * (512 + 16), drive: CLEAN });
+		expect(kept).toMatchObject({ platform: "pkvm", verdict: { kind: "exposed", bytes: 2 * (512 + 16) }, drive: CLEAN });
 		expect(kept.owners).toMatchObject([{ convertedBytes: 2 * (512 + 16), standingBytes: 0 }]);
 		const scrambled = await audited(work, "linux-7.3+share-in-place", "legacy-virtio");
-		expect(scrambled).toMatchObject({ platform: "snp", exposedBytes: 0 });
-		expect(scrambled.drive?.undelivered).toEqual({
-			"the device gets other bytes": 4,
+		expect(scrambled).toMatchObject({ platform: "snp", verdict: { kind: "private", bytes: 0 } });
+		expect(scrambled.drive?.undelivered).toEqual([
+			{ cause: { what: "device-gets", result: "other bytes" }, count: 4 },
 			// the status, scrambled again when its page becomes private
-			"the driver reads other bytes": 2,
-		});
+			{ cause: { what: "write-lost" }, count: 2 },
+		]);
 	});
 
 	it("has a clock that never steps back, whatever the trace's does", async () => {
@@ -201,9 +201,9 @@ describe("what an audit counts", () => {
 				expect(report.drive).toMatchObject(CLEAN);
 				const shown = shownByBouncing(await stageOf(work, "force-bounce", scenario, SMALL, "engine"), accepted);
 				const all = shown.sent + shown.initial + shown.answered;
-				expect([report.breachedBytes, report.exposedBytes]).toEqual(accepted ? [all, 0] : [0, all]);
+				const { verdict } = report;
+				expect([verdict.confidential, verdict.bytes, verdict.neighbourBytes]).toEqual([accepted, all, 0]);
 				expect(report.owners.map((owner) => owner.initialBytes)).toEqual(all === 0 ? [] : [shown.initial]);
-				expect(report.neighbourBytes).toBe(0);
 				const ever = report.pages.reduce((sum, page) => sum + page.everBytes, 0);
 				if (report.pagesEver <= 8 && report.pagesStanding === report.pagesEver) expect(ever).toBe(all);
 				initial += shown.initial;
@@ -221,8 +221,7 @@ describe("what an audit counts", () => {
 			fc.asyncProperty(anyWorkload, async (work) => {
 				const report = await audited(work, "cc-accepted-bus", "storvsc-full");
 				expect(report).toMatchObject({
-					breachedBytes: 0,
-					exposedBytes: 0,
+					verdict: { kind: "private", bytes: 0, hiddenBytes: 0, neighbourBytes: 0 },
 					owners: [],
 					pages: [],
 					findings: [],

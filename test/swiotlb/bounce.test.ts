@@ -92,7 +92,7 @@ describe("a bounce mapping", () => {
 		expect([first, second]).toEqual([POOL, POOL + 4096]);
 		const secret = bytesFrom(77, 4096);
 		ram.write(0x3000, secret);
-		expect(device.tryMap(0x3000, 4096, FromDevice)).toBe(status.BEYOND_MASK);
+		expect(device.tryMap(0x3000, 4096, FromDevice)).toBe(status.SLOTS_BEYOND_MASK);
 		expect(ram.read(POOL + 8192, 4096)).toEqual(secret);
 		expect(pool.areas()).toEqual([{ index: 6, used: 4 }]);
 		expect([pool.used, pool.hiwater]).toEqual([4, 6]);
@@ -105,7 +105,7 @@ describe("a bounce mapping", () => {
 			bytesBack: 0,
 		});
 		expect(pool.failures).toEqual({ poolFull: 0, overMaxMapping: 0 });
-		expect(() => device.map(0x3000, 4096, FromDevice)).toThrow(/BEYOND_MASK/);
+		expect(() => device.map(0x3000, 4096, FromDevice)).toThrow(/SLOTS_BEYOND_MASK/);
 	});
 
 	it("is refused above 128 slots, whatever is free, and nothing has happened", async () => {

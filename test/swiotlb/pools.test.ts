@@ -51,7 +51,7 @@ describe("a pool's pages", () => {
 		expect(pool.used).toBe(0);
 		// the mask counts after encoding
 		const short = engine.addDevice({ pool, forceBounce: true, dmaMask: BigInt(BIT47 - 1), ...bits });
-		expect(short.tryMap(0x1200, 100, ToDevice)).toBe(status.BEYOND_MASK);
+		expect(short.tryMap(0x1200, 100, ToDevice)).toBe(status.SLOTS_BEYOND_MASK);
 		expect(() => engine.ram.convert(POOL, 4096, PageState.Shared)).toThrow(/POOL_PAGES/);
 	});
 
@@ -122,7 +122,7 @@ describe("a pool that zeroes what is given back", () => {
 		const { engine, pool } = await guest({ zeroOnFree });
 		const device = engine.addDevice({ pool, forceBounce: true, dmaMask: BigInt(POOL - 1) });
 		engine.ram.fill(0x1000, 5000, 7);
-		expect(device.tryMap(0x1000, 5000, ToDevice)).toBe(status.BEYOND_MASK);
+		expect(device.tryMap(0x1000, 5000, ToDevice)).toBe(status.SLOTS_BEYOND_MASK);
 		expect([0, 4999].map((at) => engine.ram.read(POOL + at, 1)[0])).toEqual([residue, residue]);
 		expect([pool.used, device.counters.beyondMask, device.counters.bouncedMaps]).toEqual([0, 1, 0]);
 		const reaching = engine.addDevice({ pool, forceBounce: true });

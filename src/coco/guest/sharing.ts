@@ -1,6 +1,12 @@
 /** Buffers that are shared in place for the time of a mapping, instead of being bounced. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
-import { BEYOND_MASK, BLOCKED_PAGES, NO_POOL } from "../../../assembly/layout/status.ts";
+import {
+	BEYOND_MASK,
+	BLOCKED_PAGES,
+	NEEDS_SHARED,
+	NO_POOL,
+	SHARES_CACHE_LINE,
+} from "../../../assembly/layout/status.ts";
 import type { Device } from "../../dma/device.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
@@ -94,6 +100,9 @@ function runsOf(pages: readonly number[]): number[][] {
 	return runs;
 }
 
+/** Refusals of a record without pools that a pool would have mended. */
+const WOULD_BOUNCE: readonly number[] = [NO_POOL, BEYOND_MASK, NEEDS_SHARED, SHARES_CACHE_LINE];
+
 /** What becomes of a device's mappings that its record refuses, under a policy that shares in place or crashes. */
 export class RefusedMaps {
 	readonly #dma: Device;
@@ -122,10 +131,11 @@ export class RefusedMaps {
 	 * @throws KernelCrash
 	 */
 	tryMap(status: number, gpa: number, bytes: number, dir: Direction, cpu: number, attrs: number): number {
-		if (status !== NO_POOL && status !== BEYOND_MASK) return status;
+		if (!WOULD_BOUNCE.includes(status)) return status;
 		const { shares, crash } = this.decision;
 		if (crash !== null) throw crash;
-		if (!shares || (attrs & (Attr.Mmio | Attr.CcShared)) !== 0) return status;
+		// shared pages are no cache lines of one's own
+		if (!shares || status === SHARES_CACHE_LINE || (attrs & (Attr.Mmio | Attr.CcShared)) !== 0) return status;
 		const shared = this.#sharing.share(gpa, bytes);
 		if (shared === null) return BLOCKED_PAGES;
 		const dma = this.#dma.tryMap(gpa, bytes, dir, cpu, attrs | Attr.CcShared);

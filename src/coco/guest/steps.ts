@@ -104,6 +104,10 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 		: forceDmaUnencrypted
 			? "its pool is shared"
 			: `${platform.name}: no memory-encryption attribute`;
+	if (requireCoherent && device.options.coherent === false) {
+		const coherent = say("dev_is_dma_coherent(dev)", false, "REQUIRE_COHERENT of a device that is not coherent");
+		return { steps, decision: "refused", deciding: [coherent] };
+	}
 	const knows = guest.policy === null ? kernel.knowsAcceptance : device.believed;
 	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, knows));
 	const unencrypted = say(
