@@ -13,7 +13,7 @@ export default defineConfig({
 		outputFile: "build/test-results.json",
 		projects: [
 			{ extends: true, test: { name: "quick", include: ["test/**/*.test.ts"], exclude: [SLOW], testTimeout: 120_000 } },
-			{ extends: true, test: { name: "slow", include: [SLOW], testTimeout: 600_000 } },
+			{ extends: true, test: { name: "slow", include: [SLOW], env: { COCO_SUITE: "slow" }, testTimeout: 600_000 } },
 		],
 	},
 });

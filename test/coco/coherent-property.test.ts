@@ -4,6 +4,7 @@ import type { CoherentBuffer } from "../../src/coco/memory/coherent.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { coherentGuest, type KernelNumber, PAGE, slotsAt } from "../helpers/coherent.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 
 const { Shared, Private, Leaked, InTransition } = PageState;
 printSeed("coherent memory");
@@ -165,7 +166,7 @@ describe("over random histories of allocations, frees, failures and changes of t
 			for (const kernel of ["6.12", "7.3"] as const)
 				await fc.assert(
 					fc.asyncProperty(steps, (list) => history(platform, kernel, list)),
-					{ seed: SEED, numRuns: 40 },
+					{ seed: SEED, numRuns: bySuite({ quick: 10, slow: 40 }) },
 				);
 		});
 	}
