@@ -154,7 +154,7 @@ function describeTarget(name: TargetName): {
 } {
 	if (name !== "typescript") return { options: [versionOf("assemblyscript"), ...ascArguments(name)], sources: [] };
 	return {
-		options: [versionOf("typescript"), versionOf("rolldown")],
+		options: ["typescript", "rolldown", ...[...WITH_INSIDE.values()].map(([name]) => name)].map(versionOf),
 		sources: [
 			...["build.ts", "package-lock.json", "tsconfig.json", "tsconfig.build.json"],
 			...["src", "bench"].flatMap((folder) => filesUnder(folder, ".ts")),
@@ -262,8 +262,20 @@ function runTsc(args: readonly string[]): Promise<string> {
 	});
 }
 
-/** The module that touches WebAssembly with @assemblyscript/loader inside: a browser could not find it by that name. */
-async function withLoaderInside(path: string): Promise<string> {
+/** Modules with a package inside, which a browser could not find by its name; and whose it is. */
+const WITH_INSIDE = new Map<string, readonly [name: string, copyright: string]>([
+	["src/wasm.js", ["@assemblyscript/loader", "The AssemblyScript Authors, Apache-2.0"]],
+	[
+		"src/verify/hashes.js",
+		["hash-wasm", "2020 Dani Biró, MIT: https://github.com/Daninet/hash-wasm/blob/master/LICENSE"],
+	],
+]);
+
+/** A module with a package inside. */
+async function withInside(
+	path: string,
+	[name, copyright]: readonly [name: string, copyright: string],
+): Promise<string> {
 	const { rolldown } = await import("rolldown");
 	const bundle = await rolldown({
 		input: path,
@@ -277,7 +289,7 @@ async function withLoaderInside(path: string): Promise<string> {
 	});
 	const { output } = await bundle.generate({
 		format: "esm",
-		banner: `/* With ${versionOf("@assemblyscript/loader")} inside: Copyright The AssemblyScript Authors, Apache-2.0. */`,
+		banner: `/* With ${versionOf(name)} inside: Copyright ${copyright}. */`,
 	});
 	await bundle.close();
 	if (output.length !== 1) throw new Error(`${path}: ${output.length} modules came of it`);
@@ -298,7 +310,8 @@ async function makeTypescript(): Promise<void> {
 		const inputs = Object.fromEntries(Object.entries(before).filter(([path]) => needed.has(path)));
 		const outputs = new Map<string, string | Uint8Array>();
 		for (const path of filesUnder(staged)) {
-			const content = path === `${staged}/src/wasm.js` ? await withLoaderInside(path) : readFileSync(join(ROOT, path));
+			const inside = WITH_INSIDE.get(path.slice(staged.length + 1));
+			const content = inside === undefined ? readFileSync(join(ROOT, path)) : await withInside(path, inside);
 			outputs.set(path.replace(staged, "build"), content);
 		}
 		settle("typescript", inputs, outputs);
@@ -319,6 +332,13 @@ function removeOthers(kept: ReadonlySet<string>): void {
 			.map((entry) => join(entry.parentPath, entry.name));
 		for (const folder of folders.sort().reverse()) if (readdirSync(folder).length === 0) rmdirSync(folder);
 	}
+}
+
+/** @throws Error that names each field, or access to one, that is not as the records are drawn */
+async function checkRecords(): Promise<void> {
+	const { engineSources, recordFaults } = await import("./records.ts");
+	const faults = recordFaults(engineSources());
+	if (faults.length > 0) throw new Error(`records:\n${faults.join("\n")}`);
 }
 
 /** Removes what killed builds left half made. */
@@ -372,6 +392,7 @@ export async function build(names: readonly TargetName[]): Promise<number> {
 			await timed(next, () => compiler.make(next));
 		}
 	};
+	if (queue.length > 0) await checkRecords();
 	const work: Promise<void>[] = [];
 	if (stale.includes("typescript")) work.push(timed("typescript", makeTypescript));
 	const wanted = queue.length >= TWO_COMPILERS_FROM && availableParallelism() > 1 ? 2 : Math.min(queue.length, 1);

@@ -20,3 +20,17 @@ export function formatBytes(bytes: number): string {
 	}
 	return `${bytes} B`;
 }
+
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
+/** Bytes as lower-case hex digits. */
+export function hexOf(bytes: Uint8Array): string {
+	let text = "";
+	for (const byte of bytes) text += HEX[byte];
+	return text;
+}
+
+/** The bytes of hex digits, two a byte. */
+export function bytesOfHex(digits: string): Uint8Array {
+	return Uint8Array.from({ length: digits.length >> 1 }, (_, i) => Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16));
+}

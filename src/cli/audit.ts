@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { PLATFORMS } from "../coco/platform/platform.ts";
 import { environment } from "../node/environment.ts";
+import { readTraceFile } from "../node/input.ts";
 import { loadPolicy } from "../node/policy-file.ts";
 import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS } from "../policy/presets.ts";
@@ -10,7 +11,6 @@ import { renderText } from "../report/render/text.ts";
 import { auditWorkload } from "../study/audit.ts";
 import { GUEST_DEFAULTS } from "../study/layout.ts";
 import { DEFAULT_SCENARIO } from "../study/subject.ts";
-import { readBlockTrace } from "../workload/ftrace.ts";
 import { guestSize, policyPlace, REPLAY_OPTIONS } from "./replay-options.ts";
 import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
 
@@ -58,7 +58,7 @@ export async function auditCommand(args: readonly string[]): Promise<number> {
 	checkWritable(values.json);
 	const options = { ...policyPlace(values), ...guestSize(values) };
 	const policy = await loadPolicy(values.policy);
-	const workload = readBlockTrace(trace);
+	const workload = await readTraceFile(trace);
 	progress(`${trace}: ${policy.name}`);
 	const report = await auditWorkload(workload, { policy, ...options });
 	progress("");

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { environment } from "../node/environment.ts";
+import { readTraceFile } from "../node/input.ts";
 import { loadPolicy } from "../node/policy-file.ts";
 import { processRunner } from "../node/runner.ts";
 import { comparePoliciesReport } from "../report/compare-policies.ts";
@@ -8,7 +9,7 @@ import { renderHtml } from "../report/render/html.ts";
 import { renderText } from "../report/render/text.ts";
 import { comparePolicies, type PolicyComparison } from "../study/compare.ts";
 import { checkRepeat, DEFAULT_REPEAT } from "../study/layout.ts";
-import { readBlockTrace } from "../workload/ftrace.ts";
+import type { Workload } from "../workload/workload.ts";
 import { guestSize, policyPlace, type REPLAY_OPTIONS } from "./replay-options.ts";
 import { checkWritable, mayColor, progress, UsageError, wholeNumber, writeJson, writeOutput } from "./usage.ts";
 
@@ -28,7 +29,8 @@ export async function comparePolicyCommand(
 	for (const policy of policies) await loadPolicy(policy);
 	checkWritable(values.json);
 	checkWritable(values.html);
-	const workloads = traces.map(readBlockTrace);
+	const workloads: Workload[] = [];
+	for (const trace of traces) workloads.push(await readTraceFile(trace));
 	const env = environment();
 	const comparisons: PolicyComparison[] = [];
 	for (const workload of workloads)

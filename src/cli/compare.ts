@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { chartLibrary } from "../node/chart-library.ts";
 import { environment } from "../node/environment.ts";
+import { readTraceFile } from "../node/input.ts";
 import { processRunner } from "../node/runner.ts";
 import { compareReport } from "../report/compare.ts";
 import { describeEnvironment } from "../report/environment.ts";
@@ -9,8 +10,8 @@ import { renderText } from "../report/render/text.ts";
 import { type Comparison, compareWorkload } from "../study/compare.ts";
 import { checkRepeat, DEFAULT_REPEAT, GUEST_DEFAULTS } from "../study/layout.ts";
 import { DEFAULT_DEVICE, DEFAULT_SCENARIO, MODES, type Mode } from "../study/subject.ts";
-import { readBlockTrace } from "../workload/ftrace.ts";
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
+import type { Workload } from "../workload/workload.ts";
 import { comparePolicyCommand } from "./compare-policies.ts";
 import { guestSize, REPLAY_OPTIONS } from "./replay-options.ts";
 import {
@@ -100,7 +101,8 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	};
 	checkWritable(values.json);
 	checkWritable(values.html);
-	const workloads = traces.map(readBlockTrace);
+	const workloads: Workload[] = [];
+	for (const trace of traces) workloads.push(await readTraceFile(trace));
 	const env = environment();
 	const comparisons: Comparison[] = [];
 	for (const workload of workloads)

@@ -1,8 +1,8 @@
 import { InputError } from "../input-error.ts";
 import { environment } from "../node/environment.ts";
+import { verifyFile } from "../node/input.ts";
 import { DmaError } from "../status.ts";
 import type { VerifyResult } from "../verify/result.ts";
-import { verifyFile } from "../verify/verify.ts";
 import { loadModule } from "../wasm.ts";
 import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
 

@@ -65,14 +65,14 @@ function hexItem(source: string, bytes: Uint8Array, rules: DecodeRules): Item {
 	return { source, decoded, captured: { kind: decoded.kind, from: decoded.from ?? "guest", bytes } };
 }
 
-function fileItems(path: string, rules: DecodeRules): Item[] {
-	const text = readText(path);
+async function fileItems(path: string, rules: DecodeRules): Promise<Item[]> {
+	const text = await readText(path);
 	if (!isTranscript(text)) return [hexItem(path, parseHex(text, { name: path }), rules)];
 	return [...transcriptItems(path, text)].map((recorded) => recordedItem(path, recorded, rules));
 }
 
 /** What the arguments hold: files, and hex, whose groups may stand apart. */
-function itemsOf(args: readonly string[], rules: DecodeRules): Item[] {
+async function itemsOf(args: readonly string[], rules: DecodeRules): Promise<Item[]> {
 	const items: Item[] = [];
 	for (let i = 0; i < args.length; ) {
 		const end = args.findIndex((argument, at) => at >= i && existsSync(argument));
@@ -81,7 +81,7 @@ function itemsOf(args: readonly string[], rules: DecodeRules): Item[] {
 			const text = groups.join(" ");
 			const name = text.length > 40 ? `${text.slice(0, 40)}...` : text;
 			items.push(hexItem("HEX", parseHex(text, { name: `${name}: no such file; as hex` }), rules));
-		} else items.push(...fileItems(args[i] as string, rules));
+		} else items.push(...(await fileItems(args[i] as string, rules)));
 		i += Math.max(groups.length, 1);
 	}
 	return items;
@@ -113,7 +113,7 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 	if (values.pcapng === "-") throw new UsageError("--pcapng: expected a FILE");
 	checkWritable(values.pcapng);
 	const rules = versionOption(values.version);
-	const items = itemsOf(positionals, rules);
+	const items = await itemsOf(positionals, rules);
 	if (values.pcapng !== undefined) {
 		const events = items.map(({ captured }, i) => ({ ...captured, timeNs: BigInt(i) * NS_APART }));
 		writeOutput(values.pcapng, pcapng(events));

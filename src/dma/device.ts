@@ -1,8 +1,10 @@
 import * as layout from "../../assembly/layout/device.ts";
-import { DmaError, hex, orThrow } from "../status.ts";
+import { BAD_SIZE } from "../../assembly/layout/status.ts";
+import { orThrow } from "../status.ts";
 import type { Pool } from "../swiotlb/pool.ts";
-import { type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
+import type { Direction, DmaAddr, Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
+import { DmaApi, type MappedSegment, type Segment } from "./api.ts";
 import { type DeviceOptions, setDevice } from "./options.ts";
 
 /** What a device did since its creation or the last reset. */
@@ -25,12 +27,6 @@ export interface DeviceHolds {
 	readonly bouncedMappings: number;
 }
 
-/** One segment of a scatter-gather list. */
-export interface Segment {
-	readonly gpa: Gpa;
-	readonly bytes: number;
-}
-
 /**
  * A size or direction as the engine takes it: what is no i32 becomes -1, which it refuses with BAD_SIZE or BAD_DIRECTION.
  * Done on the argument, since V8 boxes a call's f64 result as soon as another value may stand in its place.
@@ -39,22 +35,25 @@ function whole(value: number): number {
 	return value === (value | 0) ? value : -1;
 }
 
-/** A device and the DMA API that its driver calls. The try forms never throw: a result below 0 is a status. */
-export class Device {
+/** A device and the DMA API that its driver calls: Linux 6.12 kernel/dma/direct.h, direct.c. */
+export class Device extends DmaApi {
 	readonly #instance: Instance;
 	readonly #exports: Instance["exports"];
 	readonly #list: number;
-	readonly #listEntries: number;
 	readonly index: number;
+	readonly name: string;
+	readonly maxSegments: number;
 	#pool: Pool | null;
 
 	/** Made by Engine. list: ptr of room for `listEntries` scatter-gather entries */
 	constructor(instance: Instance, index: number, pool: Pool | null, list: number, listEntries: number) {
+		super();
 		this.#instance = instance;
 		this.#exports = instance.exports;
 		this.#list = list;
-		this.#listEntries = listEntries;
+		this.maxSegments = listEntries;
 		this.index = index;
+		this.name = `device ${index}`;
 		this.#pool = pool;
 	}
 
@@ -75,102 +74,56 @@ export class Device {
 		this.#pool = pool;
 	}
 
-	#refused(call: string, address: number, bytes: number, dir: number, status: number): DmaError {
-		const text = `${call}(${hex(address)}, ${bytes} bytes, ${directionName(dir)}) on device ${this.index}`;
-		const pool = this.#pool !== null && call.startsWith("map") ? this.#pool.describe() : "";
-		return new DmaError(text, status, pool);
+	protected describePool(): string {
+		return this.#pool?.describe() ?? "";
 	}
 
-	/**
-	 * Maps a buffer and answers the address for the device: Linux 6.12 dma_map_single through dma-direct.
-	 * @param bytes 1 .. 2^31 - 1
-	 * @param cpu chooses the pool's area
-	 * @param attrs Attr.SkipCpuSync, Mmio, RequireCoherent, CcShared
-	 * @throws DmaError with the status that tryMap answers
-	 */
-	map(gpa: Gpa, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
-		const dma = this.tryMap(gpa, bytes, dir, cpu, attrs);
-		if (dma < 0) throw this.#refused("map", gpa, bytes, dir, dma);
-		return dma as DmaAddr;
-	}
-
-	/** As map, but never throws and creates no object: a result below 0 is a status (statusName tells which). */
 	tryMap(gpa: Gpa, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
 		return this.#exports.mapSingle(this.index, gpa, whole(bytes), whole(dir), cpu, attrs);
 	}
 
-	/**
-	 * Ends a mapping; copies back for FROM_DEVICE and BIDIRECTIONAL unless Attr.SkipCpuSync.
-	 * @throws DmaError with the status that tryUnmap answers
-	 */
-	unmap(dma: DmaAddr, bytes: number, dir: Direction, attrs = 0): void {
-		const done = this.tryUnmap(dma, bytes, dir, attrs);
-		if (done < 0) throw this.#refused("unmap", dma, bytes, dir, done);
-	}
-
-	/** As unmap, but never throws. @returns bytes copied back, or a status */
 	tryUnmap(dma: DmaAddr, bytes: number, dir: Direction, attrs = 0): number {
 		return this.#exports.unmapSingle(this.index, dma, whole(bytes), whole(dir), attrs);
 	}
 
-	/** Gives (part of) a mapping to the device: what the CPU wrote becomes visible to it. @returns bytes copied @throws DmaError */
-	syncForDevice(dma: DmaAddr, bytes: number, dir: Direction): number {
-		const done = this.#exports.syncForDevice(this.index, dma, whole(bytes), whole(dir));
-		if (done < 0) throw this.#refused("syncForDevice", dma, bytes, dir, done);
-		return done;
+	trySyncForDevice(dma: DmaAddr, bytes: number, dir: Direction): number {
+		return this.#exports.syncForDevice(this.index, dma, whole(bytes), whole(dir));
 	}
 
-	/** Gives (part of) a mapping to the CPU: what the device wrote becomes visible to it. @returns bytes copied @throws DmaError */
-	syncForCpu(dma: DmaAddr, bytes: number, dir: Direction): number {
-		const done = this.#exports.syncForCpu(this.index, dma, whole(bytes), whole(dir));
-		if (done < 0) throw this.#refused("syncForCpu", dma, bytes, dir, done);
-		return done;
+	trySyncForCpu(dma: DmaAddr, bytes: number, dir: Direction): number {
+		return this.#exports.syncForCpu(this.index, dma, whole(bytes), whole(dir));
 	}
 
-	#fillList(count: number, write: (entry: number, i: number) => void): void {
-		if (count === 0 || count > this.#listEntries) {
-			throw new RangeError(`a scatter-gather list has 1 to ${this.#listEntries} segments, not ${count}`);
-		}
-		for (let i = 0; i < count; i++) write(this.#list + i * layout.SG_BYTES, i);
-	}
-
-	/**
-	 * Maps a scatter-gather list, all or nothing: when a segment fails, the earlier ones are unmapped without copying back.
-	 * @returns one address a segment
-	 * @throws DmaError with the status of the segment that failed; RangeError for a list that is empty or too long
-	 */
-	mapSg(segments: readonly Segment[], dir: Direction, cpu = 0, attrs = 0): DmaAddr[] {
+	tryMapSg(segments: readonly Segment[], addresses: DmaAddr[], dir: Direction, cpu = 0, attrs = 0): number {
 		const { data } = this.#instance;
-		this.#fillList(segments.length, (entry, i) => {
+		const { length } = segments;
+		if (length === 0 || length > this.maxSegments) return BAD_SIZE;
+		for (let i = 0; i < length; i++) {
 			const { gpa, bytes } = segments[i] as Segment;
+			const entry = this.#list + i * layout.SG_BYTES;
 			data.setFloat64(entry + layout.SG_GPA, gpa, true);
 			data.setInt32(entry + layout.SG_LENGTH, whole(bytes), true);
-		});
-		const status = this.#exports.dmaMapSg(this.index, this.#list, segments.length, whole(dir), cpu, attrs);
-		if (status < 0) {
-			const call = `mapSg(${segments.length} segments, ${directionName(dir)}) on device ${this.index}`;
-			throw new DmaError(call, status, this.#pool?.describe() ?? "");
 		}
-		return segments.map((_, i) => data.getFloat64(this.#list + i * layout.SG_BYTES + layout.SG_DMA, true) as DmaAddr);
+		const status = this.#exports.dmaMapSg(this.index, this.#list, length, whole(dir), cpu, attrs);
+		if (status < 0) return status;
+		for (let i = 0; i < length; i++)
+			addresses[i] = data.getFloat64(this.#list + i * layout.SG_BYTES + layout.SG_DMA, true);
+		return status;
 	}
 
-	/** Ends the mappings of a list, given with the addresses that mapSg answered. @throws DmaError; the other segments are unmapped all the same */
-	unmapSg(segments: readonly { dma: DmaAddr; bytes: number }[], dir: Direction, attrs = 0): void {
+	tryUnmapSg(segments: readonly MappedSegment[], dir: Direction, attrs = 0): number {
 		const { data } = this.#instance;
-		this.#fillList(segments.length, (entry, i) => {
-			const { dma, bytes } = segments[i] as { dma: DmaAddr; bytes: number };
+		const { length } = segments;
+		if (length === 0 || length > this.maxSegments) return BAD_SIZE;
+		for (let i = 0; i < length; i++) {
+			const { dma, bytes } = segments[i] as MappedSegment;
+			const entry = this.#list + i * layout.SG_BYTES;
 			data.setFloat64(entry + layout.SG_DMA, dma, true);
 			data.setInt32(entry + layout.SG_LENGTH, whole(bytes), true);
-		});
-		const status = this.#exports.dmaUnmapSg(this.index, this.#list, segments.length, whole(dir), attrs);
-		if (status < 0)
-			throw new DmaError(`unmapSg(${segments.length} segments, ${directionName(dir)}) on device ${this.index}`, status);
+		}
+		return this.#exports.dmaUnmapSg(this.index, this.#list, length, whole(dir), attrs);
 	}
 
-	/**
-	 * Largest mapping that is sure to be possible (dma_max_mapping_size), in bytes; Infinity when the device never bounces.
-	 * @param highestGpa last address of RAM that the device has to reach
-	 */
 	maxMappingBytes(highestGpa: Gpa): number {
 		const bytes = this.#exports.deviceMaxMapping(this.index, highestGpa);
 		return bytes === 2 ** 31 - 1 ? Number.POSITIVE_INFINITY : bytes;

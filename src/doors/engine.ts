@@ -1,6 +1,7 @@
 /** `coco-dma`: the engine alone. A guest's RAM, its bounce pools and the devices that do DMA on it; no module of Node's. */
 export { formatBytes, parseBytes } from "../bytes.ts";
-export type { Device, DeviceCounters, DeviceHolds, Segment } from "../dma/device.ts";
+export type { DmaApi, MappedSegment, Segment } from "../dma/api.ts";
+export type { Device, DeviceCounters, DeviceHolds } from "../dma/device.ts";
 export type { DeviceOptions } from "../dma/options.ts";
 export { Engine, type EngineHandle, type Snapshot } from "../engine.ts";
 export { PageState, type Ram, RangeState, type Region } from "../memory/ram.ts";

@@ -34,7 +34,14 @@ export {
 	type Violation,
 	type ViolationName,
 } from "../coco/platform/violations.ts";
-export { KERNELS, type Kernel, type KernelName, kernelNamed } from "../coco/rules/kernel.ts";
+export {
+	KERNELS,
+	type Kernel,
+	type KernelName,
+	type KernelRule,
+	type KernelRules,
+	kernelNamed,
+} from "../coco/rules/kernel.ts";
 export type { GuestPoolOptions, PoolFacts, PoolKind, PoolMatcher, PoolNeed } from "../coco/rules/pool.ts";
 export { TrustError, type TrustStatus } from "../coco/trust/error.ts";
 export {
@@ -50,6 +57,7 @@ export {
 	type Evidence,
 	type EvidenceDecision,
 	type TdispFault,
+	type TdispRequest,
 	TdispState,
 	type TdispStep,
 	tdispStateName,

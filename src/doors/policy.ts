@@ -6,8 +6,8 @@ export {
 	type Policy,
 	type PolicyPredicate,
 	type PredicateInput,
-	type PredicateValues,
 } from "../coco/rules/policy.ts";
+export { PREDICATES, type Predicate, type PredicateName, type PredicateValues } from "../coco/rules/predicate.ts";
 export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice } from "../policy/choice.ts";
 export { MODIFIERS } from "../policy/modifiers.ts";
 export { parsePolicy } from "../policy/parse.ts";

@@ -1,4 +1,6 @@
 /** `coco-dma/workload`: what a trace says that devices were asked to do, and the devices that it may be replayed on. */
 export { InputError } from "../input-error.ts";
+export type { Source } from "../source.ts";
 export { DEVICE_PRESETS, type DevicePreset, devicePresetNamed } from "../workload/presets.ts";
+export { type ReadTraceOptions, readTrace } from "../workload/read.ts";
 export type { Request, TraceCounters, Workload } from "../workload/workload.ts";

@@ -46,7 +46,7 @@ export class DeviceWatch {
 
 	#now(device: GuestDevice): Trust {
 		const { accepted, t } = device;
-		const needsShared = device.predicates.forceDmaUnencrypted;
+		const { needsShared } = device.mapRules;
 		return { from: this.#audit.eventCount, accepted, t, needsShared, forced: device.ruled.forced };
 	}
 
@@ -76,9 +76,6 @@ export class DeviceWatch {
 
 	/** The gpa that a DMA address of the device names, and in which form; null: it encodes nothing. */
 	decode(index: number, dma: DmaAddr): { gpa: Gpa; form: "private" | "shared" | null } {
-		const encoded = this.of(index)?.options.encoded ?? true;
-		// what encodes nothing is the gpa itself
-		const plain: number = dma;
-		return encoded ? decodeAddress(this.#guest.platform, dma) : { gpa: plain, form: null };
+		return decodeAddress(this.#guest.platform, dma, this.of(index)?.options.encoded);
 	}
 }

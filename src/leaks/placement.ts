@@ -91,7 +91,7 @@ function checkSlots(watch: Watch, mapping: Mapping, tlb: Gpa): void {
 /** What the pool is and what the device needs, of the kernels that have the rule. */
 function checkPoolState(watch: Watch, mapping: Mapping, tlb: Gpa): void {
 	const { kernel, platform } = watch.guest;
-	if (!kernel.checksState || platform.hostRead === "plain") return;
+	if (!kernel.rules.checksState.is || platform.hostRead === "plain") return;
 	const isShared = watch.pages.stateAt(tlb) !== PageState.Private;
 	const { needsShared } = watch.devices.at(mapping.device, mapping.event);
 	if (isShared === needsShared) return;

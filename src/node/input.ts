@@ -1,32 +1,49 @@
-/** Reading files that somebody else wrote: plain or gzip text, with errors that name the file. */
-import { readFileSync } from "node:fs";
-import { gunzipSync } from "node:zlib";
+/** Files that somebody else wrote, as sources: errors name the file. */
+import { createReadStream, existsSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { InputError } from "../input-error.ts";
+import { textOf } from "../source.ts";
+import type { VerifyResult } from "../verify/result.ts";
+import { type VerifyOptions, verifyRecording } from "../verify/verify.ts";
+import { readTrace } from "../workload/read.ts";
+import type { Workload } from "../workload/workload.ts";
 
-/** No input unpacks to more than this (bytes). */
-const MAX_INPUT_BYTES = 256 * 2 ** 20;
-
-/** The text of a file, unpacked if it is gzip. @throws InputError that names the file */
-export function readText(path: string): string {
-	let bytes: Uint8Array;
+/** The bytes of a file, as they come. @throws InputError that names it */
+async function* fileBytes(path: string): AsyncGenerator<Uint8Array> {
 	try {
-		bytes = readFileSync(path);
+		for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) yield chunk as Uint8Array;
 	} catch (error) {
-		const code = (error as NodeJS.ErrnoException).code;
+		const { code } = error as NodeJS.ErrnoException;
 		throw new InputError(
 			`${path}: ${code === "ENOENT" ? "no such file" : code === "EISDIR" ? "is a folder" : `cannot be read (${code})`}`,
 		);
 	}
-	if (bytes[0] === 0x1f && bytes[1] === 0x8b) {
-		try {
-			bytes = gunzipSync(bytes, { maxOutputLength: MAX_INPUT_BYTES });
-		} catch (error) {
-			const { code, message } = error as NodeJS.ErrnoException;
-			if (code === "ERR_BUFFER_TOO_LARGE")
-				throw new InputError(`${path}: unpacks to more than ${MAX_INPUT_BYTES} bytes`);
-			throw new InputError(`${path}: torn or damaged gzip (${message})`);
-		}
-	}
-	if (bytes.length > MAX_INPUT_BYTES) throw new InputError(`${path}: is larger than ${MAX_INPUT_BYTES} bytes`);
-	return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
+}
+
+/** The text of a file, unpacked if it is gzip. @throws InputError that names the file */
+export function readText(path: string): Promise<string> {
+	return textOf(fileBytes(path), path);
+}
+
+/** The workload of a trace's file. @throws InputError as readTrace */
+export function readTraceFile(path: string): Promise<Workload> {
+	return readTrace(fileBytes(path), { name: path });
+}
+
+/** Verifies a recording's file. An INDEX.tsv beside it says of transcripts whether the host is special. @throws InputError as verifyRecording */
+export async function verifyFile(path: string, build?: VerifyOptions["build"]): Promise<VerifyResult> {
+	const index = join(dirname(path), "INDEX.tsv");
+	const rows = existsSync(index) ? (await readText(index)).split("\n").map((line) => line.split("\t")) : [];
+	const row = rows.find(
+		([name]) =>
+			name ===
+			basename(path)
+				.replace(/\.gz$/, "")
+				.replace(/\.txt$/, ""),
+	);
+	return verifyRecording(fileBytes(path), {
+		name: path,
+		...(build === undefined ? {} : { build }),
+		...(row?.[1] === "special" ? { host: "special" } : {}),
+	});
 }

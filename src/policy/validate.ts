@@ -1,8 +1,10 @@
 /** Policies that come from somebody else's file: every field is read once, checked and copied. */
 import { parseBytes } from "../bytes.ts";
 import { KERNELS } from "../coco/rules/kernel.ts";
-import type { Policy, PolicyPredicate, PredicateValues } from "../coco/rules/policy.ts";
-import type { GuestPoolOptions } from "../coco/rules/pool.ts";
+import { ACCEPTANCES, MECHANISMS, type Policy, type PolicyPredicate } from "../coco/rules/policy.ts";
+import { type GuestPoolOptions, RESERVED_KINDS } from "../coco/rules/pool.ts";
+import { PREDICATES, type PredicateName } from "../coco/rules/predicate.ts";
+import { TRANSITIONS } from "../coco/trust/tdisp.ts";
 import { InputError, shown, thrown } from "../input-error.ts";
 
 /** Reads one value. @throws InputError that names the file and the field */
@@ -45,6 +47,10 @@ function oneOf<T extends string>(...names: readonly T[]): Reader<T> {
 		if (found === undefined) throw wrong(at, names.map((name) => `"${name}"`).join(", "), value);
 		return found;
 	};
+}
+
+function keysOf<K extends string>(record: Readonly<Record<K, unknown>>): K[] {
+	return Object.keys(record) as K[];
 }
 
 /** A function; what it answers is checked when it is asked. */
@@ -91,7 +97,7 @@ const size: Reader<number | string> = (value, at) => {
 
 const pool = recordOf<GuestPoolOptions>(
 	{
-		kind: oneOf("private", "restricted", "bus"),
+		kind: oneOf(...RESERVED_KINDS),
 		name: line,
 		size,
 		areas: whole(1, 8192),
@@ -103,22 +109,18 @@ const pool = recordOf<GuestPoolOptions>(
 );
 
 const predicate = code<PolicyPredicate>("true or false");
-const mechanism = oneOf("bounce", "refuse", "share-in-place");
+const mechanism = oneOf(...MECHANISMS);
 
 const policy = recordOf<Policy>(
 	{
 		name: word,
 		title: line,
 		source: line,
-		kernel: oneOf(...(Object.keys(KERNELS) as (keyof typeof KERNELS)[])),
-		acceptance: oneOf("none", "offer", "tdisp", "any", "driver"),
-		predicates: recordOf<Partial<Record<keyof PredicateValues, PolicyPredicate>>>({
-			forceBounce: predicate,
-			active: predicate,
-			forAlloc: predicate,
-			usePool: predicate,
-			forceDmaUnencrypted: predicate,
-		}),
+		kernel: oneOf(...keysOf(KERNELS)),
+		acceptance: oneOf(...keysOf(ACCEPTANCES)),
+		predicates: recordOf<Partial<Record<PredicateName, PolicyPredicate>>>(
+			Object.fromEntries(PREDICATES.map(({ name }) => [name, predicate])) as Record<PredicateName, typeof predicate>,
+		),
 		pools: listOf(pool),
 		pool: code<NonNullable<Policy["pool"]>>("one of its pools, or null"),
 		mechanism: recordOf<NonNullable<Policy["mechanism"]>>({ accepted: mechanism, others: mechanism }),
@@ -126,7 +128,7 @@ const policy = recordOf<Policy>(
 		decryptsRestricted: yesNo,
 		plainAddresses: yesNo,
 		preSharedPercent: whole(0, 100),
-		transitions: oneOf("checked", "anytime", "before-driver"),
+		transitions: oneOf(...TRANSITIONS),
 		messages: listOf(line),
 	},
 	["name", "title", "source", "kernel", "acceptance"],

@@ -76,9 +76,9 @@ function partStage(stage: Stage & { refused: null }): PartStage {
 function whyOf(stage: Stage & { refused: null }, { group, bytes, dir }: PartSpec): readonly PredicateStep[] {
 	const { guest, device } = stage;
 	if (group === "coherent" || group === "atomic") {
-		const { forceDmaUnencrypted } = device.predicates;
-		const why = forceDmaUnencrypted ? "its pages are decrypted" : "its pages stay as they are";
-		return [{ predicate: "force_dma_unencrypted(dev)", value: String(forceDmaUnencrypted), why }];
+		const { needsShared } = device.mapRules;
+		const why = needsShared ? "its pages are decrypted" : "its pages stay as they are";
+		return [{ predicate: "force_dma_unencrypted(dev)", value: String(needsShared), why }];
 	}
 	if (group === "mmio" || group === "transition") return [];
 	const gpa = guest.pages.alloc(1, group === "above 4 GiB" ? {} : { belowGpa: FOUR_GIB });

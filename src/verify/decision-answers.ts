@@ -268,7 +268,7 @@ export class DecisionAnswers {
 			const page = op === "pages" || op === "pagesa";
 			this.#add("va", page ? "page" : got.source === "cookie" ? "cookie" : remap ? "remap" : "lin");
 			if (remap && !page && got.source !== "cookie")
-				this.#add("prot", device.predicates.forceDmaUnencrypted ? "shared" : "private");
+				this.#add("prot", device.mapRules.needsShared ? "shared" : "private");
 		}
 		this.#add("dec", Math.max(0, ram.pagesInState(PageState.Shared) - shared));
 		this.#add("redec", 0);

@@ -3,7 +3,7 @@ import type { Build } from "../wasm.ts";
 import { DecisionAnswers } from "./decision-answers.ts";
 import { bootCase, DecisionArena, zoneWindows } from "./decision-guest.ts";
 import { type DecisionCase, type DecisionField, type DecisionHeader, readDecisions } from "./decision-lines.ts";
-import { divergedAt, same, stem, type VerifyResult } from "./result.ts";
+import { divergedAt, type Replayed, same } from "./result.ts";
 
 export { isDecisions } from "./decision-lines.ts";
 
@@ -45,10 +45,9 @@ function compareDecision(
 }
 
 /** Replays every case and compares every field. @throws InputError for a file that is not of the format */
-export async function verifyDecisions(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+export async function verifyDecisions(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
 	const { header, cases } = readDecisions(path, text);
 	const compared: Record<string, number> = { decisions: 0, fields: 0, notSetUp: 0 };
-	const common = { file: path, format: "dma-decisions", compared };
 	const arena = new DecisionArena(build);
 	let line = 1;
 	try {
@@ -64,12 +63,9 @@ export async function verifyDecisions(path: string, text: string, build: Build =
 			(compared.fields as number) += asked.expected.length;
 		}
 	} catch (error) {
-		return { ...common, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
 	const left = compared.notSetUp === 0 ? "" : `, ${compared.notSetUp} not set up`;
-	return {
-		...common,
-		identical: true,
-		summary: `${stem(path)}: ${compared.decisions}/${cases.length} decisions identical${left}`,
-	};
+	const said = `${compared.decisions}/${cases.length} decisions identical${left}`;
+	return { compared, outcome: { identical: true, said } };
 }

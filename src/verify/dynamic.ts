@@ -11,7 +11,7 @@ import type { Pool } from "../swiotlb/pool.ts";
 import type { Build } from "../wasm.ts";
 import { named, type PoolAdd, poolsOf, readPoolAdd } from "./dynamic-lines.ts";
 import { type KernelHeader, readKernelHeader, stretchesOf } from "./kernel.ts";
-import { Diverged, divergedAt, same, stem, type VerifyResult } from "./result.ts";
+import { Diverged, divergedAt, type Replayed, same } from "./result.ts";
 
 const FULL = 2n ** 64n - 1n;
 
@@ -242,7 +242,7 @@ function answer(result: number): string {
 }
 
 /** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
-export async function verifyDynamic(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+export async function verifyDynamic(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
 	const lines = text.split("\n");
 	const header = readKernelHeader(path, lines[0] as string);
 	const added = poolsOf(path, lines);
@@ -260,7 +260,7 @@ export async function verifyDynamic(path: string, text: string, build: Build = "
 	const devices = new Map([...header.devices].map(([name, options]) => [name, engine.addDevice({ pool, ...options })]));
 	const cpus = new Set(lines.filter((line) => line.startsWith("map ")).map((line) => line.split(" ")[2]));
 	const replay = new DynamicReplay(engine, header, new GrowingPools(engine, pool), devices, cpus.size <= 1);
-	const common = { file: path, format: "swiotlb-dynamic", compared: replay.compared };
+	const { compared } = replay;
 	let line = 1;
 	let ends = 0;
 	try {
@@ -278,9 +278,9 @@ export async function verifyDynamic(path: string, text: string, build: Build = "
 		if (left?.done === false)
 			throw new Diverged(lines.length, "pool of the list, newest first", "none", `0x${left.value.start.toString(16)}`);
 	} catch (error) {
-		return { ...common, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
-	const { maps, transientMaps, unusable, withoutMemory, unmaps, races: raced } = replay.compared;
+	const { maps, transientMaps, unusable, withoutMemory, unmaps, races: raced } = compared;
 	if (maps === 0 || ends < 2)
 		throw new InputError(
 			`${path}: expected maps, then the last lines "# end: ..." and "# end_pool ...": the file ends early`,
@@ -292,5 +292,5 @@ export async function verifyDynamic(path: string, text: string, build: Build = "
 		...(raced > 0 ? [`${raced} races replayed in their area`] : []),
 		`hiwater ${replay.growing.hiwater}`,
 	];
-	return { ...common, identical: true, summary: `${stem(path)}: ${parts.join(", ")}` };
+	return { compared, outcome: { identical: true, said: parts.join(", ") } };
 }

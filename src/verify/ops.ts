@@ -1,7 +1,5 @@
 /** `swiotlb-ops` v1: Linux 6.12's allocator, op by op, with every answer and byte. */
 
-import { createHash } from "node:crypto";
-import { crc32 } from "node:zlib";
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { ATTR_FORCE_BOUNCE } from "../../assembly/layout/device.ts";
 import type { Device } from "../dma/device.ts";
@@ -11,8 +9,9 @@ import { InputError } from "../input-error.ts";
 import type { Pool } from "../swiotlb/pool.ts";
 import { Attr, type Direction } from "../types.ts";
 import type { Build } from "../wasm.ts";
+import { type Hashes, loadHashes } from "./hashes.ts";
 import { readKeyedHeader } from "./header.ts";
-import { Diverged, divergedAt, same, stem, type VerifyResult } from "./result.ts";
+import { Diverged, divergedAt, type Replayed, same } from "./result.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
 const MAX_RAM_BYTES = 2 ** 31;
@@ -96,10 +95,12 @@ class OpsReplay {
 	readonly #engine: Engine;
 	readonly #pool: Pool;
 	readonly #header: Header;
+	readonly #hashes: Hashes;
 	readonly #live = new Map<number, Mapping>();
 	readonly compared = { maps: 0, failedMaps: 0, unmaps: 0, syncs: 0, checkpoints: 0, ends: 0 };
 
-	constructor(header: Header, engine: Engine, device: Device, pool: Pool) {
+	constructor(header: Header, engine: Engine, device: Device, pool: Pool, hashes: Hashes) {
+		this.#hashes = hashes;
 		this.#header = header;
 		this.#engine = engine;
 		this.#device = device;
@@ -188,7 +189,7 @@ class OpsReplay {
 		same(f.line, "hiwater", f.decimal(2, "hiwater", 0, 2 ** 20), this.#pool.hiwater);
 		const areas = this.#pool.areas().map(({ index, used }) => `${index}:${used}`);
 		same(f.line, "areas (index:used)", f.text(3, "areas"), areas.join(","));
-		same(f.line, "crc of the list", f.text(4, "crc"), crc32(this.#listBytes()).toString(16).padStart(8, "0"));
+		same(f.line, "crc of the list", f.text(4, "crc"), this.#hashes.crc32(this.#listBytes()));
 		this.compared.checkpoints++;
 	}
 
@@ -200,7 +201,7 @@ class OpsReplay {
 	#end(f: Fields): void {
 		this.#used(f, 1);
 		same(f.line, "hiwater", f.decimal(2, "hiwater", 0, 2 ** 20), this.#pool.hiwater);
-		const sha = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+		const sha = this.#hashes.sha256;
 		same(f.line, "sha-256 of the list", f.text(4, "sha_list"), sha(this.#listBytes()));
 		same(
 			f.line,
@@ -218,12 +219,12 @@ function address(value: number): string {
 }
 
 /** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
-export async function verifyOps(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+export async function verifyOps(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
 	const lines = text.split("\n");
 	const { header, first } = readHeader(path, lines);
 	const { engine, device, pool } = await engineFor(header, build);
-	const replay = new OpsReplay(header, engine, device, pool);
-	const common = { file: path, format: "swiotlb-ops", compared: replay.compared };
+	const replay = new OpsReplay(header, engine, device, pool, await loadHashes());
+	const { compared } = replay;
 	let line = first;
 	try {
 		for (let i = first; i < lines.length; i++) {
@@ -232,10 +233,10 @@ export async function verifyOps(path: string, text: string, build: Build = "engi
 			replay.run(new Fields(path, line, lines[i] as string));
 		}
 	} catch (error) {
-		return { ...common, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
-	const { maps, failedMaps, unmaps, checkpoints, ends } = replay.compared;
+	const { maps, failedMaps, unmaps, checkpoints, ends } = compared;
 	if (ends !== 1) throw new InputError(`${path}: expected a last line "e ...": the file ends early`);
-	const summary = `${stem(path)}: ${maps}/${maps} maps (${failedMaps} refused), ${unmaps} unmaps, ${checkpoints} checkpoints identical, pool and RAM bytes identical, hiwater ${pool.hiwater}`;
-	return { ...common, identical: true, summary };
+	const said = `${maps}/${maps} maps (${failedMaps} refused), ${unmaps} unmaps, ${checkpoints} checkpoints identical, pool and RAM bytes identical, hiwater ${pool.hiwater}`;
+	return { compared, outcome: { identical: true, said } };
 }

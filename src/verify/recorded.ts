@@ -7,7 +7,7 @@ import type { Pool } from "../swiotlb/pool.ts";
 import type { Direction } from "../types.ts";
 import type { Build } from "../wasm.ts";
 import { readKernelHeader, stretchesOf } from "./kernel.ts";
-import { Diverged, divergedAt, same, stem, type VerifyResult } from "./result.ts";
+import { Diverged, divergedAt, type Replayed, same } from "./result.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
 
@@ -132,7 +132,7 @@ class RecordedReplay {
 }
 
 /** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
-export async function verifyRecorded(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+export async function verifyRecorded(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
 	const lines = text.split("\n");
 	const header = readKernelHeader(path, lines[0] as string);
 	const engine = await Engine.create({
@@ -145,7 +145,7 @@ export async function verifyRecorded(path: string, text: string, build: Build = 
 	const pool = engine.addPool({ slabs: header.slabs, areas: header.areas }, { start: header.poolStart });
 	const devices = new Map([...header.devices].map(([name, options]) => [name, engine.addDevice({ pool, ...options })]));
 	const replay = new RecordedReplay(engine, pool, devices);
-	const common = { file: path, format: "swiotlb-recorded", compared: replay.compared };
+	const { compared } = replay;
 	const footer: Footer = { areas: [] };
 	let line = 1;
 	let end: string;
@@ -160,9 +160,9 @@ export async function verifyRecorded(path: string, text: string, build: Build = 
 			throw new InputError(`${path}: expected the last lines "# end: ..." and "# end_state: ...": the file ends early`);
 		end = replay.end(lines.length, footer);
 	} catch (error) {
-		return { ...common, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
-	const { maps, refusedMaps, unmaps, syncs, races } = replay.compared;
+	const { maps, refusedMaps, unmaps, syncs, races } = compared;
 	if (maps === 0) throw new InputError(`${path}: holds no map`);
 	const parts = [
 		`${maps}/${maps} maps${refusedMaps > 0 ? ` (${refusedMaps} refused)` : ""}`,
@@ -171,5 +171,5 @@ export async function verifyRecorded(path: string, text: string, build: Build = 
 		...(races > 0 ? [`${races} races replayed in their area`] : []),
 		end,
 	];
-	return { ...common, identical: true, summary: `${stem(path)}: ${parts.join(", ")}` };
+	return { compared, outcome: { identical: true, said: parts.join(", ") } };
 }

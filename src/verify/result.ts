@@ -2,11 +2,12 @@ import { DmaError } from "../status.ts";
 
 /** What verifying one recording found. */
 export interface VerifyResult {
-	readonly file: string;
-	/** `swiotlb-recorded`, `swiotlb-dynamic`, `swiotlb-ops` or `ring`. */
+	/** The recording's name: a file's path, where it was read from one. */
+	readonly recording: string;
+	/** The name of a format of RECORDING_FORMATS. */
 	readonly format: string;
 	readonly identical: boolean;
-	/** The line that people read, file name first. */
+	/** The line that people read, the recording first. */
 	readonly summary: string;
 	/** How many answers of each kind were compared and found identical. */
 	readonly compared: Readonly<Record<string, number>>;
@@ -36,23 +37,34 @@ export function same(line: number, what: string, expected: string | number, got:
 	if (expected !== got) throw new Diverged(line, what, String(expected), String(got));
 }
 
+/** What replaying a recording came to: what was found identical, in words, or the first answer that differed. */
+export interface Replayed {
+	readonly compared: VerifyResult["compared"];
+	readonly outcome:
+		| { readonly identical: true; readonly said: string }
+		| { readonly identical: false; readonly divergence: Divergence };
+}
+
+/** The outcome of a replay that stopped with an error: a difference, or a call that the engine refused. Others are thrown on. */
+export function divergedAt(line: number, error: unknown): Replayed["outcome"] {
+	if (error instanceof DmaError) return divergedAt(line, new Diverged(line, "call", "success", error.message));
+	if (!(error instanceof Diverged)) throw error;
+	return { identical: false, divergence: error.divergence };
+}
+
 /** A file's name without folders and known endings. */
-export function stem(path: string): string {
+function stem(path: string): string {
 	return path
 		.replace(/^.*[\\/]/, "")
 		.replace(/\.gz$/, "")
 		.replace(/\.txt$/, "");
 }
 
-/** The result for a replay that stopped with an error: a difference, or a call that the engine refused. Others are thrown on. */
-export function divergedAt(
-	path: string,
-	line: number,
-	error: unknown,
-): Pick<VerifyResult, "identical" | "summary" | "divergence"> {
-	if (error instanceof DmaError) return divergedAt(path, line, new Diverged(line, "call", "success", error.message));
-	if (!(error instanceof Diverged)) throw error;
-	const { what, expected, got } = error.divergence;
-	const summary = `${stem(path)}: line ${error.divergence.line}: ${what}: expected ${expected}, got ${got}`;
-	return { identical: false, summary, divergence: error.divergence };
+/** The result of a recording of that name and format. */
+export function resultOf(recording: string, format: string, { compared, outcome }: Replayed): VerifyResult {
+	const common = { recording, format, compared, identical: outcome.identical };
+	if (outcome.identical) return { ...common, summary: `${stem(recording)}: ${outcome.said}` };
+	const { line, what, expected, got } = outcome.divergence;
+	const summary = `${stem(recording)}: line ${line}: ${what}: expected ${expected}, got ${got}`;
+	return { ...common, summary, divergence: outcome.divergence };
 }

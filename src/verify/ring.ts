@@ -1,7 +1,5 @@
 /** `vmbus ring golden v1`: Linux 6.12's ring_buffer.c, op by op, with both indices, the signals and every byte of the ring. */
 
-import { createHash } from "node:crypto";
-import { crc32 } from "node:zlib";
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import * as layout from "../../assembly/layout/ring.ts";
 import * as status from "../../assembly/layout/status.ts";
@@ -10,8 +8,9 @@ import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
 import { statusName } from "../status.ts";
 import type { Build, EngineExports } from "../wasm.ts";
+import { type Hashes, loadHashes } from "./hashes.ts";
 import { readKeyedHeader } from "./header.ts";
-import { divergedAt, same, stem, type VerifyResult } from "./result.ts";
+import { divergedAt, type Replayed, same } from "./result.ts";
 
 /** Where the ring's first page lies in the replay's RAM. */
 const RING_GPA = 0x10000;
@@ -58,6 +57,7 @@ async function engineFor(header: Header, build: Build): Promise<Engine> {
 
 /** Replays one op after the other on a writer and a reader over the same pages. */
 class RingReplay {
+	readonly #hashes: Hashes;
 	readonly #engine: Engine;
 	readonly #exports: EngineExports;
 	readonly #ringBytes: number;
@@ -69,7 +69,8 @@ class RingReplay {
 	#ended = false;
 	readonly compared = { writes: 0, refusedWrites: 0, reads: 0, packets: 0, words: 0, corruptions: 0 };
 
-	constructor(engine: Engine, header: Header) {
+	constructor(engine: Engine, header: Header, hashes: Hashes) {
+		this.#hashes = hashes;
 		this.#engine = engine;
 		this.#exports = engine.instance.exports;
 		this.#ringBytes = header.pages * PAGE_SIZE;
@@ -122,7 +123,7 @@ class RingReplay {
 	}
 
 	#sha(): string {
-		return createHash("sha256").update(this.#engine.ram.view(RING_GPA, this.#ringBytes)).digest("hex");
+		return this.#hashes.sha256(this.#engine.ram.view(RING_GPA, this.#ringBytes));
 	}
 
 	#hex(f: Fields, index: number, name: string, digits: number): string {
@@ -194,7 +195,7 @@ class RingReplay {
 		else if (got !== status.RING_EMPTY) {
 			bytes = this.#count("read", got);
 			id = this.#packetId();
-			crc = this.#crc(this.#buffer, bytes).toString(16).padStart(8, "0");
+			crc = this.#crc(this.#buffer, bytes);
 		}
 		same(f.line, "rc of the read", expectedRc, rc);
 		same(f.line, "bytes of the read", expectedBytes, bytes);
@@ -204,8 +205,8 @@ class RingReplay {
 		return 8;
 	}
 
-	#crc(ptr: number, bytes: number): number {
-		return crc32(this.#engine.instance.bytes.subarray(ptr, ptr + bytes));
+	#crc(ptr: number, bytes: number): string {
+		return this.#hashes.crc32(this.#engine.instance.bytes.subarray(ptr, ptr + bytes));
 	}
 
 	#iterate(f: Fields): number {
@@ -221,7 +222,7 @@ class RingReplay {
 		for (; n < max && this.#asLinux(() => exports.ringNext(this.#reader, 0)) >= 0; n++) {
 			const packet = exports.ringPacket(this.#reader);
 			const bytes = data.getUint16(record + layout.RING_PACKET_HEAD + 4, true) * 8;
-			hash = (Math.imul(hash, 31) + this.#crc(packet, bytes)) >>> 0;
+			hash = (Math.imul(hash, 31) + Number.parseInt(this.#crc(packet, bytes), 16)) >>> 0;
 		}
 		exports.ringAdvance(this.#reader);
 		this.#signals += exports.ringRelease(this.#reader);
@@ -272,11 +273,11 @@ class RingReplay {
 }
 
 /** Replays a recording and compares every answer. @throws InputError for a file that is not of the format */
-export async function verifyRing(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+export async function verifyRing(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
 	const lines = text.split("\n");
 	const { header, first } = readHeader(path, lines);
-	const replay = new RingReplay(await engineFor(header, build), header);
-	const common = { file: path, format: "ring", compared: replay.compared };
+	const replay = new RingReplay(await engineFor(header, build), header, await loadHashes());
+	const { compared } = replay;
 	let line = first;
 	let ops = 0;
 	try {
@@ -287,12 +288,12 @@ export async function verifyRing(path: string, text: string, build: Build = "eng
 			ops++;
 		}
 	} catch (error) {
-		return { ...common, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
 	if (!replay.ended) throw new InputError(`${path}: expected a last line "E ...": the file ends early`);
 	if (header.ops !== null && ops - 1 !== header.ops)
 		throw new InputError(`${path}: ops: expected ${header.ops} ops, found ${ops - 1}`);
-	const { writes, refusedWrites, reads, packets, corruptions } = replay.compared;
+	const { writes, refusedWrites, reads, packets, corruptions } = compared;
 	const parts = [
 		`${ops - 1}/${ops - 1} steps identical`,
 		`${writes} writes (${refusedWrites} refused)`,
@@ -301,5 +302,5 @@ export async function verifyRing(path: string, text: string, build: Build = "eng
 		...(corruptions > 0 ? [`${corruptions} corruptions`] : []),
 		"indices, signals and ring bytes identical",
 	];
-	return { ...common, identical: true, summary: `${stem(path)}: ${parts.join(", ")}` };
+	return { compared, outcome: { identical: true, said: parts.join(", ") } };
 }

@@ -1,14 +1,15 @@
 /** What a transcript's command lines ask of the guest. */
 
-import { createHash } from "node:crypto";
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import * as layout from "../../assembly/layout/ring.ts";
+import { bytesOfHex } from "../bytes.ts";
 import type { Engine } from "../engine.ts";
 import { type GpaRange, PacketType } from "../ring/packet.ts";
 import type { CallbackMode, GuestChannel, OpenOptions } from "../vmbus/guest/channel.ts";
 import type { VmbusGuest } from "../vmbus/guest/guest.ts";
 import type { DriverPlan, GuestStatus } from "../vmbus/guest/options.ts";
 import { readGuid } from "../vmbus/wire/guid.ts";
+import type { Hashes } from "./hashes.ts";
 import type { Expected } from "./vmbus-expect.ts";
 import type { ReplayHost } from "./vmbus-host.ts";
 import type { LineArgs } from "./vmbus-lines.ts";
@@ -23,6 +24,7 @@ export interface GuestReplay {
 	readonly engine: Engine;
 	readonly guest: VmbusGuest;
 	readonly expected: Expected;
+	readonly hashes: Hashes;
 	readonly host: ReplayHost;
 	readonly pages: ReplayPages;
 	/** Number of each of the guest's own commands, in the order in which they were given. */
@@ -67,7 +69,7 @@ function openOptions(args: LineArgs, from: number, before: OpenOptions | null = 
 		mode: mode as CallbackMode,
 		lowLatency: args.line.args.includes("lowlat", from + 2) || (before?.lowLatency ?? false),
 		...(maxPacketBytes === undefined ? {} : { maxPacketBytes }),
-		...(userData === undefined ? {} : { userData: Uint8Array.from(Buffer.from(userData, "hex")) }),
+		...(userData === undefined ? {} : { userData: bytesOfHex(userData) }),
 	};
 }
 
@@ -90,7 +92,7 @@ const word = (ring: Uint8Array, at: number) =>
 	new DataView(ring.buffer, ring.byteOffset, ring.length).getUint32(at, true);
 
 /** Compares both rings as they are. @param tag "opened" or "now" */
-export function compareRings({ engine, expected, guest }: GuestReplay, relid: number, tag: string): void {
+export function compareRings({ engine, expected, guest, hashes }: GuestReplay, relid: number, tag: string): void {
 	for (const which of ["out", "in"] as const) {
 		const ring = ringView(engine, channelOf(guest, relid), which);
 		if (ring === null) return;
@@ -103,8 +105,10 @@ export function compareRings({ engine, expected, guest }: GuestReplay, relid: nu
 			`feat=${hex(layout.HEADER_FEATURES)}`,
 		];
 		const data = ring.subarray(PAGE_SIZE);
-		const sha = createHash("sha256").update(data).digest("hex");
-		expected.line1("RING", `${relid} ${which} ${tag} ${words.join(" ")} size=${data.length.toString(16)} data=${sha}`);
+		expected.line1(
+			"RING",
+			`${relid} ${which} ${tag} ${words.join(" ")} size=${data.length.toString(16)} data=${hashes.sha256(data)}`,
+		);
 	}
 }
 
@@ -157,7 +161,7 @@ function received(replay: GuestReplay, args: LineArgs, raw: boolean): GuestStatu
 function driverOf(args: LineArgs): (channel: GuestChannel) => DriverPlan | null {
 	const guid = args.text(0, "guid");
 	if (guid !== "*" && !/^[0-9a-f]{32}$/i.test(guid)) throw args.error("guid", "32 hex digits or *", guid);
-	const type = guid === "*" ? null : readGuid(Uint8Array.from(Buffer.from(guid, "hex")), 0);
+	const type = guid === "*" ? null : readGuid(bytesOfHex(guid), 0);
 	const plan = { open: openOptions(args, 1), subChannels: args.line.args.includes("sc", 3) };
 	return ({ offer }) => (type === null || offer.interfaceId === type ? plan : null);
 }

@@ -1,10 +1,11 @@
 /** Compares what the guest does, event by event, with what the transcript says comes next. */
 
-import { createHash } from "node:crypto";
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import { hexOf } from "../bytes.ts";
 import { InputError } from "../input-error.ts";
 import { MessageType } from "../vmbus/wire/messages.ts";
 import { Version } from "../vmbus/wire/versions.ts";
+import type { Hashes } from "./hashes.ts";
 import { Diverged } from "./result.ts";
 import { isCompared, isInput, LineArgs, type TranscriptLine } from "./vmbus-lines.ts";
 import { describePayload } from "./vmbus-text.ts";
@@ -24,7 +25,6 @@ const HOST_GPADL_AT: Readonly<Record<number, number>> = {
 /** Where the page numbers of a GPADL message start. */
 const PFNS_AT: Readonly<Record<number, number>> = { [MessageType.GpadlHeader]: 28, [MessageType.GpadlBody]: 16 };
 
-const hexOf = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex");
 const u32At = (bytes: Uint8Array, at: number) =>
 	at + 4 <= bytes.length ? new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true) : 0;
 
@@ -33,6 +33,7 @@ export class Expected {
 	readonly path: string;
 	readonly #lines: readonly TranscriptLine[];
 	readonly #vtom: bigint;
+	readonly #hashes: Hashes;
 	#at = 0;
 	/** GPADL handles: the recording's to the guest's. */
 	readonly #handles = new Map<number, number>();
@@ -41,7 +42,8 @@ export class Expected {
 	readonly compared: Record<string, number> = {};
 
 	/** @param vtom bits of the shared address space, kept in gpas */
-	constructor(path: string, lines: readonly TranscriptLine[], vtom: bigint) {
+	constructor(path: string, lines: readonly TranscriptLine[], vtom: bigint, hashes: Hashes) {
+		this.#hashes = hashes;
 		this.path = path;
 		this.#lines = lines;
 		this.#vtom = vtom;
@@ -203,8 +205,7 @@ export class Expected {
 		const length = args.option("len");
 		if (length === undefined && line.rest === whole) return;
 		const start = args.option("head") === undefined ? "" : ` head=${hexOf(bytes.subarray(0, 64))}`;
-		const sha = createHash("sha256").update(bytes).digest("hex");
-		const short = `${head} len=${bytes.length}${start} sha256=${sha}${tail}`;
+		const short = `${head} len=${bytes.length}${start} sha256=${this.#hashes.sha256(bytes)}${tail}`;
 		if (length === undefined || line.rest !== short)
 			throw new Diverged(line.number, verb, this.#describe(line), `${verb} ${length === undefined ? whole : short}`);
 	}

@@ -1,4 +1,5 @@
 /** A transcript of Linux's guest driver, line by line: what the host did, what the guest answered. */
+import { bytesOfHex } from "../bytes.ts";
 import { InputError } from "../input-error.ts";
 
 /** What a guest must do alike; all other output of the recording is for people. */
@@ -126,7 +127,7 @@ export class LineArgs {
 		const text = this.line.args[index] ?? "";
 		if (!/^([0-9a-f]{2})*$/i.test(text) || text.length > 2 * maxBytes)
 			throw this.error(name, `up to ${maxBytes} bytes in hex`, text);
-		return Uint8Array.from(Buffer.from(text, "hex"));
+		return bytesOfHex(text);
 	}
 
 	/** The value of `key=value` among the arguments from `from` on, or undefined. */

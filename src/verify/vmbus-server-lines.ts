@@ -1,4 +1,5 @@
 /** The lines of a transcript that say what the recorded host is: its server, and what it offers. */
+import { bytesOfHex } from "../bytes.ts";
 import type { Fields } from "../fields.ts";
 import type { ServerConfig } from "../vmbus/server/config.ts";
 import type { OfferOptions } from "../vmbus/server/offers.ts";
@@ -44,7 +45,7 @@ export function readOffer(f: Fields, line: string): OfferOptions & { readonly re
 		subChannelIndex: read.sub,
 		flags: read.flags,
 		mmioMegabytes: read.mmio,
-		userData: Buffer.from(read.user, "hex"),
+		userData: bytesOfHex(read.user),
 		monitorId: read.monitor,
 		dedicatedInterrupt: read.dedicated === 1,
 		relid: read.relid,

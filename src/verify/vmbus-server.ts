@@ -1,11 +1,12 @@
 /** Transcripts of a guest with a well-behaved host: our server in the host's place must answer the same (golden/vmbus/FORMAT.md, section 3). */
+import { bytesOfHex, hexOf } from "../bytes.ts";
 import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
 import type { ServerAction, ServerCompletion } from "../vmbus/server/actions.ts";
 import type { OfferOptions } from "../vmbus/server/offers.ts";
 import { VmbusServer } from "../vmbus/server/server.ts";
 import { HEADER_BYTES, MessageType, messageSpec } from "../vmbus/wire/messages.ts";
-import { Diverged, divergedAt, stem, type VerifyResult } from "./result.ts";
+import { Diverged, divergedAt, type Replayed } from "./result.ts";
 import { readOffer, readServer } from "./vmbus-server-lines.ts";
 import { describePayload } from "./vmbus-text.ts";
 
@@ -156,7 +157,7 @@ class ServerReplay {
 		const connectionId = Number.parseInt(f.text(2, "connection id"), 16);
 		const hex = f.text(4, "payload");
 		if (!/^([0-9a-f]{2})*$/.test(hex)) throw f.error("payload", "hex digits", hex.slice(0, 20));
-		const payload = new Uint8Array(Buffer.from(hex, "hex"));
+		const payload = bytesOfHex(hex);
 		const data = new DataView(payload.buffer);
 		if (payload.length >= 16 && data.getUint32(0, true) === MessageType.GpadlHeader)
 			this.#gpadlChannels.set(data.getUint32(12, true), data.getUint32(8, true));
@@ -222,7 +223,7 @@ class ServerReplay {
 	#message(f: Fields, isLate: boolean): void {
 		const hex = f.text(2, "payload");
 		if (!/^([0-9a-f]{2})*$/.test(hex)) throw f.error("payload", "hex digits", hex.slice(0, 20));
-		const payload = Buffer.from(hex, "hex");
+		const payload = bytesOfHex(hex);
 		const channel = this.#channelOf(payload);
 		if (isLate) this.#countLate(hex, -1);
 		const isFree = channel !== "" && this.#rescinded.has(Number(channel));
@@ -261,13 +262,9 @@ class ServerReplay {
 
 /** What was expected and what came, for people; the bytes as well where the words are the same. */
 function told(expected: string | undefined, got: string | undefined): [expected: string, got: string] {
-	const say = (hex: string | undefined) => (hex === undefined ? "nothing" : describePayload(Buffer.from(hex, "hex")));
+	const say = (hex: string | undefined) => (hex === undefined ? "nothing" : describePayload(bytesOfHex(hex)));
 	const [a, b] = [say(expected), say(got)];
 	return a === b ? [`${a} ${expected}`, `${b} ${got}`] : [a, b];
-}
-
-function hexOf(payload: Uint8Array): string {
-	return Buffer.from(payload).toString("hex");
 }
 
 function rescindOf(relid: number): Uint8Array {
@@ -282,9 +279,9 @@ function rescindOf(relid: number): Uint8Array {
  * Drives our server with the guest's messages and compares every status and message, in the order of each channel.
  * @param lines of a transcript with a clean server (hasCleanServer) @throws InputError for lines that are not of the format
  */
-export function verifyVmbusServer(path: string, lines: readonly string[]): VerifyResult {
+export function verifyVmbusServer(path: string, lines: readonly string[]): Replayed {
 	const replay = new ServerReplay(path, lines);
-	const common = { file: path, format: "vmbus-server", compared: replay.compared };
+	const { compared } = replay;
 	let line = 1;
 	try {
 		for (const [i, text] of lines.entries()) {
@@ -294,9 +291,9 @@ export function verifyVmbusServer(path: string, lines: readonly string[]): Verif
 		}
 		replay.end();
 	} catch (error) {
-		return { ...common, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
-	const { posts, messages, acts } = replay.compared;
-	const summary = `${stem(path)}: server: ${posts} posts, ${messages} messages identical, ${acts} acts`;
-	return { ...common, identical: true, summary };
+	const { posts, messages, acts } = compared;
+	const said = `server: ${posts} posts, ${messages} messages identical, ${acts} acts`;
+	return { compared, outcome: { identical: true, said } };
 }

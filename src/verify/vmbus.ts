@@ -2,10 +2,7 @@
  * Transcripts of Linux 6.12's own guest driver: our guest, as linux-6.12, is given what the host did and the commands, and must
  * post, signal, convert and write to its rings the same. Where the recorded host is well-behaved, our server stands in for it too.
  */
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { Engine } from "../engine.ts";
-import { readText } from "../node/input.ts";
 import { PacketType } from "../ring/packet.ts";
 import type { CallPath, Isolation } from "../synic/modes.ts";
 import type { GuestChannel } from "../vmbus/guest/channel.ts";
@@ -13,15 +10,17 @@ import { VmbusGuest } from "../vmbus/guest/guest.ts";
 import type { GuestCommand } from "../vmbus/guest/options.ts";
 import { EnginePages } from "../vmbus/guest/pages.ts";
 import type { Build } from "../wasm.ts";
-import { divergedAt, stem, type VerifyResult } from "./result.ts";
+import { loadHashes } from "./hashes.ts";
+import { divergedAt, type Replayed } from "./result.ts";
 import { compareRings, type GuestReplay, hostRing, runCommand } from "./vmbus-commands.ts";
 import { Expected } from "./vmbus-expect.ts";
 import { ReplayHost } from "./vmbus-host.ts";
-import { isVmbus, LineArgs, readTranscript, type TranscriptLine } from "./vmbus-lines.ts";
+import { LineArgs, readTranscript, type TranscriptLine } from "./vmbus-lines.ts";
 import { ReplayPages } from "./vmbus-pages.ts";
 import { hasCleanServer, verifyVmbusServer } from "./vmbus-server.ts";
 
-export { isVmbus };
+/** clean: only what a server may be asked to do. special: faults on purpose, answers made by hand (golden/vmbus/FORMAT.md). */
+export type TranscriptHost = "clean" | "special";
 
 /** RAM of a replay: room for the largest GPADLs, and where the guest's pages start. */
 const RAM_BYTES = 320 * 2 ** 20;
@@ -92,7 +91,8 @@ async function makeReplay(path: string, lines: readonly TranscriptLine[], build:
 		spareBytes: SPARE_BYTES,
 	});
 	const own = EnginePages.over(engine, [{ gpa: FIRST_GPA, bytes: RAM_BYTES - FIRST_GPA }]);
-	const expected = new Expected(path, lines, BigInt(vtom));
+	const hashes = await loadHashes();
+	const expected = new Expected(path, lines, BigInt(vtom), hashes);
 	const pages = new ReplayPages(engine, own, expected);
 	const numbers: number[] = [];
 	const manual = new Set<number>();
@@ -140,6 +140,7 @@ async function makeReplay(path: string, lines: readonly TranscriptLine[], build:
 		engine,
 		guest,
 		expected,
+		hashes,
 		host,
 		pages,
 		numbers,
@@ -199,10 +200,9 @@ function hostInput(replay: GuestReplay, line: TranscriptLine): void {
 	}
 }
 
-async function verifyGuest(path: string, text: string, build: Build): Promise<VerifyResult> {
+async function verifyGuest(path: string, text: string, build: Build): Promise<Replayed> {
 	const lines = readTranscript(path, text);
 	const replay = { current: null as GuestReplay | null };
-	const common = { file: path, format: "vmbus" };
 	try {
 		replay.current = await makeReplay(path, lines, build);
 		const { expected } = replay.current;
@@ -218,7 +218,7 @@ async function verifyGuest(path: string, text: string, build: Build): Promise<Ve
 		}
 	} catch (error) {
 		const { compared = {}, line = 1 } = replay.current?.expected ?? {};
-		return { ...common, compared, ...divergedAt(path, line, error) };
+		return { compared, outcome: divergedAt(line, error) };
 	}
 	const { compared } = replay.current.expected;
 	const names: readonly [string, string][] = [
@@ -232,35 +232,27 @@ async function verifyGuest(path: string, text: string, build: Build): Promise<Ve
 		["RES", "results"],
 	];
 	const parts = names.flatMap(([verb, name]) => (compared[verb] === undefined ? [] : [`${compared[verb]} ${name}`]));
-	return {
-		...common,
-		compared,
-		identical: true,
-		summary: `${stem(path)}: guest: ${parts.join(", ") || "nothing"} identical`,
-	};
+	const said = `guest: ${parts.join(", ") || "nothing"} identical`;
+	return { compared, outcome: { identical: true, said } };
 }
 
-/** Whether the host of a transcript behaves well: unless the index beside the file says no, its lines tell. */
-function hasGoodHost(path: string, lines: readonly string[]): boolean {
-	const index = join(dirname(path), "INDEX.tsv");
-	const rows = existsSync(index) ? readText(index).split("\n") : [];
-	const row = rows.map((text) => text.split("\t")).find(([name]) => name === stem(path));
-	return row?.[1] !== "special" && hasCleanServer(lines);
-}
-
-/** Replays a transcript. @throws InputError for a file that is not of the format */
-export async function verifyVmbus(path: string, text: string, build: Build = "engine"): Promise<VerifyResult> {
+/**
+ * Replays a transcript.
+ * @param host whether the recorded host behaves, so that our server may stand in for it too. Default: its lines tell
+ * @throws InputError for a transcript that is not of the format
+ */
+export async function verifyVmbus(
+	path: string,
+	text: string,
+	build: Build = "engine",
+	host: TranscriptHost = "clean",
+): Promise<Replayed> {
 	const guest = await verifyGuest(path, text, build);
 	const lines = text.split("\n");
-	if (!guest.identical || !hasGoodHost(path, lines)) return guest;
+	if (!guest.outcome.identical || host === "special" || !hasCleanServer(lines)) return guest;
 	const server = verifyVmbusServer(path, lines);
-	const compared = Object.fromEntries(
-		Object.entries(server.compared).map(([name, count]) => [`server ${name}`, count]),
-	);
-	return {
-		...server,
-		format: guest.format,
-		compared: { ...guest.compared, ...compared },
-		summary: server.identical ? `${guest.summary}; ${server.summary.replace(/^[^:]*: /, "")}` : server.summary,
-	};
+	const counts = Object.entries(server.compared).map(([name, count]) => [`server ${name}`, count] as const);
+	const compared = { ...guest.compared, ...Object.fromEntries(counts) };
+	if (!server.outcome.identical) return { compared, outcome: server.outcome };
+	return { compared, outcome: { identical: true, said: `${guest.outcome.said}; ${server.outcome.said}` } };
 }

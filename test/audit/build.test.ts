@@ -2,9 +2,9 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { Actor } from "../../src/audit/audit.ts";
 import { Engine } from "../../src/engine.ts";
+import { verifyFile } from "../../src/node/input.ts";
 import type { EngineOptions } from "../../src/setup.ts";
 import type { Direction } from "../../src/types.ts";
-import { verifyFile } from "../../src/verify/verify.ts";
 import { audited, auditOf, GUEST, HOST, MIB, runs, write } from "../helpers/audited.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
 

@@ -8,8 +8,8 @@ const FIXED_TEXT = `nvme on AMD SEV-SNP with vTOM, under a paravisor (snp-vtom),
 map(gpa 0x3000, 5000 bytes, TO_DEVICE) on CPU 0
 
  1  device_cc_accepted(dev)                 false  no TDISP interface, no VMBus offer
- 2  force_dma_unencrypted(dev)              true   guest memory encryption
- 3  is_swiotlb_force_bounce(dev)            true   confidential guest: SWIOTLB_FORCE
+ 2  is_swiotlb_force_bounce(dev)            true   confidential guest: SWIOTLB_FORCE
+ 3  force_dma_unencrypted(dev)              true   guest memory encryption
  4  dma_capable(dev, bounce address, size)  false  end 0x40000c001387 > mask 0xffffffff; the bytes were copied into the slots before, as in Linux
 
 refused after a copy into pool "default", 3 slots of 2 KiB, tlb_addr 0xc000000 in slot 0: SLOTS_BEYOND_MASK

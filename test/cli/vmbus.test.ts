@@ -8,7 +8,7 @@ import { describe, expect, it } from "vitest";
 import type { DecodedField } from "../../src/vmbus/decode/decoded.ts";
 import { describeBytes, describeMessage, describeSlot } from "../../src/vmbus/decode/message.ts";
 import { describePacket } from "../../src/vmbus/decode/packet.ts";
-import { type CapturedBytes, PSEUDO_HEADER_BYTES, pcapng } from "../../src/vmbus/decode/pcapng.ts";
+import { type CapturedBytes, pcapng } from "../../src/vmbus/decode/pcapng.ts";
 import { transcriptItems } from "../../src/vmbus/decode/transcript.ts";
 import { DecodeError, decodeMessage } from "../../src/vmbus/wire/codec.ts";
 import { type FieldSpec, MESSAGES, type MessageSpec } from "../../src/vmbus/wire/messages.ts";
@@ -18,6 +18,7 @@ import { printSeed, SEED } from "../helpers/random.ts";
 printSeed("vmbus cli");
 const GOLDEN = fileURLToPath(new URL("../golden/vmbus/", import.meta.url));
 const DISSECTOR = fileURLToPath(new URL("../../examples/vmbus.lua", import.meta.url));
+const PSEUDO_HEADER_BYTES = 16;
 const hasTshark = spawnSync("tshark", ["--version"]).status === 0;
 
 const CONTACT = "0e00000000000000 0000060000000000 0200000010000000 0010000000000000 0020000000000000";

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { AtomicPools, type AtomicZone, atomicPoolBytes } from "../../src/coco/memory/atomic.ts";
 import { PageConverter } from "../../src/coco/platform/convert.ts";
 import { type PlatformName, platformNamed } from "../../src/coco/platform/platform.ts";
+import { KERNELS, type KernelName } from "../../src/coco/rules/kernel.ts";
 import { Engine } from "../../src/engine.ts";
 import { PageAllocator } from "../../src/memory/allocator.ts";
 import { PageState } from "../../src/memory/ram.ts";
@@ -19,20 +20,20 @@ const TOTAL_PAGES = (3 * MIB) / PAGE;
 
 interface Plan {
 	readonly platform?: PlatformName;
-	readonly kernel?: "6.12" | "7.3";
+	readonly kernel?: KernelName;
 	readonly pages?: number;
 	readonly ram?: typeof RAM;
 	readonly prepare?: (converter: PageConverter, allocator: PageAllocator) => void;
 }
 
-async function makePools({ platform: name = "snp", kernel = "7.3", pages = 8, ram = RAM, prepare }: Plan = {}) {
+async function makePools({ platform: name = "snp", kernel = "linux-7.3", pages = 8, ram = RAM, prepare }: Plan = {}) {
 	const platform = platformNamed(name);
 	const engine = await Engine.create({ ram, swiotlb: null, coco: platform.hostRead !== "plain" });
 	const converter = new PageConverter(engine, platform);
 	const allocator = new PageAllocator(ram);
 	prepare?.(converter, allocator);
 	const encrypted = platform.memEncrypt;
-	const options = { ram: engine.ram, allocator, converter, bytes: pages * PAGE, encrypted, kernel };
+	const options = { ram: engine.ram, allocator, converter, bytes: pages * PAGE, encrypted, kernel: KERNELS[kernel] };
 	const pools = new AtomicPools(options);
 	const take = (n: number, zone: AtomicZone = "Normal") => {
 		const got = pools.alloc(n * PAGE, { device: "nvme0", zone, ccShared: encrypted });
@@ -121,10 +122,10 @@ describe("the atomic pools", () => {
 	});
 
 	it("say when they are exhausted, and on 7.3 when none is of the kind that is asked for; 6.12 does not look", async () => {
-		for (const kernel of ["6.12", "7.3"] as const) {
+		for (const kernel of ["linux-6.12", "linux-7.3"] as const) {
 			const { pools } = await makePools({ kernel });
 			const other = pools.alloc(PAGE, { device: "nvme0", ccShared: false });
-			if (kernel === "6.12") expect(other.ok).toBe(true);
+			if (kernel === "linux-6.12") expect(other.ok).toBe(true);
 			else
 				expect(other).toMatchObject({ status: "NO_SUITABLE_POOL", message: "Failed to get suitable pool for nvme0" });
 			const many = pools.alloc(9 * PAGE, { device: "nvme0", ccShared: true });
@@ -134,7 +135,7 @@ describe("the atomic pools", () => {
 		empty.alloc(1);
 		const { engine, converter } = await makePools();
 		const options = { ram: engine.ram, allocator: empty, converter, bytes: PAGE, encrypted: true } as const;
-		const none = new AtomicPools({ ...options, kernel: "6.12" });
+		const none = new AtomicPools({ ...options, kernel: KERNELS["linux-6.12"] });
 		expect(none.alloc(PAGE, { device: "nvme0", ccShared: true })).toMatchObject({ status: "NO_SUITABLE_POOL" });
 	});
 

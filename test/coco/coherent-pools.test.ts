@@ -4,7 +4,7 @@ import { PageState } from "../../src/memory/ram.ts";
 import { coherentGuest, MIB, PAGE, slotsAt } from "../helpers/coherent.ts";
 
 const { Shared } = PageState;
-const KERNELS = ["6.12", "7.3"] as const;
+const KERNELS = ["linux-6.12", "linux-7.3"] as const;
 const ZEROS = (bytes: number) => new Uint8Array(bytes);
 
 /** The status of the error that a call throws. */
@@ -53,7 +53,7 @@ describe("coherent memory where nothing may sleep", () => {
 	});
 
 	it("of 6.12's atomic pools may be shared for a device that is not given shared addresses: a page-state hazard", async () => {
-		const guest = await coherentGuest({ platform: "snp", kernel: "6.12", atomicBytes: 8 * PAGE });
+		const guest = await coherentGuest({ platform: "snp", kernel: "linux-6.12", atomicBytes: 8 * PAGE });
 		const device = guest.device({ needsShared: false, coherent: false });
 		expect(guest.take(device, PAGE, { atomic: true }).source).toBe("atomic");
 		expect(guest.hazards).toMatchObject([{ what: "PAGE_STATE" }]);
@@ -154,7 +154,7 @@ describe("coherent memory of a restricted pool", () => {
 					guest.coherent.free(device, buffer, { atomic });
 					expect(guest.ram.pageState(0)).toBe(Shared);
 					const twice = atomic ? ["PAGE_STATE", "SLEEPING_IN_ATOMIC"] : ["PAGE_STATE"];
-					const expected = kernel === "6.12" ? [...twice, ...twice] : [];
+					const expected = kernel === "linux-6.12" ? [...twice, ...twice] : [];
 					expect(guest.hazards.map(({ what }) => what)).toEqual(expected);
 				}
 			}
@@ -162,7 +162,7 @@ describe("coherent memory of a restricted pool", () => {
 	});
 
 	it("that is remapped is not decrypted twice by 6.12, but may sleep both ways", async () => {
-		const guest = await coherentGuest({ platform: "snp", kernel: "6.12" });
+		const guest = await coherentGuest({ platform: "snp", kernel: "linux-6.12" });
 		guest.converter.convert(0, 8 * PAGE, Shared);
 		const device = guest.device({ slots: slotsAt(0, 8 * PAGE), coherent: false });
 		guest.coherent.free(device, guest.take(device, PAGE, { atomic: true }), { atomic: true });
@@ -174,7 +174,7 @@ describe("coherent memory of a restricted pool", () => {
 	});
 
 	it("is encrypted on 6.12's free by what the device needs then", async () => {
-		const guest = await coherentGuest({ platform: "snp", kernel: "6.12" });
+		const guest = await coherentGuest({ platform: "snp", kernel: "linux-6.12" });
 		guest.converter.convert(0, 8 * PAGE, Shared);
 		const slots = slotsAt(0, 8 * PAGE);
 		const buffer = guest.take(guest.device({ slots }), PAGE);
@@ -183,7 +183,7 @@ describe("coherent memory of a restricted pool", () => {
 	});
 
 	it("is shared on pKVM without a hazard, though 6.12 does not know that its device needs that", async () => {
-		const guest = await coherentGuest({ platform: "pkvm", kernel: "6.12" });
+		const guest = await coherentGuest({ platform: "pkvm", kernel: "linux-6.12" });
 		guest.converter.convert(0, 8 * PAGE, Shared);
 		const device = guest.device({ slots: slotsAt(0, 8 * PAGE), needsShared: false });
 		guest.coherent.free(device, guest.take(device, PAGE));

@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { CoherentBuffer } from "../../src/coco/memory/coherent.ts";
+import type { KernelName } from "../../src/coco/rules/kernel.ts";
 import { PageState } from "../../src/memory/ram.ts";
-import { coherentGuest, type KernelNumber, PAGE, slotsAt } from "../helpers/coherent.ts";
+import { coherentGuest, PAGE, slotsAt } from "../helpers/coherent.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
 import { bySuite } from "../helpers/suite.ts";
 
@@ -43,7 +44,7 @@ interface Held {
 	readonly state: PageState;
 }
 
-async function history(platform: "snp" | "tdx" | "pkvm" | "none", kernel: KernelNumber, list: readonly Step[]) {
+async function history(platform: "snp" | "tdx" | "pkvm" | "none", kernel: KernelName, list: readonly Step[]) {
 	const pool = { gpa: 0, bytes: POOL_PAGES * PAGE };
 	const ram = [{ gpa: 0, bytes: RAM_PAGES * PAGE }];
 	const guest = await coherentGuest({ platform, kernel, ram, reserved: [pool], atomicBytes: 4 * PAGE });
@@ -104,7 +105,7 @@ async function history(platform: "snp" | "tdx" | "pkvm" | "none", kernel: Kernel
 			const wrong = start === Private && (state === Shared) !== needsShared;
 			const told = hazards.slice(before).some(({ what }) => what === "PAGE_STATE");
 			if (wrong && (needsShared || guest.platform.memEncrypt)) expect(told).toBe(true);
-			if (kernel === "7.3" && guest.platform.memEncrypt) expect([wrong, told]).toEqual([false, false]);
+			if (kernel === "linux-7.3" && guest.platform.memEncrypt) expect([wrong, told]).toEqual([false, false]);
 			held.push({ buffer: got, device: index, needsShared, state });
 		});
 	};
@@ -163,7 +164,7 @@ async function history(platform: "snp" | "tdx" | "pkvm" | "none", kernel: Kernel
 describe("over random histories of allocations, frees, failures and changes of trust, coherent memory", () => {
 	for (const platform of ["snp", "tdx", "pkvm", "none"] as const) {
 		it(`on ${platform} is in one state, nobody else's, never leaked memory, and all accounted for`, async () => {
-			for (const kernel of ["6.12", "7.3"] as const)
+			for (const kernel of ["linux-6.12", "linux-7.3"] as const)
 				await fc.assert(
 					fc.asyncProperty(steps, (list) => history(platform, kernel, list)),
 					{ seed: SEED, numRuns: bySuite({ quick: 10, slow: 40 }) },

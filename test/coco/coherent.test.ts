@@ -6,7 +6,7 @@ import { coherentGuest, MIB, PAGE, slotsAt } from "../helpers/coherent.ts";
 const { Shared, Private, Leaked } = PageState;
 const PLATFORMS = ["snp", "tdx", "pkvm", "none"] as const;
 const CONVERTING = ["snp", "tdx", "pkvm"] as const;
-const KERNELS = ["6.12", "7.3"] as const;
+const KERNELS = ["linux-6.12", "linux-7.3"] as const;
 const ZEROS = (bytes: number) => new Uint8Array(bytes);
 
 /** The status of the error that a call throws. */
@@ -73,9 +73,9 @@ describe("a coherent buffer", () => {
 				const guest = await coherentGuest({ platform, kernel });
 				const device = guest.device({ coherent: false });
 				const buffer = guest.take(device, PAGE);
-				expect(guest.ram.pageState(buffer.gpa)).toBe(kernel === "6.12" ? Private : Shared);
+				expect(guest.ram.pageState(buffer.gpa)).toBe(kernel === "linux-6.12" ? Private : Shared);
 				expect(buffer.dma).toBe(device.encode(buffer.gpa, true));
-				const expected = kernel === "6.12" ? [{ what: "PAGE_STATE", device: "device 0" }] : [];
+				const expected = kernel === "linux-6.12" ? [{ what: "PAGE_STATE", device: "device 0" }] : [];
 				expect(guest.hazards).toMatchObject(expected);
 				guest.coherent.free(device, buffer);
 				expect(guest.ram.pageState(buffer.gpa)).toBe(Private);
@@ -152,7 +152,8 @@ describe("coherent memory whose conversion fails", () => {
 						const kept = to === Private ? guest.take(device, 3 * PAGE) : null;
 						guest.converter.failAt(step);
 						const done = kept ? guest.coherent.free(device, kept) : guest.coherent.alloc(device, 3 * PAGE);
-						const late = kernel === "7.3" ? "leaking DMA memory that can't be decrypted" : "could not be decrypted";
+						const late =
+							kernel === "linux-7.3" ? "leaking DMA memory that can't be decrypted" : "could not be decrypted";
 						const text = kept ? "leaking DMA memory that can't be re-encrypted" : late;
 						const status = kept ? "NOT_ENCRYPTED" : "NOT_DECRYPTED";
 						expect(done).toMatchObject({ ok: false, status, message: expect.stringContaining(text) });

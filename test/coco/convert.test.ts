@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { loadCipher } from "../../src/coco/platform/ciphertext.ts";
-import { type ConverterOptions, PageConverter, type StrayRead } from "../../src/coco/platform/convert.ts";
+import { PageConverter, type StrayRead } from "../../src/coco/platform/convert.ts";
 import { Parties } from "../../src/coco/platform/parties.ts";
 import { type ConversionStep, PLATFORMS, type Platform } from "../../src/coco/platform/platform.ts";
 import { Engine } from "../../src/engine.ts";
@@ -23,6 +23,8 @@ function turns(platform: Platform): [PageState, PageState][] {
 	const states = platform.hiddenPages ? [Private, Shared, Hidden] : [Private, Shared];
 	return states.flatMap((from) => states.filter((to) => to !== from).map((to) => [from, to] as [PageState, PageState]));
 }
+
+type ConverterOptions = NonNullable<ConstructorParameters<typeof PageConverter>[2]>;
 
 /** Pages 0 to 15, the four from 0x4000 in state `from`, page n filled with n + 1. */
 async function fourPages(platform: Platform, from: PageState, options: ConverterOptions = {}) {

@@ -168,7 +168,10 @@ describe("a device of a guest", () => {
 			["VERSION_TOO_OLD", { offer: { flags, connection: { ...connection, version: 0x50003 } } }],
 			["RangeError: device: trusted by tdisp or by offer, not by both", { offer: OFFER, tdisp: TDISP }],
 			["RangeError: device: a matcher needs pools to choose from", { matcher: () => null }],
-			["RangeError: device: a pool is not one of this guest's", { pools: foreign }],
+			[
+				"RangeError: device: pools: expected pools of this guest (default, bus), not default of another",
+				{ pools: foreign },
+			],
 			["RangeError: device: minAlignMask must be a whole number from 0 to 2^32 - 1, not -1", { minAlignMask: -1 }],
 		];
 		for (const [status, options] of refused) expect(await refusal(() => guest.addDevice(options))).toBe(status);
@@ -271,7 +274,7 @@ describe("a device of a guest", () => {
 		const [, restricted, bus, own] = guest.pools as [never, ...(typeof guest.pools)[number][]];
 		const kinds = (device: (typeof guest.devices)[number]) => [device.pool?.kind, device.privatePool?.kind];
 		const alone = guest.addDevice({ pools: [restricted as never] });
-		expect([...kinds(alone), alone.predicates.forceBounceWhy]).toEqual(["restricted", undefined, "restricted pool"]);
+		expect([...kinds(alone), alone.answers.forceBounce.why]).toEqual(["restricted", undefined, "restricted pool"]);
 		expect(kinds(guest.addDevice({ pools: [bus as never] }))).toEqual(["bus", undefined]);
 		const several = acceptedDevice(guest, { pools: [own as never, bus as never], dmaMask: 2n ** 23n - 1n });
 		expect(kinds(several)).toEqual(["bus", "private"]);

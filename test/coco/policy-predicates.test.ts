@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { GuestDevice, GuestDeviceOptions } from "../../src/coco/guest/device.ts";
 import { Guest } from "../../src/coco/guest/guest.ts";
-import { KernelCrash, type Policy, type PredicateInput, type PredicateValues } from "../../src/coco/rules/policy.ts";
+import { KernelCrash, type Policy, type PredicateInput } from "../../src/coco/rules/policy.ts";
+import { PREDICATES, type PredicateValues } from "../../src/coco/rules/predicate.ts";
 import { InputError } from "../../src/input-error.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { statusName } from "../../src/status.ts";
@@ -9,7 +10,7 @@ import { Direction } from "../../src/types.ts";
 import { KERNEL_NAMES, OFFER, smallGuest, TDISP, trustNow } from "../helpers/trust-guest.ts";
 
 const { ToDevice } = Direction;
-const NAMES = ["forceBounce", "active", "forAlloc", "usePool", "forceDmaUnencrypted"] as const;
+const NAMES = PREDICATES.map(({ name }) => name);
 
 function policy(fields: Partial<Policy> = {}): Policy {
 	return { name: "mine", title: "a test's", source: "a test", kernel: "linux-6.12", acceptance: "any", ...fields };

@@ -46,6 +46,25 @@ describe("an example", () => {
 	});
 });
 
+describe("a door of the package", () => {
+	const { exports } = JSON.parse(readFileSync(`${ROOT}package.json`, "utf8")) as { exports: Record<string, string> };
+	const doors = Object.keys(exports)
+		.filter((path) => exports[path]?.endsWith(".js"))
+		.map((path) => path.replace(/^\./, "coco-dma"));
+	const library = PAGES.find(([name]) => name === "docs/library.md")?.[1] ?? "";
+
+	it.each(doors)("%s has its row in the library, a page that names it and an example that imports it", (door) => {
+		const [row = ""] = library.split("\n").filter((line) => line.startsWith(`| \`${door}\` |`));
+		const files = [...row.matchAll(/\]\(([^)]+)\)/g)].map(([, link = ""]) =>
+			readFileSync(`${ROOT}docs/${link}`, "utf8"),
+		);
+		expect(files.length).toBeGreaterThanOrEqual(2);
+		const [page = "", ...others] = files;
+		expect(page).toMatch(new RegExp(`["\`]${door}["\`]`));
+		expect(others.some((text) => text.includes(`from "${door}"`))).toBe(true);
+	});
+});
+
 describe("a page", () => {
 	it.each(PROGRAMS)("%s shows a program that runs to its end", async (_, code) => {
 		const run = promisify(execFile)(process.execPath, ["--input-type=module", "-e", code], { cwd: ROOT });

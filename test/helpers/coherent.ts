@@ -5,12 +5,12 @@ import { CoherentMemory } from "../../src/coco/memory/coherent.ts";
 import type { Hazard } from "../../src/coco/memory/hazard.ts";
 import { PageConverter } from "../../src/coco/platform/convert.ts";
 import { type PlatformName, platformNamed } from "../../src/coco/platform/platform.ts";
+import { KERNELS, type KernelName } from "../../src/coco/rules/kernel.ts";
 import { Engine } from "../../src/engine.ts";
 import { PageAllocator } from "../../src/memory/allocator.ts";
 
 export const PAGE = 4096;
 export const MIB = 2 ** 20;
-export type KernelNumber = "6.12" | "7.3";
 
 /** What a test says of a device. */
 export interface DevicePlan {
@@ -23,7 +23,7 @@ export interface DevicePlan {
 
 export interface CoherentPlan {
 	readonly platform: PlatformName;
-	readonly kernel?: KernelNumber;
+	readonly kernel?: KernelName;
 	readonly ram?: readonly { readonly gpa: number; readonly bytes: number }[];
 	/** What the page allocator leaves alone, such as a pool's range. */
 	readonly reserved?: readonly { readonly gpa: number; readonly bytes: number }[];
@@ -31,7 +31,13 @@ export interface CoherentPlan {
 	readonly atomicBytes?: number;
 }
 
-export async function coherentGuest({ platform: name, kernel = "7.3", ram, reserved, atomicBytes = 0 }: CoherentPlan) {
+export async function coherentGuest({
+	platform: name,
+	kernel = "linux-7.3",
+	ram,
+	reserved,
+	atomicBytes = 0,
+}: CoherentPlan) {
 	const platform = platformNamed(name);
 	const regions = ram ?? [{ gpa: 0, bytes: 4 * MIB }];
 	const engine = await Engine.create({ ram: regions, swiotlb: null, coco: platform.hostRead !== "plain" });
@@ -40,7 +46,7 @@ export async function coherentGuest({ platform: name, kernel = "7.3", ram, reser
 	const converter = new PageConverter(engine, platform);
 	const allocator = new PageAllocator(regions, reserved);
 	const hazards: Hazard[] = [];
-	const common = { ram: engine.ram, allocator, converter, kernel };
+	const common = { ram: engine.ram, allocator, converter, kernel: KERNELS[kernel] };
 	const atomic =
 		atomicBytes === 0 ? null : new AtomicPools({ ...common, bytes: atomicBytes, encrypted: platform.memEncrypt });
 	const coherent = new CoherentMemory({ ...common, atomic, onHazard: (hazard) => hazards.push(hazard) });

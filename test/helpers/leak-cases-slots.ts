@@ -73,7 +73,7 @@ async function roundedUp(unmapped: number) {
 	const device = guest.addDevice({ name: "network" });
 	const page = takePages(guest, 1);
 	const { exports } = guest.engine.instance;
-	const tlb = exports.swiotlbTblMap(device.dma.index, page, 100, 0xfff, FromDevice, 0, 0);
+	const tlb: number = exports.swiotlbTblMap(device.dma.index, page, 100, 0xfff, FromDevice, 0, 0);
 	device.write(tlb, new Uint8Array(160).fill(7));
 	exports.swiotlbTblUnmap(device.dma.index, tlb, unmapped, FromDevice, 0);
 	return { monitor, gpa: page + 100 };

@@ -3,7 +3,7 @@ import { POOL_HEADER_BYTES, POOL_SEGMENTS } from "../../assembly/layout/pool.ts"
 import type { GuestDevice } from "../../src/coco/guest/device.ts";
 import { hardwareOf } from "../../src/coco/guest/device.ts";
 import type { Guest, GuestOptions } from "../../src/coco/guest/guest.ts";
-import { decisionOf } from "../../src/coco/rules/kernel.ts";
+import { compile } from "../../src/coco/rules/decision.ts";
 import type { DeviceOptions } from "../../src/dma/options.ts";
 import { LeakMonitor } from "../../src/leaks/monitor.ts";
 import type { PropertyName } from "../../src/leaks/properties.ts";
@@ -51,7 +51,8 @@ export function secretPages(guest: Guest, pages = 1): number {
 /** Changes a device's decision record behind the guest's back. */
 export function misconfigure(guest: Guest, device: GuestDevice, changes: DeviceOptions): void {
 	const { kernel, platform } = guest;
-	device.dma.configure({ ...hardwareOf(device.options), ...decisionOf(kernel, platform, device.ruled), ...changes });
+	const { record } = compile({ policy: null, kernel, platform, device: device.ruled });
+	device.dma.configure({ ...hardwareOf(device.options), ...record, ...changes });
 }
 
 /** ptrs of the first pool's first area and first segment, for damage. */

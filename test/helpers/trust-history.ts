@@ -79,7 +79,7 @@ export class History extends DriverPages {
 		const dma = device.tryMap(gpa, bytes, dir, this.random.below(2), attrs);
 		const after = device.dma.counters;
 		const copied = after.bytesIn > before.bytesIn;
-		const needsShared = device.predicates.forceDmaUnencrypted;
+		const { needsShared } = device.mapRules;
 		if (dma < 0) {
 			const status = statusName(dma);
 			this.count(status);

@@ -1,8 +1,8 @@
 /** Small workloads for replays, and a model of what bouncing them shows the host. */
 import fc from "fast-check";
+import { readTraceFile } from "../../src/node/input.ts";
 import type { GuestSize } from "../../src/study/layout.ts";
 import { Direction } from "../../src/types.ts";
-import { readBlockTrace } from "../../src/workload/ftrace.ts";
 import type { Plan } from "../../src/workload/plan.ts";
 import type { Workload } from "../../src/workload/workload.ts";
 import { shortTrace } from "./cli.ts";
@@ -66,8 +66,8 @@ export const anyWorkload: fc.Arbitrary<Workload> = fc
 	.map(workloadOf);
 
 /** The first lines of the database recording. */
-export function shortPgbench(lines: number): Workload {
-	return readBlockTrace(shortTrace(lines));
+export function shortPgbench(lines: number): Promise<Workload> {
+	return readTraceFile(shortTrace(lines));
 }
 
 /** What a plan that is bounced as a whole puts on shared pages: counted from its entries alone. */

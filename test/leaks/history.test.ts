@@ -23,7 +23,7 @@ describe("the history of a byte", () => {
 		device.read(dma, 512);
 		device.read(dma, 512);
 		device.unmap(dma, 4096, ToDevice);
-		guest.parties.host.read(dma, 8);
+		guest.parties.host.read(placeOf(guest, dma), 8);
 		const history = historyOf(audit, dma + 5, { platform: guest.platform });
 		const hex = (gpa: number) => `0x${gpa.toString(16)}`;
 		expect(history).toMatchObject({ gpa: dma + 5, complete: true, goneEvents: 0 });

@@ -183,7 +183,7 @@ describe("a policy's record", () => {
 		[{ predicates: [] }, "f.ts: predicates: expected a record, found an array"],
 		[
 			{ predicates: { isForced: () => true } },
-			'f.ts: predicates: expected the fields forceBounce, active, forAlloc, usePool, forceDmaUnencrypted, found "isForced"',
+			'f.ts: predicates: expected the fields forceBounce, forceDmaUnencrypted, active, forAlloc, usePool, found "isForced"',
 		],
 		[
 			{ predicates: { active: true } },

@@ -362,10 +362,11 @@ async function residueOf(work: Workload, policy: string, scenario: string) {
 }
 
 describe("cost and exposure", () => {
-	const work = shortPgbench(1200);
+	const pgbench = shortPgbench(1200);
 	const options = { ...SMALL, ramBytes: 64 * 2 ** 20, poolBytes: 4 * 2 ** 20 };
 
 	it("are of the same mappings: both builds plan the same, map the same and are given the same addresses", async () => {
+		const work = await pgbench;
 		for (const [policy, scenario] of [
 			["force-bounce", "storvsc-full"],
 			["linux-7.3+pre-shared", "legacy-virtio"],
@@ -393,6 +394,7 @@ describe("cost and exposure", () => {
 	});
 
 	it("of a policy that bounces everything are those of the mode that does, and direct likewise", async () => {
+		const work = await pgbench;
 		const same = ({
 			directMaps,
 			bouncedMaps,

@@ -3,13 +3,13 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { readText } from "../../src/node/input.ts";
 import type { Isolation, SynicPlatform } from "../../src/synic/modes.ts";
 import type { MessagePort } from "../../src/synic/port.ts";
 import { Msr, VMBUS_SINT, VMBUS_VECTOR } from "../../src/synic/registers.ts";
 import { PostRetry } from "../../src/synic/retry.ts";
 import { HvStatus } from "../../src/synic/status.ts";
 import { MessageType } from "../../src/vmbus/wire/messages.ts";
+import { recordingText } from "../helpers/golden.ts";
 import { type TestGuest, testGuest } from "./synic-machine.ts";
 
 const GOLDEN = fileURLToPath(new URL("../golden/vmbus/", import.meta.url));
@@ -201,7 +201,7 @@ describe("SynIC and hypercalls of the recorded guests", () => {
 	const totals: Record<string, number> = {};
 
 	it.each(files)("are ours, register by register and path by path: %s", async (file) => {
-		const lines = readText(join(GOLDEN, file)).trimEnd().split("\n");
+		const lines = recordingText(join(GOLDEN, file)).trimEnd().split("\n");
 		const replay = new Replay(await recordedGuest(lines), lines);
 		replay.run();
 		const recorded = lines.filter((line) => line.startsWith("G WRMSR")).length;

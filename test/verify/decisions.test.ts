@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { InputError } from "../../src/input-error.ts";
 import { readDecisions } from "../../src/verify/decision-lines.ts";
-import { isDecisions, verifyDecisions } from "../../src/verify/decisions.ts";
+import { isDecisions } from "../../src/verify/decisions.ts";
+import { verifyRecording } from "../../src/verify/verify.ts";
 
 const HEADER = "# dma-decisions 1 kernel=6.12.117 arch=x86 dyn=0";
 const QUESTION = "x86 m=64 cm=64 bus=0 coh=1 pool=def force=0 mam=0 op=map at=- pa=50000e00 sz=4096 d=todev";
@@ -95,14 +96,16 @@ describe("a file of decisions", () => {
 
 describe("the replay of decisions", () => {
 	it("counts what it compared", async () => {
-		const { summary, identical, compared } = await verifyDecisions("file.txt.gz", fileOf(`${QUESTION} | ${ANSWER}`));
+		const { summary, identical, compared } = await verifyRecording(fileOf(`${QUESTION} | ${ANSWER}`), {
+			name: "file.txt.gz",
+		});
 		expect([summary, identical]).toEqual(["file: 1/1 decisions identical", true]);
 		expect(compared).toEqual({ decisions: 1, fields: 14, notSetUp: 0 });
 	});
 
 	it("says how many cases no kernel makes", async () => {
 		const none = `${QUESTION.replace("pool=def", "pool=null")} | ${ANSWER}`;
-		const { summary } = await verifyDecisions("file", fileOf(`${QUESTION} | ${ANSWER}`, none));
+		const { summary } = await verifyRecording(fileOf(`${QUESTION} | ${ANSWER}`, none), { name: "file" });
 		expect(summary).toBe("file: 1/2 decisions identical, 1 not set up");
 	});
 
@@ -113,7 +116,7 @@ describe("the replay of decisions", () => {
 		[" w=-", "", "line 2: sc: expected sc=0/0, got w=-"],
 		["uw=-", "uw=- w=-", "line 2: w: expected w=-, got no more fields"],
 	])("stops at %j as %j", async (from, to, divergence) => {
-		const { summary, identical } = await verifyDecisions("file", changed(from, to));
+		const { summary, identical } = await verifyRecording(changed(from, to), { name: "file" });
 		expect([summary, identical]).toEqual([`file: ${divergence}`, false]);
 	});
 });

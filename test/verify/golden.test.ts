@@ -5,8 +5,8 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { InputError } from "../../src/input-error.ts";
+import { verifyFile } from "../../src/node/input.ts";
 import type { VerifyResult } from "../../src/verify/result.ts";
-import { verifyFile } from "../../src/verify/verify.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
 import { bySuite } from "../helpers/suite.ts";
 

@@ -2,8 +2,8 @@ import { mkdtempSync, readdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { readText } from "../../src/node/input.ts";
-import { verifyFile } from "../../src/verify/verify.ts";
+import { verifyFile } from "../../src/node/input.ts";
+import { recordingText } from "../helpers/golden.ts";
 
 const FOLDER = new URL("../golden/ring/", import.meta.url).pathname;
 const FILES = readdirSync(FOLDER).filter((name) => name.endsWith(".txt.gz"));
@@ -16,7 +16,7 @@ function file(text: string): string {
 	return path;
 }
 
-const small = readText(join(FOLDER, "small_2p.txt.gz"));
+const small = recordingText(join(FOLDER, "small_2p.txt.gz"));
 const lines = small.split("\n");
 /** The recording with one line replaced; line: counted from 1. */
 const changed = (line: number, text: string) => file(lines.map((old, i) => (i === line - 1 ? text : old)).join("\n"));

@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { InputError } from "../../src/input-error.ts";
-import { readText } from "../../src/node/input.ts";
-import { verifyFile } from "../../src/verify/verify.ts";
+import { verifyFile } from "../../src/node/input.ts";
 import { payloadOf } from "../../src/verify/vmbus-commands.ts";
+import { recordingText } from "../helpers/golden.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
 import { bySuite } from "../helpers/suite.ts";
 
@@ -15,7 +15,7 @@ const folder = mkdtempSync(join(tmpdir(), "vmbus-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 let written = 0;
 
-const textOf = (name: string) => readText(join(FOLDER, `${name}.txt.gz`));
+const textOf = (name: string) => recordingText(join(FOLDER, `${name}.txt.gz`));
 
 function verifyText(text: string) {
 	const path = join(folder, `vmbus${written++}.txt`);

@@ -1,9 +1,9 @@
 /** A device of a confidential guest: its DMA, its trust, its pools, and its own view of memory. */
-import { NEEDS_TRANSIENT } from "../../../assembly/layout/status.ts";
-import type { Device } from "../../dma/device.ts";
+import { BAD_SIZE, NEEDS_TRANSIENT } from "../../../assembly/layout/status.ts";
+import { DmaApi, type MappedSegment, type Segment } from "../../dma/api.ts";
+import type { Device, DeviceCounters } from "../../dma/device.ts";
 import type { DeviceOptions } from "../../dma/options.ts";
-import { DmaError, hex } from "../../status.ts";
-import { Attr, type Direction, type DmaAddr, directionName, type Gpa } from "../../types.ts";
+import { Attr, type Direction, type DmaAddr, type Gpa } from "../../types.ts";
 import type {
 	CoherentAllocation,
 	CoherentBuffer,
@@ -16,22 +16,17 @@ import type {
 import type { Hazard } from "../memory/hazard.ts";
 import type { GuestPool } from "../memory/pools.ts";
 import type { DeviceView } from "../platform/parties.ts";
-import type { Platform } from "../platform/platform.ts";
-import { askForAllocation, askForFree, compile, type Decision, type PolicyQuestion } from "../rules/compile.ts";
-import {
-	decisionOf,
-	encodeGpa,
-	type Kernel,
-	type Predicates,
-	predicatesOf,
-	type RuledDevice,
-} from "../rules/kernel.ts";
-import type { KernelCrash, Policy, PredicateValues } from "../rules/policy.ts";
+import { encodeGpa, type Platform } from "../platform/platform.ts";
+import { type Answers, coherentRules, compile, type Decision, type Question } from "../rules/decision.ts";
+import { encodingOf, limitOf, type RuledDevice } from "../rules/device.ts";
+import type { Kernel } from "../rules/kernel.ts";
+import { ACCEPTANCES, type KernelCrash, type Mechanism, type Policy } from "../rules/policy.ts";
 import type { PoolMatcher } from "../rules/pool.ts";
-import { choosePools } from "../rules/pool-choice.ts";
+import { type ChosenPools, choosePools } from "../rules/pool-choice.ts";
+import type { CoherentRules, MapRules } from "../rules/predicate.ts";
 import { TrustError } from "../trust/error.ts";
 import { type OfferConnection, type OfferFlags, type OfferTrust, trustOfOffer } from "../trust/offer.ts";
-import { DeviceTrust, type Evidence, type EvidenceDecision } from "../trust/tdisp.ts";
+import { DeviceTrust, type Evidence, type EvidenceDecision, type Holds } from "../trust/tdisp.ts";
 import { type PageSharing, RefusedMaps } from "./sharing.ts";
 
 /** What the hardware and its driver are. */
@@ -90,15 +85,12 @@ export function hardwareOf(options: GuestDeviceOptions): DeviceOptions {
 	return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
-/** Highest address that a mask and a bus let through, inclusive. */
-function limitOf(mask = 2n ** 64n - 1n, busLimit = 0n): bigint {
-	return busLimit !== 0n && busLimit < mask ? busLimit : mask;
-}
+const NO_POOLS: ChosenPools<GuestPool> = { pool: null, privatePool: null, hasAllocator: false };
 
 /** A device, as its driver, the guest's policy and the device itself use it. */
-export class GuestDevice {
+export class GuestDevice extends DmaApi {
 	readonly name: string;
-	/** The engine's device: the DMA API without transient pools. */
+	/** The engine's device: the DMA API without transient pools and without what a policy does instead of bouncing. */
 	readonly dma: Device;
 	readonly options: GuestDeviceOptions;
 	/** The TDISP interface, or null. */
@@ -108,22 +100,21 @@ export class GuestDevice {
 	readonly #setting: DeviceSetting;
 	#view: DeviceView;
 	#viewEncoded: boolean;
-	#pool: GuestPool | null = null;
-	#privatePool: GuestPool | null = null;
+	#pools = NO_POOLS;
 	/** Whether its second pool is one that it has left, and only serves to end what it holds there. */
 	#leaving = false;
 	/** The driver's flag, for policies that believe it. */
 	#noBounce = false;
-	#decision: Decision | null = null;
+	#decision: Decision;
 	/** Null: a refusal is one. */
 	#refused: RefusedMaps | null = null;
+	/** Its decision record in the engine. */
 	#record: DeviceOptions = {};
-	/** Null: MMIO goes by the same record. */
-	#mmio: DeviceOptions | null = null;
 
 	/** Made by Guest. offer: what judgeOptions made of the options */
 	constructor(dma: Device, options: GuestDeviceOptions, offer: OfferTrust | null, setting: DeviceSetting) {
-		this.name = options.name ?? `device ${dma.index}`;
+		super();
+		this.name = options.name ?? dma.name;
 		this.dma = dma;
 		this.options = options;
 		this.#setting = setting;
@@ -141,9 +132,9 @@ export class GuestDevice {
 					});
 		this.trust?.onChange(({ heldAcross, request }) => {
 			if (heldAcross !== null && setting.policy !== null) this.#reportChange(request);
-			this.#decide();
+			this.#decision = this.#decide();
 		});
-		this.#decide();
+		this.#decision = this.#decide();
 	}
 
 	/** Its eyes. Confidential external memory is the paravisor's to serve, hidden pages too. */
@@ -165,7 +156,7 @@ export class GuestDevice {
 		if (policy === null) return this.accepted;
 		const tdisp = this.trust?.accepted === true;
 		const offer = this.offer?.accepted === true;
-		return { none: false, tdisp, offer, any: tdisp || offer, driver: this.#noBounce }[policy.acceptance];
+		return ACCEPTANCES[policy.acceptance]({ offer, tdisp, driver: this.#noBounce });
 	}
 
 	/**
@@ -177,7 +168,7 @@ export class GuestDevice {
 		this.#noBounce = flag;
 		if (this.believed === before) return;
 		this.#reportChange("the driver's flag");
-		this.#decide();
+		this.#decision = this.#decide();
 	}
 
 	/** A change of trust under what it holds. */
@@ -200,7 +191,7 @@ export class GuestDevice {
 
 	/** The pool that bounces buffers on shared pages, and all if it has no other; null: none. */
 	get pool(): GuestPool | null {
-		return this.#pool;
+		return this.#pools.pool;
 	}
 
 	/**
@@ -208,17 +199,26 @@ export class GuestDevice {
 	 * that they are in until they are given back: its state refuses new ones.
 	 */
 	get privatePool(): GuestPool | null {
-		return this.#privatePool;
+		return this.#pools.privatePool;
 	}
 
 	/** What it holds of the guest's memory now. */
-	holds(): { mappings: number; bounceSlots: number; coherentBuffers: number } {
+	holds(): Holds {
 		const { directMappings, bouncedMappings } = this.dma.holds();
 		return {
 			mappings: directMappings,
 			bounceSlots: bouncedMappings,
 			coherentBuffers: this.#setting.coherent.live(this.dma),
 		};
+	}
+
+	/** What it did: mappings, copies, cache maintenance. */
+	get counters(): DeviceCounters {
+		return this.dma.counters;
+	}
+
+	resetCounters(): void {
+		this.dma.resetCounters();
 	}
 
 	/** Binds a driver: from then on trust cannot be given or taken. @throws TrustError BUSY when one is bound */
@@ -237,137 +237,166 @@ export class GuestDevice {
 		const { forced, noforce, policy } = this.#setting;
 		const accepted = this.believed;
 		const encoded = accepted && policy?.plainAddresses === true ? false : (this.options.encoded ?? true);
-		return { accepted, pool: this.#pool, privatePool: this.#privatePool, forced, noforce, encoded };
+		return { ...this.#pools, accepted, forced, noforce, encoded, reach: limitOf(this.options) };
 	}
 
-	/** The predicates for it, now: the kernel's, and its policy's. */
-	get predicates(): Predicates {
-		return this.#decision?.predicates ?? predicatesOf(this.#setting.kernel, this.#setting.platform, this.ruled);
+	/** What its kernel and its policy answer about it now, before any mapping. */
+	get answers(): Answers {
+		return this.#decision.answers;
+	}
+
+	/** What follows from the answers for its streaming maps. */
+	get mapRules(): MapRules {
+		return this.#decision.rules;
 	}
 
 	/** Whether its record asks for the memory's and the pool's state before it maps. */
 	get checksState(): boolean {
-		return this.#decision?.checksState ?? this.#setting.kernel.checksState;
+		return this.#record.checksState === true;
 	}
 
-	/** What becomes of a buffer that may not be mapped as it is: "bounce" if there is a pool. */
-	get mechanism(): "bounce" | "share-in-place" | "refuse" {
-		const { bounces = true, shares = false } = this.#decision ?? {};
-		return shares ? "share-in-place" : bounces ? "bounce" : "refuse";
+	/** What becomes of a buffer that may not be mapped as it is. refuse, too, where nothing could bounce it. */
+	get mechanism(): Mechanism {
+		return this.#decision.mechanism;
 	}
 
 	/** Where a mapping that would bounce ends the kernel, or null. */
 	get crash(): KernelCrash | null {
-		return this.#decision?.crash ?? null;
+		return this.#decision.crash;
 	}
 
-	/** What its policy is asked, or null without one. */
-	get #question(): PolicyQuestion | null {
+	/** What is asked about it. */
+	get #question(): Question {
 		const { policy, kernel, platform } = this.#setting;
-		return policy === null ? null : { policy, kernel, platform, device: this.ruled, reach: this.#lastAddress };
+		return { policy, kernel, platform, device: this.ruled };
 	}
 
 	/** Compiles its decision record anew. */
-	#decide(): void {
-		const { kernel, platform } = this.#setting;
-		const before = [this.#privatePool, this.#pool];
+	#decide(): Decision {
+		const { kernel, platform, policy, pools: common } = this.#setting;
 		const { pools: own, matcher } = this.options;
-		const { policy, pools: common } = this.#setting;
-		const { believed } = this;
-		[this.#pool, this.#privatePool] = choosePools({ kernel, platform, policy, own, matcher, common, believed });
-		const left = before.find((pool) => pool !== null && pool !== this.#pool && pool.growing === null) ?? null;
+		const before = [this.#pools.privatePool, this.#pools.pool];
+		const chosen = choosePools({ kernel, platform, policy, own, matcher, common, believed: this.believed });
+		const left = before.find((pool) => pool !== null && pool !== chosen.pool && pool.growing === null) ?? null;
 		const holdsSlots = () => this.dma.holds().bouncedMappings > 0;
-		this.#leaving = this.#privatePool === null && left !== null && holdsSlots();
-		if (this.#leaving) this.#privatePool = left;
-		const { ruled } = this;
-		if (ruled.encoded !== this.#viewEncoded) {
-			this.#viewEncoded = ruled.encoded;
+		this.#leaving = chosen.privatePool === null && left !== null && holdsSlots();
+		this.#pools = this.#leaving ? { ...chosen, privatePool: left } : chosen;
+		const question = this.#question;
+		const { device } = question;
+		if (device.encoded !== this.#viewEncoded) {
+			this.#viewEncoded = device.encoded;
 			this.#view = this.#makeView();
 		}
 		this.#view.t = this.t;
-		const question = this.#question;
-		let record = question === null ? decisionOf(kernel, platform, ruled) : this.#compile(question);
-		if (this.#decision?.bounces === false && holdsSlots()) {
+		const decision = compile(question);
+		if (this.#refused !== null) this.#refused.decision = decision;
+		else if (decision.mechanism === "share-in-place" || decision.crash !== null)
+			this.#refused = new RefusedMaps(this.dma, this.name, this.#setting.sharing, decision);
+		this.#record = decision.record;
+		if (decision.mechanism !== "bounce" && holdsSlots()) {
 			// its slots have to be found until they are given back
 			this.#leaving = true;
-			record = { ...record, pool: this.#pool?.pool ?? null, privatePool: this.#privatePool?.pool ?? null };
+			const { pool, privatePool } = this.#pools;
+			this.#record = { ...decision.record, pool: pool?.pool ?? null, privatePool: privatePool?.pool ?? null };
 		}
-		this.#record = record;
-		this.dma.configure({ ...hardwareOf(this.options), ...record });
-	}
-
-	/** @returns the record; the rest of the decision is kept */
-	#compile(question: PolicyQuestion): Decision["record"] {
-		const decision = compile(question);
-		this.#decision = decision;
-		this.#mmio = decision.mmio;
-		if (this.#refused !== null) this.#refused.decision = decision;
-		else if (decision.shares || decision.crash !== null)
-			this.#refused = new RefusedMaps(this.dma, this.name, this.#setting.sharing, decision);
-		return decision.record;
-	}
-
-	/** Highest address that it can emit, inclusive. */
-	get #lastAddress(): bigint {
-		return limitOf(this.options.dmaMask, this.options.busLimit);
+		this.dma.configure({ ...hardwareOf(this.options), ...this.#record });
+		return decision;
 	}
 
 	/** The end of what its addresses reach, as gpas: the encoding bit does not count. */
-	get reachesBelow(): number {
-		const limit = this.#lastAddress;
+	get reachesBelow(): Gpa {
+		const limit = limitOf(this.options);
 		return limit >= 2n ** 52n ? 2 ** 52 : Number(limit) + 1;
 	}
 
-	/**
-	 * Maps a buffer, as Device.map; where the allocator grows, in a transient pool if no common one has room.
-	 * @param attrs Attr.SkipCpuSync, Mmio, RequireCoherent, CcShared
-	 * @throws DmaError with the status that tryMap answers; KernelCrash
-	 */
-	map(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
-		const dma = this.tryMap(gpa, bytes, dir, cpu, attrs);
-		if (dma >= 0) return dma as DmaAddr;
-		const call = `map(${hex(gpa)}, ${bytes} bytes, ${directionName(dir)}) on ${this.name}`;
-		throw new DmaError(call, dma, this.#pool?.pool.describe() ?? "");
+	get maxSegments(): number {
+		return this.dma.maxSegments;
 	}
 
-	/** As map, but a result below 0 is a status. @throws KernelCrash where its policy brings one about, and nothing else */
-	tryMap(gpa: Gpa | number, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr | number {
-		if (this.#mmio !== null && (attrs & Attr.Mmio) !== 0) return this.#mapMmio(this.#mmio, gpa, bytes, dir, cpu, attrs);
+	protected describePool(): string {
+		return this.pool?.pool.describe() ?? "";
+	}
+
+	/**
+	 * As map; where the allocator grows, in a transient pool if no common one has room.
+	 * @throws KernelCrash where its policy brings one about, and nothing else
+	 */
+	tryMap(gpa: Gpa, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
+		const { mmio } = this.#decision;
+		if (mmio !== null && (attrs & Attr.Mmio) !== 0) return this.#mapMmio(mmio, gpa, bytes, dir, cpu, attrs);
 		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
-		if (this.#refused !== null && dma < 0 && dma !== NEEDS_TRANSIENT)
+		if (dma >= 0) return dma;
+		if (this.#refused !== null && dma !== NEEDS_TRANSIENT)
 			return this.#refused.tryMap(dma, gpa, bytes, dir, cpu, attrs);
-		const growing = this.#pool?.growing ?? null;
+		const growing = this.pool?.growing ?? null;
 		if (dma !== NEEDS_TRANSIENT || growing === null) return dma;
 		return growing.mapTransient(this.dma, gpa, bytes, dir, cpu, attrs, this.reachesBelow);
 	}
 
 	/** MMIO is mapped by rules of its own, where those of its memory are others. */
-	#mapMmio(mmio: DeviceOptions, gpa: number, bytes: number, dir: Direction, cpu: number, attrs: number): number {
+	#mapMmio(mmio: DeviceOptions, gpa: Gpa, bytes: number, dir: Direction, cpu: number, attrs: number): DmaAddr {
 		this.dma.configure({ ...hardwareOf(this.options), ...mmio });
 		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
 		this.dma.configure({ ...hardwareOf(this.options), ...this.#record });
 		return dma;
 	}
 
-	/** Ends a mapping, as Device.unmap. @throws DmaError */
-	unmap(dma: DmaAddr | number, bytes: number, dir: Direction, attrs = 0): void {
-		this.dma.unmap(dma, bytes, dir, attrs);
-		this.#refused?.unmapped(dma, bytes);
-		if (this.#leaving && this.dma.holds().bouncedMappings === 0) this.#decide();
+	tryUnmap(dma: DmaAddr, bytes: number, dir: Direction, attrs = 0): number {
+		const done = this.dma.tryUnmap(dma, bytes, dir, attrs);
+		if (done < 0) return done;
+		if ((attrs & Attr.Mmio) === 0) this.#refused?.unmapped(dma, bytes);
+		if (this.#leaving && this.dma.holds().bouncedMappings === 0) this.#decision = this.#decide();
+		return done;
 	}
 
-	/** Maps a scatter-gather list, all or nothing. @returns one address a segment @throws DmaError */
-	mapSg(segments: readonly { gpa: number; bytes: number }[], dir: Direction, cpu = 0, attrs = 0): DmaAddr[] {
-		const done: DmaAddr[] = [];
+	trySyncForDevice(dma: DmaAddr, bytes: number, dir: Direction): number {
+		return this.dma.trySyncForDevice(dma, bytes, dir);
+	}
+
+	trySyncForCpu(dma: DmaAddr, bytes: number, dir: Direction): number {
+		return this.dma.trySyncForCpu(dma, bytes, dir);
+	}
+
+	/** Whether every mapping and its end are the engine's alone: no growth, no sharing in place, no other rules for MMIO. */
+	#isPlain(attrs: number): boolean {
+		if (this.#refused !== null || this.#leaving || (this.pool?.growing ?? null) !== null) return false;
+		return this.#decision.mmio === null || (attrs & Attr.Mmio) === 0;
+	}
+
+	/** @throws KernelCrash where its policy brings one about, the segments before it unmapped; and nothing else */
+	tryMapSg(segments: readonly Segment[], addresses: DmaAddr[], dir: Direction, cpu = 0, attrs = 0): number {
+		if (this.#isPlain(attrs)) return this.dma.tryMapSg(segments, addresses, dir, cpu, attrs);
+		const { length } = segments;
+		if (length === 0 || length > this.maxSegments) return BAD_SIZE;
+		let status: number = NEEDS_TRANSIENT;
+		let done = 0;
 		try {
-			for (const { gpa, bytes } of segments) done.push(this.map(gpa, bytes, dir, cpu, attrs));
-		} catch (error) {
-			for (const [i, dma] of done.entries()) {
-				this.unmap(dma, (segments[i] as { bytes: number }).bytes, dir, attrs | Attr.SkipCpuSync);
+			for (; done < length; done++) {
+				const { gpa, bytes } = segments[done] as Segment;
+				status = this.tryMap(gpa, bytes, dir, cpu, attrs);
+				if (status < 0) break;
+				addresses[done] = status;
 			}
-			throw error;
+		} finally {
+			for (let i = 0; done < length && i < done; i++)
+				this.unmap(addresses[i] as DmaAddr, (segments[i] as Segment).bytes, dir, attrs | Attr.SkipCpuSync);
 		}
-		return done;
+		return done === length ? 0 : status;
+	}
+
+	tryUnmapSg(segments: readonly MappedSegment[], dir: Direction, attrs = 0): number {
+		if (this.#isPlain(attrs)) return this.dma.tryUnmapSg(segments, dir, attrs);
+		if (segments.length === 0 || segments.length > this.maxSegments) return BAD_SIZE;
+		let status = 0;
+		for (const { dma, bytes } of segments) {
+			const done = this.tryUnmap(dma, bytes, dir, attrs);
+			if (done < 0 && status === 0) status = done;
+		}
+		return status;
+	}
+
+	maxMappingBytes(highestGpa: Gpa): number {
+		return this.dma.maxMappingBytes(highestGpa);
 	}
 
 	/**
@@ -376,11 +405,8 @@ export class GuestDevice {
 	 * @throws DmaError BAD_SIZE; KernelCrash where its policy brings one about
 	 */
 	allocCoherent(bytes: number, request: CoherentRequest = {}): CoherentAllocation {
-		const question = this.#question;
-		const { forceDmaUnencrypted } = this.predicates;
-		const answers =
-			question === null ? { forAlloc: true, usePool: true, forceDmaUnencrypted } : askForAllocation(question);
-		return this.#setting.coherent.alloc(this.#forCoherent(answers), bytes, request);
+		const device = this.#forCoherent(coherentRules(this.#question, "alloc"));
+		return this.#setting.coherent.alloc(device, bytes, request);
 	}
 
 	/** Gives a coherent buffer back. @throws PageError for what is no live buffer of the device's; KernelCrash */
@@ -388,38 +414,38 @@ export class GuestDevice {
 		buffer: Pick<CoherentBuffer, "gpa" | "dma" | "bytes">,
 		request: Pick<CoherentRequest, "atomic"> = {},
 	): CoherentFree {
-		const question = this.#question;
-		const forceDmaUnencrypted = question === null ? this.predicates.forceDmaUnencrypted : askForFree(question);
-		const device = this.#forCoherent({ forAlloc: true, usePool: true, forceDmaUnencrypted });
+		const device = this.#forCoherent(coherentRules(this.#question, "free"));
 		return this.#setting.coherent.free(device, buffer, request);
 	}
 
 	/** Itself, as coherent memory sees it. */
-	#forCoherent(answers: Pick<PredicateValues, "forAlloc" | "usePool" | "forceDmaUnencrypted">): CoherentDevice {
-		const { platform, slots, kernel, policy } = this.#setting;
-		const { coherentDmaMask, dmaMask, busLimit, coherent = true } = this.options;
-		const limit = limitOf(coherentDmaMask ?? dmaMask, busLimit);
-		const pool = this.#pool;
+	#forCoherent({ needsShared, fromPool, fromAtomicPools }: CoherentRules): CoherentDevice {
+		const { platform, slots, policy } = this.#setting;
+		const { coherentDmaMask, dmaMask, busLimit = 0n, coherent = true } = this.options;
+		const mask = coherentDmaMask ?? dmaMask;
+		const limit = limitOf(mask === undefined ? { busLimit } : { dmaMask: mask, busLimit });
+		const encoding = encodingOf(platform, this.ruled);
+		const { pool } = this;
 		return {
 			name: this.name,
 			index: this.dma.index,
-			needsShared: answers.forceDmaUnencrypted,
+			needsShared,
 			coherent,
-			slots: pool?.restricted && answers.forAlloc ? { ...slots, ccShared: pool.ccShared } : null,
-			usesAtomicPools: answers.usePool,
-			checksPoolState: kernel.checksState && policy?.checksPoolState !== false,
-			encode: (gpa, shared) => Number(encodeGpa(platform, this.ruled, gpa, shared)),
+			slots: pool?.restricted && fromPool ? { ...slots, ccShared: pool.ccShared } : null,
+			usesAtomicPools: fromAtomicPools,
+			checksPoolState: policy?.checksPoolState !== false,
+			encode: (gpa, shared) => Number(encodeGpa(encoding, gpa, shared)),
 			fits: (address, bytes) => BigInt(address) + BigInt(bytes) - 1n <= limit,
 		};
 	}
 
 	/** The device reads memory, through its own view. @param dma an address as it was given it @throws AccessFault */
-	read(dma: DmaAddr | number, bytes: number): Uint8Array {
+	read(dma: DmaAddr, bytes: number): Uint8Array {
 		return this.#view.read(dma, bytes);
 	}
 
 	/** The device writes memory. @throws AccessFault */
-	write(dma: DmaAddr | number, data: Uint8Array): void {
+	write(dma: DmaAddr, data: Uint8Array): void {
 		this.#view.write(dma, data);
 	}
 }

@@ -5,12 +5,13 @@ import { BAD_DIRECTION, POOL_PAGES } from "../../../assembly/layout/status.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError, hex, type StatusName, statusName } from "../../status.ts";
 import type { Pool } from "../../swiotlb/pool.ts";
-import { Attr, Direction, directionName } from "../../types.ts";
+import { Attr, Direction, type DmaAddr, directionName, type Gpa } from "../../types.ts";
 import { CipherUnavailable } from "../platform/ciphertext.ts";
 import { stateName } from "../platform/convert.ts";
 import { Parties, type PartyView } from "../platform/parties.ts";
+import { decodeAddress, encodeGpa } from "../platform/platform.ts";
 import { AccessFault, type AccessResult } from "../platform/violations.ts";
-import { encodeGpa } from "../rules/kernel.ts";
+import { encodingOf } from "../rules/device.ts";
 import type { GuestDevice } from "./device.ts";
 import type { Guest } from "./guest.ts";
 import { decisionSteps, type MapRequest, type PredicateStep, poolFor, poolStateStep, reachStep } from "./steps.ts";
@@ -36,16 +37,16 @@ export interface Explanation {
 	readonly platform: string;
 	readonly kernel: string;
 	readonly device: string;
-	readonly request: { readonly gpa: number; readonly bytes: number; readonly dir: string; readonly cpu: number };
+	readonly request: { readonly gpa: Gpa; readonly bytes: number; readonly dir: string; readonly cpu: number };
 	readonly steps: readonly PredicateStep[];
 	readonly decision: "direct" | "bounce" | "refused";
 	/** Why a mapping failed, or null. */
 	readonly status: StatusName | null;
 	/** The address that the device is given, or null. */
-	readonly dma: number | null;
+	readonly dma: DmaAddr | null;
 	readonly bounce: {
 		readonly pool: string;
-		readonly tlb: number;
+		readonly tlb: Gpa;
 		readonly firstSlot: number;
 		readonly slots: number;
 		readonly transient: boolean;
@@ -54,19 +55,19 @@ export interface Explanation {
 }
 
 /** What a party gets of [address, address + bytes) beside what stands there: a fault, if any page faults. */
-function sightOf(view: PartyView, parties: Parties, address: number | null, bytes: number): Sight {
+function sightOf<A extends number>(view: PartyView<A>, parties: Parties, address: A | null, bytes: number): Sight {
 	if (address === null) return null;
 	let sight: Sight = "plain";
-	for (let at = address; at < address + bytes && sight !== "fault"; ) {
+	for (let at: number = address; at < address + bytes && sight !== "fault"; ) {
 		const length = Math.min(PAGE_SIZE - (at % PAGE_SIZE), address + bytes - at);
-		const here = sightOfPage(view, parties, at, length);
+		const here = sightOfPage(view, parties, at as A, length);
 		if (here !== "plain") sight = here;
 		at += length;
 	}
 	return sight;
 }
 
-function sightOfPage(view: PartyView, parties: Parties, address: number, bytes: number): Sight {
+function sightOfPage<A extends number>(view: PartyView<A>, parties: Parties, address: A, bytes: number): Sight {
 	const before = parties.violations.total;
 	try {
 		view.read(address, bytes);
@@ -91,14 +92,14 @@ class Onlookers {
 		this.#parties = new Parties(guest.converter);
 	}
 
-	look(when: Readers["when"], where: Readers["where"], gpa: number, bytes: number, dma: number | null): Readers {
+	look(when: Readers["when"], where: Readers["where"], gpa: Gpa, bytes: number, dma: DmaAddr | null): Readers {
 		const { guest, paravisor, host } = this.#parties;
 		const { encoded } = this.#device.ruled;
 		const view = this.#parties.device(this.#device.dma.index, { encoded, t: this.#device.t });
 		const pages = new Set<string>();
 		for (let at = gpa - (gpa % PAGE_SIZE); at < gpa + bytes; at += PAGE_SIZE)
 			pages.add(stateName(this.#guest.engine.ram.pageState(at)).toLowerCase());
-		const sight = (who: PartyView, address: number | null = gpa) => sightOf(who, this.#parties, address, bytes);
+		const sight = (who: PartyView) => sightOf(who, this.#parties, gpa, bytes);
 		return {
 			when,
 			where,
@@ -106,7 +107,7 @@ class Onlookers {
 			guest: sight(guest),
 			paravisor: this.#guest.platform.hiddenPages ? sight(paravisor) : null,
 			host: sight(host),
-			device: sight(view, dma),
+			device: sightOf(view, this.#parties, dma, bytes),
 		};
 	}
 }
@@ -157,7 +158,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 				: transient + inSlotOffset(device, gpa);
 		const { predicate, value, why } = reachStep(
 			device,
-			encodeGpa(guest.platform, device.ruled, tlb, pool?.ccShared === true),
+			encodeGpa(encodingOf(guest.platform, device.ruled), tlb, pool?.ccShared === true),
 			bytes,
 			BOUNCE_REACH,
 		);
@@ -173,7 +174,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 		readers.push(onlookers.look("after", "buffer", gpa, bytes, null));
 		return { ...common, steps, decision: "direct", status: null, dma, bounce: null, readers };
 	}
-	const tlb = tlbOf(guest, dma);
+	const tlb = decodeAddress(guest.platform, dma).gpa;
 	const bounce = placeOf(guest, device, tlb, gpa, bytes);
 	steps.push(reachStep(device, BigInt(dma), bytes, BOUNCE_REACH));
 	readers.push(onlookers.look("mapped", "buffer", gpa, bytes, null));
@@ -195,12 +196,6 @@ function agree(
 		throw new Error(`explain of ${request.bytes} bytes on ${device}: the rules say ${said}, the engine ${done}`);
 }
 
-/** A bounce address without its encoding. */
-function tlbOf(guest: Guest, dma: number): number {
-	const bit = guest.platform.encryptionBit;
-	return bit !== null && dma >= 2 ** bit ? dma - 2 ** bit : dma;
-}
-
 /**
  * Where a map that was refused after its copy left its bytes: its slots end where that area's next search starts. A search
  * that ended where it had begun moved nothing; then it is the first area that is asked and has such a run.
@@ -212,7 +207,7 @@ function residueOf(
 	indexes: readonly (readonly number[])[],
 	device: GuestDevice,
 	{ gpa, bytes, cpu = 0 }: MapRequest,
-): number {
+): Gpa {
 	const slots = guest.engine.instance.exports.swiotlbSlots(device.dma.index, gpa, bytes, 0);
 	const places = pools.flatMap((pool, i) =>
 		pool.areas().map(({ index }, area) => ({
@@ -240,15 +235,15 @@ function residueOf(
 }
 
 /** Where in its first slot a buffer starts. */
-function inSlotOffset({ options: { minAlignMask = 0 } }: GuestDevice, gpa: number): number {
+function inSlotOffset({ options: { minAlignMask = 0 } }: GuestDevice, gpa: Gpa): number {
 	return gpa & minAlignMask & (IO_TLB_SIZE - 1);
 }
 
 function placeOf(
 	guest: Guest,
 	device: GuestDevice,
-	tlb: number,
-	gpa: number,
+	tlb: Gpa,
+	gpa: Gpa,
 	bytes: number,
 ): NonNullable<Explanation["bounce"]> {
 	const slots = guest.engine.instance.exports.swiotlbSlots(device.dma.index, gpa, bytes, 0);

@@ -5,8 +5,9 @@ import { Engine } from "../../engine.ts";
 import { PageAllocator } from "../../memory/allocator.ts";
 import { FOUR_GIB, ramStretches } from "../../memory/stretches.ts";
 import type { EngineOptions } from "../../setup.ts";
+import { hex, orThrow } from "../../status.ts";
 import { parseSwiotlbOption, poolSize } from "../../swiotlb/sizing.ts";
-import { Attr, Direction } from "../../types.ts";
+import { Attr, Direction, type Gpa } from "../../types.ts";
 import { AtomicPools, atomicPoolBytes } from "../memory/atomic.ts";
 import { CoherentMemory } from "../memory/coherent.ts";
 import { GrowingPools, type Growth } from "../memory/growing.ts";
@@ -16,7 +17,7 @@ import type { MemoryCipher } from "../platform/ciphertext.ts";
 import { PageConverter } from "../platform/convert.ts";
 import { Parties } from "../platform/parties.ts";
 import { type Platform, type PlatformName, platformNamed } from "../platform/platform.ts";
-import { type Kernel, type KernelName, kernelNamed } from "../rules/kernel.ts";
+import { DEFAULT_KERNEL, type Kernel, type KernelName, kernelNamed } from "../rules/kernel.ts";
 import type { Policy } from "../rules/policy.ts";
 import type { GuestPoolOptions } from "../rules/pool.ts";
 import { GuestDevice, type GuestDeviceOptions, hardwareOf, judgeOptions } from "./device.ts";
@@ -29,7 +30,7 @@ export interface GuestOptions
 	> {
 	/** A platform's name, or a record of your own. */
 	readonly platform: PlatformName | Platform;
-	/** Default: the policy's, or "linux-6.12". */
+	/** Default: the policy's, or that of DEFAULT_KERNEL. */
 	readonly kernel?: KernelName | Kernel;
 	/** The rules that differ from the kernel's, for every device. Default: none do. */
 	readonly policy?: Policy;
@@ -42,7 +43,7 @@ export interface GuestOptions
 	/** Pools reserved at boot beside the default one. */
 	readonly pools?: readonly GuestPoolOptions[];
 	/** Ranges that the page allocator leaves alone: the kernel's image, buffers of the embedder's. Page-aligned. */
-	readonly reserved?: readonly { readonly gpa: number; readonly bytes: number }[];
+	readonly reserved?: readonly { readonly gpa: Gpa; readonly bytes: number }[];
 	/** Whether the kernel has atomic pools (CONFIG_DMA_COHERENT_POOL). Default true. */
 	readonly atomicPools?: boolean;
 	/** The guest's memory key (loadCipher), for the host's view of private RAM. Default: contents scramble by `seed`. */
@@ -74,7 +75,7 @@ interface Plan {
 function planOf(options: GuestOptions): Plan {
 	const platform = typeof options.platform === "string" ? platformNamed(options.platform) : options.platform;
 	const { policy } = options;
-	const asked = options.kernel ?? policy?.kernel ?? "linux-6.12";
+	const asked = options.kernel ?? policy?.kernel ?? DEFAULT_KERNEL;
 	const kernel = typeof asked === "object" ? asked : kernelNamed(asked);
 	if (policy !== undefined && kernel.name !== policy.kernel)
 		throw new RangeError(`kernel: policy ${policy.name} changes the rules of ${policy.kernel}, not of ${kernel.name}`);
@@ -87,7 +88,8 @@ function planOf(options: GuestOptions): Plan {
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
 	const size = option.force === false ? null : poolSize({ cpus, coco: platform.memEncrypt, ramBytes, ...option });
 	const fallback = size === null ? null : { size, grows: growthSlabs > 0, zeroOnFree };
-	const pools = planPools(platform, regions, fallback, reserved, policy?.decryptsRestricted);
+	const { decryptsRestricted } = policy ?? {};
+	const pools = planPools({ platform, regions, fallback, reserved, decryptsRestricted });
 	const records = pools.reduce((sum, { size: { slabs, areas } }) => sum + poolBytes(slabs, areas, true), 0);
 	// grown pools have at most an area each 128 slots, transient ones at most 128 slots
 	const growth = growthSlabs === 0 ? 0 : poolBytes(growthSlabs, growthSlabs / 128 + 1, true) + 512 * 1024;
@@ -161,7 +163,7 @@ export class Guest {
 			allocator: this.pages,
 			converter: this.converter,
 			atomic: this.atomic,
-			kernel: plan.kernel.checksState ? "7.3" : "6.12",
+			kernel: plan.kernel,
 			onHazard: (hazard) => this.hazards.push(hazard),
 		});
 		this.pools = plan.pools.map((pool) => this.#makePool(pool));
@@ -193,7 +195,7 @@ export class Guest {
 			converter: this.converter,
 			bytes: atomicPoolBytes(this.engine.ram.bytes),
 			encrypted: this.platform.memEncrypt,
-			kernel: this.kernel.checksState ? "7.3" : "6.12",
+			kernel: this.kernel,
 		});
 		this.messages.push(...pools.messages);
 		return pools;
@@ -203,7 +205,7 @@ export class Guest {
 		const { ok, message } = convertPool(this.converter, this.kernel, plan);
 		if (message !== null) this.messages.push(message);
 		if (!ok && message === null) {
-			const detail = `the ${plan.name} pool's pages could not be decrypted: ${this.kernel.name} would use them in whatever state they are; here the pool serves nothing`;
+			const detail = `the ${plan.name} pool's pages could not be decrypted: ${this.kernel.title} would use them in whatever state they are; here the pool serves nothing`;
 			this.hazards.push({ what: "POOL_STATE_UNKNOWN", device: null, detail });
 		}
 		const { state, ccShared, zeroOnFree, kind, name } = plan;
@@ -233,8 +235,11 @@ export class Guest {
 	 * @throws TrustError for an offer that is refused; RangeError that names the option; DmaError CONTEXT_FULL
 	 */
 	addDevice(options: GuestDeviceOptions = {}): GuestDevice {
-		for (const pool of options.pools ?? [])
-			if (!this.pools.includes(pool)) throw new RangeError("device: a pool is not one of this guest's");
+		const foreign = options.pools?.find((pool) => !this.pools.includes(pool));
+		if (foreign !== undefined) {
+			const names = this.pools.map(({ name }) => name).join(", ") || "none";
+			throw new RangeError(`device: pools: expected pools of this guest (${names}), not ${foreign.name} of another`);
+		}
 		const offer = judgeOptions(options);
 		const dma: Device = this.engine.addDevice({ ...hardwareOf(options), pool: null });
 		const { exports } = this.engine.instance;
@@ -252,7 +257,13 @@ export class Guest {
 			onHazard: (hazard) => this.hazards.push(hazard),
 			slots: {
 				alloc: (bytes, mask) => exports.swiotlbAlloc(slots, bytes, mask, 0),
-				free: (tlb, bytes) => exports.swiotlbTblUnmap(slots, tlb, bytes, Direction.Bidirectional, Attr.SkipCpuSync),
+				free: (tlb, bytes) => {
+					const { Bidirectional } = Direction;
+					orThrow(
+						exports.swiotlbTblUnmap(slots, tlb, bytes, Bidirectional, Attr.SkipCpuSync),
+						() => `free of ${bytes} coherent bytes in slots at ${hex(tlb)}`,
+					);
+				},
 			},
 		});
 		this.#devices.push(device);

@@ -10,15 +10,15 @@ import {
 import type { Device } from "../../dma/device.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
-import { Attr, type Direction } from "../../types.ts";
+import { Attr, type Direction, type DmaAddr, type Gpa } from "../../types.ts";
 import type { Hazard } from "../memory/hazard.ts";
 import type { PageConverter } from "../platform/convert.ts";
-import type { Decision } from "../rules/compile.ts";
+import type { Decision } from "../rules/decision.ts";
 
 /** What a mapping keeps shared. */
 interface SharedPages {
 	/** Pages that it counts in, ascending. */
-	readonly pages: readonly number[];
+	readonly pages: readonly Gpa[];
 	/** How many of them it converted. */
 	readonly converted: number;
 }
@@ -30,7 +30,7 @@ interface SharedPages {
 export class PageSharing {
 	readonly #converter: PageConverter;
 	readonly #onHazard: (hazard: Hazard) => void;
-	readonly #mappings = new Map<number, number>();
+	readonly #mappings = new Map<Gpa, number>();
 
 	constructor(converter: PageConverter, onHazard: (hazard: Hazard) => void) {
 		this.#converter = converter;
@@ -38,13 +38,13 @@ export class PageSharing {
 	}
 
 	/** Shares what is private of [gpa, gpa + bytes), a range of usable RAM. @returns null: a page cannot be, and nothing is shared */
-	share(gpa: number, bytes: number): SharedPages | null {
+	share(gpa: Gpa, bytes: number): SharedPages | null {
 		const { ram } = this.#converter.engine;
 		const pages: number[] = [];
 		for (let at = gpa - (gpa % PAGE_SIZE); at < gpa + bytes; at += PAGE_SIZE)
 			if (this.#mappings.has(at) || ram.pageState(at) === PageState.Private) pages.push(at);
 		const fresh = pages.filter((page) => !this.#mappings.has(page));
-		const done: number[] = [];
+		const done: Gpa[] = [];
 		for (const run of runsOf(fresh)) {
 			if (!this.#convert(run, PageState.Shared)) {
 				for (const back of runsOf(done)) this.#convertBack(back, null);
@@ -58,7 +58,7 @@ export class PageSharing {
 
 	/** Ends a mapping. @returns pages that are private again */
 	release({ pages }: SharedPages, device: string): number {
-		const last: number[] = [];
+		const last: Gpa[] = [];
 		for (const page of pages) {
 			const left = (this.#mappings.get(page) as number) - 1;
 			if (left > 0) this.#mappings.set(page, left);
@@ -90,8 +90,8 @@ export class PageSharing {
 }
 
 /** Adjoining pages together. */
-function runsOf(pages: readonly number[]): number[][] {
-	const runs: number[][] = [];
+function runsOf(pages: readonly Gpa[]): Gpa[][] {
+	const runs: Gpa[][] = [];
 	for (const page of pages) {
 		const run = runs.at(-1);
 		if (run !== undefined && run.at(-1) === page - PAGE_SIZE) run.push(page);
@@ -109,9 +109,9 @@ export class RefusedMaps {
 	readonly #name: string;
 	readonly #sharing: PageSharing;
 	/** Mappings that share pages, by their address: a buffer may be mapped twice. */
-	readonly #live = new Map<number, (SharedPages & { readonly bytes: number })[]>();
+	readonly #live = new Map<DmaAddr, (SharedPages & { readonly bytes: number })[]>();
 	#conversions = 0;
-	decision: Pick<Decision, "shares" | "crash">;
+	decision: Pick<Decision, "mechanism" | "crash">;
 
 	constructor(dma: Device, name: string, sharing: PageSharing, decision: Decision) {
 		this.#dma = dma;
@@ -130,12 +130,13 @@ export class RefusedMaps {
 	 * @returns an address, or a status
 	 * @throws KernelCrash
 	 */
-	tryMap(status: number, gpa: number, bytes: number, dir: Direction, cpu: number, attrs: number): number {
+	tryMap(status: number, gpa: Gpa, bytes: number, dir: Direction, cpu: number, attrs: number): DmaAddr {
 		if (!WOULD_BOUNCE.includes(status)) return status;
-		const { shares, crash } = this.decision;
+		const { mechanism, crash } = this.decision;
 		if (crash !== null) throw crash;
 		// shared pages are no cache lines of one's own
-		if (!shares || status === SHARES_CACHE_LINE || (attrs & (Attr.Mmio | Attr.CcShared)) !== 0) return status;
+		const shareable = status !== SHARES_CACHE_LINE && (attrs & (Attr.Mmio | Attr.CcShared)) === 0;
+		if (mechanism !== "share-in-place" || !shareable) return status;
 		const shared = this.#sharing.share(gpa, bytes);
 		if (shared === null) return BLOCKED_PAGES;
 		const dma = this.#dma.tryMap(gpa, bytes, dir, cpu, attrs | Attr.CcShared);
@@ -151,7 +152,7 @@ export class RefusedMaps {
 	}
 
 	/** Ends what a mapping shared, if it did. */
-	unmapped(dma: number, bytes: number): void {
+	unmapped(dma: DmaAddr, bytes: number): void {
 		const same = this.#live.get(dma) ?? [];
 		const i = same.findIndex((mapping) => mapping.bytes === bytes);
 		if (i < 0) return;

@@ -1,14 +1,17 @@
 /** A kernel's decision about one mapping, predicate by predicate. */
+import type { DeviceOptions } from "../../dma/options.ts";
 import { RangeState } from "../../memory/ram.ts";
-import { Attr, Direction } from "../../types.ts";
+import { Attr, Direction, type Gpa } from "../../types.ts";
 import type { GuestPool } from "../memory/pools.ts";
-import { encodeGpa } from "../rules/kernel.ts";
+import { encodeGpa } from "../platform/platform.ts";
+import { encodingOf, limitOf } from "../rules/device.ts";
+import { type Answer, PREDICATES, type Predicate } from "../rules/predicate.ts";
 import type { GuestDevice } from "./device.ts";
 import type { Guest } from "./guest.ts";
 
 /** A mapping that somebody asks for. */
 export interface MapRequest {
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	/** 1 .. 2^31 - 1 */
 	readonly bytes: number;
 	readonly dir: Direction;
@@ -26,14 +29,12 @@ export interface PredicateStep {
 }
 
 /** What the predicates come to. */
-export interface Prediction {
+interface Prediction {
 	readonly steps: readonly PredicateStep[];
 	readonly decision: "direct" | "bounce" | "refused";
 	/** Of the steps, those that made the decision what it is. */
 	readonly deciding: readonly PredicateStep[];
 }
-
-const MAX_U64 = 2n ** 64n - 1n;
 
 /** Why an accepted or not accepted device is what it is. */
 function acceptedWhy(device: GuestDevice, knows: boolean): string {
@@ -47,6 +48,11 @@ function acceptedWhy(device: GuestDevice, knows: boolean): string {
 	return knows || !device.accepted ? from : `${from}; this kernel does not ask`;
 }
 
+/** The device's hardware as its record has it. */
+function hardwareOf(device: GuestDevice): Pick<DeviceOptions, "dmaMask" | "busLimit" | "coherent"> {
+	return { ...device.options, ...device.mapRules };
+}
+
 /** Linux 6.12 include/linux/dma-direct.h, dma_capable: the address part. */
 export function reachStep(
 	device: GuestDevice,
@@ -54,18 +60,19 @@ export function reachStep(
 	bytes: number,
 	name: string,
 ): PredicateStep & { ok: boolean } {
-	const { dmaMask = MAX_U64, busLimit = 0n } = device.options;
-	const limit = busLimit !== 0n && busLimit < dmaMask ? busLimit : dmaMask;
+	const hardware = hardwareOf(device);
+	const limit = limitOf(hardware);
 	const end = dma + BigInt(bytes) - 1n;
 	const ok = end <= limit;
-	const why = `end 0x${end.toString(16)} ${ok ? "<=" : ">"} ${limit === dmaMask ? "mask" : "bus limit"} 0x${limit.toString(16)}`;
+	const whose = limit === hardware.busLimit && limit !== hardware.dmaMask ? "bus limit" : "mask";
+	const why = `end 0x${end.toString(16)} ${ok ? "<=" : ">"} ${whose} 0x${limit.toString(16)}`;
 	return { predicate: name, value: String(ok), why, ok };
 }
 
 /** Linux 6.12 include/linux/dma-map-ops.h, dma_kmalloc_needs_bounce, with 64-byte cache lines. */
 function kmallocStep(device: GuestDevice, { bytes, dir }: MapRequest): PredicateStep & { ok: boolean } {
 	const predicate = "dma_kmalloc_needs_bounce(dev, size, dir)";
-	if (device.options.coherent !== false) return { predicate, value: "false", why: "coherent device", ok: false };
+	if (hardwareOf(device).coherent !== false) return { predicate, value: "false", why: "coherent device", ok: false };
 	if (dir === Direction.ToDevice) return { predicate, value: "false", why: "TO_DEVICE", ok: false };
 	const ok = bytes <= 32 || (bytes > 64 && bytes <= 96);
 	const why = `${bytes} bytes: the kmalloc bucket is ${ok ? "no" : "a"} multiple of the 64-byte cache line`;
@@ -80,13 +87,21 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	const { gpa, bytes, attrs = 0 } = request;
 	const { kernel, platform } = guest;
 	const { checksState } = device;
-	const { forceBounce, forceBounceWhy, forceDmaUnencrypted } = device.predicates;
+	const { forceBounce, needsShared, mayBounce } = device.mapRules;
 	const steps: PredicateStep[] = [];
 	const say = (predicate: string, value: boolean | string, why: string): PredicateStep => {
 		const step = { predicate, value: String(value), why };
 		steps.push(step);
 		return step;
 	};
+	/** The predicates of the list that are asked at one point. */
+	const answered = (when: "first" | "bounce"): PredicateStep[] =>
+		(PREDICATES as readonly Predicate[])
+			.filter(({ map }) => map?.when === when)
+			.map(({ name, call }) => {
+				const { value, why } = (device.answers as Readonly<Record<string, Answer>>)[name] as Answer;
+				return say(call, value, why);
+			});
 	/** No direct mapping, for what was asked: refused, or what the device's mechanism does. */
 	const otherwise = (asked: PredicateStep[], capable: readonly PredicateStep[], hasPool: boolean): Prediction => {
 		if (requireCoherent) asked.push(say("attrs & REQUIRE_COHERENT", true, "a mapping that must not bounce"));
@@ -99,36 +114,27 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	};
 	const ccShared = checksState && (attrs & Attr.CcShared) !== 0;
 	const requireCoherent = checksState && (attrs & Attr.RequireCoherent) !== 0;
-	const attribute = platform.memEncrypt
-		? "guest memory encryption"
-		: forceDmaUnencrypted
-			? "its pool is shared"
-			: `${platform.name}: no memory-encryption attribute`;
-	if (requireCoherent && device.options.coherent === false) {
+	if (requireCoherent && hardwareOf(device).coherent === false) {
 		const coherent = say("dev_is_dma_coherent(dev)", false, "REQUIRE_COHERENT of a device that is not coherent");
 		return { steps, decision: "refused", deciding: [coherent] };
 	}
-	const knows = guest.policy === null ? kernel.knowsAcceptance : device.believed;
+	const knows = guest.policy === null ? kernel.rules.knowsAcceptance.is : device.believed;
 	say("device_cc_accepted(dev)", device.accepted, acceptedWhy(device, knows));
-	const unencrypted = say(
-		"force_dma_unencrypted(dev)",
-		forceDmaUnencrypted,
-		platform.memEncrypt && !forceDmaUnencrypted ? `${attribute}, device accepted` : attribute,
-	);
-	const forced = say("is_swiotlb_force_bounce(dev)", forceBounce, forceBounceWhy || "no force, no restricted pool");
-	if (forceBounce) return otherwise([unencrypted, forced], [], true);
+	const first = answered("first");
+	if (forceBounce) return otherwise(first, [], true);
 	if (checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
-	const dma = encodeGpa(platform, device.ruled, gpa, ccShared);
+	const { ruled } = device;
+	const dma = encodeGpa(encodingOf(platform, ruled), gpa, ccShared);
 	const bit = platform.encryptionBit;
 	const which = bit === null ? "both forms are equal" : `${ccShared ? "shared" : "private"} form, bit ${bit}`;
-	const form = device.ruled.encoded ? which : "plain: the host's table tells private from shared";
+	const form = ruled.encoded ? which : "plain: the host's table tells private from shared";
 	say(ccShared ? "phys_to_dma_unencrypted(dev, phys)" : "phys_to_dma(dev, phys)", `0x${dma.toString(16)}`, form);
 	const reach = reachStep(device, dma, bytes, "dma_capable(dev, addr, size): reach");
 	steps.push(reach);
 	const capable: PredicateStep[] = [reach];
 	const failed: PredicateStep[] = reach.ok ? [] : [reach];
-	if (kernel.checksState) {
-		const permitted = ccShared || !forceDmaUnencrypted;
+	if (kernel.rules.checksState.is) {
+		const permitted = ccShared || !needsShared;
 		const state = say(
 			"dma_capable(dev, addr, size): state",
 			permitted,
@@ -143,13 +149,8 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	steps.push(kmalloc);
 	if (kmalloc.ok) failed.push(kmalloc);
 	if (failed.length === 0) return { steps, decision: "direct", deciding: capable };
-	const pool = poolFor(guest, device, request);
-	const active = say(
-		"is_swiotlb_active(dev)",
-		pool !== null,
-		pool === null ? "the device has no pool" : `pool "${pool.name}"`,
-	);
-	return otherwise([...failed, active], capable, pool !== null);
+	const asked = answered("bounce");
+	return otherwise([...failed, ...asked], capable, mayBounce && poolFor(guest, device, request) !== null);
 }
 
 /** What a policy has a device do where the kernel would bounce, and what it asks for that. */
@@ -168,7 +169,7 @@ function instead(
 		isCapable: false,
 	};
 	if (mechanism === "refuse") return { said: [chosen], decision: "refused" };
-	const shared = encodeGpa(guest.platform, device.ruled, request.gpa, true);
+	const shared = encodeGpa(encodingOf(guest.platform, device.ruled), request.gpa, true);
 	const reach = reachStep(device, shared, request.bytes, "dma_capable(dev, shared address, size)");
 	const kmalloc = kmallocStep(device, request);
 	const asked = [{ step: reach, isCapable: true }, ...(kmalloc.ok ? [{ step: kmalloc, isCapable: false }] : [])];
@@ -183,7 +184,7 @@ export function poolFor(guest: Guest, device: GuestDevice, { gpa, bytes, attrs =
 	return (isPrivate ? device.privatePool : null) ?? device.pool;
 }
 
-/** The state check that swiotlb makes before it looks for slots, after the 7.3 merge; null: it makes none. */
+/** The state check that swiotlb makes before it looks for slots; null: the device's record makes none. */
 export function poolStateStep(
 	guest: Guest,
 	device: GuestDevice,
@@ -192,8 +193,8 @@ export function poolStateStep(
 	if (!device.checksState) return null;
 	const pool = poolFor(guest, device, request);
 	if (pool === null) return null;
-	const { forceDmaUnencrypted } = device.predicates;
-	const ok = pool.ccShared === forceDmaUnencrypted;
-	const why = `pool "${pool.name}": cc_shared ${pool.ccShared}, force_dma_unencrypted ${forceDmaUnencrypted}`;
+	const { needsShared } = device.mapRules;
+	const ok = pool.ccShared === needsShared;
+	const why = `pool "${pool.name}": cc_shared ${pool.ccShared}, force_dma_unencrypted ${needsShared}`;
 	return { predicate: "pool.cc_shared == force_dma_unencrypted(dev)", value: String(ok), why, ok };
 }

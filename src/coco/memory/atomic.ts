@@ -1,10 +1,13 @@
 /** Linux's pools for coherent memory where nothing may sleep (kernel/dma/pool.c, `coherent_pool=`); transient bounce pools use them too. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { BAD_SIZE } from "../../../assembly/layout/status.ts";
 import { MAX_BLOCK_BYTES, orderOf, type PageAllocator, PageError } from "../../memory/allocator.ts";
 import { PageState, type Ram } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
+import type { Gpa } from "../../types.ts";
 import { convertBlock, type PageConverter } from "../platform/convert.ts";
+import type { Kernel } from "../rules/kernel.ts";
 
 export type AtomicZone = "DMA" | "DMA32" | "Normal";
 /** Zones from the highest to the lowest; belowGpa: their exclusive end. */
@@ -20,7 +23,7 @@ export function atomicPoolBytes(ramBytes: number): number {
 	return Math.min(Math.max(pages * PAGE_SIZE, 128 * 1024), MAX_BLOCK_BYTES);
 }
 
-export interface AtomicPoolsOptions {
+interface AtomicPoolsOptions {
 	readonly ram: Pick<Ram, "fill">;
 	readonly allocator: PageAllocator;
 	readonly converter: Pick<PageConverter, "convert">;
@@ -28,27 +31,27 @@ export interface AtomicPoolsOptions {
 	readonly bytes: number;
 	/** Whether memory is encrypted: then the pools are decrypted (cc_shared). */
 	readonly encrypted: boolean;
-	readonly kernel: "6.12" | "7.3";
+	readonly kernel: Kernel;
 }
 
-export interface AtomicRequest {
+interface AtomicRequest {
 	readonly device: string;
 	/** Where to look first. Default Normal. */
 	readonly zone?: AtomicZone;
 	/** Whether the device reaches the block; a pool whose first fit it does not reach is passed over. Default: always. */
-	readonly fits?: (gpa: number, bytes: number) => boolean;
-	/** Whether shared memory is asked for; Linux 6.12 does not look at it. */
+	readonly fits?: (gpa: Gpa, bytes: number) => boolean;
+	/** Whether shared memory is asked for; not every kernel looks at it. */
 	readonly ccShared: boolean;
 }
 
-export type AtomicAllocation =
-	| { readonly ok: true; readonly gpa: number; readonly bytes: number }
+type AtomicAllocation =
+	| { readonly ok: true; readonly gpa: Gpa; readonly bytes: number }
 	| { readonly ok: false; readonly status: "POOL_EXHAUSTED" | "NO_SUITABLE_POOL"; readonly message: string };
 
 interface AtomicPool {
 	readonly place: (typeof ZONES)[number];
 	/** Newest first, each with one byte a page. */
-	readonly chunks: { gpa: number; used: Uint8Array }[];
+	readonly chunks: { gpa: Gpa; used: Uint8Array }[];
 	bytes: number;
 	freeBytes: number;
 }
@@ -56,7 +59,7 @@ interface AtomicPool {
 export class AtomicPools {
 	readonly #options: AtomicPoolsOptions;
 	readonly #pools: AtomicPool[] = [];
-	readonly #live = new Map<number, { pool: AtomicPool; used: Uint8Array; first: number; pages: number }>();
+	readonly #live = new Map<Gpa, { pool: AtomicPool; used: Uint8Array; first: number; pages: number }>();
 	#growing = false;
 	/** What Linux logs about the pools. */
 	readonly messages: string[] = [];
@@ -88,7 +91,7 @@ export class AtomicPools {
 	}
 
 	/** Whether the page that holds `gpa` is a free one of a pool. */
-	isFree(gpa: number): boolean {
+	isFree(gpa: Gpa): boolean {
 		for (const { chunks } of this.#pools) {
 			for (const { gpa: start, used } of chunks)
 				if (gpa >= start && gpa < start + used.length * PAGE_SIZE)
@@ -108,7 +111,7 @@ export class AtomicPools {
 			throw new DmaError(`alloc(${bytes} bytes) from the atomic pools for ${device}`, BAD_SIZE);
 		const pages = Math.ceil(bytes / PAGE_SIZE);
 		const from = ZONES.findIndex((place) => place.zone === zone);
-		const matches = this.#options.kernel === "6.12" || ccShared === this.ccShared;
+		const matches = !this.#options.kernel.rules.atomicChecksPool.is || ccShared === this.ccShared;
 		const suitable = matches ? this.#pools.filter(({ place }) => ZONES.indexOf(place) >= from) : [];
 		for (const pool of suitable) {
 			const gpa = this.#take(pool, pages, fits);
@@ -125,7 +128,7 @@ export class AtomicPools {
 	 * Gives an allocation back, as a whole.
 	 * @throws PageError DOUBLE_FREE, FOREIGN_FREE, SIZE_MISMATCH; then nothing has changed
 	 */
-	free(gpa: number, bytes: number): void {
+	free(gpa: Gpa, bytes: number): void {
 		const live = this.#live.get(gpa);
 		const call = `free(gpa ${hex(gpa)}, ${bytes} bytes) to the atomic pools`;
 		if (live === undefined) throw new PageError(call, this.isFree(gpa) ? "DOUBLE_FREE" : "FOREIGN_FREE");
@@ -146,7 +149,7 @@ export class AtomicPools {
 	}
 
 	/** gen_pool_first_fit_order_align: the first run of the newest chunk that has one. @returns its gpa, or -1 */
-	#take(pool: AtomicPool, pages: number, fits: (gpa: number, bytes: number) => boolean): number {
+	#take(pool: AtomicPool, pages: number, fits: (gpa: Gpa, bytes: number) => boolean): Gpa {
 		const align = 2 ** orderOf(pages);
 		for (const { gpa: start, used } of pool.chunks) {
 			for (let first = 0; first + pages <= used.length; first += align) {

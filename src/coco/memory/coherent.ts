@@ -1,10 +1,13 @@
-/** Coherent memory of devices: Linux's dma_direct_alloc and dma_direct_free (kernel/dma/direct.c), 6.12 and after the 7.3 merge. */
+/** Coherent memory of devices: Linux's dma_direct_alloc and dma_direct_free (kernel/dma/direct.c). */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { BAD_SIZE } from "../../../assembly/layout/status.ts";
 import { orderOf, type PageAllocator, PageError } from "../../memory/allocator.ts";
 import { PageState, type Ram } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
+import type { DmaAddr, Gpa } from "../../types.ts";
 import { convertBlock, type PageConverter } from "../platform/convert.ts";
+import type { Kernel } from "../rules/kernel.ts";
 import { type AtomicPools, type AtomicZone, ZONES } from "./atomic.ts";
 import type { Hazard, HazardName } from "./hazard.ts";
 
@@ -13,8 +16,8 @@ export interface SlotSource {
 	/** Whether the pool's pages are shared with the host, as its kernel record says. */
 	readonly ccShared: boolean;
 	/** @returns the first address of slots for `bytes`, or below 0: none */
-	alloc(bytes: number, allocAlignMask: number): number;
-	free(tlb: number, bytes: number): void;
+	alloc(bytes: number, allocAlignMask: number): Gpa;
+	free(tlb: Gpa, bytes: number): void;
 }
 
 /** A device as coherent allocation sees it, at the moment of the call. */
@@ -29,12 +32,12 @@ export interface CoherentDevice {
 	readonly slots: SlotSource | null;
 	/** Whether the atomic pools serve it where nothing may sleep (dma_direct_use_pool). Default true. */
 	readonly usesAtomicPools?: boolean;
-	/** Whether its pool's state must be the one that it needs. Default: as the kernel. */
+	/** Whether its pool's state must be the one that it needs, if the kernel asks for that. Default true. */
 	readonly checksPoolState?: boolean;
 	/** The address that the device is given, encoded for shared or private memory. */
-	encode(gpa: number, shared: boolean): number;
+	encode(gpa: Gpa, shared: boolean): DmaAddr;
 	/** Whether its coherent mask and bus limit reach [dma, dma + bytes), the encoding included. */
-	fits(dma: number, bytes: number): boolean;
+	fits(dma: DmaAddr, bytes: number): boolean;
 }
 
 export interface CoherentRequest {
@@ -47,8 +50,8 @@ export interface CoherentRequest {
 /** Memory that a device and its driver hold together. */
 export interface CoherentBuffer {
 	/** For "cookie" not the driver's to use. */
-	readonly gpa: number;
-	readonly dma: number;
+	readonly gpa: Gpa;
+	readonly dma: DmaAddr;
 	/** A multiple of 4096. */
 	readonly bytes: number;
 	/** pages: the page allocator's. cookie: the same, not mapped by the kernel and so neither decrypted nor zeroed. */
@@ -83,13 +86,13 @@ export type CoherentFree =
 	| { readonly ok: true }
 	| { readonly ok: false; readonly status: "NOT_ENCRYPTED"; readonly message: string };
 
-export interface CoherentOptions {
+interface CoherentOptions {
 	readonly ram: Pick<Ram, "fill" | "pageState">;
 	readonly allocator: PageAllocator;
 	readonly converter: Pick<PageConverter, "convert" | "platform">;
 	/** Null: a kernel without CONFIG_DMA_COHERENT_POOL. */
 	readonly atomic: Pick<AtomicPools, "alloc" | "free" | "isFree"> | null;
-	readonly kernel: "6.12" | "7.3";
+	readonly kernel: Kernel;
 	readonly onHazard: (hazard: Hazard) => void;
 }
 
@@ -118,8 +121,8 @@ interface Call {
 /** The coherent memory of all devices of a guest. It never bounces. */
 export class CoherentMemory {
 	readonly #options: CoherentOptions;
-	readonly #live = new Map<number, Live>();
-	readonly #leaked = new Set<number>();
+	readonly #live = new Map<Gpa, Live>();
+	readonly #leaked = new Set<Gpa>();
 
 	constructor(options: CoherentOptions) {
 		this.#options = options;
@@ -189,18 +192,16 @@ export class CoherentMemory {
 		const pages = blockPages(bytes);
 		const gpa = this.#block(call, pages);
 		if (typeof gpa !== "number") return gpa;
-		// 6.12 changes nothing but the attributes of the alias that it makes
-		const decrypted = this.#converts(needsShared) && !(remapped && this.#options.kernel === "6.12");
-		if (decrypted && !this.#convert(gpa, pages, bytes, PageState.Shared)) {
-			const late = "leaking DMA memory that can't be decrypted";
-			return refuse("NOT_DECRYPTED", this.#options.kernel === "7.3" ? late : `${bytes} bytes could not be decrypted`);
-		}
+		const { decryptsRemapped, undecryptedMessage } = this.#options.kernel.rules;
+		const decrypted = this.#converts(needsShared) && (!remapped || decryptsRemapped.is);
+		if (decrypted && !this.#convert(gpa, pages, bytes, PageState.Shared))
+			return refuse("NOT_DECRYPTED", undecryptedMessage.is ?? `${bytes} bytes could not be decrypted`);
 		if (source === "pages") this.#options.ram.fill(gpa, bytes);
 		return this.#keep(call, gpa, source, decrypted);
 	}
 
 	/** Takes a block that the device reaches, zone by zone from the highest. */
-	#block({ device, needsShared, bytes }: Call, pages: number): number | CoherentRefusal {
+	#block({ device, needsShared, bytes }: Call, pages: number): Gpa | CoherentRefusal {
 		const { allocator } = this.#options;
 		for (const { zone, belowGpa } of ZONES) {
 			const gpa = allocator.alloc(pages, { belowGpa });
@@ -228,8 +229,8 @@ export class CoherentMemory {
 	#fromSlots(call: Call & { readonly slots: SlotSource }): CoherentAllocation {
 		const { device, needsShared, bytes, atomic, remapped, slots } = call;
 		const { kernel, ram } = this.#options;
-		const { checksPoolState = kernel === "7.3" } = device;
-		if (checksPoolState && slots.ccShared !== needsShared) {
+		const { checksPoolState = true } = device;
+		if (kernel.rules.allocChecksPool.is && checksPoolState && slots.ccShared !== needsShared) {
 			const [is, needs] = slots.ccShared ? ["shared", "private"] : ["private", "shared"];
 			return refuse("POOL_STATE", `the pool of ${device.name} is ${is}, and the device needs ${needs} memory`);
 		}
@@ -249,20 +250,19 @@ export class CoherentMemory {
 		return kept;
 	}
 
-	/** Whether slots are addressed as shared memory: a pool that is not asked for its state decides that itself. */
-	#slotForm({ device, needsShared, slots }: Call): boolean {
-		const asksPool = slots !== null && device.checksPoolState === false && this.#options.kernel === "7.3";
-		return asksPool ? slots.ccShared : needsShared;
+	/** Whether slots are addressed as shared memory. */
+	#slotForm({ needsShared, slots }: Call): boolean {
+		return slots !== null && this.#options.kernel.rules.allocTakesPoolForm.is ? slots.ccShared : needsShared;
 	}
 
-	/** 6.12 converts a restricted pool's pages though they are as they should be; here they stay as they are. */
-	#reportTwice(device: CoherentDevice, tlb: number, needsShared: boolean, atomic: boolean, what: string): void {
-		if (this.#options.kernel !== "6.12" || !this.#converts(needsShared)) return;
+	/** A kernel may convert a restricted pool's pages though they are as they should be; here they stay as they are. */
+	#reportTwice(device: CoherentDevice, tlb: Gpa, needsShared: boolean, atomic: boolean, what: string): void {
+		if (!this.#options.kernel.rules.allocConvertsSlots.is || !this.#converts(needsShared)) return;
 		this.#report("PAGE_STATE", device, `${what} its pool's pages at gpa ${hex(tlb)}, which are shared for good`);
 		this.#mayNotSleep(atomic, device, `${what} pool pages`);
 	}
 
-	#keep(call: Call, gpa: number, source: CoherentBuffer["source"], decrypted: boolean): CoherentAllocation {
+	#keep(call: Call, gpa: Gpa, source: CoherentBuffer["source"], decrypted: boolean): CoherentAllocation {
 		const { device, needsShared, bytes, remapped, slots } = call;
 		const { converter, ram } = this.#options;
 		const asShared = source === "slots" ? this.#slotForm(call) : needsShared;
@@ -304,7 +304,7 @@ export class CoherentMemory {
 	}
 
 	/** Converts a block's bytes; a failure leaks the block. */
-	#convert(gpa: number, pages: number, bytes: number, to: PageState): boolean {
+	#convert(gpa: Gpa, pages: number, bytes: number, to: PageState): boolean {
 		const { allocator, converter } = this.#options;
 		let ok = false;
 		try {
@@ -320,7 +320,7 @@ export class CoherentMemory {
 		return needsShared && this.#options.converter.platform.conversion.steps.toShared.length > 0;
 	}
 
-	#whyNotLive(gpa: number): PageError["status"] {
+	#whyNotLive(gpa: Gpa): PageError["status"] {
 		const { allocator, atomic } = this.#options;
 		if (this.#leaked.has(gpa)) return "LEAKED_PAGES";
 		return allocator.isFree(gpa) || atomic?.isFree(gpa) === true ? "DOUBLE_FREE" : "FOREIGN_FREE";
@@ -346,7 +346,7 @@ function blockPages(bytes: number): number {
 
 /** Zone of the atomic pool that a device's mask asks for first (dma_direct_optimal_gfp_mask, dma_guess_pool). */
 function zoneOf(device: CoherentDevice, needsShared: boolean): AtomicZone {
-	const reaches = (gpa: number) => device.fits(device.encode(gpa, needsShared), 1);
+	const reaches = (gpa: Gpa) => device.fits(device.encode(gpa, needsShared), 1);
 	if (reaches(2 ** 32)) return "Normal";
 	return reaches(2 ** 24) ? "DMA32" : "DMA";
 }

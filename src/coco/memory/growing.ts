@@ -8,16 +8,16 @@ import type { Engine } from "../../engine.ts";
 import { DmaError } from "../../status.ts";
 import type { Pool } from "../../swiotlb/pool.ts";
 import { growthSizes, type PoolSize } from "../../swiotlb/sizing.ts";
-import type { Direction } from "../../types.ts";
+import type { Direction, DmaAddr, Gpa } from "../../types.ts";
 
 /** Where new pools get their memory. */
 export interface PoolMemory {
 	/** Memory for a common pool, in the state of the allocator's pools; may sleep. @returns its gpa, or -1 */
-	allocPool(bytes: number): number;
+	allocPool(bytes: number): Gpa;
 	/** Memory for a transient pool below `belowGpa`, without sleeping. @returns its gpa, or -1 */
-	allocTransient(bytes: number, belowGpa: number): number;
+	allocTransient(bytes: number, belowGpa: Gpa): Gpa;
 	/** Takes the memory of a transient pool back: after a grace period, from where the kernel does it. */
-	freeTransient(gpa: number, bytes: number): void;
+	freeTransient(gpa: Gpa, bytes: number): void;
 }
 
 /** What a tick did. */
@@ -38,7 +38,7 @@ export class GrowingPools {
 	/** What a new pool may measure: the sizes that are tried one after the other. */
 	readonly sizes: readonly PoolSize[];
 	/** Bytes of each transient pool that lives or waits for its grace period, by its first gpa. */
-	readonly #transients = new Map<number, number>();
+	readonly #transients = new Map<Gpa, number>();
 	#queued = false;
 
 	/**
@@ -105,13 +105,13 @@ export class GrowingPools {
 	 */
 	mapTransient(
 		device: Device,
-		gpa: number,
+		gpa: Gpa,
 		bytes: number,
 		dir: Direction,
 		cpu: number,
 		attrs: number,
-		belowGpa: number,
-	): number {
+		belowGpa: Gpa,
+	): DmaAddr {
 		if (this.#memory === null) return NEEDS_TRANSIENT;
 		this.#queued = true;
 		const { exports } = this.#engine.instance;
@@ -130,7 +130,7 @@ export class GrowingPools {
 	}
 
 	/** gpas of the transient pools that live, or wait for their memory to go back. */
-	get transients(): readonly number[] {
+	get transients(): readonly Gpa[] {
 		return [...this.#transients.keys()];
 	}
 

@@ -6,6 +6,7 @@ import type { PageAllocator } from "../../memory/allocator.ts";
 import { PageState } from "../../memory/ram.ts";
 import { FOUR_GIB, placePool } from "../../memory/stretches.ts";
 import type { PoolSize } from "../../swiotlb/sizing.ts";
+import type { Gpa } from "../../types.ts";
 import { convertBlock, type PageConverter } from "../platform/convert.ts";
 import type { Platform } from "../platform/platform.ts";
 import type { Kernel } from "../rules/kernel.ts";
@@ -28,7 +29,7 @@ export interface PlannedPool {
 	readonly kind: PoolKind;
 	readonly name: string;
 	readonly size: PoolSize;
-	readonly start: number;
+	readonly start: Gpa;
 	readonly bytes: number;
 	readonly state: PageState;
 	readonly ccShared: boolean;
@@ -62,21 +63,26 @@ function stateOf(platform: Platform, options: GuestPoolOptions, decryptsRestrict
 	return PageState.Hidden;
 }
 
+/** What a guest's pools are planned from. */
+interface PoolPlan {
+	readonly platform: Platform;
+	/** Stretches of RAM. */
+	readonly regions: readonly { readonly gpa: Gpa; readonly bytes: number }[];
+	/** The default pool, or null: none. */
+	readonly fallback: { readonly size: PoolSize; readonly grows: boolean; readonly zeroOnFree: boolean } | null;
+	readonly reserved: readonly GuestPoolOptions[];
+	/** As Policy has it. Default true. */
+	readonly decryptsRestricted?: boolean | undefined;
+}
+
 /**
  * Checks and places the pools of a guest, the default one first: from the top of the memory that they may lie in.
- * @param fallback size of the default pool, or null for none
- * @param decryptsRestricted as Policy has it
  * @throws RangeError for a size or place that is none; TrustError NO_PRIVATE_MEMORY, NO_HIDDEN_MEMORY
  */
-export function planPools(
-	platform: Platform,
-	regions: readonly { readonly gpa: number; readonly bytes: number }[],
-	fallback: { readonly size: PoolSize; readonly grows: boolean; readonly zeroOnFree: boolean } | null,
-	reserved: readonly GuestPoolOptions[],
-	decryptsRestricted = true,
-): PlannedPool[] {
+export function planPools(plan: PoolPlan): PlannedPool[] {
+	const { platform, regions, fallback, reserved, decryptsRestricted = true } = plan;
 	const planned: PlannedPool[] = [];
-	const place = (size: PoolSize, belowGpa: number) => {
+	const place = (size: PoolSize, belowGpa: Gpa) => {
 		const bytes = size.slabs * IO_TLB_SIZE;
 		const within = regions
 			.map(({ gpa, bytes: length }) => ({ gpa, bytes: Math.min(length, belowGpa - gpa) }))
@@ -103,7 +109,7 @@ export function planPools(
 }
 
 /** What became of a pool's pages. */
-export interface ConvertedPool {
+interface ConvertedPool {
 	readonly ok: boolean;
 	/** What Linux logs, or null. */
 	readonly message: string | null;
@@ -114,7 +120,7 @@ export function convertPool(converter: PageConverter, kernel: Kernel, pool: Plan
 	const { ram } = converter.engine;
 	if (ram.pageState(pool.start) === pool.state) return { ok: true, message: null };
 	if (converter.convert(pool.start, pool.bytes, pool.state).ok) return { ok: true, message: null };
-	if (!kernel.disablesPool) return { ok: false, message: null };
+	if (!kernel.rules.disablesUndecrypted.is) return { ok: false, message: null };
 	const which = pool.kind === "restricted" ? "restricted DMA pool" : "default memory pool, disabling it";
 	return { ok: false, message: `Failed to decrypt ${which}` };
 }
@@ -128,7 +134,7 @@ interface PoolMemoryOptions {
 	/** The allocator's first pool: the others are like it. */
 	readonly like: PlannedPool;
 	/** Linux's phys_limit: a default pool's allocator stays below 4 GiB. */
-	readonly belowGpa: number;
+	readonly belowGpa: Gpa;
 	/** Most bytes that common pools may get together. */
 	readonly growthBytes: number;
 	readonly onHazard: (hazard: Hazard) => void;
@@ -139,7 +145,7 @@ interface PoolMemoryOptions {
 export class GuestPoolMemory implements PoolMemory {
 	readonly #options: PoolMemoryOptions;
 	/** Transient pools' memory by its first gpa: whether it came from the atomic pools. */
-	readonly #fromAtomic = new Map<number, boolean>();
+	readonly #fromAtomic = new Map<Gpa, boolean>();
 	/** Bytes that common pools got: they never come back. */
 	#grownBytes = 0;
 
@@ -152,7 +158,7 @@ export class GuestPoolMemory implements PoolMemory {
 		return converter.platform.memEncrypt && like.state !== PageState.Private;
 	}
 
-	allocPool(bytes: number): number {
+	allocPool(bytes: number): Gpa {
 		const { belowGpa, growthBytes } = this.#options;
 		if (this.#grownBytes + bytes > growthBytes) return -1;
 		const gpa = this.#alloc(bytes, belowGpa);
@@ -160,7 +166,7 @@ export class GuestPoolMemory implements PoolMemory {
 		return gpa;
 	}
 
-	#alloc(bytes: number, belowGpa: number): number {
+	#alloc(bytes: number, belowGpa: Gpa): Gpa {
 		const { allocator, converter, like } = this.#options;
 		const pages = Math.ceil(bytes / PAGE_SIZE);
 		const gpa = allocator.alloc(pages, { belowGpa });
@@ -168,11 +174,11 @@ export class GuestPoolMemory implements PoolMemory {
 		return convertBlock(allocator, converter, { gpa, pages }, pages * PAGE_SIZE, like.state) ? gpa : -1;
 	}
 
-	allocTransient(bytes: number, belowGpa: number): number {
+	allocTransient(bytes: number, belowGpa: Gpa): Gpa {
 		const { atomic, onHazard, onMessage } = this.#options;
 		const limit = Math.min(belowGpa, this.#options.belowGpa);
 		if (this.#converts && atomic !== null) {
-			const fits = (gpa: number, length: number) => gpa + length <= limit;
+			const fits = (gpa: Gpa, length: number) => gpa + length <= limit;
 			const got = atomic.alloc(bytes, { device: "a transient pool", fits, ccShared: true });
 			if (!got.ok) {
 				onMessage(got.message);
@@ -188,7 +194,7 @@ export class GuestPoolMemory implements PoolMemory {
 		return gpa;
 	}
 
-	freeTransient(gpa: number, bytes: number): void {
+	freeTransient(gpa: Gpa, bytes: number): void {
 		const { allocator, atomic, converter, kernel, onHazard } = this.#options;
 		const fromAtomic = this.#fromAtomic.get(gpa);
 		this.#fromAtomic.delete(gpa);
@@ -198,7 +204,7 @@ export class GuestPoolMemory implements PoolMemory {
 		}
 		const pages = Math.ceil(bytes / PAGE_SIZE);
 		if (this.#converts) {
-			if (!kernel.freesInProcess) {
+			if (!kernel.rules.freesTransientsInProcess.is) {
 				const detail = "a transient pool's pages are encrypted again in an RCU callback";
 				onHazard({ what: "SLEEPING_IN_ATOMIC", device: null, detail });
 			}

@@ -1,5 +1,7 @@
 /** What private memory looks like to whom the key is not for. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import type { Gpa } from "../../types.ts";
 
 /** Bytes that a cipher changes as one: 16-byte blocks, each tweaked by its address. */
 export const CIPHER_BLOCK_BYTES = 16;
@@ -9,9 +11,9 @@ export interface MemoryCipher {
 	/** Whether this is the memory controller's cipher; false: a seeded stand-in, good for scrambling only. */
 	readonly isAes: boolean;
 	/** gpa and data.length: multiples of 16 (bytes) */
-	encrypt(gpa: number, data: Uint8Array): Uint8Array;
+	encrypt(gpa: Gpa, data: Uint8Array): Uint8Array;
 	/** As encrypt; decrypt(gpa, encrypt(gpa, data)) is data. */
-	decrypt(gpa: number, data: Uint8Array): Uint8Array;
+	decrypt(gpa: Gpa, data: Uint8Array): Uint8Array;
 }
 
 /** Thrown where ciphertext is asked for and AES-XTS is not there. */
@@ -36,7 +38,7 @@ export async function loadCipher(seed = 1): Promise<MemoryCipher> {
 	if (!crypto.getCiphers().includes("aes-256-xts")) throw new CipherUnavailable("this build of it lacks aes-256-xts");
 	const key = crypto.createHash("sha512").update(`coco-dma memory key ${seed}`).digest();
 	const tweak = new Uint8Array(16);
-	const tweakOf = (gpa: number) => {
+	const tweakOf = (gpa: Gpa) => {
 		new DataView(tweak.buffer).setBigUint64(0, BigInt(gpa) / BigInt(PAGE_SIZE), true);
 		return tweak;
 	};
@@ -50,7 +52,7 @@ export async function loadCipher(seed = 1): Promise<MemoryCipher> {
 }
 
 /** Runs a page cipher over a range, each piece at its place in its page. */
-function byPages(gpa: number, data: Uint8Array, one: (gpa: number, page: Uint8Array) => Uint8Array): Uint8Array {
+function byPages(gpa: Gpa, data: Uint8Array, one: (gpa: Gpa, page: Uint8Array) => Uint8Array): Uint8Array {
 	checkBlocks(gpa, data);
 	const out = new Uint8Array(data.length);
 	const page = new Uint8Array(PAGE_SIZE);
@@ -64,14 +66,14 @@ function byPages(gpa: number, data: Uint8Array, one: (gpa: number, page: Uint8Ar
 	return out;
 }
 
-function checkBlocks(gpa: number, data: Uint8Array): void {
+function checkBlocks(gpa: Gpa, data: Uint8Array): void {
 	if (gpa % CIPHER_BLOCK_BYTES !== 0 || data.length % CIPHER_BLOCK_BYTES !== 0)
 		throw new RangeError(`a cipher takes whole 16-byte blocks, not ${data.length} bytes at gpa ${gpa}`);
 }
 
 /** A reproducible stand-in: every 32-bit word XORed with a hash of seed and address. Scrambles alike in both directions. */
 export function seededCipher(seed = 1): MemoryCipher {
-	const scramble = (gpa: number, data: Uint8Array) => {
+	const scramble = (gpa: Gpa, data: Uint8Array) => {
 		checkBlocks(gpa, data);
 		const out = new Uint8Array(data);
 		const view = new DataView(out.buffer);

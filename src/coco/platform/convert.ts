@@ -1,4 +1,5 @@
 /** Conversion of pages between private, shared and hidden, with the ways in which it fails. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { BAD_ARGUMENT, BLOCKED_PAGES, MIXED_PAGES } from "../../../assembly/layout/status.ts";
 import { ScrambledLabels } from "../../audit/scrambled.ts";
@@ -6,6 +7,7 @@ import type { Engine } from "../../engine.ts";
 import type { PageAllocator } from "../../memory/allocator.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
+import type { Gpa } from "../../types.ts";
 import { type MemoryCipher, seededCipher } from "./ciphertext.ts";
 import type { ConversionStep, Platform, StepOfPlatform } from "./platform.ts";
 import { PoisonedLines } from "./poison.ts";
@@ -15,7 +17,7 @@ export type Conversion =
 	| { readonly ok: true }
 	| { readonly ok: false; readonly step: ConversionStep; readonly leakedPages: number };
 
-export interface ConverterOptions {
+interface ConverterOptions {
 	/** Seed of the stand-in that scrambles contents unless a cipher is given. Default 1. */
 	readonly seed?: number;
 	/** The guest's memory key (loadCipher): what a conversion leaves is then what the host saw before it, and after. */
@@ -49,7 +51,7 @@ export class PageConverter {
 	 * Called before each step, `step` the one about to run, the range in transition: as many windows as the conversion has
 	 * steps. What it throws leaks the range and goes on to the caller.
 	 */
-	onTransition: ((gpa: number, bytes: number, step: ConversionStep) => void) | null = null;
+	onTransition: ((gpa: Gpa, bytes: number, step: ConversionStep) => void) | null = null;
 	readonly #scrambled = new ScrambledLabels();
 	readonly #keepPresent: boolean;
 	readonly #failures: { step: ConversionStep; countdown: number }[] = [];
@@ -114,7 +116,7 @@ export class PageConverter {
 	 *   POOL_PAGES, BAD_ARGUMENT (not page-aligned; no state to convert to; in that state already, which hardware reports as
 	 *   an error where a conversion has steps)
 	 */
-	convert(gpa: number, bytes: number, to: PageState, options: { readonly zero?: boolean } = {}): Conversion {
+	convert(gpa: Gpa, bytes: number, to: PageState, options: { readonly zero?: boolean } = {}): Conversion {
 		const { ram } = this.engine;
 		const from = this.#stateBefore(gpa, bytes, to);
 		const steps = this.steps(from, to);
@@ -139,7 +141,7 @@ export class PageConverter {
 	}
 
 	/** Checks a conversion. @returns the state of all pages of the range */
-	#stateBefore(gpa: number, bytes: number, to: PageState): PageState {
+	#stateBefore(gpa: Gpa, bytes: number, to: PageState): PageState {
 		const { ram } = this.engine;
 		const refuse = (status: number, detail: string) =>
 			new DmaError(`convert(gpa ${hex(gpa)}, ${bytes} bytes, ${stateName(to)})`, status, detail);
@@ -159,7 +161,7 @@ export class PageConverter {
 		return from;
 	}
 
-	#change(gpa: number, bytes: number, contents: "scrambled" | "zeroed" | "kept", by: "encrypt" | "decrypt"): void {
+	#change(gpa: Gpa, bytes: number, contents: "scrambled" | "zeroed" | "kept", by: "encrypt" | "decrypt"): void {
 		if (contents === "kept") return;
 		// a page at a time: pages that adjoin in the guest need not do so in memory
 		for (let at = gpa; at < gpa + bytes; at += PAGE_SIZE) {
@@ -177,7 +179,7 @@ export class PageConverter {
 	}
 
 	/** Noise tells nothing of what stood there; but with the key back, what nobody wrote over is what it was. */
-	#relabel(page: number, labels: Uint8Array, plain: Uint8Array, by: "encrypt" | "decrypt"): void {
+	#relabel(page: Gpa, labels: Uint8Array, plain: Uint8Array, by: "encrypt" | "decrypt"): void {
 		if (by === "decrypt") labels.set(this.#scrambled.back(page, plain));
 		else {
 			this.#scrambled.left(page, labels, plain);
@@ -185,7 +187,7 @@ export class PageConverter {
 		}
 	}
 
-	#leak(gpa: number, bytes: number, step: ConversionStep): Conversion {
+	#leak(gpa: Gpa, bytes: number, step: ConversionStep): Conversion {
 		this.engine.ram.convert(gpa, bytes, PageState.Leaked);
 		return { ok: false, step, leakedPages: bytes / PAGE_SIZE };
 	}
@@ -224,7 +226,7 @@ export class PageConverter {
 	 * @throws RangeError for another size; DmaError OUTSIDE_RAM, BLOCKED_PAGES when the first byte is in such a page, since
 	 *   Linux fixes only the rest up
 	 */
-	strayRead(gpa: number, bytes = 8): StrayRead {
+	strayRead(gpa: Gpa, bytes = 8): StrayRead {
 		const { ram } = this.engine;
 		if (!Number.isInteger(bytes) || bytes < 1 || bytes > 8)
 			throw new RangeError(`strayRead: a word has 1 to 8 bytes, not ${bytes}`);
@@ -257,12 +259,12 @@ export class PageConverter {
 	}
 
 	/** Whether a page's entries are sure to be present and right. @throws DmaError OUTSIDE_RAM */
-	#present(gpa: number): boolean {
+	#present(gpa: Gpa): boolean {
 		const state = this.engine.ram.pageState(gpa);
 		return state !== PageState.InTransition && state !== PageState.Leaked;
 	}
 
-	#isRam(gpa: number): boolean {
+	#isRam(gpa: Gpa): boolean {
 		return this.engine.instance.exports.ramPageState(gpa) >= 0;
 	}
 }
@@ -277,7 +279,7 @@ export class PageConverter {
 export function convertBlock(
 	allocator: Pick<PageAllocator, "leak">,
 	converter: Pick<PageConverter, "convert">,
-	block: { readonly gpa: number; readonly pages: number },
+	block: { readonly gpa: Gpa; readonly pages: number },
 	bytes: number,
 	to: PageState,
 ): boolean {

@@ -1,37 +1,39 @@
 /** Who touches RAM: guest, paravisor, host and devices, each through its own view of it. */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { BAD_SIZE } from "../../../assembly/layout/status.ts";
 import { Actor } from "../../audit/audit.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
+import type { DmaAddr, Gpa } from "../../types.ts";
 import { CIPHER_BLOCK_BYTES, CipherUnavailable } from "./ciphertext.ts";
 import type { PageConverter } from "./convert.ts";
 import { decodeAddress } from "./platform.ts";
 import { AccessFault, type AccessResult, type PartyName, ViolationLog, type ViolationName } from "./violations.ts";
 
 /** RAM as one party sees it. For a device, addresses are DMA addresses; for the others, guest physical ones. */
-export interface PartyView {
+export interface PartyView<Address extends number = Gpa> {
 	readonly who: PartyName;
 	/**
 	 * What the party gets of [address, address + bytes): not always what the guest wrote there.
 	 * @param bytes 1 .. 2^31 - 1
 	 * @throws AccessFault when the read does not happen; CipherUnavailable; DmaError BAD_SIZE
 	 */
-	read(address: number, bytes: number): Uint8Array;
+	read(address: Address, bytes: number): Uint8Array;
 	/**
 	 * Writes in ascending order up to the first page, or corrupted line, that the party cannot write.
 	 * @throws AccessFault there; DmaError BAD_SIZE
 	 */
-	write(address: number, data: Uint8Array): void;
+	write(address: Address, data: Uint8Array): void;
 }
 
 /** A device's view. T may change as the device's trust does. */
-export interface DeviceView extends PartyView {
+export interface DeviceView extends PartyView<DmaAddr> {
 	/** The T bit of its transactions: 0 as any device, 1 as a trusted one in state RUN. */
 	t: 0 | 1;
 }
 
-export interface DeviceViewOptions {
+interface DeviceViewOptions {
 	/** Default 0. */
 	readonly t?: 0 | 1;
 	/**
@@ -106,9 +108,8 @@ export class Parties {
 	device(index: number, options: DeviceViewOptions = {}): DeviceView {
 		const { encoded = true, t = 0, paravisor = false } = options;
 		const who = `device ${index}` as const;
-		const decode = (dma: number) =>
-			encoded ? decodeAddress(this.#converter.platform, dma) : { gpa: dma, form: null as "private" | "shared" | null };
-		const accessor = (gpa: number, dma: number, form: "private" | "shared" | null): Accessor => ({
+		const decode = (dma: DmaAddr) => decodeAddress(this.#converter.platform, dma, encoded);
+		const accessor = (gpa: Gpa, dma: DmaAddr, form: "private" | "shared" | null): Accessor => ({
 			who,
 			actor: index,
 			t: view.t,
@@ -150,7 +151,7 @@ export class Parties {
 		return result === "plain" ? null : { what, result };
 	}
 
-	#read(by: Accessor, gpa: number, bytes: number): Uint8Array {
+	#read(by: Accessor, gpa: Gpa, bytes: number): Uint8Array {
 		checkSize(by.who, "read", gpa, bytes);
 		const { engine, poison } = this.#converter;
 		const { ram } = engine;
@@ -173,7 +174,7 @@ export class Parties {
 		return parts.length === 1 ? (parts[0] as Uint8Array) : joined(parts, bytes);
 	}
 
-	#write(by: Accessor, gpa: number, data: Uint8Array): void {
+	#write(by: Accessor, gpa: Gpa, data: Uint8Array): void {
 		checkSize(by.who, "write", gpa, data.length);
 		const { engine, poison } = this.#converter;
 		let at = 0;
@@ -205,7 +206,7 @@ export class Parties {
 	 * The first part of a range whose pages are in one state, judged. A violation is recorded.
 	 * @throws AccessFault when the access does not happen there
 	 */
-	#run(by: Accessor, access: Access, gpa: number, bytes: number) {
+	#run(by: Accessor, access: Access, gpa: Gpa, bytes: number) {
 		const { exports } = this.#converter.engine.instance;
 		const state = exports.ramPageState(gpa);
 		let length = Math.min(bytes, PAGE_SIZE - (gpa % PAGE_SIZE));
@@ -221,23 +222,23 @@ export class Parties {
 	}
 
 	/** A holder of the key meets what somebody else wrote. */
-	#corrupted(by: Accessor, access: Access, gpa: number, bytes: number): AccessFault {
+	#corrupted(by: Accessor, access: Access, gpa: Gpa, bytes: number): AccessFault {
 		return this.#fault(by, access, { what: "corrupted-line", result: refusal(access) }, gpa, bytes);
 	}
 
-	#record(by: Accessor, access: Access, judgement: NonNullable<Judgement>, gpa: number, bytes: number) {
+	#record(by: Accessor, access: Access, judgement: NonNullable<Judgement>, gpa: Gpa, bytes: number) {
 		const violation = { who: by.who, access, ...judgement, gpa, bytes, address: gpa + by.addressOffset };
 		this.violations.record(violation);
 		return violation;
 	}
 
-	#fault(by: Accessor, access: Access, judgement: NonNullable<Judgement>, gpa: number, bytes: number): AccessFault {
+	#fault(by: Accessor, access: Access, judgement: NonNullable<Judgement>, gpa: Gpa, bytes: number): AccessFault {
 		const violation = this.#record(by, access, judgement, gpa, bytes);
 		return new AccessFault(violation, BARRIERS[judgement.what] ?? this.#converter.platform.hostBarrier);
 	}
 
 	/** RAM's bytes encrypted, or decrypted, by whole blocks. */
-	#throughKey(how: "encrypt" | "decrypt", gpa: number, bytes: number): Uint8Array {
+	#throughKey(how: "encrypt" | "decrypt", gpa: Gpa, bytes: number): Uint8Array {
 		const { cipher, engine } = this.#converter;
 		if (how === "encrypt" && !cipher.isAes) throw new CipherUnavailable("this guest was made without it");
 		const start = gpa - (gpa % CIPHER_BLOCK_BYTES);

@@ -3,6 +3,7 @@
  * page, and how pages change between the two. Nothing here or elsewhere asks for a platform's name: another platform, or
  * another width of addresses, is another record, such as `{ ...PLATFORMS.tdx, encryptionBit: 51 }`.
  */
+import type { DmaAddr, Gpa } from "../../types.ts";
 
 export type PlatformName = "snp" | "snp-vtom" | "tdx" | "cca" | "pkvm" | "none";
 
@@ -15,7 +16,7 @@ export type PlatformName = "snp" | "snp-vtom" | "tdx" | "cca" | "pkvm" | "none";
 export type ConversionStep = "unmap" | "rescind" | "attribute" | "host" | "accept" | "map";
 
 /** What a conversion leaves in a page: another key's view of the same bytes, zeros, or the bytes as they were. */
-export type ConvertedContents = "scrambled" | "zeroed" | "kept";
+type ConvertedContents = "scrambled" | "zeroed" | "kept";
 
 /** One step, and the call or instruction that does it on this platform. */
 export interface StepOfPlatform {
@@ -201,7 +202,7 @@ export function platformNamed(name: string): Platform {
 	return PLATFORMS[name as PlatformName];
 }
 
-/** Bits that DMA addresses get and lose: fields of DeviceOptions (src/dma/device.ts). */
+/** Bits that DMA addresses get and lose: fields of DeviceOptions (src/dma/options.ts). */
 export interface AddressEncoding {
 	readonly privateBits: bigint;
 	readonly privateClear: bigint;
@@ -222,11 +223,30 @@ export function addressEncoding(platform: Platform): AddressEncoding {
 	};
 }
 
-/** A DMA address taken apart. form: as which kind of page it addresses, null on a platform that encodes nothing */
-export function decodeAddress(platform: Platform, dma: number): { gpa: number; form: "private" | "shared" | null } {
-	if (platform.encryptionBit === null || platform.bitMeans === null) return { gpa: dma, form: null };
+/** Addresses that carry no bit: whoever serves the device tells private from shared by the page. */
+export const PLAIN_ADDRESSES: AddressEncoding = { privateBits: 0n, privateClear: 0n, sharedBits: 0n, sharedClear: 0n };
+
+/** The DMA address of a gpa in its shared or private form. */
+export function encodeGpa(encoding: AddressEncoding, gpa: Gpa, shared: boolean): bigint {
+	const { privateBits, privateClear, sharedBits, sharedClear } = encoding;
+	const [bits, clear] = shared ? [sharedBits, sharedClear] : [privateBits, privateClear];
+	return (BigInt(gpa) & ~clear) | bits;
+}
+
+/** A DMA address taken apart. */
+interface DecodedAddress {
+	readonly gpa: Gpa;
+	/** As which kind of page it addresses; null: it does not tell. */
+	readonly form: "private" | "shared" | null;
+}
+
+/** Takes a DMA address apart. @param encoded false: it carries no bit, whatever the platform */
+export function decodeAddress(platform: Platform, dma: DmaAddr, encoded = true): DecodedAddress {
+	// the same number in another space
+	const address: number = dma;
+	if (!encoded || platform.encryptionBit === null || platform.bitMeans === null) return { gpa: address, form: null };
 	const bit = 2 ** platform.encryptionBit;
-	const set = Math.floor(dma / bit) % 2 === 1;
+	const set = Math.floor(address / bit) % 2 === 1;
 	const clearMeans = platform.bitMeans === "private" ? "shared" : "private";
-	return { gpa: set ? dma - bit : dma, form: set ? platform.bitMeans : clearMeans };
+	return { gpa: set ? address - bit : address, form: set ? platform.bitMeans : clearMeans };
 }

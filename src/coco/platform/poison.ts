@@ -1,4 +1,5 @@
 /** Lines of private RAM that no longer pass their integrity check. */
+import type { Gpa } from "../../types.ts";
 
 /** Bytes that a memory controller checks, and a processor caches, as one. */
 const LINE_BYTES = 64;
@@ -11,19 +12,19 @@ export class PoisonedLines {
 	readonly #lines = new Set<number>();
 
 	/** Poisons every line that a range touches. */
-	add(gpa: number, bytes: number): void {
+	add(gpa: Gpa, bytes: number): void {
 		for (let line = Math.floor(gpa / LINE_BYTES); line * LINE_BYTES < gpa + bytes; line++) this.#lines.add(line);
 	}
 
 	/** Heals the lines that a range covers whole: they were written anew. */
-	remove(gpa: number, bytes: number): void {
+	remove(gpa: Gpa, bytes: number): void {
 		if (this.#lines.size === 0) return;
 		const end = Math.floor((gpa + bytes) / LINE_BYTES);
 		for (let line = Math.ceil(gpa / LINE_BYTES); line < end; line++) this.#lines.delete(line);
 	}
 
 	/** gpa of the first poisoned line that a range touches, or -1. */
-	firstIn(gpa: number, bytes: number): number {
+	firstIn(gpa: Gpa, bytes: number): Gpa {
 		if (this.#lines.size === 0) return -1;
 		for (let line = Math.floor(gpa / LINE_BYTES); line * LINE_BYTES < gpa + bytes; line++)
 			if (this.#lines.has(line)) return line * LINE_BYTES;
@@ -31,7 +32,7 @@ export class PoisonedLines {
 	}
 
 	/** First poisoned line that a write of a range covers only in part, and so has to read; or -1. */
-	firstPartlyIn(gpa: number, bytes: number): number {
+	firstPartlyIn(gpa: Gpa, bytes: number): Gpa {
 		const head = Math.floor(gpa / LINE_BYTES) * LINE_BYTES;
 		const tail = Math.floor((gpa + bytes - 1) / LINE_BYTES) * LINE_BYTES;
 		if (gpa !== head && this.firstIn(head, 1) >= 0) return head;

@@ -1,5 +1,7 @@
 /** Accesses that a party had no right to, by name. */
+
 import { hex } from "../../status.ts";
+import type { DmaAddr, Gpa } from "../../types.ts";
 
 /** Who touches memory. A device has its number in the engine. */
 export type PartyName = "guest" | "paravisor" | "host" | `device ${number}`;
@@ -30,10 +32,10 @@ export interface Violation {
 	readonly what: ViolationName;
 	readonly result: AccessResult;
 	/** First byte concerned, and how many. */
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly bytes: number;
 	/** The address as a device was given it; for other parties gpa. */
-	readonly address: number;
+	readonly address: Gpa | DmaAddr;
 }
 
 /** Thrown by an access that did not happen. */

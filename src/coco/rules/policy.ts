@@ -3,25 +3,30 @@
  * gets to its device, and when a device's trust may change. It is compiled into plain fields of a device's decision record
  * before the first mapping: the engine knows no policies.
  */
+import type { Transitions } from "../trust/tdisp.ts";
 import type { KernelName } from "./kernel.ts";
 import type { GuestPoolOptions, PoolMatcher } from "./pool.ts";
+import type { PredicateName, PredicateValues } from "./predicate.ts";
+
+/** What may speak for a device. */
+interface Claims {
+	/** Its VMBus offer says confidential external memory. */
+	readonly offer: boolean;
+	/** Its TDISP interface is accepted, in RUN. */
+	readonly tdisp: boolean;
+	/** Its driver's own flag. */
+	readonly driver: boolean;
+}
 
 /** What a policy takes for a device's being trusted with private memory. */
-export type Acceptance = "none" | "offer" | "tdisp" | "any" | "driver";
-
-/** The kernel's predicates about a device, by the names that Linux 6.12 has for them. */
-export interface PredicateValues {
-	/** is_swiotlb_force_bounce(dev): asked by every streaming map. */
-	readonly forceBounce: boolean;
-	/** is_swiotlb_active(dev): asked where dma_capable fails, and where a small buffer has to bounce. */
-	readonly active: boolean;
-	/** is_swiotlb_for_alloc(dev): asked by coherent allocation, whether a restricted pool serves it. */
-	readonly forAlloc: boolean;
-	/** dma_direct_use_pool(dev): asked by coherent allocation that may not sleep, whether the atomic pools serve it. */
-	readonly usePool: boolean;
-	/** force_dma_unencrypted(dev): asked by coherent allocation and, after the 7.3 merge, by streaming maps. */
-	readonly forceDmaUnencrypted: boolean;
-}
+export const ACCEPTANCES = {
+	none: () => false,
+	offer: ({ offer }: Claims) => offer,
+	tdisp: ({ tdisp }: Claims) => tdisp,
+	any: ({ offer, tdisp }: Claims) => offer || tdisp,
+	driver: ({ driver }: Claims) => driver,
+} as const;
+export type Acceptance = keyof typeof ACCEPTANCES;
 
 /** What a predicate of a policy may look at. */
 export interface PredicateInput {
@@ -59,7 +64,8 @@ export class KernelCrash extends Error {
  * What happens to a buffer that would bounce. bounce: what the kernel does. refuse: an error instead (a formal "do not
  * bounce"). share-in-place: its pages become shared for the time of the mapping.
  */
-export type Mechanism = "bounce" | "refuse" | "share-in-place";
+export const MECHANISMS = ["bounce", "refuse", "share-in-place"] as const;
+export type Mechanism = (typeof MECHANISMS)[number];
 
 export interface Policy {
 	/** Lower-case words joined by "-". */
@@ -72,7 +78,7 @@ export interface Policy {
 	readonly kernel: KernelName;
 	readonly acceptance: Acceptance;
 	/** Predicates that it changes; the others are the kernel's. */
-	readonly predicates?: Partial<Record<keyof PredicateValues, PolicyPredicate>>;
+	readonly predicates?: Readonly<Partial<Record<PredicateName, PolicyPredicate>>>;
 	/** Pools that it reserves at boot beside the default one. */
 	readonly pools?: readonly GuestPoolOptions[];
 	/**
@@ -100,12 +106,8 @@ export interface Policy {
 	readonly plainAddresses?: boolean;
 	/** Share of streaming buffers, in percent, that drivers place in memory that is shared for good. Default 0. */
 	readonly preSharedPercent?: number;
-	/**
-	 * When trust may change. checked: only while no driver is bound and nothing is held (EBUSY). anytime: whenever somebody
-	 * asks, mappings held or not: a hazard. before-driver: as checked, and never again once a driver was bound. Default:
-	 * checked.
-	 */
-	readonly transitions?: "checked" | "anytime" | "before-driver";
+	/** When trust may change. Default: checked. */
+	readonly transitions?: Transitions;
 	/** What the kernel logs at boot under it. */
 	readonly messages?: readonly string[];
 }

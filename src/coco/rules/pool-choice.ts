@@ -20,29 +20,39 @@ interface PoolQuestion<P extends PoolFacts> {
 	readonly believed: boolean;
 }
 
-/**
- * Chooses the pools of a device.
- * @returns the pool for buffers on shared pages, and that for private ones if it is another; null: none
- * @throws InputError when a policy chooses what it was not given
- */
-export function choosePools<P extends PoolFacts>(question: PoolQuestion<P>): [P | null, P | null] {
+/** The pools of a device. */
+export interface ChosenPools<P extends PoolFacts> {
+	/** For buffers on shared pages, and on all if there is no other. */
+	readonly pool: P | null;
+	/** For buffers on private pages, if it is another. */
+	readonly privatePool: P | null;
+	/** Whether dev->dma_io_tlb_mem points at an allocator, though none of its pools may fit. */
+	readonly hasAllocator: boolean;
+}
+
+/** @throws InputError when a policy chooses what it was not given */
+export function choosePools<P extends PoolFacts>(question: PoolQuestion<P>): ChosenPools<P> {
 	const { kernel, platform, policy, own, common, believed } = question;
 	const matcher: PoolMatcher<P> = question.matcher ?? (platform.hostRead === "plain" ? firstOf : firstFitting);
+	const chosen = (forShared: P | null, forPrivate: P | null, hasAllocator = forShared !== null): ChosenPools<P> => ({
+		pool: forShared,
+		privatePool: forShared === forPrivate ? null : forPrivate,
+		hasAllocator,
+	});
 	if (policy?.pool !== undefined) {
 		const choices = own ?? common;
 		const forPrivate = askForPool(policy, { isPrivate: true, accepted: believed }, choices);
 		// none for private buffers means no pool: the engine would take the other one
-		if (forPrivate === null) return [null, null];
-		const forShared = askForPool(policy, { isPrivate: false, accepted: believed }, choices) ?? forPrivate;
-		return [forShared, forShared === forPrivate ? null : forPrivate];
+		if (forPrivate === null) return chosen(null, null);
+		return chosen(askForPool(policy, { isPrivate: false, accepted: believed }, choices) ?? forPrivate, forPrivate);
 	}
-	const accepted = kernel.knowsAcceptance && believed;
-	if (own === undefined) return [defaultPool(common, accepted), null];
+	const accepted = kernel.rules.knowsAcceptance.is && believed;
+	if (own === undefined) return chosen(defaultPool(common, accepted), null);
 	const first = matcher({ isPrivate: false, accepted }, own);
 	const forPrivate = matcher({ isPrivate: true, accepted }, own);
-	// a device has one pool unless it has two; under a policy it keeps what it was given, whatever state that is in
-	const forShared = first ?? forPrivate ?? (policy === null ? null : (own[0] ?? null));
-	return [forShared, forShared === forPrivate ? null : forPrivate];
+	const fitting = first ?? forPrivate;
+	// under a policy a device keeps what it was given, whatever state that is in
+	return policy === null ? chosen(fitting, forPrivate, true) : chosen(fitting ?? own[0] ?? null, forPrivate);
 }
 
 /**

@@ -1,5 +1,7 @@
 /** Facts of bounce pools, as rules look at them: what they are for, and what their pages are. */
+
 import type { Pool } from "../../swiotlb/pool.ts";
+import type { Gpa } from "../../types.ts";
 
 /** What a mapping needs of a pool. */
 export interface PoolNeed {
@@ -14,7 +16,11 @@ export interface PoolNeed {
  * devices with limited addresses. restricted: a reserved range whose devices bounce everything and allocate from it
  * (restricted-dma-pool). bus: a pool of one bus.
  */
-export type PoolKind = "default" | "private" | "restricted" | "bus";
+export type PoolKind = "default" | ReservedKind;
+
+/** Kinds of pools that are reserved beside the default one. */
+export const RESERVED_KINDS = ["private", "restricted", "bus"] as const;
+type ReservedKind = (typeof RESERVED_KINDS)[number];
 
 /** What a policy may know of a pool. */
 export interface PoolFacts {
@@ -36,7 +42,7 @@ export interface RuledPool extends PoolFacts {
 
 /** A pool reserved at boot, beside the default one. */
 export interface GuestPoolOptions {
-	readonly kind: Exclude<PoolKind, "default">;
+	readonly kind: ReservedKind;
 	/** Default: its kind. */
 	readonly name?: string;
 	/** Bytes, or text such as "16M": rounded up to whole segments of 256 KiB. */
@@ -44,7 +50,7 @@ export interface GuestPoolOptions {
 	/** Areas, a power of two. Default 1; a restricted pool has one. */
 	readonly areas?: number;
 	/** The pool ends at or below this gpa. Default: 4 GiB, as the default pool. */
-	readonly belowGpa?: number;
+	readonly belowGpa?: Gpa;
 	/** Zero slots when they are given back. Default false. */
 	readonly zeroOnFree?: boolean;
 	/** Pages that the host does not map, though they are decrypted: a paravisor's bounce pages. Bus pools only. Default false. */

@@ -5,13 +5,114 @@
  */
 import { TrustError, type TrustStatus, trustText } from "./error.ts";
 
+export type TdispRequest = "lock" | "report" | "accept" | "reject" | "start" | "stop" | "fault";
+
+/** What a request comes to. refusal: why it is refused, or null: it is legal. */
+interface Outcome<State extends string = string> {
+	readonly to: State;
+	readonly refusal: TrustStatus | null;
+}
+
+/** A state: what each request comes to in it, and what it means. */
+interface StateRow {
+	/** The specification's number and name. */
+	readonly number: number;
+	readonly title: string;
+	readonly requests: Readonly<Record<TdispRequest, Outcome>>;
+	/** Whether what the device said about itself still holds. */
+	readonly keepsEvidence: boolean;
+	/** Whether a device that was accepted is trusted in it. */
+	readonly isTrusted: boolean;
+}
+
+function to<State extends string>(state: State): Outcome<State> {
+	return { to: state, refusal: null };
+}
+
+function refused<State extends string>(refusal: TrustStatus, state: State): Outcome<State> {
+	return { to: state, refusal };
+}
+
+/**
+ * The states, and every step between them. Evidence that is rejected ends as `reject` does. Where nothing else is said, PCI
+ * Express 6.1, chapter 11 (TDISP), and OpenVMM's emulator, which resets an interface that is asked for something illegal.
+ */
+const STATES = {
+	Unlocked: {
+		number: 0,
+		title: "CONFIG_UNLOCKED",
+		requests: {
+			lock: to("Locked"),
+			report: refused("INVALID_REPORT", "Unlocked"),
+			accept: refused("NOT_LOCKED", "Unlocked"),
+			reject: refused("NOT_LOCKED", "Unlocked"),
+			start: refused("INVALID_START", "Unlocked"),
+			stop: to("Unlocked"),
+			// there is nothing to lose
+			fault: to("Unlocked"),
+		},
+		keepsEvidence: false,
+		isTrusted: false,
+	},
+	Locked: {
+		number: 1,
+		title: "CONFIG_LOCKED",
+		requests: {
+			lock: refused("INVALID_LOCK", "Unlocked"),
+			report: to("Locked"),
+			accept: to("Locked"),
+			reject: to("Unlocked"),
+			start: to("Run"),
+			stop: to("Unlocked"),
+			fault: to("Error"),
+		},
+		keepsEvidence: true,
+		isTrusted: false,
+	},
+	Run: {
+		number: 2,
+		title: "RUN",
+		requests: {
+			lock: refused("INVALID_LOCK", "Unlocked"),
+			report: to("Run"),
+			accept: to("Run"),
+			reject: to("Unlocked"),
+			start: refused("INVALID_START", "Unlocked"),
+			stop: to("Unlocked"),
+			fault: to("Error"),
+		},
+		keepsEvidence: true,
+		isTrusted: true,
+	},
+	// only stop leaves it
+	Error: {
+		number: 3,
+		title: "ERROR",
+		requests: {
+			lock: refused("INVALID_LOCK", "Error"),
+			report: refused("INVALID_REPORT", "Error"),
+			accept: refused("NOT_LOCKED", "Error"),
+			reject: refused("NOT_LOCKED", "Error"),
+			start: refused("INVALID_START", "Error"),
+			stop: to("Unlocked"),
+			fault: to("Error"),
+		},
+		keepsEvidence: false,
+		isTrusted: false,
+	},
+} as const satisfies Readonly<Record<string, StateRow>>;
+
+type StateName = keyof typeof STATES;
+
 /** States of a TDISP interface, numbered as in the specification. */
-export const TdispState = { Unlocked: 0, Locked: 1, Run: 2, Error: 3 } as const;
-export type TdispState = (typeof TdispState)[keyof typeof TdispState];
+export const TdispState = Object.fromEntries(Object.entries(STATES).map(([name, { number }]) => [name, number])) as {
+	readonly [Name in StateName]: (typeof STATES)[Name]["number"];
+};
+export type TdispState = (typeof TdispState)[StateName];
 
 /** The specification's name of a state. */
 export function tdispStateName(state: TdispState): string {
-	return ["CONFIG_UNLOCKED", "CONFIG_LOCKED", "RUN", "ERROR"][state] as string;
+	return Object.values(STATES).find(({ number }) => number === state)?.title ?? String(state);
 }
 
 /** What a locked interface says about itself. The host carried the bytes: nothing in them is known to be true. */
@@ -31,8 +132,6 @@ export interface Holds {
 	readonly bounceSlots: number;
 	readonly coherentBuffers: number;
 }
-
-export type TdispRequest = "lock" | "report" | "accept" | "reject" | "start" | "stop" | "fault";
 
 /** What ends a locked or running interface without being asked for. */
 export type TdispFault = Extract<TrustStatus, "CONFIGURATION_CHANGED" | "IDE_FAILURE" | "PROTOCOL_VIOLATION">;
@@ -60,11 +159,17 @@ export interface DeviceTrustOptions {
 	/** The guest's judgement of evidence. */
 	readonly policy: (evidence: Evidence) => EvidenceDecision;
 	readonly holds: () => Holds;
-	/** When the guest may decide (Policy.transitions). Default "checked". */
-	readonly transitions?: "checked" | "anytime" | "before-driver";
+	/** When the guest may decide. Default "checked". */
+	readonly transitions?: Transitions;
 }
 
-const { Unlocked, Locked, Run, Error: Failed } = TdispState;
+/**
+ * When a guest may decide about a device. checked: only while no driver is bound and nothing is held (EBUSY). anytime: whenever
+ * somebody asks, mappings held or not: a hazard. before-driver: as checked, and never again once a driver was bound.
+ */
+export const TRANSITIONS = ["checked", "anytime", "before-driver"] as const;
+export type Transitions = (typeof TRANSITIONS)[number];
+
 /** Steps that the history keeps. */
 const HISTORY_STEPS = 64;
 
@@ -74,7 +179,7 @@ export class DeviceTrust {
 	readonly #observers = new Set<(step: TdispStep) => void>();
 	readonly #history: TdispStep[] = [];
 	#steps = 0;
-	#state: TdispState = Unlocked;
+	#state: StateName = "Unlocked";
 	#evidence: Evidence | null = null;
 	#verdict = false;
 	#driverBound = false;
@@ -95,12 +200,12 @@ export class DeviceTrust {
 	}
 
 	get state(): TdispState {
-		return this.#state;
+		return STATES[this.#state].number;
 	}
 
 	/** Whether the DMA rules may treat the device as trusted: it runs, and the guest accepted what it runs. */
 	get accepted(): boolean {
-		return this.#verdict && this.#state === Run;
+		return this.#verdict && STATES[this.#state].isTrusted;
 	}
 
 	/** The T bit that the platform lets through on the device's requests: 1 (private memory) only while accepted in RUN. */
@@ -126,8 +231,7 @@ export class DeviceTrust {
 
 	/** Freezes the configuration: CONFIG_UNLOCKED to CONFIG_LOCKED. @throws TrustError INVALID_LOCK */
 	lock(): void {
-		if (this.#state !== Unlocked) this.#illegal("lock", "INVALID_LOCK");
-		this.#step("lock", Locked);
+		this.#step("lock", this.#legal("lock"));
 	}
 
 	/**
@@ -135,7 +239,7 @@ export class DeviceTrust {
 	 * @throws TrustError INVALID_REPORT; STALE_EVIDENCE; BAD_EVIDENCE (then the interface is in ERROR)
 	 */
 	collectEvidence(): Evidence {
-		if (this.#state !== Locked && this.#state !== Run) this.#illegal("report", "INVALID_REPORT");
+		const next = this.#legal("report");
 		const steps = this.#steps;
 		const { interfaceReport, measurements, digest } = this.#options.evidence();
 		if (this.#steps !== steps) return this.#refuse("report", "STALE_EVIDENCE");
@@ -147,7 +251,7 @@ export class DeviceTrust {
 		}
 		this.#evidence = { interfaceReport: interfaceReport.slice(), measurements: measurements.slice(), digest };
 		// a verdict that has not taken effect was about the old evidence
-		this.#step("report", this.#state, null, "", this.accepted);
+		this.#step("report", next, null, "", this.accepted);
 		return this.#evidence;
 	}
 
@@ -157,7 +261,7 @@ export class DeviceTrust {
 	 * @throws TrustError NOT_LOCKED, NO_EVIDENCE, BUSY, DRIVER_WAS_BOUND, STALE_EVIDENCE; then nothing has changed
 	 */
 	accept(): EvidenceDecision {
-		if (this.#state !== Locked && this.#state !== Run) this.#refuse("accept", "NOT_LOCKED");
+		const next = this.#legal("accept");
 		const evidence = this.#evidence;
 		if (evidence === null) return this.#refuse("accept", "NO_EVIDENCE");
 		this.#refuseBusy("accept");
@@ -166,16 +270,16 @@ export class DeviceTrust {
 		// the policy is foreign code: it may have stopped the device or mapped something
 		if (this.#steps !== steps) this.#refuse("accept", "STALE_EVIDENCE");
 		this.#refuseBusy("accept");
-		if (verdict.accept === true) this.#step("accept", this.#state, null, "", true);
-		else this.#step("accept", Unlocked, "EVIDENCE_REJECTED", verdict.reason);
+		if (verdict.accept === true) this.#step("accept", next, null, "", true);
+		else this.#step("accept", this.#legal("reject"), "EVIDENCE_REJECTED", verdict.reason);
 		return verdict;
 	}
 
 	/** The guest gives the device up: back to CONFIG_UNLOCKED. @throws TrustError NOT_LOCKED, BUSY, DRIVER_WAS_BOUND; then nothing has changed */
 	reject(reason: string): void {
-		if (this.#state !== Locked && this.#state !== Run) this.#refuse("reject", "NOT_LOCKED");
+		const next = this.#legal("reject");
 		this.#refuseBusy("reject");
-		this.#step("reject", Unlocked, "GUEST_REJECTED", reason);
+		this.#step("reject", next, "GUEST_REJECTED", reason);
 	}
 
 	/**
@@ -183,41 +287,40 @@ export class DeviceTrust {
 	 * something, since its rules would change under it; then nothing has changed
 	 */
 	start(): void {
-		if (this.#state !== Locked) this.#illegal("start", "INVALID_START");
+		const next = this.#legal("start");
 		if (this.#verdict) this.#refuseBusy("start");
-		this.#step("start", Run, null, "", this.#verdict);
+		this.#step("start", next, null, "", this.#verdict);
 	}
 
 	/** To CONFIG_UNLOCKED, from any state: the host may do it at any time. What is held then is told as heldAcross. */
 	stop(): void {
-		this.#step("stop", Unlocked);
+		this.#step("stop", this.#legal("stop"));
 	}
 
 	/** Something that a locked or running interface does not survive: to ERROR. In the other states there is nothing to lose. */
 	fault(fault: TdispFault, detail = ""): void {
-		const exposed = this.#state === Locked || this.#state === Run;
-		this.#step("fault", exposed ? Failed : this.#state, fault, detail);
+		this.#step("fault", this.#legal("fault"), fault, detail);
 	}
 
 	#error(request: TdispRequest, status: TrustStatus, detail = ""): TrustError {
 		return new TrustError(
-			`${request} of device ${this.#options.device} in ${tdispStateName(this.#state)}`,
+			`${request} of device ${this.#options.device} in ${STATES[this.#state].title}`,
 			status,
 			detail,
 		);
 	}
 
-	/** A request that the device does not take in its state. */
-	#illegal(request: TdispRequest, status: TrustStatus): never {
-		const error = this.#error(request, status);
-		this.#step(request, this.#state === Failed ? Failed : Unlocked, status);
-		throw error;
+	/** Where a request leads. @throws TrustError for one that is not legal, after the step that this is */
+	#legal(request: TdispRequest): StateName {
+		const { to: next, refusal } = STATES[this.#state].requests[request];
+		return refusal === null ? next : this.#refuse(request, refusal, "", next);
 	}
 
-	/** A decision that the guest may not take now. */
-	#refuse(request: TdispRequest, status: TrustStatus, detail = ""): never {
-		this.#step(request, this.#state, status, detail, this.#verdict);
-		throw this.#error(request, status, detail);
+	/** Takes a refused step. @param next where it leads: nowhere, unless it was illegal @throws TrustError */
+	#refuse(request: TdispRequest, status: TrustStatus, detail = "", next: StateName = this.#state): never {
+		const error = this.#error(request, status, detail);
+		this.#step(request, next, status, detail);
+		throw error;
 	}
 
 	#refuseBusy(request: TdispRequest): void {
@@ -240,17 +343,18 @@ export class DeviceTrust {
 
 	#step(
 		request: TdispRequest,
-		to: TdispState,
+		next: StateName,
 		reason: TrustStatus | null = null,
 		detail = "",
-		verdict = this.#verdict && to === this.#state,
+		verdict = this.#verdict && next === this.#state,
 	): void {
-		const from = this.#state;
+		const from = this.state;
 		const before = this.accepted;
 		const heldBefore = this.#held();
-		this.#state = to;
+		this.#state = next;
 		this.#verdict = verdict;
-		if (to === Unlocked || to === Failed) this.#evidence = null;
+		if (!STATES[next].keepsEvidence) this.#evidence = null;
+		const to = this.state;
 		const changed = from !== to || before !== this.accepted;
 		this.#steps++;
 		const { accepted } = this;

@@ -16,7 +16,7 @@ import type { SynicParty } from "../../synic/interrupts.ts";
 import type { CallPath } from "../../synic/modes.ts";
 import type { Sender } from "../wire/messages.ts";
 
-export const PSEUDO_HEADER_BYTES = 16;
+const PSEUDO_HEADER_BYTES = 16;
 const FORMAT = 1;
 const LINKTYPE_USER0 = 147;
 const SECTION_HEADER = 0x0a0d0d0a;

@@ -1,0 +1,129 @@
+/** The DMA API that a driver calls (Linux Documentation/core-api/dma-api.rst). */
+import { DmaError, hex } from "../status.ts";
+import { type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
+
+/** One segment of a scatter-gather list. */
+export interface Segment {
+	readonly gpa: Gpa;
+	readonly bytes: number;
+}
+
+/** One segment of a list that is mapped. */
+export interface MappedSegment {
+	readonly dma: DmaAddr;
+	readonly bytes: number;
+}
+
+/**
+ * The API over its try forms. Those never throw: a result below 0 is a status (statusName tells which); the others throw a
+ * DmaError with the same facts.
+ */
+export abstract class DmaApi {
+	/** What errors call the device. */
+	abstract readonly name: string;
+	/** Most segments of a scatter-gather list. */
+	abstract readonly maxSegments: number;
+
+	/** What a refused map should tell of the device's pool. */
+	protected abstract describePool(): string;
+
+	/** As map. @returns an address, or a status */
+	abstract tryMap(gpa: Gpa, bytes: number, dir: Direction, cpu?: number, attrs?: number): DmaAddr;
+	/** As unmap. @returns bytes copied back, or a status */
+	abstract tryUnmap(dma: DmaAddr, bytes: number, dir: Direction, attrs?: number): number;
+	/** As syncForDevice. @returns bytes copied, or a status */
+	abstract trySyncForDevice(dma: DmaAddr, bytes: number, dir: Direction): number;
+	/** As syncForCpu. @returns bytes copied, or a status */
+	abstract trySyncForCpu(dma: DmaAddr, bytes: number, dir: Direction): number;
+	/**
+	 * As mapSg.
+	 * @param addresses gets one address a segment
+	 * @returns 0, or the status of the segment that failed; BAD_SIZE for a list that is empty or too long
+	 */
+	abstract tryMapSg(
+		segments: readonly Segment[],
+		addresses: DmaAddr[],
+		dir: Direction,
+		cpu?: number,
+		attrs?: number,
+	): number;
+	/** As unmapSg. @returns 0, or the first status that a segment answered; BAD_SIZE for a list that is empty or too long */
+	abstract tryUnmapSg(segments: readonly MappedSegment[], dir: Direction, attrs?: number): number;
+	/**
+	 * Largest mapping that is sure to be possible (dma_max_mapping_size), in bytes; Infinity when the device never bounces.
+	 * @param highestGpa last address of RAM that the device has to reach
+	 */
+	abstract maxMappingBytes(highestGpa: Gpa): number;
+
+	#refused(call: string, address: number, bytes: number, dir: number, status: number): DmaError {
+		const text = `${call}(${hex(address)}, ${bytes} bytes, ${directionName(dir)}) on ${this.name}`;
+		return new DmaError(text, status, call === "map" ? this.describePool() : "");
+	}
+
+	/** @throws RangeError for a list that is empty or too long */
+	#checkList({ length }: readonly unknown[]): void {
+		if (length === 0 || length > this.maxSegments)
+			throw new RangeError(`a scatter-gather list has 1 to ${this.maxSegments} segments, not ${length}`);
+	}
+
+	/**
+	 * Maps a buffer and answers the address for the device (dma_map_single).
+	 * @param bytes 1 .. 2^31 - 1
+	 * @param cpu chooses the pool's area
+	 * @param attrs Attr.SkipCpuSync, Mmio, RequireCoherent, CcShared
+	 * @throws DmaError with the status that tryMap answers
+	 */
+	map(gpa: Gpa, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
+		const dma = this.tryMap(gpa, bytes, dir, cpu, attrs);
+		if (dma < 0) throw this.#refused("map", gpa, bytes, dir, dma);
+		return dma;
+	}
+
+	/**
+	 * Ends a mapping; copies back for FROM_DEVICE and BIDIRECTIONAL unless Attr.SkipCpuSync.
+	 * @throws DmaError with the status that tryUnmap answers
+	 */
+	unmap(dma: DmaAddr, bytes: number, dir: Direction, attrs = 0): void {
+		const done = this.tryUnmap(dma, bytes, dir, attrs);
+		if (done < 0) throw this.#refused("unmap", dma, bytes, dir, done);
+	}
+
+	/** Gives (part of) a mapping to the device: what the CPU wrote becomes visible to it. @returns bytes copied @throws DmaError */
+	syncForDevice(dma: DmaAddr, bytes: number, dir: Direction): number {
+		const done = this.trySyncForDevice(dma, bytes, dir);
+		if (done < 0) throw this.#refused("syncForDevice", dma, bytes, dir, done);
+		return done;
+	}
+
+	/** Gives (part of) a mapping to the CPU: what the device wrote becomes visible to it. @returns bytes copied @throws DmaError */
+	syncForCpu(dma: DmaAddr, bytes: number, dir: Direction): number {
+		const done = this.trySyncForCpu(dma, bytes, dir);
+		if (done < 0) throw this.#refused("syncForCpu", dma, bytes, dir, done);
+		return done;
+	}
+
+	/**
+	 * Maps a scatter-gather list, all or nothing: when a segment fails, the earlier ones are unmapped without copying back.
+	 * @returns one address a segment
+	 * @throws DmaError with the status of the segment that failed; RangeError for a list that is empty or too long
+	 */
+	mapSg(segments: readonly Segment[], dir: Direction, cpu = 0, attrs = 0): DmaAddr[] {
+		this.#checkList(segments);
+		const addresses: DmaAddr[] = [];
+		const status = this.tryMapSg(segments, addresses, dir, cpu, attrs);
+		if (status >= 0) return addresses;
+		const call = `mapSg(${segments.length} segments, ${directionName(dir)}) on ${this.name}`;
+		throw new DmaError(call, status, this.describePool());
+	}
+
+	/**
+	 * Ends the mappings of a list, given with the addresses that mapSg answered.
+	 * @throws DmaError with the first status that a segment answered, the others are unmapped all the same; RangeError as mapSg
+	 */
+	unmapSg(segments: readonly MappedSegment[], dir: Direction, attrs = 0): void {
+		this.#checkList(segments);
+		const status = this.tryUnmapSg(segments, dir, attrs);
+		if (status >= 0) return;
+		throw new DmaError(`unmapSg(${segments.length} segments, ${directionName(dir)}) on ${this.name}`, status);
+	}
+}
