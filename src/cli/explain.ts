@@ -9,7 +9,7 @@ import { PageState } from "../memory/ram.ts";
 import { environment } from "../node/environment.ts";
 import { explainReport } from "../report/explain.ts";
 import { renderText } from "../report/render/text.ts";
-import { Attr } from "../types.ts";
+import { Attr, type Gpa } from "../types.ts";
 import { Version } from "../vmbus/wire/versions.ts";
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
 import { checkWritable, mayColor, parseOptions, UsageError, writeJson } from "./usage.ts";
@@ -152,7 +152,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 }
 
 /** Decrypts the pages of a buffer that are not shared yet, as its driver would have done. */
-function share(guest: Guest, gpa: number, bytes: number): void {
+function share(guest: Guest, gpa: Gpa, bytes: number): void {
 	for (let page = gpa - (gpa % PAGE_SIZE); page < gpa + bytes; page += PAGE_SIZE) {
 		if (guest.engine.ram.pageState(page) !== PageState.Shared)
 			guest.converter.convert(page, PAGE_SIZE, PageState.Shared);

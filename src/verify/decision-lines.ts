@@ -1,7 +1,7 @@
 /** The lines of a `dma-decisions` file: what was asked of a kernel, and every field that it answered. */
 import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
-import { Direction } from "../types.ts";
+import { Direction, type Gpa } from "../types.ts";
 
 /** The first line: whose answers these are. */
 export interface DecisionHeader {
@@ -69,7 +69,7 @@ export interface DecisionCase {
 	readonly minAlignMask: number;
 	readonly op: (typeof OPS)[number];
 	readonly attrs: ReadonlySet<DecisionAttr>;
-	readonly gpa: number;
+	readonly gpa: Gpa;
 	readonly bytes: number;
 	readonly dir: Direction;
 	/** Segments of a list, the ith at gpa + i * SEGMENT_STRIDE; 1 where there is no list. */

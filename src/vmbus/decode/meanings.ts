@@ -41,7 +41,7 @@ const MEANINGS: Readonly<Record<string, (value: number, values: Values) => strin
 };
 
 /** Fields that people read in hex. */
-const IN_HEX = new Set([
+export const IN_HEX: ReadonlySet<string> = new Set([
 	"version",
 	"featureFlags",
 	"flags",

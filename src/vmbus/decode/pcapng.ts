@@ -1,5 +1,5 @@
 /**
- * Messages and packets of VMBus as a pcapng file, for Wireshark with examples/vmbus.lua.
+ * Messages and packets of VMBus as a pcapng file, for Wireshark with the script of report/vmbus-dissector.ts.
  *
  * One section, one interface of link type USER0 (147), times in nanoseconds. Each packet of the file is a pseudo header of 16
  * bytes, little-endian, and the bytes of the message, ring packet or hypercall input:
