@@ -175,7 +175,7 @@ async function serveCompiler(): Promise<void> {
 	const compile = async (name: WasmName): Promise<Compiled> => {
 		const inputs: Hashes = {};
 		const outputs = new Map<string, string | Uint8Array>();
-		const { error, stderr } = await asc.main(["--baseDir", ROOT, ...ascArguments(name)], {
+		const { error, stderr } = await asc.main(ascArguments(name), {
 			readFile(path, base) {
 				const file = resolve(base, path);
 				// a file that is not there is an input too: it might appear
