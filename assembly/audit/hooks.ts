@@ -180,7 +180,7 @@ function readable(event: usize, at: usize, n: u32, state: u32, second: usize): v
 		store<u32>(pageBytesOf(at), load<u32>(pageBytesOf(at)) + bytes);
 		if (acceptedCounted() === 0) return;
 		const before = load<u32>(event, EVENT_ACCEPTED_BYTES);
-		if (before === 0) store<u8>(event, u8(acceptedFirst()), EVENT_ACCEPTED_LABEL);
+		if (before === 0) store<u32>(event, acceptedFirst(), EVENT_ACCEPTED_LABEL);
 		store<u32>(event, before + acceptedCounted(), EVENT_ACCEPTED_BYTES);
 	} else if (state === PAGE_HIDDEN) {
 		const bytes = countRange(at, n, LABEL_HIDDEN_BYTES, 0);

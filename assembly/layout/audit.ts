@@ -15,30 +15,46 @@
 import { alignBlock, PAGE_SHIFT } from "./context.ts";
 import { IO_TLB_SHIFT } from "./pool.ts";
 
+/** Where in its record a field of type T lies (bytes). */
+type At<_T> = usize;
+
+/**
+ * The header.
+ *
+ *   AUDIT_HEADER_BYTES 0..127
+ *       0               4               8               12
+ *     0 │ SPAN_PTR      │ SPAN_BYTES    │ STATES        │ FREED         │
+ *    16 │ EVENTS        │ SHADOW        │ MAX_EVENTS    │ UNIFORM       │
+ *    32 │ EVENT_COUNT                   │ NOW                           │
+ *    48 │ PEN           │ ACTOR         │ MAPPING       │ MAPPINGS      │
+ *    64 │ MUTATIONS     │               │ PAGE_BYTES    │               │
+ *     …
+ *   112 │                                                               │
+ */
 /** ptr of the span's first byte, and its length in bytes. */
-export const AUDIT_SPAN_PTR: usize = 0;
-export const AUDIT_SPAN_BYTES: usize = 4;
+export const AUDIT_SPAN_PTR: At<u32> = 0;
+export const AUDIT_SPAN_BYTES: At<u32> = 4;
 /** Where the parts lie, from the block's first byte. */
-export const AUDIT_STATES: usize = 8;
-export const AUDIT_FREED: usize = 12;
-export const AUDIT_EVENTS: usize = 16;
-export const AUDIT_SHADOW: usize = 20;
-export const AUDIT_PAGE_BYTES: usize = 72;
-export const AUDIT_UNIFORM: usize = 28;
+export const AUDIT_STATES: At<u32> = 8;
+export const AUDIT_FREED: At<u32> = 12;
+export const AUDIT_EVENTS: At<u32> = 16;
+export const AUDIT_SHADOW: At<u32> = 20;
+export const AUDIT_PAGE_BYTES: At<u32> = 72;
+export const AUDIT_UNIFORM: At<u32> = 28;
 /** Events that the ring holds, and events ever logged: u64. */
-export const AUDIT_MAX_EVENTS: usize = 24;
-export const AUDIT_EVENT_COUNT: usize = 32;
+export const AUDIT_MAX_EVENTS: At<u32> = 24;
+export const AUDIT_EVENT_COUNT: At<u64> = 32;
 /** f64 that each event takes as its time; the caller sets it, in ns. */
-export const AUDIT_NOW: usize = 40;
+export const AUDIT_NOW: At<f64> = 40;
 /** The label of what the guest's CPU writes; 0: none on shared pages, LABEL_GUEST on others. */
-export const AUDIT_PEN: usize = 48;
+export const AUDIT_PEN: At<u32> = 48;
 /** Who reads and writes through ramRead and ramWrite: a device's number, or ACTOR_*. */
-export const AUDIT_ACTOR: usize = 52;
+export const AUDIT_ACTOR: At<i32> = 52;
 /** Number of the mapping that works now, 0: none; and mappings ever asked for. */
-export const AUDIT_MAPPING: usize = 56;
-export const AUDIT_MAPPINGS: usize = 60;
+export const AUDIT_MAPPING: At<u32> = 56;
+export const AUDIT_MAPPINGS: At<u32> = 60;
 /** MUTATE_* bits: faults that a test plants. */
-export const AUDIT_MUTATIONS: usize = 64;
+export const AUDIT_MUTATIONS: At<u32> = 64;
 export const AUDIT_HEADER_BYTES: u32 = 128;
 
 export const ACTOR_GUEST: i32 = -1;
@@ -56,19 +72,29 @@ export const LABEL_HOST: u32 = 255;
 /** In the word of 2 KiB: their labels stand byte by byte in the shadow. */
 export const MIXED: u32 = 0xffff;
 
-export const LABEL_FLAGS: usize = 0;
+/**
+ * A label's record.
+ *
+ *   LABEL_BYTES 0..63
+ *       0           4           8           12
+ *     0 │ FLAGS     │ OWNER     │ SHARED_BYTES          │
+ *    16 │ HIDDEN_BYTES          │ INITIAL_BYTES         │
+ *    32 │ CONVERTED_BYTES       │ RESIDUE_BYTES         │
+ *    48 │ RESIDUE_BYTE_NS       │ RESIDUE_MAX_NS        │
+ */
+export const LABEL_FLAGS: At<u32> = 0;
 /** Number of the device whose data it is, or -1. */
-export const LABEL_OWNER: usize = 4;
+export const LABEL_OWNER: At<i32> = 4;
 /** u64: bytes ever put on shared pages, and on hidden ones. */
-export const LABEL_SHARED_BYTES: usize = 8;
-export const LABEL_HIDDEN_BYTES: usize = 16;
+export const LABEL_SHARED_BYTES: At<u64> = 8;
+export const LABEL_HIDDEN_BYTES: At<u64> = 16;
 /** Of the first: by the copy that starts a FROM_DEVICE mapping, and by pages that became shared with their contents. */
-export const LABEL_INITIAL_BYTES: usize = 24;
-export const LABEL_CONVERTED_BYTES: usize = 32;
+export const LABEL_INITIAL_BYTES: At<u64> = 24;
+export const LABEL_CONVERTED_BYTES: At<u64> = 32;
 /** Of what stayed in freed slots and was overwritten there: bytes; f64: bytes times ns; f64: the longest (ns). */
-export const LABEL_RESIDUE_BYTES: usize = 40;
-export const LABEL_RESIDUE_BYTE_NS: usize = 48;
-export const LABEL_RESIDUE_MAX_NS: usize = 56;
+export const LABEL_RESIDUE_BYTES: At<u64> = 40;
+export const LABEL_RESIDUE_BYTE_NS: At<f64> = 48;
+export const LABEL_RESIDUE_MAX_NS: At<f64> = 56;
 export const LABEL_BYTES: u32 = 64;
 
 /** LABEL_FLAGS: its bytes come from private memory, or from a device that reaches private memory. */
@@ -78,31 +104,41 @@ export const LABEL_SECRET: u32 = 2;
 /** Its owner was accepted (an offer with confidential external memory, or TDISP in RUN) when the label was made. */
 export const LABEL_ACCEPTED: u32 = 4;
 
-/** An event. u8 each: EVENT_* kind; direction; state of the first page concerned; label of the first byte. */
-export const EVENT_KIND: usize = 0;
-export const EVENT_DIR: usize = 1;
-export const EVENT_STATE: usize = 2;
-export const EVENT_LABEL: usize = 3;
+/**
+ * An event. KIND: one of EVENT_MAP ..; STATE: that of the first page concerned; LABEL: that of the first byte.
+ *
+ *   EVENT_RECORD_BYTES 0..63
+ *       0                       4                       8                       12
+ *     0 │ KIND│ DIR │STATE│LABEL│ DEVICE                │ MAPPING               │ STATUS                │
+ *    16 │ TIME                                          │ TO                                            │
+ *    32 │ FROM                                          │ LENGTH                │ ATTRS                 │
+ *    48 │ SHARED_BYTES          │ HIDDEN_BYTES          │ ACCEPTED_BYTES        │ ACCEPTED_LABEL        │
+ *       a ACCEPTED_LABEL
+ */
+export const EVENT_KIND: At<u8> = 0;
+export const EVENT_DIR: At<u8> = 1;
+export const EVENT_STATE: At<u8> = 2;
+export const EVENT_LABEL: At<u8> = 3;
 /** Device, or ACTOR_* of a read or write. */
-export const EVENT_DEVICE: usize = 4;
+export const EVENT_DEVICE: At<i32> = 4;
 /** Number of the mapping that it belongs to, 0: none. */
-export const EVENT_MAPPING: usize = 8;
+export const EVENT_MAPPING: At<u32> = 8;
 /** What the call answered, if that is a status. */
-export const EVENT_STATUS: usize = 12;
-export const EVENT_TIME: usize = 16;
+export const EVENT_STATUS: At<i32> = 12;
+export const EVENT_TIME: At<f64> = 16;
 /** f64. A copy, write, fill or conversion: where to, as a span offset. A map or take: the address that it answered. */
-export const EVENT_TO: usize = 24;
+export const EVENT_TO: At<f64> = 24;
 /** f64. A copy or read: where from, as a span offset; -1: from outside RAM. A map or take: the original's gpa. An unmap, sync or give: the address. */
-export const EVENT_FROM: usize = 32;
-export const EVENT_LENGTH: usize = 40;
+export const EVENT_FROM: At<f64> = 32;
+export const EVENT_LENGTH: At<u32> = 40;
 /** Attributes of a map, unmap. */
-export const EVENT_ATTRS: usize = 44;
+export const EVENT_ATTRS: At<u32> = 44;
 /** Bytes of private origin that it put on shared pages, and on hidden ones. */
-export const EVENT_SHARED_BYTES: usize = 48;
-export const EVENT_HIDDEN_BYTES: usize = 52;
-/** Of EVENT_SHARED_BYTES: bytes of labels with LABEL_ACCEPTED; u8: the first such label. */
-export const EVENT_ACCEPTED_BYTES: usize = 56;
-export const EVENT_ACCEPTED_LABEL: usize = 60;
+export const EVENT_SHARED_BYTES: At<u32> = 48;
+export const EVENT_HIDDEN_BYTES: At<u32> = 52;
+/** Of EVENT_SHARED_BYTES: bytes of labels with LABEL_ACCEPTED; the first such label. */
+export const EVENT_ACCEPTED_BYTES: At<u32> = 56;
+export const EVENT_ACCEPTED_LABEL: At<u32> = 60;
 export const EVENT_RECORD_BYTES: u32 = 64;
 
 export const EVENT_MAP = 1;

@@ -9,59 +9,83 @@
  */
 import { DEVICE_BYTES } from "./device.ts";
 
+/** Where in its record a field of type T lies (bytes). */
+type At<_T> = usize;
+
 export const CONTEXT_MAGIC: u32 = 0x4f434f43;
 /** Raised whenever a record of layout/ changes. */
-export const CONTEXT_VERSION: u32 = 2;
+export const CONTEXT_VERSION: u32 = 3;
 /** The base of a context and each block in it are multiples of this. */
 export const CONTEXT_ALIGN: u32 = 64;
 
-export const CTX_MAGIC: usize = 0;
-export const CTX_VERSION: usize = 4;
+/**
+ * The header. Links are offsets from the context's base.
+ *
+ *   CONTEXT_HEADER_BYTES 0..127
+ *       0                   4                   8                   12
+ *     0 │ MAGIC             │ VERSION           │ BYTES             │ NEXT              │
+ *    16 │ REGIONS           │ NREGIONS          │ MAX_REGIONS       │ NPAGES            │
+ *    32 │ PRIVATE           │ BLOCKED           │ STATES            │ POOLS             │
+ *    48 │ NPOOLS            │ MAX_POOLS         │ DEVICES           │ NDEVICES          │
+ *    64 │ MAX_DEVICES       │ BUILD             │ RINGS             │ ATTACHED          │
+ *    80 │ ACTIVE            │ TRANSIENT_LOCK    │ RETIRED           │ SPARE_TRANSIENT   │
+ *    96 │ TRANSIENTS        │ CONVERSION_LOCK   │                                       │
+ *   112 │                                                                               │
+ */
+export const CTX_MAGIC: At<u32> = 0;
+export const CTX_VERSION: At<u32> = 4;
 /** Bytes of the whole context. */
-export const CTX_BYTES: usize = 8;
+export const CTX_BYTES: At<u32> = 8;
 /** Offset of the first byte that no block uses yet. */
-export const CTX_NEXT: usize = 12;
-export const CTX_REGIONS: usize = 16;
-export const CTX_NREGIONS: usize = 20;
-export const CTX_MAX_REGIONS: usize = 24;
+export const CTX_NEXT: At<u32> = 12;
+export const CTX_REGIONS: At<u32> = 16;
+export const CTX_NREGIONS: At<u32> = 20;
+export const CTX_MAX_REGIONS: At<u32> = 24;
 /** Pages in all regions together; 0 until RAM is sealed. */
-export const CTX_NPAGES: usize = 28;
-export const CTX_PRIVATE: usize = 32;
-export const CTX_BLOCKED: usize = 36;
-export const CTX_STATES: usize = 40;
-export const CTX_POOLS: usize = 44;
-export const CTX_NPOOLS: usize = 48;
-export const CTX_MAX_POOLS: usize = 52;
-export const CTX_DEVICES: usize = 56;
-export const CTX_NDEVICES: usize = 60;
-export const CTX_MAX_DEVICES: usize = 64;
+export const CTX_NPAGES: At<u32> = 28;
+export const CTX_PRIVATE: At<u32> = 32;
+export const CTX_BLOCKED: At<u32> = 36;
+export const CTX_STATES: At<u32> = 40;
+export const CTX_POOLS: At<u32> = 44;
+export const CTX_NPOOLS: At<u32> = 48;
+export const CTX_MAX_POOLS: At<u32> = 52;
+export const CTX_DEVICES: At<u32> = 56;
+export const CTX_NDEVICES: At<u32> = 60;
+export const CTX_MAX_DEVICES: At<u32> = 64;
 /** COCO_THREADS and COCO_REFERENCE of the build that made the context. */
-export const CTX_BUILD: usize = 68;
+export const CTX_BUILD: At<u32> = 68;
 /** Offset of the ring attached last, 0 without any; each record names the one before. */
-export const CTX_RINGS: usize = 72;
+export const CTX_RINGS: At<u32> = 72;
 /** Instances that attached: each takes the next line of active counts. */
-export const CTX_ATTACHED: usize = 76;
+export const CTX_ATTACHED: At<u32> = 76;
 /** Where the active counts lie: i32 a line, the calls under way that rely on page states (threads builds). */
-export const CTX_ACTIVE: usize = 80;
+export const CTX_ACTIVE: At<u32> = 80;
 /** Guards the lists of transient pools. */
-export const CTX_TRANSIENT_LOCK: usize = 84;
+export const CTX_TRANSIENT_LOCK: At<u32> = 84;
 /** Offsets of the transient pools that are over but not collected yet, and of records for new ones; 0: none. */
-export const CTX_RETIRED: usize = 88;
-export const CTX_SPARE_TRANSIENT: usize = 92;
+export const CTX_RETIRED: At<u32> = 88;
+export const CTX_SPARE_TRANSIENT: At<u32> = 92;
 /** Offset of the newest transient pool. */
-export const CTX_TRANSIENTS: usize = 96;
+export const CTX_TRANSIENTS: At<u32> = 96;
 /** One conversion of pages at a time. */
-export const CTX_CONVERSION_LOCK: usize = 100;
+export const CTX_CONVERSION_LOCK: At<u32> = 100;
 export const CONTEXT_HEADER_BYTES: u32 = 128;
 
 export const ACTIVE_SHIFT: u32 = 6;
 export const ACTIVE_LINES: u32 = 16;
 
-/** A stretch of RAM: u64 gpa, u64 bytes, u32 ptr relative to the context base, u32 number of its first page. */
-export const REGION_GPA: usize = 0;
-export const REGION_LENGTH: usize = 8;
-export const REGION_DELTA: usize = 16;
-export const REGION_FIRST_PAGE: usize = 20;
+/**
+ * A stretch of RAM. DELTA: its ptr, relative to the context base; FIRST_PAGE: number of its first page in the bitmaps.
+ *
+ *   REGION_BYTES 0..31
+ *       0               4               8               12
+ *     0 │ GPA                           │ LENGTH                        │
+ *    16 │ DELTA         │ FIRST_PAGE    │                               │
+ */
+export const REGION_GPA: At<u64> = 0;
+export const REGION_LENGTH: At<u64> = 8;
+export const REGION_DELTA: At<u32> = 16;
+export const REGION_FIRST_PAGE: At<u32> = 20;
 export const REGION_BYTES: u32 = 32;
 
 /** Up to here the v128 loop beats the engine's memory.copy, whose call costs about 5 ns (bench copy). */

@@ -1,49 +1,75 @@
 /** A device's decision record: what Linux's dma-direct (6.12, and after the 7.3 merge) asks of a `struct device`, as plain fields. */
 
+/** Where in its record a field of type T lies (bytes). */
+type At<_T> = usize;
+
+/**
+ * What decides, read by every map and unmap.
+ *
+ *   DEVICE_COUNTERS 0..127
+ *       0                   4                   8                   12
+ *     0 │ DMA_MASK                              │ BUS_LIMIT                             │
+ *    16 │ SEG_BOUNDARY                          │ PRIVATE_BITS                          │
+ *    32 │ SHARED_BITS                           │ PRIVATE_CLEAR                         │
+ *    48 │ SHARED_CLEAR                          │ MIN_ALIGN_MASK    │ FLAGS             │
+ *    64 │ POOL              │ POOL_RECORD       │ NUMBER            │ PRIVATE_POOL      │
+ *     …
+ *   112 │                                                                               │
+ */
 /** Highest DMA address that the device can emit, inclusive. */
-export const DEVICE_DMA_MASK: usize = 0;
+export const DEVICE_DMA_MASK: At<u64> = 0;
 /** Highest DMA address that its bus carries, inclusive; 0 = no limit. */
-export const DEVICE_BUS_LIMIT: usize = 8;
+export const DEVICE_BUS_LIMIT: At<u64> = 8;
 /** 2^k - 1 that no segment crosses; unset: 2^64 - 1. */
-export const DEVICE_SEG_BOUNDARY: usize = 16;
+export const DEVICE_SEG_BOUNDARY: At<u64> = 16;
 /** ORed into a private / shared gpa to make its DMA address. */
-export const DEVICE_PRIVATE_BITS: usize = 24;
-export const DEVICE_SHARED_BITS: usize = 32;
+export const DEVICE_PRIVATE_BITS: At<u64> = 24;
+export const DEVICE_SHARED_BITS: At<u64> = 32;
 /** Cleared in a private / shared gpa before its bits are ORed in. */
-export const DEVICE_PRIVATE_CLEAR: usize = 40;
-export const DEVICE_SHARED_CLEAR: usize = 48;
+export const DEVICE_PRIVATE_CLEAR: At<u64> = 40;
+export const DEVICE_SHARED_CLEAR: At<u64> = 48;
 /** Low bits of orig that a bounce address keeps. */
-export const DEVICE_MIN_ALIGN_MASK: usize = 56;
-export const DEVICE_FLAGS: usize = 60;
+export const DEVICE_MIN_ALIGN_MASK: At<u32> = 56;
+export const DEVICE_FLAGS: At<u32> = 60;
 /** Number of its pool, or -1. */
-export const DEVICE_POOL: usize = 64;
+export const DEVICE_POOL: At<i32> = 64;
 /** Offset of its pool's record from the context base, or 0. */
-export const DEVICE_POOL_RECORD: usize = 68;
+export const DEVICE_POOL_RECORD: At<u32> = 68;
 /** The device's own number: the owner of its mappings. */
-export const DEVICE_NUMBER: usize = 72;
+export const DEVICE_NUMBER: At<u32> = 72;
 /** Offset of the pool that serves buffers on private pages, or 0: the same pool. */
-export const DEVICE_PRIVATE_POOL: usize = 76;
+export const DEVICE_PRIVATE_POOL: At<u32> = 76;
 /**
  * Counters since creation or reset, in shards of a cache line: a count is the sum over them. An area's number chooses the
  * shard in the threads build, so that workers on different areas do not share a line.
  */
-export const DEVICE_COUNTERS: usize = 128;
+export const DEVICE_COUNTERS: u32 = 128;
 export const COUNTER_SHARDS: u32 = 4;
 export const COUNTER_SHARD_SHIFT: u32 = 6;
-export const COUNTER_DIRECT_MAPS: usize = 0;
-export const COUNTER_BOUNCED_MAPS: usize = 4;
+/**
+ * A shard.
+ *
+ *   COUNTER_SHARD_SHIFT 0..63
+ *       0               4               8               12
+ *     0 │ DIRECT_MAPS   │ BOUNCED_MAPS  │ BEYOND_MASK   │ DIRECT_UNMAPS │
+ *    16 │ BYTES_IN                      │ BYTES_BACK                    │
+ *    32 │ CACHE_OPS     │               │ CACHE_BYTES                   │
+ *    48 │ DIRECT_BASE   │                                               │
+ */
+export const COUNTER_DIRECT_MAPS: At<u32> = 0;
+export const COUNTER_BOUNCED_MAPS: At<u32> = 4;
 /** Maps refused because a pool address was beyond the mask: the slots had been filled already, as in Linux. */
-export const COUNTER_BEYOND_MASK: usize = 8;
+export const COUNTER_BEYOND_MASK: At<u32> = 8;
 /** Direct mappings that have ended. This and COUNTER_DIRECT_MAPS survive a reset: their difference is what is live. */
-export const COUNTER_DIRECT_UNMAPS: usize = 12;
-export const COUNTER_BYTES_IN: usize = 16;
-export const COUNTER_BYTES_BACK: usize = 24;
+export const COUNTER_DIRECT_UNMAPS: At<u32> = 12;
+export const COUNTER_BYTES_IN: At<u64> = 16;
+export const COUNTER_BYTES_BACK: At<u64> = 24;
 /** Cache maintenance that a non-coherent device costs: operations, and bytes that they cover. */
-export const COUNTER_CACHE_OPS: usize = 32;
-export const COUNTER_CACHE_BYTES: usize = 40;
+export const COUNTER_CACHE_OPS: At<u32> = 32;
+export const COUNTER_CACHE_BYTES: At<u64> = 40;
 /** COUNTER_DIRECT_MAPS at the last reset. */
-export const COUNTER_DIRECT_BASE: usize = 48;
-export const DEVICE_BYTES: u32 = 384;
+export const COUNTER_DIRECT_BASE: At<u32> = 48;
+export const DEVICE_BYTES: u32 = DEVICE_COUNTERS + (COUNTER_SHARDS << COUNTER_SHARD_SHIFT);
 
 /** DEVICE_FLAGS. */
 export const DEVICE_FORCE_BOUNCE: u32 = 1;
@@ -82,8 +108,15 @@ export const ATTR_OWN_POOL = 0x10000000;
 /** Not Linux's: refuse what would bounce (memory of another device, where Linux does not bounce that). */
 export const ATTR_NO_BOUNCE = 0x08000000;
 
-/** One scatter-gather entry: f64 gpa, f64 dma (written by map), u32 bytes. */
-export const SG_GPA: usize = 0;
-export const SG_DMA: usize = 8;
-export const SG_LENGTH: usize = 16;
+/**
+ * One scatter-gather entry; a map writes its DMA. The rest of it is layout/replay.ts's.
+ *
+ *   SG_BYTES 0..19
+ *       0           4           8           12
+ *     0 │ GPA                   │ DMA                   │
+ *    16 │ LENGTH    │
+ */
+export const SG_GPA: At<f64> = 0;
+export const SG_DMA: At<f64> = 8;
+export const SG_LENGTH: At<u32> = 16;
 export const SG_BYTES: u32 = 32;

@@ -5,6 +5,9 @@
  */
 import { alignBlock } from "./context.ts";
 
+/** Where in its record a field of type T lies (bytes). */
+type At<_T> = usize;
+
 /** One slot is 2 KiB (Linux 6.12 include/linux/swiotlb.h, IO_TLB_SHIFT). */
 export const IO_TLB_SHIFT: u32 = 11;
 export const IO_TLB_SIZE: u32 = 2048;
@@ -13,43 +16,63 @@ export const IO_TLB_SEGSIZE: u32 = 128;
 /** Largest mapping without any mask: 256 KiB. */
 export const IO_TLB_MAX_MAPPING: u32 = 262144;
 
-export const POOL_START: usize = 0;
+/**
+ * A pool's record: what it is, what a map and an unmap read.
+ *
+ *   POOL_HEADER_BYTES 0..63
+ *       0               4               8               12
+ *     0 │ START                         │ END                           │
+ *    16 │ DELTA         │ NSLABS        │ NAREAS        │ AREA_NSLABS   │
+ *    32 │ AREA_SHIFT    │ FLAGS         │ SEGMENTS      │ SUMMARY       │
+ *    48 │ RECORDS       │ LIST          │ HIWATER       │               │
+ */
+export const POOL_START: At<u64> = 0;
 /** First gpa behind the pool. */
-export const POOL_END: usize = 8;
+export const POOL_END: At<u64> = 8;
 /** ptr of the pool's first byte, relative to this record. */
-export const POOL_DELTA: usize = 16;
-export const POOL_NSLABS: usize = 20;
-export const POOL_NAREAS: usize = 24;
-export const POOL_AREA_NSLABS: usize = 28;
+export const POOL_DELTA: At<u32> = 16;
+export const POOL_NSLABS: At<u32> = 20;
+export const POOL_NAREAS: At<u32> = 24;
+export const POOL_AREA_NSLABS: At<u32> = 28;
 /** log2 of the slots of an area, or 31 with a single area. */
-export const POOL_AREA_SHIFT: usize = 32;
+export const POOL_AREA_SHIFT: At<u32> = 32;
 /** POOL_ENCRYPTED .. */
-export const POOL_FLAGS: usize = 36;
+export const POOL_FLAGS: At<u32> = 36;
 /** Where the parts behind the areas lie, relative to this record. */
-export const POOL_SEGMENTS: usize = 40;
-export const POOL_SUMMARY: usize = 44;
-export const POOL_RECORDS: usize = 48;
-export const POOL_LIST: usize = 52;
+export const POOL_SEGMENTS: At<u32> = 40;
+export const POOL_SUMMARY: At<u32> = 44;
+export const POOL_RECORDS: At<u32> = 48;
+export const POOL_LIST: At<u32> = 52;
 /** Most slots used at once (raiseHiwater in swiotlb/slots.ts). */
-export const POOL_HIWATER: usize = 56;
+export const POOL_HIWATER: At<u32> = 56;
+/**
+ * What failed, and the pools of an allocator that grows.
+ *
+ *   POOL_HEADER_BYTES 64..127
+ *       0                   4                   8                   12
+ *    64 │ POOL_FAILED_FULL  │ POOL_FAILED_LARGE │ POOL_FAILED_SLOTS │ POOL_FAILED_USED  │
+ *    80 │ POOL_FAILED_RUN   │                   │ POOL_NEXT         │ POOL_MEM          │
+ *    96 │ MEM_NEWEST        │ MEM_USED          │ MEM_TRANSIENT     │ MEM_HIWATER       │
+ *   112 │                                                                               │
+ */
 /** Maps that found no run of slots. */
-export const POOL_FAILED_FULL: usize = 64;
+export const POOL_FAILED_FULL: At<u32> = 64;
 /** Maps that needed more than a segment. */
-export const POOL_FAILED_LARGE: usize = 68;
+export const POOL_FAILED_LARGE: At<u32> = 68;
 /** Of the last failed map: slots wanted, slots used in the pool, longest free run. */
-export const POOL_FAILED_SLOTS: usize = 72;
-export const POOL_FAILED_USED: usize = 76;
-export const POOL_FAILED_RUN: usize = 80;
+export const POOL_FAILED_SLOTS: At<u32> = 72;
+export const POOL_FAILED_USED: At<u32> = 76;
+export const POOL_FAILED_RUN: At<u32> = 80;
 /** Offset from the context base of the next pool of its allocator, or of its device's transient pools; 0: the last. */
-export const POOL_NEXT: usize = 88;
+export const POOL_NEXT: At<u32> = 88;
 /** Offset from the context base of the first pool of its allocator (Linux's `struct io_tlb_mem`) if that may grow, else 0. */
-export const POOL_MEM: usize = 92;
+export const POOL_MEM: At<u32> = 92;
 /** In an allocator's first pool, if it may grow: offset of the newest pool, slots used and transient slots in all of them. */
-export const MEM_NEWEST: usize = 96;
-export const MEM_USED: usize = 100;
-export const MEM_TRANSIENT: usize = 104;
+export const MEM_NEWEST: At<u32> = 96;
+export const MEM_USED: At<u32> = 100;
+export const MEM_TRANSIENT: At<u32> = 104;
 /** And most slots used at once in all of them. */
-export const MEM_HIWATER: usize = 108;
+export const MEM_HIWATER: At<u32> = 108;
 export const POOL_HEADER_BYTES: u32 = 128;
 
 /** POOL_FLAGS. The pool's addresses take the private form (Linux after the 7.3 merge: not io_tlb_mem.cc_shared). */
@@ -67,38 +90,68 @@ export const POOL_DISABLED = 32;
 /** Pools whose slots are not simply taken and given back. */
 export const POOL_SPECIAL: u32 = 30;
 
-export const AREA_LOCK: usize = 0;
-export const AREA_USED: usize = 4;
+/**
+ * An area: what its lock guards.
+ *
+ *   AREA_SHIFT 0..63
+ *       0           4           8           12
+ *     0 │ LOCK      │ USED      │ INDEX     │ ALLOWANCE │
+ *     …
+ *    48 │                                               │
+ */
+export const AREA_LOCK: At<u32> = 0;
+export const AREA_USED: At<u32> = 4;
 /** Where the next search starts, relative to the area. */
-export const AREA_INDEX: usize = 8;
+export const AREA_INDEX: At<u32> = 8;
 /** Slots that the area may use without a look at the others: together they stay below the high-water mark. */
-export const AREA_ALLOWANCE: usize = 12;
+export const AREA_ALLOWANCE: At<u32> = 12;
 export const AREA_SHIFT: u32 = 6;
 
-/** A segment: 128 bits "free". */
-export const SEGMENT_FREE: usize = 0;
-export const SEGMENT_FREE_HIGH: usize = 8;
+/**
+ * A segment: 128 bits "free", slot 0 lowest.
+ *
+ *   SEGMENT_SHIFT 0..15
+ *       0           4           8           12
+ *     0 │ FREE                  │ FREE_HIGH             │
+ */
+export const SEGMENT_FREE: At<u64> = 0;
+export const SEGMENT_FREE_HIGH: At<u64> = 8;
 export const SEGMENT_SHIFT: u32 = 4;
 
-/** A mapping's record, at the slot of its tlb address. u64: orig_addr in the low 52 bits, the owner's device number above. */
-export const RECORD_ORIG: usize = 0;
+/**
+ * A mapping's record, at the slot of its tlb address. ORIG: orig_addr and the owner's device number. MAPPED: what an unmap
+ * has to repeat (bytes, offset in the slot, direction), 0 where no mapping starts. ALLOCATED: what is freed, and how many
+ * slots of padding stand in front.
+ *
+ *   RECORD_SHIFT 0..15
+ *       0           4           8           12
+ *     0 │ ORIG                  │ MAPPED    │ ALLOCATED │
+ *   RECORD_ORIG bits: orig_addr 0..51 │ OWNER 52..63
+ *   RECORD_MAPPED bits: bytes 0..18 │ OFFSET 19..29 │ DIR 30..31
+ *   RECORD_ALLOCATED bits: BYTES 0..18 │ PAD 19..25 │ free 26..31
+ */
+export const RECORD_ORIG: At<u64> = 0;
 export const OWNER_SHIFT: u64 = 52;
 export const MAX_OWNERS: u32 = 4096;
-/** u32, what an unmap has to repeat: bytes mapped (19 bits), offset in the slot (11), direction (2); 0: no mapping starts here. */
-export const RECORD_MAPPED: usize = 8;
+export const RECORD_MAPPED: At<u32> = 8;
 export const MAPPED_OFFSET_SHIFT: u32 = 19;
 export const MAPPED_DIR_SHIFT: u32 = 30;
-/** u32, what is freed: bytes allocated (19 bits), slots of padding in front (7). */
-export const RECORD_ALLOCATED: usize = 12;
+export const RECORD_ALLOCATED: At<u32> = 12;
 export const ALLOCATED_BYTES_MASK: u32 = 0x7ffff;
 export const ALLOCATED_PAD_SHIFT: u32 = 19;
 export const RECORD_SHIFT: u32 = 4;
 
-/** A slot of the reference build (Linux 6.12 `struct io_tlb_slot`): u64 orig_addr, u32 alloc_size, u16 list, u16 pad_slots. */
-export const LIST_ORIG: usize = 0;
-export const LIST_ALLOC_SIZE: usize = 8;
-export const LIST_COUNT: usize = 12;
-export const LIST_PAD: usize = 14;
+/**
+ * A slot of the reference build (Linux 6.12 `struct io_tlb_slot`): orig_addr, alloc_size, list, pad_slots.
+ *
+ *   LIST_SHIFT 0..15
+ *       0               4               8               12
+ *     0 │ ORIG                          │ ALLOC_SIZE    │ COUNT │ PAD   │
+ */
+export const LIST_ORIG: At<u64> = 0;
+export const LIST_ALLOC_SIZE: At<u32> = 8;
+export const LIST_COUNT: At<u16> = 12;
+export const LIST_PAD: At<u16> = 14;
 export const LIST_SHIFT: u32 = 4;
 
 /** Context bytes that a pool of `nslabs` slots and `nareas` areas needs. */

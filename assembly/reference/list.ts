@@ -143,7 +143,7 @@ export function listRemaining(pool: usize, slot: u32, tlb: u64, minAlignMask: u3
 	const at = slotAt(pool, slot);
 	return (
 		load<u32>(at, LIST_ALLOC_SIZE) -
-		((u32(tlb) & (IO_TLB_SIZE - 1)) - (load<u32>(at, LIST_ORIG) & minAlignMask & (IO_TLB_SIZE - 1)))
+		((u32(tlb) & (IO_TLB_SIZE - 1)) - (u32(load<u64>(at, LIST_ORIG)) & minAlignMask & (IO_TLB_SIZE - 1)))
 	);
 }
 

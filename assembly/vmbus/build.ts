@@ -13,6 +13,9 @@ import {
 	PACKET_TRAILER_BYTES,
 	PACKET_TRANSFER_PAGES,
 	RANGE_HEAD_BYTES,
+	RANGE_LENGTH,
+	RANGE_OFFSET,
+	RANGES_SET,
 	RING_AT,
 	RING_MAX_PACKET,
 	RING_RESERVED_AT,
@@ -51,8 +54,8 @@ function rangesFill(ranges: usize, bytes: u32, count: u32): bool {
 	let at: u64 = 0;
 	for (let i: u32 = 0; i < count; i++) {
 		if (at + RANGE_HEAD_BYTES > bytes) return false;
-		const length = load<u32>(ranges + u32(at));
-		const offset = load<u32>(ranges + u32(at), 4);
+		const length = load<u32>(ranges + u32(at), RANGE_LENGTH);
+		const offset = load<u32>(ranges + u32(at), RANGE_OFFSET);
 		if (length === 0 || offset >= PAGE_SIZE) return false;
 		at += RANGE_HEAD_BYTES + (((u64(offset) + length + (PAGE_SIZE - 1)) >> PAGE_SHIFT) << 3);
 	}
@@ -81,7 +84,7 @@ export function ringPutRanges(
 	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
 	const record = recordOf(ring);
 	if (rangesBytes > MAX_PAYLOAD || bytes > MAX_PAYLOAD) return BAD_SIZE;
-	const offset = u32(PACKET_RANGES) + rangesBytes;
+	const offset = PACKET_RANGES + rangesBytes;
 	const length = (offset + bytes + 7) & ~7;
 	if (length > PACKET_MAX_BYTES) return BAD_SIZE;
 	const type = kind & 0xffff;
@@ -92,10 +95,10 @@ export function ringPutRanges(
 	if (status !== OK) return status;
 	const at = load<u32>(record, RING_AT);
 	store<u64>(herePtr(record, at), headOf(kind, offset >> 3, length));
-	store<u64>(wrappedPtr(record, at + PACKET_HEADER_BYTES), u64(third) | (u64(count) << 32));
+	store<u64>(wrappedPtr(record, at + PACKET_HEADER_BYTES), u64(third) | (u64(count) << 32), RANGES_SET);
 	if (COCO_AUDIT) plainPut(herePtr(record, at), 8);
 	if (COCO_AUDIT) plainPut(wrappedPtr(record, at + PACKET_HEADER_BYTES), 8);
-	let end = copyIn(record, at + u32(PACKET_RANGES), ranges, rangesBytes);
+	let end = copyIn(record, at + PACKET_RANGES, ranges, rangesBytes);
 	end = copyIn(record, end, ptr, bytes);
 	return seal(record, at, pad(record, end), kind, u64(idLow) | (u64(idHigh) << 32));
 }

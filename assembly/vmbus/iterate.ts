@@ -5,6 +5,7 @@ import {
 	HEADER_INTERRUPT_MASK,
 	HEADER_WRITE_INDEX,
 	INLINE_COPY_BYTES,
+	PACKET_HEAD,
 	PACKET_HEADER_BYTES,
 	PACKET_ID,
 	PACKET_TRAILER_BYTES,
@@ -55,7 +56,7 @@ export function ringNext(ring: u32, inPlace: i32): i32 {
 			const credit = load<u32>(record, RING_CREDIT);
 			const left: u32 = credit > held ? credit - held : 0;
 			const available = COCO_THREADS ? left : bytesBefore(write, at, dataBytes);
-			const head = load<u64>(herePtr(record, at));
+			const head = load<u64>(herePtr(record, at), PACKET_HEAD);
 			bytes = (u32(head >> 32) & 0xffff) << 3;
 			const offset = (u32(head) >>> 16) << 3;
 			const limit = min<u32>(available, load<u32>(record, RING_MAX_PACKET));

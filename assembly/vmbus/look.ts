@@ -9,6 +9,7 @@ import {
 	HEADER_PENDING_SEND,
 	HEADER_READ_INDEX,
 	HEADER_WRITE_INDEX,
+	PACKET_HEAD,
 	PACKET_HEADER_BYTES,
 	PACKET_TYPES_KNOWN,
 	PACKET_WANTS_COMPLETION,
@@ -80,7 +81,7 @@ export function look(record: usize): i32 {
 		}
 	}
 	if (available >= PACKET_HEADER_BYTES && load<u32>(record, RING_CONSUMED) < dataBytes) {
-		const head = load<u64>(herePtr(record, at));
+		const head = load<u64>(herePtr(record, at), PACKET_HEAD);
 		const bytes = (u32(head >> 32) & 0xffff) << 3;
 		const offset = (u32(head) >>> 16) << 3;
 		const limit = min<u32>(available, load<u32>(record, RING_CLAIM_MOST)) - load<u32>(record, RING_CLAIM_LESS);
@@ -114,7 +115,7 @@ function lookClosely(record: usize): i32 {
 		store<u32>(record, 1, RING_STOPPED);
 		return RING_EMPTY;
 	}
-	const head = load<u64>(herePtr(record, at));
+	const head = load<u64>(herePtr(record, at), PACKET_HEAD);
 	let bytes = (u32(head >> 32) & 0xffff) << 3;
 	let offset = (u32(head) >>> 16) << 3;
 	let limit = claimLimit(record, available);

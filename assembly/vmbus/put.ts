@@ -20,8 +20,8 @@ import {
 	RING_FULL_FIRST,
 	RING_FULL_NOW,
 	RING_FULL_TOTAL,
+	RING_GIVEN_ID,
 	RING_INDEX_MASK,
-	RING_PACKET_ID,
 	RING_PUBLISHED,
 	RING_REMOTE,
 	RING_REQUESTOR,
@@ -102,7 +102,7 @@ export function seal(record: usize, at: u32, end: u32, kind: u32, id: u64): i32 
 		const given = requestId(record, id);
 		store<u64>(wrappedPtr(record, at + u32(PACKET_ID)), given === 0 ? NO_ID_YET : given);
 		if (given === 0) return REQUESTOR_FULL;
-		store<u64>(record, given, RING_PACKET_ID);
+		store<u64>(record, given, RING_GIVEN_ID);
 	} else store<u64>(wrappedPtr(record, at + u32(PACKET_ID)), id);
 	store<u64>(wrappedPtr(record, end), u64(at) << 32);
 	const next = end + PACKET_TRAILER_BYTES;
@@ -163,7 +163,7 @@ export function put(record: usize, kind: u32, id: u64, ptr: usize, bytes: u32): 
 		const given = requestId(record, id);
 		store<u64>(to, given === 0 ? NO_ID_YET : given, PACKET_ID);
 		if (given === 0) return REQUESTOR_FULL;
-		store<u64>(record, given, RING_PACKET_ID);
+		store<u64>(record, given, RING_GIVEN_ID);
 	} else store<u64>(to, id, PACKET_ID);
 	store<u64>(to + (PACKET_HEADER_BYTES + padded), u64(at) << 32);
 	store<u32>(record, at + total, RING_AT);

@@ -3,10 +3,12 @@
 import { PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import {
 	PACKET_GPA_DIRECT,
+	PACKET_HEADER_BYTES,
 	PACKET_RANGES,
-	PACKET_RANGES_HEAD,
 	PACKET_TRANSFER_PAGES,
 	RANGE_HEAD_BYTES,
+	RANGE_LENGTH,
+	RANGES_COUNT,
 	RING_FLAGS,
 	RING_HELD,
 	RING_PACKET_HEAD,
@@ -44,14 +46,14 @@ export function ringRanges(ring: u32): i32 {
 	if (load<u32>(record, RING_HELD) === 0) return BAD_ARGUMENT;
 	if (type !== PACKET_GPA_DIRECT && type !== PACKET_TRANSFER_PAGES) return BAD_ARGUMENT;
 	const offset = (head >>> 16) << 3;
-	if (offset < u32(PACKET_RANGES)) return badRanges(record);
+	if (offset < PACKET_RANGES) return badRanges(record);
 	const packet = load<u32>(record, RING_PACKET_PTR);
 	// a packet in place is the peer's to change: the count is read once
-	const count = load<u32>(record + packet + u32(PACKET_RANGES_HEAD), 4);
-	const most = (offset - u32(PACKET_RANGES)) / RANGE_HEAD_BYTES;
+	const count = load<u32>(record + packet + PACKET_HEADER_BYTES, RANGES_COUNT);
+	const most = (offset - PACKET_RANGES) / RANGE_HEAD_BYTES;
 	if (count > most || (count === 0 && type === PACKET_GPA_DIRECT)) return badRanges(record);
 	store<u32>(record, count, RING_RANGES_LEFT);
-	store<u32>(record, packet + u32(PACKET_RANGES), RING_RANGES_AT);
+	store<u32>(record, packet + PACKET_RANGES, RING_RANGES_AT);
 	store<u32>(record, packet + offset, RING_RANGES_END);
 	return i32(count);
 }
@@ -69,7 +71,7 @@ export function ringNextRange(ring: u32): i32 {
 	const at = load<u32>(record, RING_RANGES_AT);
 	const end = load<u32>(record, RING_RANGES_END);
 	if (end - at < RANGE_HEAD_BYTES) return badRanges(record);
-	const range = load<u64>(record + at);
+	const range = load<u64>(record + at, RANGE_LENGTH);
 	const bytes = u32(range);
 	const offset = u32(range >> 32);
 	let pages: u32 = 0;

@@ -8,6 +8,7 @@ import {
 	HEADER_READ_INDEX,
 	HEADER_WRITE_INDEX,
 	INLINE_COPY_BYTES,
+	PACKET_HEAD,
 	PACKET_HEADER_BYTES,
 	PACKET_ID,
 	PACKET_TRAILER_BYTES,
@@ -75,7 +76,7 @@ export function ringRead(ring: u32, raw: i32, to: usize, bufferBytes: u32): i32 
 		if (write < dataBytes && consumed < dataBytes) {
 			const limit = min<u32>(bytesBefore(write, at, dataBytes), load<u32>(record, RING_MAX_PACKET));
 			const packet = herePtr(record, at);
-			const head = load<u64>(packet);
+			const head = load<u64>(packet, PACKET_HEAD);
 			const bytes = (u32(head >> 32) & 0xffff) << 3;
 			const offset = (u32(head) >>> 16) << 3;
 			const wanted = bytes - offset;
@@ -178,7 +179,7 @@ function takeRun(record: usize, to: usize, bufferBytes: u32, max: u32): u64 {
 	let packets: u32 = 0;
 	while (packets < max && consumed < dataBytes) {
 		const packet = base + at;
-		const head = load<u64>(packet);
+		const head = load<u64>(packet, PACKET_HEAD);
 		const bytes = (u32(head >> 32) & 0xffff) << 3;
 		const offset = (u32(head) >>> 16) << 3;
 		const total = bytes + PACKET_TRAILER_BYTES;

@@ -14,9 +14,9 @@ import {
 	RING_AT,
 	RING_DATA_BYTES,
 	RING_FULL_NOW,
+	RING_GIVEN_ID,
 	RING_HEADER,
 	RING_INDEX_MASK,
-	RING_PACKET_ID,
 	RING_PUBLISHED,
 	RING_REMOTE,
 	RING_REQUESTOR,
@@ -105,7 +105,7 @@ function publishOrReclaim(record: usize, kind: u32): i32 {
 	const signal = publish(record);
 	if (signal < 0 && kind >> 16 === PACKET_WANTS_COMPLETION) {
 		const requestor = load<u32>(record, RING_REQUESTOR);
-		if (requestor !== 0) requestEnd(record + requestor, load<u64>(record, RING_PACKET_ID));
+		if (requestor !== 0) requestEnd(record + requestor, load<u64>(record, RING_GIVEN_ID));
 	}
 	return signal;
 }

@@ -110,7 +110,7 @@ export class EventReader {
 			sharedBytes: data.getUint32(at + layout.EVENT_SHARED_BYTES, true),
 			hiddenBytes: data.getUint32(at + layout.EVENT_HIDDEN_BYTES, true),
 			acceptedBytes: data.getUint32(at + layout.EVENT_ACCEPTED_BYTES, true),
-			acceptedLabel: data.getUint8(at + layout.EVENT_ACCEPTED_LABEL),
+			acceptedLabel: data.getUint32(at + layout.EVENT_ACCEPTED_LABEL, true),
 		};
 	}
 

@@ -146,5 +146,9 @@ export function packetInHand(instance: Instance, ring: number): Packet {
 	}
 	if (type === PacketType.GpaDirect) return { ...packet, gpaRanges };
 	const transferRanges = gpaRanges.map(({ bytes, offset }) => ({ bytes, offset }));
-	return { ...packet, transferRanges, transferSet: data.getUint16(at + layout.PACKET_RANGES_HEAD, true) };
+	return {
+		...packet,
+		transferRanges,
+		transferSet: data.getUint16(at + layout.PACKET_HEADER_BYTES + layout.RANGES_SET, true),
+	};
 }

@@ -99,7 +99,7 @@ export class RingWriter {
 
 	/** The transaction id of the packet written last: what the requestor gave. */
 	get lastId(): bigint {
-		return this.#instance.data.getBigUint64(this.#exports.ringPtr(this.number) + layout.RING_PACKET_ID, true);
+		return this.#instance.data.getBigUint64(this.#exports.ringPtr(this.number) + layout.RING_GIVEN_ID, true);
 	}
 
 	/** Live ids of the requestor; 0 without one. */

@@ -9,7 +9,7 @@ import { TrustError } from "../coco/trust/error.ts";
 import { PageState } from "../memory/ram.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import { statusName } from "../status.ts";
-import { Attr, Direction } from "../types.ts";
+import { Attr, Direction, type DmaAddr, type Gpa } from "../types.ts";
 import { accessCause, type Cause, crashCause } from "./cause.ts";
 import { type Verdict, verdictOf } from "./verdict.ts";
 
@@ -181,7 +181,7 @@ function useCoherent(stage: PartStage, { group, bytes }: PartSpec, label: Label)
 }
 
 /** Some other code of the kernel reads a word across the end of the page before one in transition (load_unaligned_zeropad). */
-function strayRead({ converter, engine }: Guest, gpa: number): void {
+function strayRead({ converter, engine }: Guest, gpa: Gpa): void {
 	const before = gpa - PAGE_SIZE;
 	if (before < 0 || engine.ram.pageState(before) > PageState.Private) return;
 	const { outcome, exception } = converter.strayRead(gpa - 4, 8);
@@ -230,7 +230,7 @@ function mapMmio({ guest, device, mmioShared }: PartStage, { bytes, dir }: PartS
 }
 
 /** @returns what the device met in place of the bytes that were sent, or null */
-function deviceReads({ device, guest }: PartStage, dma: number, sent: Uint8Array): Cause | null {
+function deviceReads({ device, guest }: PartStage, dma: DmaAddr, sent: Uint8Array): Cause | null {
 	const { violations } = guest.parties;
 	const before = violations.total;
 	try {
@@ -244,7 +244,7 @@ function deviceReads({ device, guest }: PartStage, dma: number, sent: Uint8Array
 }
 
 /** @returns what the device's write met, or null */
-function deviceWrites({ device, guest }: PartStage, dma: number, data: Uint8Array): Cause | null {
+function deviceWrites({ device, guest }: PartStage, dma: DmaAddr, data: Uint8Array): Cause | null {
 	const before = guest.parties.violations.total;
 	try {
 		device.write(dma, data);

@@ -278,7 +278,7 @@ export class RingFuzz {
 	/** Notes the id that an accepted packet got. */
 	#accepted(kind: number, value: number, result: number): void {
 		if (result < 0 || kind >>> 16 !== 1) return;
-		const id = this.#field(this.#writer, layout.RING_PACKET_ID);
+		const id = this.#field(this.#writer, layout.RING_GIVEN_ID);
 		if (id < 1 || id > REQUESTS || this.#live.has(id)) this.#fail(`id ${id} was given while live, or is none`);
 		this.#live.set(id, value);
 	}

@@ -46,7 +46,8 @@ describe("attaching a ring", () => {
 		const header = engine.ram.read(RING_GPA, 4096);
 		expect(hex(header.subarray(0, 16))).toBe("00".repeat(16));
 		expect(hex(header.subarray(64, 68))).toBe("01000000");
-		expect(hex(header.subarray(layout.HEADER_GUEST_INTERRUPTS))).toBe("aa".repeat(8));
+		// include/linux/hyperv.h, guest_to_host_interrupt_count
+		expect(hex(header.subarray(4088))).toBe("aa".repeat(8));
 	});
 
 	it("accepts a ring of one page, which is always full and always empty", async () => {
@@ -291,7 +292,7 @@ describe("the requestor", () => {
 		const ring = await testRing({ requests: 4 });
 		const send = (low: number, high: number) => {
 			const result = ring.exports.ringWrite(ring.writer, ASKS, low, high, ring.buffer, 8);
-			return result < 0 ? result : ring.field(ring.writer, layout.RING_PACKET_ID);
+			return result < 0 ? result : ring.field(ring.writer, layout.RING_GIVEN_ID);
 		};
 		const end = (low: number, high = 0) => {
 			const result = ring.exports.ringComplete(ring.writer, low, high);

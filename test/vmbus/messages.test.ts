@@ -3,11 +3,11 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { MAX_MESSAGE_BYTES } from "../../src/synic/synic.ts";
 import { DecodeError, decodeMessage, encodeMessage, fieldBytes } from "../../src/vmbus/wire/codec.ts";
 import {
 	FIELD_BYTES,
 	type FieldSpec,
-	MAX_PAYLOAD_BYTES,
 	MESSAGES,
 	type Message,
 	type MessageSpec,
@@ -181,7 +181,7 @@ describe("encoding and decoding", () => {
 		fc.assert(
 			fc.property(everyMessage, (message) => {
 				const payload = encodeMessage(message);
-				expect(payload.length).toBeLessThanOrEqual(MAX_PAYLOAD_BYTES);
+				expect(payload.length).toBeLessThanOrEqual(MAX_MESSAGE_BYTES);
 				expect(decoded(payload)).toEqual(message);
 			}),
 			{ ...run, numRuns: 2000 },
@@ -194,7 +194,7 @@ describe("encoding and decoding", () => {
 				const payload = encodeMessage(message);
 				const open = messageSpec(message.type)?.extensions.length === 0 && !("ranges" in message);
 				if (!open) return;
-				const longer = new Uint8Array([...payload, ...tail].slice(0, MAX_PAYLOAD_BYTES));
+				const longer = new Uint8Array([...payload, ...tail].slice(0, MAX_MESSAGE_BYTES));
 				longer.fill(0xee, 4, 8);
 				expect(decoded(longer)).toEqual(message);
 			}),
@@ -273,7 +273,7 @@ describe("what a receiver refuses", () => {
 		expect(refusal(bytes("1e00000000000000"))).toBe("unknown-type");
 		expect(refusal(bytes("ffffffff00000000"))).toBe("unknown-type");
 		expect(refusal(new Uint8Array(0))).toBe("short");
-		expect(refusal(new Uint8Array(MAX_PAYLOAD_BYTES + 1))).toBe("long");
+		expect(refusal(new Uint8Array(MAX_MESSAGE_BYTES + 1))).toBe("long");
 	});
 
 	it("refuses a contact with the client id's flag and without room for it", () => {

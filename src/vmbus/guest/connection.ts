@@ -1,8 +1,10 @@
 /** The connection to the host: contact and versions, both ways of finding Confidential VMBus, suspend, crash and the end of everything. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import { VMBUS_SINT } from "../../synic/registers.ts";
 import { SLOT_PAYLOAD } from "../../synic/synic.ts";
 import type { Gpa } from "../../types.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { ConnectionState } from "../wire/values.ts";
 import { ConnectionId, Feature, Version } from "../wire/versions.ts";
 import { type GuestChannel, NO_RELID } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
@@ -42,7 +44,7 @@ function contactMessage(core: GuestCore, version: number): MessageOf<"InitiateCo
 		monitorPages: [shared(first), shared(second)],
 	};
 	if (version < Version.V5_0) return { ...message, interruptPage: core.interruptPage };
-	const toVtl = { ...message, sint: 2, vtl: core.options.vtl ?? 0 };
+	const toVtl = { ...message, sint: VMBUS_SINT, vtl: core.options.vtl ?? 0 };
 	if (version < Version.V6_0) return toVtl;
 	const featureFlags = wantedFeatures(core);
 	const { clientId } = core.options;
@@ -83,7 +85,7 @@ function* contact(core: GuestCore, version: number, connectionId: number): Steps
 		if (woken !== "done") return woken;
 		const { answer } = request;
 		if (answer === null || answer.supported === 0) return "refused";
-		if (!core.linux && answer.connectionState !== 0) return "refused";
+		if (!core.linux && answer.connectionState !== ConnectionState.Ok) return "refused";
 		accept(core, version, answer);
 		return "ok";
 	} finally {
@@ -164,7 +166,7 @@ export function* modifyConnection(core: GuestCore, pages: readonly [Gpa, Gpa]): 
 		if (core.post(message) !== null) return "post-failed";
 		const woken = yield* request.wait();
 		if (woken !== "done") return woken;
-		if (request.answer?.connectionState !== 0) return "refused";
+		if (request.answer?.connectionState !== ConnectionState.Ok) return "refused";
 		core.triggerPage = pages[1] === 0 ? -1 : pages[1];
 		return "ok";
 	} finally {
@@ -195,7 +197,7 @@ export function unpause(core: GuestCore): GuestStatus {
 }
 
 /** CPUID leaf 0x40000082, EAX: the paravisor offers Confidential VMBus. */
-const CPUID_CONFIDENTIAL_VMBUS = 1 << 3;
+export const CPUID_CONFIDENTIAL_VMBUS = 1 << 3;
 /** Looks for the answer to a crash's UNLOAD (Linux UNLOAD_WAIT_LOOPS). */
 const MAX_CRASH_POLLS = 10_000;
 

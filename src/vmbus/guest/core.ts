@@ -1,10 +1,12 @@
 /** What all parts of the guest side share: the connection's state, its tables, locks and queues, and the ways to the host. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
+import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
 import type { CallPath, Isolation } from "../../synic/modes.ts";
 import { type PostError, PostRetry, postWithRetry } from "../../synic/retry.ts";
 import { HvStatus } from "../../synic/status.ts";
+import { EVENT_FLAGS } from "../../synic/synic.ts";
 import type { Gpa } from "../../types.ts";
 import { encodeMessage } from "../wire/codec.ts";
 import { isGuid } from "../wire/guid.ts";
@@ -17,12 +19,10 @@ import { EnginePages } from "./pages.ts";
 import { PendingRequests } from "./pending.ts";
 import { Completion, Mutex, Scheduler, WorkQueue } from "./scheduler.ts";
 
-/** Relids, and event flags, are below this. */
-export const MAX_RELIDS = 2048;
+/** Relids are event flags. */
+export const MAX_RELIDS = EVENT_FLAGS;
 /** Linux's first GPADL handle. */
 const FIRST_GPADL = 0xe1e10;
-/** A connection id of a hypercall has 24 bits. */
-const CONNECTION_ID_MASK = 0xffffff;
 const DEFAULT_WAIT_LIMIT_NS = 100e9;
 const MAX_CPUS = 2048;
 
@@ -163,7 +163,7 @@ export class GuestCore {
 		const post = () =>
 			path === null
 				? HvStatus.INVALID_PARAMETER
-				: this.ports.post(this.connectionId & CONNECTION_ID_MASK, SYNIC_MESSAGE_TYPE, payload.slice(), path);
+				: this.ports.post(this.connectionId & MAX_CONNECTION_ID, SYNIC_MESSAGE_TYPE, payload.slice(), path);
 		const retry = new PostRetry(message.type === MessageType.InitiateContact, maySleep);
 		const error = postWithRetry(post, retry, (us, sleeps) => this.ports.delay?.(us, sleeps));
 		if (error !== null) this.warn(`message of type ${message.type} was not posted: ${error}`);
