@@ -198,7 +198,7 @@ describe("explain", () => {
 					readers.some((row) => ["garbage", "fault"].includes(row.device ?? "")),
 				);
 				count("own private pool", bounce?.pool === "private");
-				count("plain addresses", !encoded && guest.platform.encryptionBit !== null && status === null);
+				count("plain addresses", !encoded && guest.platform.dmaBit !== null && status === null);
 			}),
 			{ seed: SEED, numRuns: RUNS },
 		);
