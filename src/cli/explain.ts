@@ -3,13 +3,13 @@ import { directionNamed, type Explanation, explain } from "../coco/guest/explain
 import { Guest } from "../coco/guest/guest.ts";
 import { CipherUnavailable, loadCipher, type MemoryCipher } from "../coco/platform/ciphertext.ts";
 import { PLATFORMS } from "../coco/platform/platform.ts";
-import { KERNELS } from "../coco/rules/kernel.ts";
+import { DEFAULT_KERNEL, KERNELS, kernelNamed } from "../coco/rules/kernel.ts";
 import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { environment } from "../node/environment.ts";
 import { explainReport } from "../report/explain.ts";
 import { renderText } from "../report/render/text.ts";
-import { Attr } from "../types.ts";
+import { Attr, type Gpa } from "../types.ts";
 import { Version } from "../vmbus/wire/versions.ts";
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
 import { checkWritable, mayColor, parseOptions, UsageError, writeJson } from "./usage.ts";
@@ -23,7 +23,7 @@ slots; the address that the device is given; and who can read the bytes before, 
 
 Options:
   --platform P       ${Object.keys(PLATFORMS).join(", ")}
-  --kernel K         whose rules: ${Object.keys(KERNELS).join(" (default), ")}
+  --kernel K         whose rules: ${Object.keys(KERNELS).join(", ")} (default: ${DEFAULT_KERNEL})
   --device D         ${DEVICE_PRESETS.map(({ name }) => name).join(", ")}: masks and alignment (default: nvme)
   --accepted         the device's evidence was accepted, and it runs (TDISP state RUN)
   --offer            as --accepted, for the device of a VMBus channel with confidential ring and external memory
@@ -102,7 +102,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 	const cipher = await cipherIfAny();
 	const guest = await Guest.create({
 		platform: values.platform as keyof typeof PLATFORMS,
-		kernel: (values.kernel ?? "linux-6.12") as keyof typeof KERNELS,
+		kernel: kernelNamed(values.kernel ?? DEFAULT_KERNEL),
 		ram: values.ram ?? "256M",
 		pools: parsePool(values.pool),
 		...(values.swiotlb === undefined ? {} : { swiotlb: values.swiotlb }),
@@ -152,7 +152,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 }
 
 /** Decrypts the pages of a buffer that are not shared yet, as its driver would have done. */
-function share(guest: Guest, gpa: number, bytes: number): void {
+function share(guest: Guest, gpa: Gpa, bytes: number): void {
 	for (let page = gpa - (gpa % PAGE_SIZE); page < gpa + bytes; page += PAGE_SIZE) {
 		if (guest.engine.ram.pageState(page) !== PageState.Shared)
 			guest.converter.convert(page, PAGE_SIZE, PageState.Shared);

@@ -14,7 +14,7 @@ Options:
   --list             lists the scenarios
   --platform NAME    snp, tdx, vbs or none; default: the scenario's first
   --json FILE|-      also writes steps, pages and channels as JSON; "-": JSON alone on standard output
-  --pcapng FILE      also writes every message, signal and packet for Wireshark (with examples/vmbus.lua)
+  --pcapng FILE      also writes every message, signal and packet for Wireshark (with the script of vmbus dissector)
   --help             this text
 `;
 

@@ -1,5 +1,7 @@
 import { existsSync } from "node:fs";
 import { readText } from "../node/input.ts";
+import { type DecodedItem, decodedText } from "../report/vmbus-decoded.ts";
+import { dissectorScript } from "../report/vmbus-dissector.ts";
 import { hex } from "../status.ts";
 import type { Decoded } from "../vmbus/decode/decoded.ts";
 import { describeBytes, describeMessage, describeSlot } from "../vmbus/decode/message.ts";
@@ -21,17 +23,12 @@ Exit code: 0 when all could be decoded, 1 when some bytes are malformed, 2 when 
 Options:
   --version X.Y      the connection's version, such as 5.3: refuses messages that it does not have
   --json             JSON alone on standard output
-  --pcapng FILE      also writes the bytes for Wireshark (with examples/vmbus.lua), 1 µs apart
+  --pcapng FILE      also writes the bytes for Wireshark (with the script of vmbus dissector), 1 µs apart
   --help
 `;
 
-/** A decoded piece and where it came from. */
-interface Item {
-	readonly source: string;
-	readonly line?: number;
-	/** How it went: "POST connection 0x4 by hc". */
-	readonly way?: string;
-	readonly decoded: Decoded;
+/** A decoded piece, and what a capture has of it. */
+interface Item extends DecodedItem {
 	readonly captured: Omit<CapturedBytes, "timeNs">;
 }
 
@@ -87,17 +84,6 @@ async function itemsOf(args: readonly string[], rules: DecodeRules): Promise<Ite
 	return items;
 }
 
-function textOf({ source, line, way, decoded }: Item): string {
-	const lines = line === undefined ? [] : [`${source}:${line}: ${way}`];
-	lines.push(`${decoded.title}, ${decoded.bytes} bytes`);
-	for (const { offset, bytes, name, value, meaning } of decoded.fields) {
-		const text = `${String(offset).padStart(6)} ${String(bytes).padStart(5)}  ${name.padEnd(22)} ${value}`;
-		lines.push(meaning === "" ? text : `${text.padEnd(60)}  ${meaning}`);
-	}
-	if (decoded.error !== undefined) lines.push(`  malformed: ${decoded.error}`);
-	return `${lines.join("\n")}\n`;
-}
-
 async function decodeCommand(args: readonly string[]): Promise<number> {
 	const { values, positionals } = parseOptions(args, {
 		version: { type: "string" },
@@ -121,23 +107,42 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 	if (values.json) {
 		const shown = items.map(({ source, line, way, decoded }) => ({ source, line, way, ...decoded }));
 		writeJson("-", { command: "vmbus decode", items: shown });
-	} else process.stdout.write(items.map(textOf).join("\n"));
+	} else process.stdout.write(items.map(decodedText).join("\n"));
 	return items.some(({ decoded }) => decoded.error !== undefined) ? 1 : 0;
 }
 
 const VMBUS_HELP = `Usage: coco-dma vmbus decode HEX...|FILE... [options]
        coco-dma vmbus demo --scenario NAME [options]
+       coco-dma vmbus dissector
 
 Commands:
-  decode   VMBus messages and ring packets as a person reads them
-  demo     a whole system, step by step, and what the host can read of it
+  decode     VMBus messages and ring packets as a person reads them
+  demo       a whole system, step by step, and what the host can read of it
+  dissector  a script for Wireshark and tshark that reads what --pcapng writes
 
 coco-dma vmbus COMMAND --help tells more.
 `;
 
+const DISSECTOR_HELP = `Usage: coco-dma vmbus dissector > vmbus.lua
+
+Prints a script in Lua with which Wireshark and tshark read what --pcapng writes:
+tshark -X lua_script:vmbus.lua -r FILE.pcapng
+
+Options:
+  --help
+`;
+
+async function dissectorCommand(args: readonly string[]): Promise<number> {
+	const { values, positionals } = parseOptions(args, { help: { type: "boolean" } });
+	if (positionals.length > 0) throw new UsageError(`dissector: expected nothing, not "${positionals[0]}"`);
+	process.stdout.write(values.help ? DISSECTOR_HELP : dissectorScript());
+	return 0;
+}
+
 const COMMANDS = new Map([
 	["decode", decodeCommand],
 	["demo", demoCommand],
+	["dissector", dissectorCommand],
 ]);
 
 /** Runs `coco-dma vmbus`. @returns the exit code */
@@ -149,6 +154,6 @@ export async function vmbusCommand(args: readonly string[]): Promise<number> {
 	}
 	const command = COMMANDS.get(name ?? "");
 	if (command !== undefined) return command(rest);
-	const expected = [...COMMANDS.keys()].join(" or ");
+	const expected = [...COMMANDS.keys()].join(", ");
 	throw new UsageError(name === undefined ? `expected ${expected}` : `unknown command "${name}": expected ${expected}`);
 }

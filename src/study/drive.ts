@@ -22,7 +22,7 @@ export interface DriveResult {
 	readonly sharedInPlace: number;
 }
 
-export interface DriveHooks {
+interface DriveHooks {
 	/** Whether drivers write data before a write, and the device moves bytes. Default true: else only the DMA layer works. */
 	readonly moves?: boolean;
 	/** The label of what drivers write. */

@@ -3,12 +3,13 @@ import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Audit, Label } from "../audit/audit.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
+import { decodeAddress } from "../coco/platform/platform.ts";
 import { KernelCrash } from "../coco/rules/policy.ts";
 import { TrustError } from "../coco/trust/error.ts";
 import { PageState } from "../memory/ram.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import { statusName } from "../status.ts";
-import { Attr, Direction } from "../types.ts";
+import { Attr, Direction, type DmaAddr, type Gpa } from "../types.ts";
 import { accessCause, type Cause, crashCause } from "./cause.ts";
 import { type Verdict, verdictOf } from "./verdict.ts";
 
@@ -180,7 +181,7 @@ function useCoherent(stage: PartStage, { group, bytes }: PartSpec, label: Label)
 }
 
 /** Some other code of the kernel reads a word across the end of the page before one in transition (load_unaligned_zeropad). */
-function strayRead({ converter, engine }: Guest, gpa: number): void {
+function strayRead({ converter, engine }: Guest, gpa: Gpa): void {
 	const before = gpa - PAGE_SIZE;
 	if (before < 0 || engine.ram.pageState(before) > PageState.Private) return;
 	const { outcome, exception } = converter.strayRead(gpa - 4, 8);
@@ -223,15 +224,13 @@ function mapMmio({ guest, device, mmioShared }: PartStage, { bytes, dir }: PartS
 	const dma = device.tryMap(BAR_GPA, bytes, dir, 0, attrs);
 	if (dma < 0) return { how: "-", cause: statusCause(dma) };
 	device.unmap(dma, bytes, dir, Attr.Mmio);
-	const bit = guest.platform.encryptionBit;
-	const hasBit = bit !== null && dma >= 2 ** bit;
-	const isPrivate = guest.platform.bitMeans !== null && (guest.platform.bitMeans === "private") === hasBit;
+	const isPrivate = decodeAddress(guest.platform, dma).form === "private";
 	// the peer is not trusted: its registers answer to shared addresses only
 	return { how: "direct", cause: isPrivate ? { what: "private-form" } : null };
 }
 
 /** @returns what the device met in place of the bytes that were sent, or null */
-function deviceReads({ device, guest }: PartStage, dma: number, sent: Uint8Array): Cause | null {
+function deviceReads({ device, guest }: PartStage, dma: DmaAddr, sent: Uint8Array): Cause | null {
 	const { violations } = guest.parties;
 	const before = violations.total;
 	try {
@@ -245,7 +244,7 @@ function deviceReads({ device, guest }: PartStage, dma: number, sent: Uint8Array
 }
 
 /** @returns what the device's write met, or null */
-function deviceWrites({ device, guest }: PartStage, dma: number, data: Uint8Array): Cause | null {
+function deviceWrites({ device, guest }: PartStage, dma: DmaAddr, data: Uint8Array): Cause | null {
 	const before = guest.parties.violations.total;
 	try {
 		device.write(dma, data);

@@ -1,8 +1,8 @@
 /** Connection ids that guests post and signal to, and the ports behind them. */
 import { HvStatus } from "./status.ts";
 
-/** Bits of a connection id; the 8 above are reserved. */
-const MAX_ID = 0xffffff;
+/** A connection id has 24 bits; the 8 above are reserved. */
+export const MAX_CONNECTION_ID = 0xffffff;
 
 /** Who calls, as the side that takes the call knows it. */
 export interface Caller {
@@ -55,7 +55,8 @@ export class Connections {
 	}
 
 	#bind(id: number, port: Port): void {
-		if (!Number.isInteger(id) || id < 0 || id > MAX_ID) throw new RangeError(`a connection id has 24 bits, not ${id}`);
+		if (!Number.isInteger(id) || id < 0 || id > MAX_CONNECTION_ID)
+			throw new RangeError(`a connection id has 24 bits, not ${id}`);
 		if (this.#ports.has(id)) throw new RangeError(`connection id ${id} is taken`);
 		this.#ports.set(id, port);
 	}

@@ -16,11 +16,17 @@ import {
 	sharesSynicPages,
 } from "./modes.ts";
 import { ENABLED, Msr, PAGE_MASK, SintBit, sintMsr, VMBUS_SINT, VMBUS_VECTOR } from "./registers.ts";
-import { EVENT_FLAGS, MAX_MESSAGE_BYTES, MESSAGE_PENDING, SLOT_BYTES, SLOT_FLAGS, SLOT_PAYLOAD } from "./synic.ts";
+import {
+	EVENT_FLAGS,
+	HvMessage,
+	MAX_MESSAGE_BYTES,
+	MESSAGE_PENDING,
+	SLOT_BYTES,
+	SLOT_FLAGS,
+	SLOT_PAYLOAD,
+	SLOT_SIZE,
+} from "./synic.ts";
 
-/** Messages of the hypervisor's timers, which VMBus takes off the slot and does not look at. */
-const TIMER_EXPIRED = 0x80000010;
-const SLOT_SIZE = 4;
 const SYNIC_PAGES = ["SynIC message", "SynIC event"] as const;
 
 /** The registers of the SynICs: SynicMachine's, or those of an embedder's own hypervisor. */
@@ -184,7 +190,8 @@ export class GuestSynic {
 			const bytes = copy[SLOT_SIZE] as number;
 			const payload = copy.subarray(SLOT_PAYLOAD, SLOT_PAYLOAD + bytes);
 			try {
-				if (type !== TIMER_EXPIRED && bytes <= MAX_MESSAGE_BYTES)
+				// VMBus takes timers' messages off the slot and does not look at them
+				if (type !== HvMessage.TimerExpired && bytes <= MAX_MESSAGE_BYTES)
 					onMessage({ type, payload, slot: copy, source: synic });
 			} finally {
 				this.#freeSlot(vp, synic, type);

@@ -1,6 +1,6 @@
 /** HvPostMessage and HvSignalEvent: input layouts and the control word (Hyper-V top-level functional specification). */
 import { HvStatus } from "./status.ts";
-import { MAX_MESSAGE_BYTES } from "./synic.ts";
+import { HvMessage, MAX_MESSAGE_BYTES } from "./synic.ts";
 
 export const CallCode = { PostMessage: 0x5c, SignalEvent: 0x5d } as const;
 
@@ -15,8 +15,6 @@ const NESTED = 1n << 31n;
 const REP_COUNT = 0xfffn << 32n;
 const REP_START = 0xfffn << 48n;
 const RESERVED = (0xfn << 27n) | (0xfn << 44n) | (0xfn << 60n);
-/** Message types of the hypervisor's own. */
-const HYPERVISOR_TYPES = 0x80000000;
 
 /** A control word for a call without repetitions. */
 export function controlWord(code: number, fast: boolean): bigint {
@@ -60,7 +58,7 @@ export function decodePost(input: Uint8Array): PostInput | HvStatus {
 	const data = new DataView(input.buffer, input.byteOffset, POST_INPUT_BYTES);
 	const type = data.getUint32(8, true);
 	const bytes = data.getUint32(12, true);
-	if (bytes > MAX_MESSAGE_BYTES || type === 0 || type >= HYPERVISOR_TYPES) return HvStatus.INVALID_PARAMETER;
+	if (bytes > MAX_MESSAGE_BYTES || type === 0 || type >= HvMessage.UnmappedGpa) return HvStatus.INVALID_PARAMETER;
 	return { connectionId: data.getUint32(0, true), type, payload: input.subarray(16, 16 + bytes) };
 }
 

@@ -14,12 +14,15 @@ import { HvStatus } from "./status.ts";
 export const SLOT_BYTES = 256;
 /** Where the payload starts in a slot (bytes). */
 export const SLOT_PAYLOAD = 16;
-const SLOT_SIZE = 4;
+/** Where the payload's size stands in a slot (u8). */
+export const SLOT_SIZE = 4;
 export const SLOT_FLAGS = 5;
 const SLOT_SENDER = 8;
 /** Slot flag: the sender has more, write EOM. */
 export const MESSAGE_PENDING = 1;
 export const MAX_MESSAGE_BYTES = 240;
+/** Types of the hypervisor's own messages; those of others are below. */
+export const HvMessage = { UnmappedGpa: 0x80000000, GpaIntercept: 0x80000001, TimerExpired: 0x80000010 } as const;
 /** Event flags of a SINT. */
 export const EVENT_FLAGS = 2048;
 const SVERSION = 1n;

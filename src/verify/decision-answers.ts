@@ -13,8 +13,9 @@ import {
 	UNUSABLE_POOL,
 } from "../../assembly/layout/status.ts";
 import type { CoherentAllocation } from "../coco/memory/coherent.ts";
+import { decodeAddress } from "../coco/platform/platform.ts";
 import { PageState } from "../memory/ram.ts";
-import { Attr } from "../types.ts";
+import { Attr, type DmaAddr, type Gpa } from "../types.ts";
 import { type BootedCase, failConversion, POOL_BYTES } from "./decision-guest.ts";
 import { type DecisionCase, type DecisionField, type DecisionHeader, SEGMENT_STRIDE } from "./decision-lines.ts";
 
@@ -80,25 +81,22 @@ export class DecisionAnswers {
 	}
 
 	/** A gpa of the pool as the recording has it. */
-	#recorded(gpa: number): number {
+	#recorded(gpa: Gpa): Gpa {
 		const { pool, poolGpa } = this.#booted;
 		const start = pool?.pool.start ?? 0;
 		return gpa >= start && gpa < start + POOL_BYTES ? gpa - start + poolGpa : gpa;
 	}
 
 	/** As #recorded, for a DMA address of a gpa. */
-	#recordedDma(dma: number, gpa: number): string {
+	#recordedDma(dma: DmaAddr, gpa: Gpa): string {
 		return (dma - gpa + this.#recorded(gpa)).toString(16);
 	}
 
-	#gpaOf(dma: number): number {
-		const { encryptionBit } = this.#booted.guest.platform;
-		if (encryptionBit === null) return dma;
-		const bit = 2 ** encryptionBit;
-		return Math.floor(dma / bit) % 2 === 1 ? dma - bit : dma;
+	#gpaOf(dma: DmaAddr): Gpa {
+		return decodeAddress(this.#booted.guest.platform, dma).gpa;
 	}
 
-	#state(gpa: number): string {
+	#state(gpa: Gpa): string {
 		const { guest } = this.#booted;
 		if (guest.platform.hostRead === "plain") return "plain";
 		const state = guest.engine.ram.pageState(gpa);
@@ -179,7 +177,7 @@ export class DecisionAnswers {
 		this.#add("uw", "-");
 	}
 
-	#poolKind(tlb: number): string {
+	#poolKind(tlb: Gpa): string {
 		const { pool } = this.#booted;
 		if (pool === null || (tlb >= pool.pool.start && tlb < pool.pool.start + POOL_BYTES)) return "first";
 		return pool.growing?.transients.some((start) => tlb >= start) === true ? "transient" : "grown";
@@ -200,7 +198,7 @@ export class DecisionAnswers {
 		const { gpa, bytes, dir, segments } = this.#asked;
 		const list = Array.from({ length: segments }, (_, i) => ({ gpa: gpa + i * SEGMENT_STRIDE, bytes }));
 		const before = device.dma.counters;
-		const mapped: { dma: number; tlb: number | null; gpa: number; bytes: number }[] = [];
+		const mapped: { dma: DmaAddr; tlb: Gpa | null; gpa: Gpa; bytes: number }[] = [];
 		let failed = 0;
 		let traced = 0;
 		const classes: string[] = [];

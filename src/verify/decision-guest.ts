@@ -1,4 +1,5 @@
 /** A guest as a `dma-decisions` case describes it: booted afresh, its pools as they are said to be, and its one device. */
+
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import { Guest, type GuestOptions } from "../coco/guest/guest.ts";
@@ -6,7 +7,9 @@ import type { GuestPool } from "../coco/memory/pools.ts";
 import type { MemoryCipher } from "../coco/platform/ciphertext.ts";
 import type { PageConverter } from "../coco/platform/convert.ts";
 import type { PlatformName } from "../coco/platform/platform.ts";
+import { kernelOfRelease } from "../coco/rules/kernel.ts";
 import type { GuestPoolOptions } from "../coco/rules/pool.ts";
+import type { Gpa } from "../types.ts";
 import type { Build } from "../wasm.ts";
 import { createMemory } from "../wasm.ts";
 import { type DecisionCase, type DecisionHeader, type DecisionPlatform, SEGMENT_STRIDE } from "./decision-lines.ts";
@@ -30,7 +33,7 @@ const RAM_END = 17 * 2 ** 30;
 /** Where the recordings' allocator takes its pages from, by the zone that was asked for. */
 interface ZoneWindow {
 	readonly zone: "DMA" | "DMA32" | "Normal";
-	readonly gpa: number;
+	readonly gpa: Gpa;
 }
 const WINDOW_BYTES = 0xf0000;
 const ATOMIC_BYTES = 65536;
@@ -56,7 +59,7 @@ export class DecisionArena {
 	}
 
 	/** Options that place a guest with these stretches in the arena. */
-	place(stretches: readonly { gpa: number; bytes: number }[], options: GuestOptions): GuestOptions {
+	place(stretches: readonly { gpa: Gpa; bytes: number }[], options: GuestOptions): GuestOptions {
 		const plain = { ...options, build: this.#build, ram: stretches };
 		const context = { ptr: 65536, bytes: Guest.contextBytes(plain) };
 		let ptr = Math.ceil((context.ptr + context.bytes) / 65536) * 65536;
@@ -78,7 +81,7 @@ export interface BootedCase {
 	/** The pool that serves the device, or null. */
 	readonly pool: GuestPool | null;
 	/** Where the recording has that pool. */
-	readonly poolGpa: number;
+	readonly poolGpa: Gpa;
 }
 
 /** Fails the conversions of one pool. */
@@ -114,7 +117,7 @@ export async function bootCase(
 	for (let i = 0; i < asked.segments; i++) touched.add(asked.gpa + i * SEGMENT_STRIDE, Math.max(asked.bytes, 1));
 	touched.add(RAM_END - 4096, 4096);
 	const stretches = touched.stretches("");
-	const inWindow = (gpa: number) => windows.some((window) => gpa >= window.gpa && gpa < window.gpa + WINDOW_BYTES);
+	const inWindow = (gpa: Gpa) => windows.some((window) => gpa >= window.gpa && gpa < window.gpa + WINDOW_BYTES);
 	const reserved = stretches.filter(
 		({ gpa }) => !inWindow(gpa) && gpa !== 0x4000000 && gpa !== 0x8000000 && gpa !== 0x108000000,
 	);
@@ -123,7 +126,7 @@ export async function bootCase(
 	const options = arena.place(stretches, {
 		ram: stretches,
 		platform,
-		kernel: header.series === "6.12" ? "linux-6.12" : "linux-7.3",
+		kernel: kernelOfRelease(header.release),
 		swiotlb: option,
 		growthSlabs: header.dynamic ? 1024 : 0,
 		pools,

@@ -2,7 +2,7 @@
 import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
 
-export interface KeyedHeader {
+interface KeyedHeader {
 	/** The line of a key. @throws InputError when there is none */
 	key(name: string): Fields;
 	has(name: string): boolean;

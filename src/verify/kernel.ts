@@ -1,7 +1,9 @@
 /** What recordings of a running kernel have in common: their first line, and the RAM that they touch. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
+import type { Gpa } from "../types.ts";
 import { TouchedStretches } from "./stretches.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
@@ -61,7 +63,7 @@ export function stretchesOf(
 	lines: readonly string[],
 	header: KernelHeader,
 	pools: readonly Range[] = [],
-): { gpa: number; bytes: number }[] {
+): { gpa: Gpa; bytes: number }[] {
 	const touched = new TouchedStretches();
 	touched.add(header.poolStart, header.slabs * 2048);
 	for (const pool of pools) touched.add(pool.start, pool.bytes);

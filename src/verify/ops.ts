@@ -7,7 +7,7 @@ import { Engine } from "../engine.ts";
 import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
 import type { Pool } from "../swiotlb/pool.ts";
-import { Attr, type Direction } from "../types.ts";
+import { Attr, type Direction, type Gpa } from "../types.ts";
 import type { Build } from "../wasm.ts";
 import { type Hashes, loadHashes } from "./hashes.ts";
 import { readKeyedHeader } from "./header.ts";
@@ -27,7 +27,7 @@ interface Header {
 }
 
 interface Mapping {
-	readonly tlb: number;
+	readonly tlb: Gpa;
 	readonly orig: number;
 	readonly bytes: number;
 }
@@ -130,10 +130,11 @@ class OpsReplay {
 		if (this.#live.has(id)) throw f.error("id", "an id that is not in use", String(id));
 		const { exports } = this.#engine.instance;
 		const { index } = this.#device;
-		const tlb =
+		const tlb: Gpa =
 			op === "m"
 				? exports.swiotlbTblMap(index, orig, bytes, allocAlignMask, dir, cpu)
-				: exports.mapSingle(index, orig, bytes, dir, cpu, ATTR_FORCE_BOUNCE);
+				: // the device's addresses carry no bits: it is given the slot's own
+					(exports.mapSingle(index, orig, bytes, dir, cpu, ATTR_FORCE_BOUNCE) as number);
 		same(f.line, `tlb of map ${id}`, address(expected), address(tlb));
 		this.#used(f, 8);
 		if (tlb < 0) this.compared.failedMaps++;

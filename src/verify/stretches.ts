@@ -1,6 +1,8 @@
 /** The stretches of RAM that a recording touches, so that originals above 4 GiB need no RAM up to there. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { InputError } from "../input-error.ts";
+import type { Gpa } from "../types.ts";
 
 /** Stretches closer than this become one (bytes). */
 const JOIN_BYTES = 65536;
@@ -12,7 +14,7 @@ export class TouchedStretches {
 	readonly #ranges: { from: number; to: number }[] = [];
 
 	/** Adds [gpa, gpa + bytes). */
-	add(gpa: number, bytes: number): void {
+	add(gpa: Gpa, bytes: number): void {
 		this.#ranges.push({
 			from: Math.floor(gpa / PAGE_SIZE) * PAGE_SIZE,
 			to: Math.ceil((gpa + bytes) / PAGE_SIZE) * PAGE_SIZE,
@@ -20,7 +22,7 @@ export class TouchedStretches {
 	}
 
 	/** @throws InputError when together they are more than this engine can hold */
-	stretches(file: string): { gpa: number; bytes: number }[] {
+	stretches(file: string): { gpa: Gpa; bytes: number }[] {
 		const merged: { from: number; to: number }[] = [];
 		for (const range of [...this.#ranges].sort((a, b) => a.from - b.from)) {
 			const last = merged.at(-1);

@@ -14,6 +14,7 @@ import type { Expected } from "./vmbus-expect.ts";
 import type { ReplayHost } from "./vmbus-host.ts";
 import type { LineArgs } from "./vmbus-lines.ts";
 import type { ReplayPages } from "./vmbus-pages.ts";
+import { payloadOf } from "./vmbus-payload.ts";
 
 const MAX_PAYLOAD_BYTES = 2 ** 19;
 /** The recorder shows the first bytes of what a receive gave. */
@@ -36,17 +37,6 @@ export interface GuestReplay {
 	driver: ((channel: GuestChannel) => DriverPlan | null) | null;
 	/** ns */
 	clock: number;
-}
-
-/** The recorder's payloads: a xorshift32 of the seed. */
-export function payloadOf(seed: number, bytes: number): Uint8Array {
-	let x = (Math.imul(seed, 0x9e3779b1) + 1) | 0;
-	return Uint8Array.from({ length: bytes }, () => {
-		x ^= x << 13;
-		x ^= x >>> 17;
-		x ^= x << 5;
-		return x & 0xff;
-	});
 }
 
 /** @param before options of the channel's last open: the recorder's driver keeps those that are not given */
@@ -74,7 +64,7 @@ function openOptions(args: LineArgs, from: number, before: OpenOptions | null = 
 }
 
 /** The channel of a relid, also where the guest's table of relids has lost it. */
-export function channelOf(guest: VmbusGuest, relid: number): GuestChannel | undefined {
+function channelOf(guest: VmbusGuest, relid: number): GuestChannel | undefined {
 	for (const primary of guest.primaries)
 		for (const channel of [primary, ...primary.subChannels]) if (channel.relid === relid) return channel;
 	return undefined;

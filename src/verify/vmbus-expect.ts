@@ -3,6 +3,7 @@
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { hexOf } from "../bytes.ts";
 import { InputError } from "../input-error.ts";
+import type { Gpa } from "../types.ts";
 import { MessageType } from "../vmbus/wire/messages.ts";
 import { Version } from "../vmbus/wire/versions.ts";
 import type { Hashes } from "./hashes.ts";
@@ -187,7 +188,7 @@ export class Expected {
 			throw new Diverged(next.number, verb, `${this.#pagesAhead} more pages`, got);
 	}
 
-	bitSet(gpa: number, bit: number): void {
+	bitSet(gpa: Gpa, bit: number): void {
 		const got = `BITSET ...${(gpa % PAGE_SIZE).toString(16)} ${bit}`;
 		const args = this.#take("BITSET", got);
 		if (

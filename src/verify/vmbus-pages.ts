@@ -1,7 +1,9 @@
 /** Guest pages of a replay: as the recorder's, with conversions that fail on demand and leave nothing of the contents. */
+
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Engine } from "../engine.ts";
 import type { GuestPages } from "../synic/guest-pages.ts";
+import type { Gpa } from "../types.ts";
 import type { EnginePages } from "../vmbus/guest/pages.ts";
 import type { Expected } from "./vmbus-expect.ts";
 
@@ -33,15 +35,15 @@ export class ReplayPages implements GuestPages {
 		return this.#pages.alloc(pages, purpose);
 	}
 
-	free(gpa: number, pages: number): void {
+	free(gpa: Gpa, pages: number): void {
 		this.#pages.free(gpa, pages);
 	}
 
-	leak(gpa: number, pages: number): void {
+	leak(gpa: Gpa, pages: number): void {
 		this.#pages.leak(gpa, pages);
 	}
 
-	#convert(verb: "DECRYPT" | "ENCRYPT", gpa: number, pages: number, convert: () => boolean): boolean {
+	#convert(verb: "DECRYPT" | "ENCRYPT", gpa: Gpa, pages: number, convert: () => boolean): boolean {
 		const left = this.#untilFailure[verb];
 		if (left !== NEVER) this.#untilFailure[verb]--;
 		const done = left !== 0 && convert();
@@ -50,11 +52,11 @@ export class ReplayPages implements GuestPages {
 		return done;
 	}
 
-	decrypt(gpa: number, pages: number): boolean {
+	decrypt(gpa: Gpa, pages: number): boolean {
 		return this.#convert("DECRYPT", gpa, pages, () => this.#pages.decrypt(gpa, pages));
 	}
 
-	encrypt(gpa: number, pages: number): boolean {
+	encrypt(gpa: Gpa, pages: number): boolean {
 		return this.#convert("ENCRYPT", gpa, pages, () => this.#pages.encrypt(gpa, pages));
 	}
 }

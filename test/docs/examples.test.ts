@@ -6,7 +6,9 @@ import { describe, expect, it } from "vitest";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-const PAGES = readdirSync(`${ROOT}docs`).map((name) => [`docs/${name}`, readFileSync(`${ROOT}docs/${name}`, "utf8")]);
+const PAGES = readdirSync(`${ROOT}docs`)
+	.filter((name) => name.endsWith(".md"))
+	.map((name) => [`docs/${name}`, readFileSync(`${ROOT}docs/${name}`, "utf8")]);
 
 /** Blocks that say which example they show: ```js examples/x.js its code, ```text examples/x.js what it prints. */
 const SHOWN = PAGES.flatMap(([page, text = ""]) =>
@@ -43,6 +45,25 @@ describe("an example", () => {
 		// a page's lines may be longer
 		const squeezed = (code: string) => code.replace(/\s|,(?=\s*\))/g, "");
 		expect(squeezed(readFileSync(`${ROOT}${example}`, "utf8"))).toContain(squeezed(shown));
+	});
+});
+
+describe("a door of the package", () => {
+	const { exports } = JSON.parse(readFileSync(`${ROOT}package.json`, "utf8")) as { exports: Record<string, string> };
+	const doors = Object.keys(exports)
+		.filter((path) => exports[path]?.endsWith(".js"))
+		.map((path) => path.replace(/^\./, "coco-dma"));
+	const library = PAGES.find(([name]) => name === "docs/library.md")?.[1] ?? "";
+
+	it.each(doors)("%s has its row in the library, a page that names it and an example that imports it", (door) => {
+		const [row = ""] = library.split("\n").filter((line) => line.startsWith(`| \`${door}\` |`));
+		const files = [...row.matchAll(/\]\(([^)]+)\)/g)].map(([, link = ""]) =>
+			readFileSync(`${ROOT}docs/${link}`, "utf8"),
+		);
+		expect(files.length).toBeGreaterThanOrEqual(2);
+		const [page = "", ...others] = files;
+		expect(page).toMatch(new RegExp(`["\`]${door}["\`]`));
+		expect(others.some((text) => text.includes(`from "${door}"`))).toBe(true);
 	});
 });
 

@@ -1,12 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { Engine } from "../../src/engine.ts";
 import { PageState } from "../../src/memory/ram.ts";
+import type { GpaRange } from "../../src/ring/packet.ts";
 import { multiPageRange, PacketType, pageArray } from "../../src/ring/packet.ts";
 import { RingPair } from "../../src/ring/pair.ts";
 import { ECHO, EchoCommand, EchoDevice, EchoStatus } from "../../src/vmbus/devices/echo.ts";
 import type { ServerAction } from "../../src/vmbus/server/actions.ts";
 import { pagesView, readRanges, ringPagesOf, writeRanges } from "../../src/vmbus/server/memory-view.ts";
-import type { GpadlRange, PageKind } from "../../src/vmbus/server/types.ts";
+import type { PageKind } from "../../src/vmbus/server/types.ts";
 import { Feature, OfferFlag, Version } from "../../src/vmbus/wire/versions.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
 import { device, gpadlHeader, TestGuest } from "./server-guest.ts";
@@ -66,7 +67,7 @@ function ask({ pair, echo }: Channel, send: () => boolean): { status: number; by
 }
 const inBand = (one: Channel, payload: Uint8Array) =>
 	ask(one, () => one.pair.writer.send(payload, { id: 1n, wantsCompletion: true }));
-const direct = (one: Channel, ranges: GpadlRange[], op: number) =>
+const direct = (one: Channel, ranges: GpaRange[], op: number) =>
 	ask(one, () => one.pair.writer.sendGpaDirect(ranges, command(op), { id: 2n }));
 
 describe("an echo device", () => {
@@ -130,12 +131,12 @@ describe("an echo device", () => {
 			const [good, bad] = external === "shared" ? [shared, hidden] : [hidden, shared];
 			one.engine.ram.fill(DATA, 64, 0x11);
 			one.engine.ram.fill(DATA + PAGE, 64, 0x11);
-			expect(direct(one, [good as GpadlRange], EchoCommand.Take).status).toBe(EchoStatus.Done);
+			expect(direct(one, [good as GpaRange], EchoCommand.Take).status).toBe(EchoStatus.Done);
 			one.engine.ram.fill(DATA, 64, 0x22);
 			one.engine.ram.fill(DATA + PAGE, 64, 0x22);
-			expect(direct(one, [bad as GpadlRange], EchoCommand.Take).status).toBe(EchoStatus.Refused);
-			expect(direct(one, [good, bad] as GpadlRange[], EchoCommand.Give).status).toBe(EchoStatus.Done);
-			const split = [{ ...(good as GpadlRange), bytes: 32 }, bad as GpadlRange];
+			expect(direct(one, [bad as GpaRange], EchoCommand.Take).status).toBe(EchoStatus.Refused);
+			expect(direct(one, [good, bad] as GpaRange[], EchoCommand.Give).status).toBe(EchoStatus.Done);
+			const split = [{ ...(good as GpaRange), bytes: 32 }, bad as GpaRange];
 			one.engine.ram.fill(DATA, 64, 0x33);
 			one.engine.ram.fill(DATA + PAGE, 64, 0x33);
 			expect(direct(one, split, EchoCommand.Give).status).toBe(EchoStatus.Refused);

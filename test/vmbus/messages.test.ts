@@ -3,16 +3,20 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { MAX_MESSAGE_BYTES } from "../../src/synic/synic.ts";
 import { DecodeError, decodeMessage, encodeMessage, fieldBytes } from "../../src/vmbus/wire/codec.ts";
 import {
 	FIELD_BYTES,
 	type FieldSpec,
-	MAX_PAYLOAD_BYTES,
+	hasMessage,
+	isAnswer,
 	MESSAGES,
 	type Message,
+	type MessageOf,
 	type MessageSpec,
 	MessageType,
 	messageSpec,
+	type RequestName,
 } from "../../src/vmbus/wire/messages.ts";
 import { Feature, Version } from "../../src/vmbus/wire/versions.ts";
 import { recordingText } from "../helpers/golden.ts";
@@ -118,6 +122,48 @@ describe("the table of messages", () => {
 	});
 });
 
+const requests = Object.entries<MessageSpec>(MESSAGES).flatMap(([name, spec]) => {
+	const { answer } = spec;
+	return answer === undefined ? [] : [{ name, spec, answer, by: (MESSAGES as Record<string, MessageSpec>)[answer.by] }];
+});
+
+describe("requests and their answers", () => {
+	it.each(requests)("$name is answered by the other side, in fields that both have", ({ spec, answer, by }) => {
+		expect(by?.from).toBe(spec.from === "guest" ? "server" : "guest");
+		for (const field of answer.repeats) expect(by?.fields[field]?.kind).toBe(spec.fields[field]?.kind ?? "none");
+	});
+
+	it("belong together when every field that is repeated is the same, and only then", () => {
+		const pair = fc.constantFrom(...requests).chain(({ spec, answer, by }) =>
+			fc.record({
+				request: anyMessage(spec.type),
+				message: fc.oneof(anyMessage((by as MessageSpec).type), everyMessage),
+				copied: fc.subarray([...answer.repeats]),
+				repeats: fc.constant(answer.repeats),
+				type: fc.constant((by as MessageSpec).type),
+			}),
+		);
+		const met = { yes: 0, no: 0 };
+		fc.assert(
+			fc.property(pair, ({ request, message, copied, repeats, type }) => {
+				const [asked, given] = [request, message] as unknown as Record<string, unknown>[];
+				const answer = { ...given, ...Object.fromEntries(copied.map((name) => [name, asked?.[name]])) };
+				const same = answer.type === type && repeats.every((name) => answer[name] === asked?.[name]);
+				met[same ? "yes" : "no"]++;
+				expect(isAnswer(answer as unknown as Message, request as MessageOf<RequestName>)).toBe(same);
+			}),
+			{ seed: SEED, numRuns: 2000 },
+		);
+		expect(Math.min(met.yes, met.no)).toBeGreaterThan(100);
+	});
+
+	it("are known by the versions that have them", () => {
+		expect(hasMessage(Version.V5_2, "ModifyChannelResponse")).toBe(false);
+		expect(hasMessage(Version.V5_3, "ModifyChannelResponse")).toBe(true);
+		expect(hasMessage(0, "InitiateContact")).toBe(true);
+	});
+});
+
 const USER_DATA = new Uint8Array(120);
 const VECTORS: readonly [string, Message, string][] = [
 	[
@@ -181,7 +227,7 @@ describe("encoding and decoding", () => {
 		fc.assert(
 			fc.property(everyMessage, (message) => {
 				const payload = encodeMessage(message);
-				expect(payload.length).toBeLessThanOrEqual(MAX_PAYLOAD_BYTES);
+				expect(payload.length).toBeLessThanOrEqual(MAX_MESSAGE_BYTES);
 				expect(decoded(payload)).toEqual(message);
 			}),
 			{ ...run, numRuns: 2000 },
@@ -194,7 +240,7 @@ describe("encoding and decoding", () => {
 				const payload = encodeMessage(message);
 				const open = messageSpec(message.type)?.extensions.length === 0 && !("ranges" in message);
 				if (!open) return;
-				const longer = new Uint8Array([...payload, ...tail].slice(0, MAX_PAYLOAD_BYTES));
+				const longer = new Uint8Array([...payload, ...tail].slice(0, MAX_MESSAGE_BYTES));
 				longer.fill(0xee, 4, 8);
 				expect(decoded(longer)).toEqual(message);
 			}),
@@ -273,7 +319,7 @@ describe("what a receiver refuses", () => {
 		expect(refusal(bytes("1e00000000000000"))).toBe("unknown-type");
 		expect(refusal(bytes("ffffffff00000000"))).toBe("unknown-type");
 		expect(refusal(new Uint8Array(0))).toBe("short");
-		expect(refusal(new Uint8Array(MAX_PAYLOAD_BYTES + 1))).toBe("long");
+		expect(refusal(new Uint8Array(MAX_MESSAGE_BYTES + 1))).toBe("long");
 	});
 
 	it("refuses a contact with the client id's flag and without room for it", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseRanges } from "../../src/vmbus/server/gpadls.ts";
+import { parseGpadl } from "../../src/vmbus/wire/gpadl.ts";
 import { MessageType as M, type Message } from "../../src/vmbus/wire/messages.ts";
 import { device, gpadlBody, gpadlHeader, type Step, TestGuest } from "./server-guest.ts";
 
@@ -96,9 +96,9 @@ describe("a GPADL of the server", () => {
 
 	it("reads ranges of up to 8190 pages", () => {
 		const pfns = Array.from({ length: 8190 }, (_, i) => BigInt(i));
-		expect(parseRanges([8190n * 4096n, ...pfns], 1)?.[0]?.pfns.length).toBe(8190);
-		expect(parseRanges([8190n * 4096n, ...pfns.slice(1)], 1)).toBeNull();
-		expect(parseRanges([], 1)).toBeNull();
+		expect(parseGpadl([8190n * 4096n, ...pfns], 1)?.[0]?.pfns.length).toBe(8190);
+		expect(parseGpadl([8190n * 4096n, ...pfns.slice(1)], 1)).toBeNull();
+		expect(parseGpadl([], 1)).toBeNull();
 	});
 
 	it("has an id of its own in its channel, and while bodies are to come in the connection", () => {

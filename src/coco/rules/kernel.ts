@@ -45,7 +45,9 @@ export interface KernelRules {
 
 export interface Kernel {
 	readonly name: string;
-	/** Its name and version, as people write it. */
+	/** Its release without the patch level, such as "6.12". */
+	readonly release: string;
+	/** As people write it. */
 	readonly title: string;
 	readonly rules: KernelRules;
 }
@@ -53,6 +55,7 @@ export interface Kernel {
 const RECORDS = {
 	"linux-6.12": {
 		name: "linux-6.12",
+		release: "6.12",
 		title: "Linux 6.12",
 		rules: {
 			forcesGuest: {
@@ -119,6 +122,7 @@ const RECORDS = {
 	},
 	"linux-7.3": {
 		name: "linux-7.3",
+		release: "7.3",
 		title: "Linux 7.3",
 		rules: {
 			forcesGuest: {
@@ -140,7 +144,7 @@ const RECORDS = {
 				is: true,
 				says: "dma_capable asks whether the device may reach private memory, and the pool's state must be what the device needs",
 				source:
-					"Linux 7.3 include/linux/dma-direct.h, dma_capable; kernel/dma/direct.h, dma_direct_map_phys; kernel/dma/swiotlb.c, swiotlb_map",
+					"Linux 7.3 include/linux/dma-direct.h, dma_capable; kernel/dma/direct.c, dma_direct_map_phys; kernel/dma/swiotlb.c, swiotlb_map",
 			},
 			allocChecksPool: {
 				is: true,
@@ -199,4 +203,14 @@ export function kernelNamed(name: string): Kernel {
 	if (!Object.hasOwn(KERNELS, name))
 		throw new RangeError(`kernel must be one of ${Object.keys(KERNELS).join(", ")}, not "${name}"`);
 	return KERNELS[name as KernelName];
+}
+
+/** The kernel of a release, with or without its patch level, such as "6.12.117". @throws RangeError that lists the releases */
+export function kernelOfRelease(release: string): Kernel {
+	const known = Object.values(KERNELS);
+	const found = known.find((kernel) => release === kernel.release || release.startsWith(`${kernel.release}.`));
+	if (found !== undefined) return found;
+	throw new RangeError(
+		`kernel release must be one of ${known.map((kernel) => kernel.release).join(", ")}, not "${release}"`,
+	);
 }

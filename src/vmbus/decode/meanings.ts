@@ -1,15 +1,15 @@
 /** What the values of message fields mean, in words. */
 import { deviceTypeName } from "../wire/guid.ts";
+import { ConnectionState, NO_INTERRUPT_VP, NO_MONITOR_ID, OpenFlag } from "../wire/values.ts";
 import { Feature, flagNames, OfferFlag, Version, versionName } from "../wire/versions.ts";
 
 type Values = Readonly<Record<string, unknown>>;
 
-/** Connection states of VERSION_RESPONSE and MODIFY_CONNECTION_RESPONSE. */
-const CONNECTION_STATES = ["ok", "low resources", "unknown failure"];
-const NO_MONITOR = 255;
-/** Target VP of a channel without interrupts. */
-const NO_INTERRUPTS = 0xffffffff;
-const REDIRECT_INTERRUPT = { RedirectInterrupt: 1 };
+const CONNECTION_STATES: Readonly<Record<number, string>> = {
+	[ConnectionState.Ok]: "ok",
+	[ConnectionState.LowResources]: "low resources",
+	[ConnectionState.UnknownFailure]: "unknown failure",
+};
 
 function ofVersion(value: number): string {
 	const known = (Object.values(Version) as number[]).includes(value);
@@ -17,20 +17,20 @@ function ofVersion(value: number): string {
 }
 
 function ofTarget(vp: number): string {
-	return vp === NO_INTERRUPTS ? "no interrupts" : "";
+	return vp === NO_INTERRUPT_VP ? "no interrupts" : "";
 }
 
 const MEANINGS: Readonly<Record<string, (value: number, values: Values) => string>> = {
 	version: ofVersion,
 	featureFlags: (value) => flagNames(Feature, value).join(" "),
 	flags: (value) => flagNames(OfferFlag, value).join(" "),
-	openFlags: (value) => flagNames(REDIRECT_INTERRUPT, value).join(" "),
+	openFlags: (value) => flagNames(OpenFlag, value).join(" "),
 	status: (value) => (value === 0 ? "success" : "failure"),
 	connectionState: (value) => CONNECTION_STATES[value] ?? "unknown state",
 	supported: (value) => (value === 0 ? "no" : "yes"),
 	targetVp: ofTarget,
 	subChannelIndex: (value) => (value === 0 ? "primary channel" : "subchannel"),
-	monitorId: (value, { monitorAllocated }) => (value === NO_MONITOR || monitorAllocated === 0 ? "none" : ""),
+	monitorId: (value, { monitorAllocated }) => (value === NO_MONITOR_ID || monitorAllocated === 0 ? "none" : ""),
 	monitorAllocated: (value) => ((value & 1) === 0 ? "no" : "yes"),
 	dedicatedInterrupt: (value) => ((value & 1) === 0 ? "no" : "yes"),
 	downstreamPage: (value) => `the guest-to-host ring takes ${value} pages`,
@@ -41,7 +41,7 @@ const MEANINGS: Readonly<Record<string, (value: number, values: Values) => strin
 };
 
 /** Fields that people read in hex. */
-const IN_HEX = new Set([
+export const IN_HEX: ReadonlySet<string> = new Set([
 	"version",
 	"featureFlags",
 	"flags",

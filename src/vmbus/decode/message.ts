@@ -1,16 +1,17 @@
 /** Channel messages and message slots as people read them: one field a line, with offset, size, name and value. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { hex } from "../../status.ts";
-import { MESSAGE_PENDING, SLOT_BYTES, SLOT_FLAGS, SLOT_PAYLOAD } from "../../synic/synic.ts";
-import { DecodeError, type DecodeRules, decodeMessage, fieldBytes, hasField } from "../wire/codec.ts";
 import {
-	type FieldSpec,
-	HEADER_BYTES,
-	MAX_PAYLOAD_BYTES,
-	type MessageSpec,
-	messageSpec,
-	SYNIC_MESSAGE_TYPE,
-} from "../wire/messages.ts";
+	HvMessage,
+	MAX_MESSAGE_BYTES,
+	MESSAGE_PENDING,
+	SLOT_BYTES,
+	SLOT_FLAGS,
+	SLOT_PAYLOAD,
+	SLOT_SIZE,
+} from "../../synic/synic.ts";
+import { DecodeError, type DecodeRules, decodeMessage, fieldBytes, hasField } from "../wire/codec.ts";
+import { type FieldSpec, HEADER_BYTES, type MessageSpec, messageSpec, SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
 import { bytesText, type Decoded, type DecodedField, restField, runsText } from "./decoded.ts";
 import { meaningOf, valueText } from "./meanings.ts";
 import { describePacket, isPacket } from "./packet.ts";
@@ -114,8 +115,8 @@ function fieldsOf(spec: MessageSpec, values: Values): [string, FieldSpec][] {
 function readable(payload: Uint8Array, spec: MessageSpec | undefined): Values | null {
 	if (spec === undefined || payload.length < HEADER_BYTES) return null;
 	const longest = Math.max(payload.length, spec.bytes, ...spec.extensions.map(({ bytes }) => bytes));
-	const padded = new Uint8Array(Math.min(longest, MAX_PAYLOAD_BYTES));
-	padded.set(payload.subarray(0, MAX_PAYLOAD_BYTES));
+	const padded = new Uint8Array(Math.min(longest, MAX_MESSAGE_BYTES));
+	padded.set(payload.subarray(0, MAX_MESSAGE_BYTES));
 	const result = decodeMessage(padded);
 	return result instanceof DecodeError ? null : result;
 }
@@ -124,9 +125,9 @@ function readable(payload: Uint8Array, spec: MessageSpec | undefined): Values | 
 const SLOT_TYPES = new Map([
 	[0, "none"],
 	[SYNIC_MESSAGE_TYPE, "channel message"],
-	[0x80000000, "unmapped gpa"],
-	[0x80000001, "gpa intercept"],
-	[0x80000010, "timer expired"],
+	[HvMessage.UnmappedGpa, "unmapped gpa"],
+	[HvMessage.GpaIntercept, "gpa intercept"],
+	[HvMessage.TimerExpired, "timer expired"],
 ]);
 
 function slotHead(slot: Uint8Array): DecodedField[] {
@@ -137,7 +138,7 @@ function slotHead(slot: Uint8Array): DecodedField[] {
 	const [type, flags] = [data.getUint32(0, true), data.getUint8(SLOT_FLAGS)];
 	return [
 		field(0, 4, "messageType", hex(type), SLOT_TYPES.get(type)),
-		field(4, 1, "payloadSize", String(data.getUint8(4))),
+		field(SLOT_SIZE, 1, "payloadSize", String(data.getUint8(SLOT_SIZE))),
 		field(SLOT_FLAGS, 1, "messageFlags", hex(flags), (flags & MESSAGE_PENDING) === 0 ? "" : "pending"),
 		...restField(slot, SLOT_FLAGS + 1, 8, "reserved"),
 		field(8, 8, "sender", `0x${data.getBigUint64(8, true).toString(16)}`),
@@ -149,10 +150,10 @@ export function describeSlot(slot: Uint8Array, rules: DecodeRules = {}): Decoded
 	const described = { kind: "slot", bytes: slot.length, from: "server" } as const;
 	const head = slotHead(slot);
 	const type = new DataView(slot.buffer, slot.byteOffset).getUint32(0, true);
-	const size = slot[4] as number;
-	if (type !== SYNIC_MESSAGE_TYPE || size > MAX_PAYLOAD_BYTES) {
+	const size = slot[SLOT_SIZE] as number;
+	if (type !== SYNIC_MESSAGE_TYPE || size > MAX_MESSAGE_BYTES) {
 		const fields = [...head, ...restField(slot, SLOT_PAYLOAD, SLOT_BYTES, "payload")];
-		const error = size > MAX_PAYLOAD_BYTES ? `payload size ${size}, expected at most ${MAX_PAYLOAD_BYTES}` : undefined;
+		const error = size > MAX_MESSAGE_BYTES ? `payload size ${size}, expected at most ${MAX_MESSAGE_BYTES}` : undefined;
 		return {
 			...described,
 			title: `message slot, type ${hex(type)}`,

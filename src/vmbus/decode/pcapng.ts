@@ -1,5 +1,5 @@
 /**
- * Messages and packets of VMBus as a pcapng file, for Wireshark with examples/vmbus.lua.
+ * Messages and packets of VMBus as a pcapng file, for Wireshark with the script of report/vmbus-dissector.ts.
  *
  * One section, one interface of link type USER0 (147), times in nanoseconds. Each packet of the file is a pseudo header of 16
  * bytes, little-endian, and the bytes of the message, ring packet or hypercall input:
@@ -16,7 +16,7 @@ import type { SynicParty } from "../../synic/interrupts.ts";
 import type { CallPath } from "../../synic/modes.ts";
 import type { Sender } from "../wire/messages.ts";
 
-export const PSEUDO_HEADER_BYTES = 16;
+const PSEUDO_HEADER_BYTES = 16;
 const FORMAT = 1;
 const LINKTYPE_USER0 = 147;
 const SECTION_HEADER = 0x0a0d0d0a;

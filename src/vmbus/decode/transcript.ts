@@ -4,7 +4,7 @@ import { InputError } from "../../input-error.ts";
 import type { Sender } from "../wire/messages.ts";
 
 /** Where hex text comes from: what an error names. */
-export interface HexSource {
+interface HexSource {
 	readonly name: string;
 	readonly line?: number;
 }
@@ -22,7 +22,7 @@ export function parseHex(text: string, { name, line }: HexSource): Uint8Array {
 }
 
 /** How a recorded post or signal left the guest. */
-export type RecordedPath = "hc" | "ghcb" | "tdcall";
+type RecordedPath = "hc" | "ghcb" | "tdcall";
 
 /** Bytes that went one way in a transcript. */
 export interface Recorded {

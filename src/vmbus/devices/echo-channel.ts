@@ -1,12 +1,11 @@
 /** The open channel of an echo device: its rings, what it sends back, and its commands (echo.ts). */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
-import { type Packet, PacketType, type TransferRange, WANTS_COMPLETION } from "../../ring/packet.ts";
+import { type GpaRange, type Packet, PacketType, type TransferRange, WANTS_COMPLETION } from "../../ring/packet.ts";
 import { RingPair } from "../../ring/pair.ts";
 import { DmaError, type StatusName } from "../../status.ts";
 import type { Gpa } from "../../types.ts";
 import { type MemoryRefusal, type MemoryView, rangesBytes, readRanges, writeRanges } from "../server/memory-view.ts";
-import type { GpadlRange } from "../server/types.ts";
 
 /** First word of a command: "ECHO". */
 export const ECHO = 0x4f484345;
@@ -48,7 +47,7 @@ interface EchoChannelOptions {
 	/** The only way to the rings' pages, and to what packets name; null: none. */
 	readonly rings: MemoryView;
 	readonly external: MemoryView | null;
-	readonly gpadls: ReadonlyMap<number, readonly GpadlRange[]>;
+	readonly gpadls: ReadonlyMap<number, readonly GpaRange[]>;
 	readonly onSignal: () => void;
 	/** Longest packet, header included (bytes). */
 	readonly maxPacketBytes: number;
@@ -173,7 +172,7 @@ export class EchoChannel {
 		return answer;
 	}
 
-	#take(ranges: readonly GpadlRange[]) {
+	#take(ranges: readonly GpaRange[]) {
 		const bytes = rangesBytes(ranges);
 		if (bytes > MAX_KEPT_BYTES) return { status: EchoStatus.Invalid, bytes: 0 };
 		const taken =
@@ -183,12 +182,12 @@ export class EchoChannel {
 		return { status: EchoStatus.Done, bytes };
 	}
 
-	#give(ranges: readonly GpadlRange[]) {
+	#give(ranges: readonly GpaRange[]) {
 		const bytes = Math.min(rangesBytes(ranges), this.#kept.length);
 		return { ...this.#write(ranges, 0, this.#kept.subarray(0, bytes)), bytes };
 	}
 
-	#write(ranges: readonly GpadlRange[], offset: number, data: Uint8Array): { status: EchoStatus; bytes: number } {
+	#write(ranges: readonly GpaRange[], offset: number, data: Uint8Array): { status: EchoStatus; bytes: number } {
 		const { external } = this.#options;
 		const refused = external === null ? "WRONG_PAGES" : writeRanges(external, ranges, offset, data);
 		return { status: refused === null ? EchoStatus.Done : EchoStatus.Refused, bytes: data.length };

@@ -10,10 +10,12 @@
  */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
+import type { GpaRange } from "../../ring/packet.ts";
 import { DmaError } from "../../status.ts";
-import { type OpenAction, type ServerAction, type ServerCompletion, STATUS_UNSUCCESSFUL } from "../server/actions.ts";
+import type { OpenAction, ServerAction, ServerCompletion } from "../server/actions.ts";
 import { type MemoryView, ringPagesOf } from "../server/memory-view.ts";
-import type { GpadlRange, PageKind } from "../server/types.ts";
+import type { PageKind } from "../server/types.ts";
+import { STATUS_UNSUCCESSFUL } from "../wire/values.ts";
 import { EchoChannel, type EchoTurn } from "./echo-channel.ts";
 
 export { ECHO, EchoCommand, EchoStatus, type EchoTurn } from "./echo-channel.ts";
@@ -32,7 +34,7 @@ export interface EchoOptions {
 
 export class EchoDevice {
 	readonly #options: EchoOptions;
-	readonly #gpadls = new Map<number, readonly GpadlRange[]>();
+	readonly #gpadls = new Map<number, readonly GpaRange[]>();
 	#channel: EchoChannel | null = null;
 	#ringGpadl = -1;
 

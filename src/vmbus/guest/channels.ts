@@ -4,6 +4,7 @@ import { PACKET_MAX_BYTES } from "../../../assembly/layout/ring.ts";
 import { RingPair } from "../../ring/pair.ts";
 import { DmaError } from "../../status.ts";
 import { hasMessage, type MessageOf, MessageType } from "../wire/messages.ts";
+import { OpenFlag, USER_DATA_BYTES } from "../wire/values.ts";
 import { Feature, Version } from "../wire/versions.ts";
 import type { GuestChannel, GuestChannelState, OpenOptions, RingMemory } from "./channel.ts";
 import { type GuestCore, MAX_RELIDS } from "./core.ts";
@@ -12,10 +13,7 @@ import type { GuestStatus } from "./options.ts";
 import type { Steps } from "./scheduler.ts";
 import { signalHost } from "./signals.ts";
 
-const USER_DATA_BYTES = 120;
 const DEFAULT_MAX_PACKET_BYTES = 4096;
-/** OPENCHANNEL's flag: interrupts go to the paravisor first. */
-const REDIRECT_INTERRUPT = 1;
 
 /** Why options are not to be tried, or "ok". */
 function check(core: GuestCore, options: OpenOptions): GuestStatus {
@@ -90,7 +88,7 @@ function openMessage(core: GuestCore, channel: GuestChannel, options: OpenOption
 		...message,
 		connectionId: options.signal?.connectionId ?? 0,
 		eventFlag: options.signal?.eventFlag ?? relid,
-		openFlags: options.redirectInterrupt ? REDIRECT_INTERRUPT : 0,
+		openFlags: options.redirectInterrupt ? OpenFlag.RedirectInterrupt : 0,
 	};
 }
 

@@ -1,8 +1,11 @@
 /** The connection to the host: contact and versions, both ways of finding Confidential VMBus, suspend, crash and the end of everything. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import { isHardwareIsolated } from "../../synic/modes.ts";
+import { VMBUS_SINT } from "../../synic/registers.ts";
 import { SLOT_PAYLOAD } from "../../synic/synic.ts";
 import type { Gpa } from "../../types.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { ConnectionState } from "../wire/values.ts";
 import { ConnectionId, Feature, Version } from "../wire/versions.ts";
 import { type GuestChannel, NO_RELID } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
@@ -32,7 +35,7 @@ function wantedFeatures(core: GuestCore): number {
 }
 
 function contactMessage(core: GuestCore, version: number): MessageOf<"InitiateContact"> {
-	const boundary = core.options.sharedGpaBoundary ?? 0;
+	const boundary = core.platform.sharedGpaBoundary;
 	const shared = (gpa: Gpa) => (boundary !== 0 && Math.floor(gpa / boundary) % 2 === 0 ? gpa + boundary : gpa);
 	const [first, second] = core.monitorPages as [number, number];
 	const message: MessageOf<"InitiateContact"> = {
@@ -42,7 +45,7 @@ function contactMessage(core: GuestCore, version: number): MessageOf<"InitiateCo
 		monitorPages: [shared(first), shared(second)],
 	};
 	if (version < Version.V5_0) return { ...message, interruptPage: core.interruptPage };
-	const toVtl = { ...message, sint: 2, vtl: core.options.vtl ?? 0 };
+	const toVtl = { ...message, sint: VMBUS_SINT, vtl: core.options.vtl ?? 0 };
 	if (version < Version.V6_0) return toVtl;
 	const featureFlags = wantedFeatures(core);
 	const { clientId } = core.options;
@@ -61,7 +64,7 @@ function accept(core: GuestCore, version: number, response: MessageOf<"VersionRe
 	core.features = version >= Version.V6_0 ? (response.featureFlags ?? 0) & wantedFeatures(core) : 0;
 	const theirs = response.monitorPages;
 	if (theirs === undefined || !core.has(Feature.ServerSpecifiedMonitorPages)) return;
-	const boundary = core.options.sharedGpaBoundary ?? 0;
+	const boundary = core.platform.sharedGpaBoundary;
 	const page = boundary !== 0 && theirs[1] >= boundary ? theirs[1] - boundary : theirs[1];
 	if (page !== 0 && page % PAGE_SIZE === 0 && core.isRam(page)) core.triggerPage = page;
 	else core.warn(`the host's monitor page at gpa ${theirs[1]} is not used`);
@@ -83,7 +86,7 @@ function* contact(core: GuestCore, version: number, connectionId: number): Steps
 		if (woken !== "done") return woken;
 		const { answer } = request;
 		if (answer === null || answer.supported === 0) return "refused";
-		if (!core.linux && answer.connectionState !== 0) return "refused";
+		if (!core.linux && answer.connectionState !== ConnectionState.Ok) return "refused";
 		accept(core, version, answer);
 		return "ok";
 	} finally {
@@ -164,7 +167,7 @@ export function* modifyConnection(core: GuestCore, pages: readonly [Gpa, Gpa]): 
 		if (core.post(message) !== null) return "post-failed";
 		const woken = yield* request.wait();
 		if (woken !== "done") return woken;
-		if (request.answer?.connectionState !== 0) return "refused";
+		if (request.answer?.connectionState !== ConnectionState.Ok) return "refused";
 		core.triggerPage = pages[1] === 0 ? -1 : pages[1];
 		return "ok";
 	} finally {
@@ -195,7 +198,7 @@ export function unpause(core: GuestCore): GuestStatus {
 }
 
 /** CPUID leaf 0x40000082, EAX: the paravisor offers Confidential VMBus. */
-const CPUID_CONFIDENTIAL_VMBUS = 1 << 3;
+export const CPUID_CONFIDENTIAL_VMBUS = 1 << 3;
 /** Looks for the answer to a crash's UNLOAD (Linux UNLOAD_WAIT_LOOPS). */
 const MAX_CRASH_POLLS = 10_000;
 
@@ -226,8 +229,8 @@ export function* bringUp(core: GuestCore, synic: ConnectionSynic, maxVersion: nu
 	// a suspended guest still has its pages: it resumes, or unloads first
 	if (core.state !== "disconnected" || core.ending || (!core.linux && core.monitorPages !== null)) return "bad-state";
 	const { confidential } = core.options;
-	const hardware = core.isolation === "snp" || core.isolation === "tdx";
-	if (confidential?.how === "try-then-fallback" && core.paravisor && hardware) {
+	const { paravisor } = core.platform;
+	if (confidential?.how === "try-then-fallback" && paravisor && isHardwareIsolated(core.platform)) {
 		core.confidential = true;
 		const status = yield* attempt(core, synic, maxVersion);
 		if (status === "ok" || status === "cancelled") return status;
@@ -235,7 +238,7 @@ export function* bringUp(core: GuestCore, synic: ConnectionSynic, maxVersion: nu
 		core.confidential = false;
 	} else {
 		const found = confidential?.how === "cpuid" && (confidential.eax & CPUID_CONFIDENTIAL_VMBUS) !== 0;
-		core.confidential = found && core.paravisor;
+		core.confidential = found && paravisor;
 	}
 	return yield* attempt(core, synic, maxVersion);
 }

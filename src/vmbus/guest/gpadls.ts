@@ -1,35 +1,15 @@
 /** GPADLs: guest memory that the host is told of, page by page; and the buffers that a channel shares by them. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Gpa } from "../../types.ts";
+import { gpadlMessages } from "../wire/gpadl.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
 import { type GpadlMemory, type GuestChannel, GuestGpadl } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import type { BufferMemory, GuestStatus } from "./options.ts";
 import type { Steps } from "./scheduler.ts";
 
-/** Page numbers in a header and in a body (a payload has 240 bytes). */
-const HEADER_PFNS = 26;
-const BODY_PFNS = 28;
 /** The u16 byte count of all ranges wraps beyond. */
 export const MAX_GPADL_PAGES = 8190;
-
-/** Header and bodies of one range from offset 0 on. */
-function* messagesOf(
-	{ handle, gpa, pages }: GuestGpadl,
-	relid: number,
-): Generator<MessageOf<"GpadlHeader" | "GpadlBody">> {
-	const pfns = Array.from({ length: pages }, (_, i) => BigInt(gpa / PAGE_SIZE + i));
-	yield {
-		type: MessageType.GpadlHeader,
-		relid,
-		gpadl: handle,
-		rangeBytes: (8 + 8 * pages) & 0xffff,
-		rangeCount: 1,
-		ranges: [BigInt(pages * PAGE_SIZE), ...pfns.slice(0, HEADER_PFNS)],
-	};
-	for (let at = HEADER_PFNS; at < pages; at += BODY_PFNS)
-		yield { type: MessageType.GpadlBody, messageNumber: 0, gpadl: handle, ranges: pfns.slice(at, at + BODY_PFNS) };
-}
 
 /** Whether the memory stays private: the paravisor reads it where it is. */
 function staysPrivate(channel: GuestChannel, kind: GuestGpadl["kind"]): boolean {
@@ -42,7 +22,8 @@ function* create(
 	channel: GuestChannel,
 	gpadl: GuestGpadl,
 ): Steps<{ status: GuestStatus; told: boolean }> {
-	const messages = messagesOf(gpadl, channel.relid);
+	const pfns = Array.from({ length: gpadl.pages }, (_, i) => gpadl.gpa / PAGE_SIZE + i);
+	const messages = gpadlMessages(channel.relid, gpadl.handle, [{ bytes: gpadl.pages * PAGE_SIZE, offset: 0, pfns }]);
 	const header = messages.next().value as MessageOf<"GpadlHeader">;
 	const request = core.pending.add<"GpadlHeader">(header, channel);
 	try {

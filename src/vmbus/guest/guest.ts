@@ -1,8 +1,9 @@
 /** The guest side of VMBus: commands and host inputs in, posts, signals and page conversions out, through injected ports. */
 import type { GpaRange } from "../../ring/packet.ts";
 import type { SendOptions } from "../../ring/writer.ts";
+import { MAX_MESSAGE_BYTES, SLOT_BYTES, SLOT_PAYLOAD, SLOT_SIZE } from "../../synic/synic.ts";
 import type { Gpa } from "../../types.ts";
-import { hasMessage, type MessageOf, MessageType } from "../wire/messages.ts";
+import { hasMessage, type MessageOf, MessageType, SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
 import { Version } from "../wire/versions.ts";
 import type { GuestChannel, OpenOptions, ReceivedPacket } from "./channel.ts";
 import { closeChannel, openChannel, setTargetCpu } from "./channels.ts";
@@ -331,10 +332,10 @@ export class VmbusGuest {
 
 	/** A channel message, past the SynIC's pages. @param payload up to 240 bytes */
 	message(payload: Uint8Array): void {
-		const slot = new Uint8Array(256);
-		new DataView(slot.buffer).setUint32(0, 1, true);
-		slot[4] = Math.min(payload.length, 255);
-		slot.set(payload.subarray(0, 240), 16);
+		const slot = new Uint8Array(SLOT_BYTES);
+		new DataView(slot.buffer).setUint32(0, SYNIC_MESSAGE_TYPE, true);
+		slot[SLOT_SIZE] = Math.min(payload.length, 255);
+		slot.set(payload.subarray(0, MAX_MESSAGE_BYTES), SLOT_PAYLOAD);
 		onSlot(this.#core, slot);
 		this.#core.scheduler.run();
 	}

@@ -1,5 +1,5 @@
 /** What comes from the host: messages to whom they concern, event flags to channels. */
-import { SLOT_PAYLOAD } from "../../synic/synic.ts";
+import { MAX_MESSAGE_BYTES, SLOT_PAYLOAD, SLOT_SIZE } from "../../synic/synic.ts";
 import { DecodeError, decodeMessage } from "../wire/codec.ts";
 import { type Message, MessageType, SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
 import { Version } from "../wire/versions.ts";
@@ -7,9 +7,6 @@ import { type GuestCore, MAX_RELIDS } from "./core.ts";
 import { onOffer, onRescind } from "./offers.ts";
 import type { WorkQueue } from "./scheduler.ts";
 
-/** Size byte of a slot; Linux drops what claims more than fits. */
-const SLOT_SIZE = 4;
-const MAX_PAYLOAD_BYTES = 240;
 /** Linux 6.12 knows the types below (CHANNELMSG_COUNT). */
 const LINUX_TYPES = 25;
 /** Offers or rescinds that may wait at once, safe only: a host that floods gains nothing. */
@@ -25,7 +22,7 @@ export function onSlot(core: GuestCore, slot: Uint8Array): void {
 		core.warn(`a message of SynIC type 0x${synicType.toString(16)} is dropped`);
 		return;
 	}
-	if (bytes > MAX_PAYLOAD_BYTES) {
+	if (bytes > MAX_MESSAGE_BYTES) {
 		core.warn(`a message of ${bytes} bytes is dropped`);
 		return;
 	}

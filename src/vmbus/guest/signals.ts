@@ -1,6 +1,7 @@
 /** How the guest tells the host that a ring has something for it: by hypercall, or by bits in pages that the host looks at. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Gpa } from "../../types.ts";
+import { MONITOR_IDS } from "../wire/values.ts";
 import type { GuestChannel } from "./channel.ts";
 import type { GuestCore } from "./core.ts";
 import type { GuestStatus } from "./options.ts";
@@ -9,7 +10,6 @@ import type { GuestStatus } from "./options.ts";
 const SEND_HALF = 2048;
 /** Monitor page: groups of {u32 pending, u32 armed} from here. */
 const TRIGGER_GROUPS = 8;
-const MONITORS = 128;
 
 /** Makes the interrupt page and the monitor pages; the host sees the latter. */
 export function makeSignalPages(core: GuestCore): GuestStatus {
@@ -48,7 +48,7 @@ export function freeSignalPages(core: GuestCore): void {
 export function signalHost(core: GuestCore, channel: GuestChannel): void {
 	const { offer, options } = channel;
 	const isMonitored = (offer.monitorAllocated & 1) !== 0 && !(options?.lowLatency ?? false) && core.triggerPage >= 0;
-	if (isMonitored && (core.linux || offer.monitorId < MONITORS)) {
+	if (isMonitored && (core.linux || offer.monitorId < MONITOR_IDS)) {
 		setBit(core, core.interruptPage + SEND_HALF, offer.relid);
 		setBit(core, core.triggerPage + TRIGGER_GROUPS + 8 * (offer.monitorId >>> 5), offer.monitorId & 31);
 		return;

@@ -1,10 +1,10 @@
-/** What a relay holds, and the messages that carry a GPADL to the host. */
+/** What a relay holds. */
 
+import { VMBUS_SINT } from "../../synic/registers.ts";
 import type { ServerAction } from "../server/actions.ts";
 import type { VmbusServer } from "../server/server.ts";
-import type { GpadlRange } from "../server/types.ts";
 import { encodeMessage } from "../wire/codec.ts";
-import { HEADER_BYTES, MAX_PAYLOAD_BYTES, type Message, MessageType } from "../wire/messages.ts";
+import type { Message } from "../wire/messages.ts";
 import { ConnectionId } from "../wire/versions.ts";
 
 export interface RelayOptions {
@@ -75,7 +75,7 @@ export class RelayCore {
 
 	constructor(server: VmbusServer, options: RelayOptions) {
 		this.server = server;
-		this.options = { vp: 0, sint: 7, vtl: 2, connectionId: ConnectionId.Message4, guestSint: 2, ...options };
+		this.options = { vp: 0, sint: 7, vtl: 2, connectionId: ConnectionId.Message4, guestSint: VMBUS_SINT, ...options };
 	}
 
 	act(action: RelayAction): void {
@@ -137,27 +137,4 @@ export class RelayCore {
 /** GPADL ids are 1 .. 2^32 - 1 and begin again. */
 function nextId(id: number): number {
 	return (id % 0xffffffff) + 1;
-}
-
-/** Quadwords behind the header's fields, and behind a body's. */
-const HEADER_QUADWORDS = Math.floor((MAX_PAYLOAD_BYTES - HEADER_BYTES - 12) / 8);
-const BODY_QUADWORDS = Math.floor((MAX_PAYLOAD_BYTES - HEADER_BYTES - 8) / 8);
-
-/** GPADL_HEADER and as many GPADL_BODY as ranges take. */
-export function gpadlMessages(relid: number, gpadl: number, ranges: readonly GpadlRange[]): Message[] {
-	const quadwords = ranges.flatMap(({ bytes, offset, pfns }) => [
-		(BigInt(offset) << 32n) | BigInt(bytes),
-		...pfns.map(BigInt),
-	]);
-	const rangeBytes = 8 * quadwords.length;
-	const first = quadwords.slice(0, HEADER_QUADWORDS);
-	const { GpadlHeader, GpadlBody } = MessageType;
-	const messages: Message[] = [
-		{ type: GpadlHeader, relid, gpadl, rangeBytes, rangeCount: ranges.length, ranges: first },
-	];
-	for (let at = HEADER_QUADWORDS; at < quadwords.length; at += BODY_QUADWORDS) {
-		const part = quadwords.slice(at, at + BODY_QUADWORDS);
-		messages.push({ type: GpadlBody, messageNumber: 0, gpadl, ranges: part });
-	}
-	return messages;
 }

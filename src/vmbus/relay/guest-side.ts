@@ -1,8 +1,10 @@
 /** The relay's side toward the guest: what the server asks of relayed channels becomes messages to the host. */
 
-import { type OpenAction, type ServerAction, type ServerCompletion, STATUS_UNSUCCESSFUL } from "../server/actions.ts";
+import type { OpenAction, ServerAction, ServerCompletion } from "../server/actions.ts";
+import { gpadlMessages } from "../wire/gpadl.ts";
 import { MessageType } from "../wire/messages.ts";
-import { gpadlMessages, type HostChannel, type RelayCore } from "./core.ts";
+import { OpenFlag, STATUS_UNSUCCESSFUL } from "../wire/values.ts";
+import type { HostChannel, RelayCore } from "./core.ts";
 
 /** Passes the server's actions on: to the host for its channels, out for all others. */
 export function serve(core: RelayCore, actions: readonly ServerAction[]): void {
@@ -81,6 +83,6 @@ function open(core: RelayCore, channel: HostChannel, { request, connectionId, ev
 		userData: request.userData,
 		connectionId,
 		eventFlag,
-		openFlags: request.redirectInterrupt ? 1 : 0,
+		openFlags: request.redirectInterrupt ? OpenFlag.RedirectInterrupt : 0,
 	});
 }

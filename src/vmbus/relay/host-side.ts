@@ -2,6 +2,7 @@
 
 import { MAX_CHANNELS } from "../server/offers.ts";
 import { type Message, type MessageOf, MessageType } from "../wire/messages.ts";
+import { ConnectionState } from "../wire/values.ts";
 import { Feature, OfferFlag } from "../wire/versions.ts";
 import type { RelayCore } from "./core.ts";
 import { complete, serve } from "./guest-side.ts";
@@ -49,7 +50,7 @@ export function goDown(core: RelayCore, reason: "version-refused" | "no-signal-p
 
 function connected(core: RelayCore, response: MessageOf<"VersionResponse">): void {
 	const features = (response.featureFlags ?? 0) & RELAYED_FEATURES;
-	if (response.supported === 0 || response.connectionState !== 0) {
+	if (response.supported === 0 || response.connectionState !== ConnectionState.Ok) {
 		goDown(core, "version-refused");
 	} else if ((features & Feature.GuestSpecifiedSignalParameters) === 0) {
 		goDown(core, "no-signal-parameters");

@@ -1,9 +1,8 @@
 /** What a VMBus server asks of its embedder, and what it is told back: plain data both ways. */
-import type { Gpa } from "../../types.ts";
-import type { ContactRequest, GpadlRange, MessageTarget, OpenRequest, PageKind } from "./types.ts";
 
-/** Status of what was refused, in GPADL_CREATED, OPENCHANNEL_RESULT and MODIFYCHANNEL_RESPONSE (OpenVMM vmbus_core/src/protocol.rs). */
-export const STATUS_UNSUCCESSFUL = 0x8000ffff;
+import type { GpaRange } from "../../ring/packet.ts";
+import type { Gpa } from "../../types.ts";
+import type { ContactRequest, MessageTarget, OpenRequest, PageKind } from "./types.ts";
 
 /** Why a message, or a device's call, changed nothing. */
 export type Rejection =
@@ -67,7 +66,7 @@ export type ServerAction =
 			readonly type: "gpadl";
 			readonly offerId: number;
 			readonly gpadl: number;
-			readonly ranges: readonly GpadlRange[];
+			readonly ranges: readonly GpaRange[];
 	  }
 	/** Let go of the GPADL and answer with a completion "gpadlTeardown". */
 	| { readonly type: "gpadlTeardown"; readonly offerId: number; readonly gpadl: number }

@@ -1,18 +1,15 @@
 /** Channels: opening, closing, modifying, releasing and taking back (OpenVMM vmbus_server/src/channels.rs). */
-import { type MessageOf, MessageType } from "../wire/messages.ts";
-import { Feature, OfferFlag, Version } from "../wire/versions.ts";
-import { STATUS_UNSUCCESSFUL } from "./actions.ts";
+import { hasMessage, type MessageOf, MessageType } from "../wire/messages.ts";
+import { NO_INTERRUPT_VP, OpenFlag, STATUS_UNSUCCESSFUL, USER_DATA_BYTES } from "../wire/values.ts";
+import { Feature, OfferFlag } from "../wire/versions.ts";
 import { checkDisconnected } from "./connection.ts";
-import type { ServerChannel, ServerCore } from "./core.ts";
+import type { Handlers, ServerChannel, ServerCore } from "./core.ts";
 import { releaseIds } from "./offers.ts";
 import { endReservation, releaseChannel } from "./release.ts";
 import { isReleased, isRevoked, type OpenRequest, type Reservation, reservationOf } from "./types.ts";
 
-/** target_vp of a channel that wants no interrupts. */
-const NO_INTERRUPT_VP = 0xffffffff;
-
 /** OPENCHANNEL. A guest may open again before a close is done, for CLOSECHANNEL has no answer. */
-export function handleOpen(core: ServerCore, message: MessageOf<"OpenChannel">): void {
+function handleOpen(core: ServerCore, message: MessageOf<"OpenChannel">): void {
 	const channel = core.channelOf(message.relid);
 	if (channel === undefined) return;
 	const { connectionId, eventFlag, openFlags } = message;
@@ -27,7 +24,8 @@ export function handleOpen(core: ServerCore, message: MessageOf<"OpenChannel">):
 		downstreamPage: message.downstreamPage,
 		userData: message.userData,
 		signal,
-		redirectInterrupt: core.has(Feature.ChannelInterruptRedirection) && ((openFlags ?? 0) & 1) !== 0,
+		redirectInterrupt:
+			core.has(Feature.ChannelInterruptRedirection) && ((openFlags ?? 0) & OpenFlag.RedirectInterrupt) !== 0,
 	};
 	const { state } = channel;
 	if (state.name === "Closed") openChannel(core, channel, request, null);
@@ -97,7 +95,7 @@ export function completeOpen(core: ServerCore, offerId: number, status: number):
 }
 
 /** CLOSECHANNEL: never answered. */
-export function handleClose(core: ServerCore, relid: number): void {
+function handleClose(core: ServerCore, { relid }: MessageOf<"CloseChannel">): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined || isRevoked(channel)) return;
 	const { state } = channel;
@@ -147,7 +145,7 @@ export function completeClose(core: ServerCore, offerId: number): void {
 }
 
 /** OPEN_RESERVED_CHANNEL: the channel then belongs to a target and outlives the connection. It gets no interrupts. */
-export function handleOpenReserved(core: ServerCore, message: MessageOf<"OpenReservedChannel">): void {
+function handleOpenReserved(core: ServerCore, message: MessageOf<"OpenReservedChannel">): void {
 	const { relid, ringGpadl, downstreamPage, targetVp, sint } = message;
 	const channel = core.channelOf(relid);
 	if (channel === undefined || isRevoked(channel)) return;
@@ -156,7 +154,7 @@ export function handleOpenReserved(core: ServerCore, message: MessageOf<"OpenRes
 		ringGpadl,
 		targetVp: NO_INTERRUPT_VP,
 		downstreamPage,
-		userData: new Uint8Array(120),
+		userData: new Uint8Array(USER_DATA_BYTES),
 		signal: null,
 		redirectInterrupt: false,
 	};
@@ -169,7 +167,7 @@ export function handleOpenReserved(core: ServerCore, message: MessageOf<"OpenRes
 }
 
 /** CLOSE_RESERVED_CHANNEL: answered to the target that it names, also without a connection. */
-export function handleCloseReserved(core: ServerCore, message: MessageOf<"CloseReservedChannel">): void {
+function handleCloseReserved(core: ServerCore, message: MessageOf<"CloseReservedChannel">): void {
 	const { relid, targetVp, sint } = message;
 	const channel = core.channelOf(relid);
 	if (channel === undefined || isRevoked(channel)) return;
@@ -181,7 +179,7 @@ export function handleCloseReserved(core: ServerCore, message: MessageOf<"CloseR
 }
 
 /** MODIFYCHANNEL: moves the interrupts; answered from 5.3 on. */
-export function handleModify(core: ServerCore, relid: number, targetVp: number): void {
+function handleModify(core: ServerCore, { relid, targetVp }: Omit<MessageOf<"ModifyChannel">, "type">): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
 	const { state } = channel;
@@ -199,7 +197,7 @@ export function handleModify(core: ServerCore, relid: number, targetVp: number):
 	if (state.modifying === null) {
 		channel.state = { ...state, request: { ...state.request, targetVp }, modifying: { pendingVp: null } };
 		core.act({ type: "modify", offerId: channel.offerId, targetVp });
-	} else if (version >= Version.V5_3) {
+	} else if (hasMessage(version, "ModifyChannelResponse")) {
 		core.reject("modify-in-progress", `MODIFYCHANNEL of relid ${relid} before the answer to the last one`);
 	} else {
 		// older guests are not told when the last one is done
@@ -208,7 +206,7 @@ export function handleModify(core: ServerCore, relid: number, targetVp: number):
 }
 
 function sendModifyResponse(core: ServerCore, relid: number, status: number): void {
-	if ((core.connected?.version ?? 0) >= Version.V5_3)
+	if (hasMessage(core.connected?.version ?? 0, "ModifyChannelResponse"))
 		core.send({ type: MessageType.ModifyChannelResponse, relid, status: status >>> 0 });
 }
 
@@ -226,11 +224,11 @@ export function completeModify(core: ServerCore, offerId: number, status: number
 	channel.state = { ...state, modifying: null };
 	const relid = core.relidOf(channel);
 	sendModifyResponse(core, relid, status);
-	if (pendingVp !== null) handleModify(core, relid, pendingVp);
+	if (pendingVp !== null) handleModify(core, { relid, targetVp: pendingVp });
 }
 
 /** RELID_RELEASED. */
-export function handleRelidReleased(core: ServerCore, relid: number): void {
+function handleRelidReleased(core: ServerCore, { relid }: MessageOf<"RelidReleased">): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
 	const { name } = channel.state;
@@ -239,6 +237,12 @@ export function handleRelidReleased(core: ServerCore, relid: number): void {
 		return;
 	}
 	releaseChannel(core, channel, true);
+}
+
+/** TL_CONNECT_REQUEST: the embedder offers an hvsock channel, or says that none will come. */
+function handleTlConnect(core: ServerCore, message: MessageOf<"TlConnectRequest">): void {
+	const { endpointId, serviceId, siloId = null } = message;
+	core.act({ type: "tlConnect", endpointId, serviceId, siloId });
 }
 
 /** A device takes its channel back; the sub-channels of a primary go before it, else Linux uses what it has freed. */
@@ -278,3 +282,13 @@ function revokeOne(core: ServerCore, channel: ServerChannel): void {
 	}
 	core.send({ type: MessageType.RescindChannelOffer, relid });
 }
+
+export const CHANNEL_HANDLERS = {
+	OpenChannel: { take: handleOpen },
+	CloseChannel: { take: handleClose },
+	RelidReleased: { take: handleRelidReleased },
+	OpenReservedChannel: { take: handleOpenReserved },
+	CloseReservedChannel: { take: handleCloseReserved, unconnected: true },
+	TlConnectRequest: { take: handleTlConnect },
+	ModifyChannel: { take: handleModify },
+} satisfies Partial<Handlers>;

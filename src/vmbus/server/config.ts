@@ -1,8 +1,10 @@
 /** What a server is set up with. */
+import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
+import { VMBUS_SINT } from "../../synic/registers.ts";
 import { ConnectionId, Feature, Version } from "../wire/versions.ts";
 
 /** A connection id that guests may post to. */
-export interface Port {
+interface Port {
 	readonly connectionId: number;
 	/** Whether INITIATE_CONTACT on it names its SINT and VTL. */
 	readonly multiclient: boolean;
@@ -65,7 +67,7 @@ export function fullConfig(options: ServerConfig): FullConfig {
 		"messageConnectionId",
 		options.messageConnectionId ?? ConnectionId.Message,
 		1,
-		2 ** 24 - 1,
+		MAX_CONNECTION_ID,
 	);
 	const ports = options.ports ?? [
 		{ connectionId: ConnectionId.Message, multiclient: false },
@@ -80,7 +82,7 @@ export function fullConfig(options: ServerConfig): FullConfig {
 		messageConnectionId,
 		ports: ports.map((port) => ({ ...port })),
 		vtl: whole("vtl", options.vtl ?? 0, 0, 2),
-		sint: whole("sint", options.sint ?? 2, 0, 15),
+		sint: whole("sint", options.sint ?? VMBUS_SINT, 0, 15),
 		maxGpadlPages: whole("maxGpadlPages", options.maxGpadlPages ?? 2 ** 22, 1, 2 ** 31),
 		serverMonitorPagesOnly: options.serverMonitorPagesOnly ?? false,
 		oldOfferFlags,

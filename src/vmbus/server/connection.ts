@@ -1,29 +1,19 @@
-/** The connection: contact, negotiation, offers, unload and reset (OpenVMM vmbus_server/src/channels.rs). */
-import type { Gpa } from "../../types.ts";
-import { type MessageOf, MessageType } from "../wire/messages.ts";
+import { hasMessage, type MessageOf, MessageType } from "../wire/messages.ts";
+import { ConnectionState } from "../wire/values.ts";
 import { Feature, Version } from "../wire/versions.ts";
 import type { ServerCompletion } from "./actions.ts";
-import type { ServerCore } from "./core.ts";
+import type { Arrival, Handlers, ServerCore } from "./core.ts";
 import { compareOffers, offerToGuest } from "./offers.ts";
 import { areChannelsReleased, releaseChannels } from "./release.ts";
 import { type ConnectionInfo, type ContactRequest, type NextStep, reservationOf } from "./types.ts";
 
-/** connection_state of VERSION_RESPONSE and MODIFY_CONNECTION_RESPONSE. */
-const FAILED_UNKNOWN = 2;
 /** The server grants these itself; the others only if the host behind a relay has them too. */
 const LOCAL_FEATURES = Feature.ClientId | Feature.ConfidentialChannels | Feature.GpaPinning;
 
 type ContactMessage = MessageOf<"InitiateContact">;
 
-/** How a message came in. */
-export interface Arrival {
-	readonly payload: Uint8Array;
-	readonly multiclient: boolean;
-	readonly trusted: boolean;
-}
-
 /** INITIATE_CONTACT: always ends the connection that there is, also when the version turns out to be unknown. */
-export function handleContact(core: ServerCore, message: ContactMessage, arrival: Arrival): void {
+function handleContact(core: ServerCore, message: ContactMessage, arrival: Arrival): void {
 	const { version } = message;
 	const { payload, multiclient, trusted } = arrival;
 	const sint = multiclient && version >= Version.V5_0 ? (message.sint ?? 0) : core.config.sint;
@@ -79,7 +69,7 @@ function contact(core: ServerCore, request: ContactRequest): void {
 		modifying: false,
 	};
 	if (request.monitorPages === "invalid") {
-		sendVersionResponse(core, withoutServerPages(info), FAILED_UNKNOWN);
+		sendVersionResponse(core, withoutServerPages(info), ConnectionState.UnknownFailure);
 		return;
 	}
 	core.connection = { name: "Connecting", info, next: null };
@@ -115,13 +105,18 @@ export function completeConnect(core: ServerCore, completion: Extract<ServerComp
 }
 
 function unsupportedResponse(): MessageOf<"VersionResponse"> {
-	return { type: MessageType.VersionResponse, supported: 0, connectionState: 0, connectionIdOrVersion: 0 };
+	return {
+		type: MessageType.VersionResponse,
+		supported: 0,
+		connectionState: ConnectionState.Ok,
+		connectionIdOrVersion: 0,
+	};
 }
 
 function sendVersionResponse(core: ServerCore, info: ConnectionInfo, connectionState: number): void {
 	const { version, features } = info;
 	// older guests cannot be told of failures
-	if (connectionState !== 0 && version < Version.V2_4) {
+	if (connectionState !== ConnectionState.Ok && version < Version.V2_4) {
 		core.send(unsupportedResponse());
 		return;
 	}
@@ -136,12 +131,12 @@ function sendVersionResponse(core: ServerCore, info: ConnectionInfo, connectionS
 }
 
 /** REQUESTOFFERS, once a connection. */
-export function handleRequestOffers(core: ServerCore, info: ConnectionInfo): void {
-	if (info.offersSent) {
+function handleRequestOffers(core: ServerCore): void {
+	if (core.connected?.offersSent === true) {
 		core.reject("offers-already-sent", "REQUESTOFFERS a second time");
 		return;
 	}
-	core.connection = { name: "Connected", info: { ...info, offersSent: true } };
+	core.change({ offersSent: true });
 	const channels = [...core.channels.values()].filter(
 		(channel) => channel.state.name === "ClientReleased" && reservationOf(channel) === null,
 	);
@@ -151,47 +146,43 @@ export function handleRequestOffers(core: ServerCore, info: ConnectionInfo): voi
 }
 
 /** UNLOAD: answered when no device uses the guest's memory any more. */
-export function handleUnload(core: ServerCore, version: number): void {
-	const next: NextStep = { name: "UnloadResponse", respond: version >= Version.V1_1 };
+function handleUnload(core: ServerCore): void {
+	const next: NextStep = { name: "UnloadResponse", respond: hasMessage(core.version, "UnloadResponse") };
 	if (requestDisconnect(core, next)) take(core, next);
 }
 
 /** PAUSE: nothing is sent until RESUME. */
-export function handlePause(core: ServerCore, info: ConnectionInfo): void {
+function handlePause(core: ServerCore): void {
 	core.send({ type: MessageType.PauseResponse });
-	core.connection = { name: "Connected", info: { ...info, paused: true } };
+	core.change({ paused: true });
 }
 
-export function handleResume(core: ServerCore, info: ConnectionInfo): void {
-	core.connection = { name: "Connected", info: { ...info, paused: false } };
+function handleResume(core: ServerCore): void {
+	core.change({ paused: false });
 	core.flush();
 }
 
 /** MODIFY_CONNECTION: other monitor pages. */
-export function handleModifyConnection(core: ServerCore, info: ConnectionInfo, pages: readonly [Gpa, Gpa]): void {
+function handleModifyConnection(core: ServerCore, { monitorPages: pages }: MessageOf<"ModifyConnection">): void {
 	const isPair = (pages[0] === 0) === (pages[1] === 0);
-	if (info.modifying || !isPair) {
+	if (core.connected?.modifying === true || !isPair) {
 		if (isPair) core.reject("modify-in-progress", "MODIFY_CONNECTION before the answer to the last one");
 		else core.reject("invalid-monitor-pages", "MODIFY_CONNECTION with one monitor page");
-		core.send({ type: MessageType.ModifyConnectionResponse, connectionState: FAILED_UNKNOWN });
+		core.send({ type: MessageType.ModifyConnectionResponse, connectionState: ConnectionState.UnknownFailure });
 		return;
 	}
 	const monitorPages = pages[0] === 0 ? null : pages;
-	core.connection = {
-		name: "Connected",
-		info: { ...info, monitorPages, serverMonitorPages: false, modifying: true },
-	};
+	core.change({ monitorPages, serverMonitorPages: false, modifying: true });
 	core.act({ type: "modifyConnection", monitorPages });
 }
 
 /** The end of the action "modifyConnection". */
 export function completeModifyConnection(core: ServerCore, state: number): void {
-	const info = core.connected;
-	if (info === null || !info.modifying) {
+	if (core.connected?.modifying !== true) {
 		core.reject("unexpected-completion", "modifyConnection without MODIFY_CONNECTION");
 		return;
 	}
-	core.connection = { name: "Connected", info: { ...info, modifying: false } };
+	core.change({ modifying: false });
 	core.send({ type: MessageType.ModifyConnectionResponse, connectionState: state });
 }
 
@@ -264,3 +255,12 @@ function take(core: ServerCore, next: NextStep): void {
 			contact(core, next.request);
 	}
 }
+
+export const CONNECTION_HANDLERS = {
+	InitiateContact: { take: handleContact, unconnected: true, paused: true },
+	RequestOffers: { take: handleRequestOffers },
+	Unload: { take: handleUnload, unconnected: true, paused: true },
+	ModifyConnection: { take: handleModifyConnection },
+	Pause: { take: handlePause },
+	Resume: { take: handleResume, paused: true },
+} satisfies Partial<Handlers>;

@@ -1,6 +1,6 @@
 /** The server's state, and how its parts send messages, answer and look channels up. */
 import { encodeMessage } from "../wire/codec.ts";
-import type { Message } from "../wire/messages.ts";
+import type { GuestMessageName, Message, MessageOf } from "../wire/messages.ts";
 import type { Rejection, ServerAction } from "./actions.ts";
 import type { FullConfig } from "./config.ts";
 import type { Channel, ConnectionInfo, MessageTarget, ServerConnection, ServerGpadl } from "./types.ts";
@@ -11,6 +11,25 @@ export const MAX_OUTGOING = 64;
 export interface ServerChannel extends Channel {
 	readonly gpadls: Map<number, ServerGpadl>;
 }
+
+/** How a message came in. */
+export interface Arrival {
+	readonly payload: Uint8Array;
+	readonly multiclient: boolean;
+	readonly trusted: boolean;
+}
+
+/** What is done with a message of the guest. */
+interface Handler<N extends GuestMessageName> {
+	take(core: ServerCore, message: MessageOf<N>, arrival: Arrival): void;
+	/** Taken without a complete connection, too. */
+	readonly unconnected?: boolean;
+	/** Taken while the guest is paused, too. */
+	readonly paused?: boolean;
+}
+
+/** By the message's name: a row of the table that has none here does not compile. */
+export type Handlers = { readonly [N in GuestMessageName]: Handler<N> };
 
 export class ServerCore {
 	readonly config: FullConfig;
@@ -37,6 +56,19 @@ export class ServerCore {
 	/** The guest's connection, when it is complete. */
 	get connected(): ConnectionInfo | null {
 		return this.connection.name === "Connected" ? this.connection.info : null;
+	}
+
+	/** The version of the connection, also while it begins or ends; 0: none. */
+	get version(): number {
+		const { connection } = this;
+		if ("info" in connection) return connection.info.version;
+		return connection.name === "Disconnecting" ? connection.version : 0;
+	}
+
+	/** Changes the guest's complete connection. */
+	change(changes: Partial<ConnectionInfo>): void {
+		const info = this.connected;
+		if (info !== null) this.connection = { name: "Connected", info: { ...info, ...changes } };
 	}
 
 	/** Whether the guest's connection has a feature. */

@@ -1,38 +1,14 @@
-/** GPADLs: assembled from a header and bodies, given to the device, torn down (OpenVMM vmbus_server/src/channels.rs, gparange.rs). */
-import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+/** GPADLs: assembled from a header and bodies, given to the device, torn down (OpenVMM vmbus_server/src/channels.rs). */
+import { parseGpadl } from "../wire/gpadl.ts";
 import { type MessageOf, MessageType } from "../wire/messages.ts";
-import { type Rejection, STATUS_UNSUCCESSFUL } from "./actions.ts";
+import { STATUS_UNSUCCESSFUL } from "../wire/values.ts";
+import type { Rejection } from "./actions.ts";
 import { checkDisconnected } from "./connection.ts";
-import type { ServerChannel, ServerCore } from "./core.ts";
-import { type GpadlRange, isReleased, isRevoked, reservationOf, type ServerGpadl } from "./types.ts";
-
-/** Page numbers are below this: guest physical addresses have 52 bits. */
-const PFN_LIMIT = 1n << 40n;
-/**
- * The ranges that quadwords hold: {u32 bytes, u32 offset} and the page numbers, `count` times; what follows is ignored.
- * @returns null when a range is empty, starts beyond its first page, or has too few or impossible page numbers
- */
-export function parseRanges(quadwords: readonly bigint[], count: number): GpadlRange[] | null {
-	if (count === 0) return null;
-	const ranges: GpadlRange[] = [];
-	let at = 0;
-	for (let i = 0; i < count; i++) {
-		const head = quadwords[at++];
-		if (head === undefined) return null;
-		const bytes = Number(head & 0xffffffffn);
-		const offset = Number(head >> 32n);
-		const pages = Math.ceil((offset + bytes) / PAGE_SIZE);
-		if (bytes === 0 || offset >= PAGE_SIZE || at + pages > quadwords.length) return null;
-		const pfns = quadwords.slice(at, at + pages);
-		if (pfns.some((pfn) => pfn >= PFN_LIMIT)) return null;
-		ranges.push({ bytes, offset, pfns: pfns.map(Number) });
-		at += pages;
-	}
-	return ranges;
-}
+import type { Handlers, ServerChannel, ServerCore } from "./core.ts";
+import { isReleased, isRevoked, reservationOf, type ServerGpadl } from "./types.ts";
 
 /** GPADL_HEADER. Whatever is wrong with it is answered, for the guest waits. */
-export function handleGpadlHeader(core: ServerCore, message: MessageOf<"GpadlHeader">): void {
+function handleGpadlHeader(core: ServerCore, message: MessageOf<"GpadlHeader">): void {
 	const { relid, gpadl: id, rangeBytes, rangeCount, ranges } = message;
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
@@ -74,7 +50,7 @@ function refusalOf(
 }
 
 /** GPADL_BODY. Without a GPADL under way there is nobody to answer. */
-export function handleGpadlBody(core: ServerCore, { gpadl: id, ranges }: MessageOf<"GpadlBody">): void {
+function handleGpadlBody(core: ServerCore, { gpadl: id, ranges }: MessageOf<"GpadlBody">): void {
 	const gpadl = core.incomplete.get(id);
 	const channel = gpadl && core.channels.get(gpadl.offerId);
 	if (gpadl === undefined || channel === undefined)
@@ -86,7 +62,7 @@ export function handleGpadlBody(core: ServerCore, { gpadl: id, ranges }: Message
 function append(core: ServerCore, channel: ServerChannel, gpadl: ServerGpadl, quadwords: readonly bigint[]): void {
 	for (const quadword of quadwords.slice(0, gpadl.quadwords - gpadl.received.length)) gpadl.received.push(quadword);
 	if (gpadl.received.length < gpadl.quadwords) return;
-	const ranges = parseRanges(gpadl.received, gpadl.rangeCount);
+	const ranges = parseGpadl(gpadl.received, gpadl.rangeCount);
 	const relid = core.relidOf(channel);
 	if (ranges === null) {
 		core.dropGpadl(channel, gpadl);
@@ -136,7 +112,7 @@ export function completeGpadl(core: ServerCore, offerId: number, id: number, sta
 }
 
 /** GPADL_TEARDOWN. */
-export function handleGpadlTeardown(core: ServerCore, relid: number, id: number): void {
+function handleGpadlTeardown(core: ServerCore, { relid, gpadl: id }: MessageOf<"GpadlTeardown">): void {
 	const channel = core.channelOf(relid);
 	if (channel === undefined) return;
 	const gpadl = channel.gpadls.get(id);
@@ -166,3 +142,9 @@ export function completeGpadlTeardown(core: ServerCore, offerId: number, id: num
 	if (!isReleased(channel)) core.send({ type: MessageType.GpadlTorndown, gpadl: id });
 	checkDisconnected(core);
 }
+
+export const GPADL_HANDLERS = {
+	GpadlHeader: { take: handleGpadlHeader },
+	GpadlBody: { take: handleGpadlBody },
+	GpadlTeardown: { take: handleGpadlTeardown },
+} satisfies Partial<Handlers>;

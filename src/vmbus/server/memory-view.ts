@@ -3,8 +3,9 @@
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import { PageState } from "../../memory/ram.ts";
+import type { GpaRange, Piece } from "../../ring/packet.ts";
 import type { Gpa } from "../../types.ts";
-import type { GpadlRange, PageKind } from "./types.ts";
+import type { PageKind } from "./types.ts";
 
 /** Why memory may not be touched. */
 export type MemoryRefusal =
@@ -51,8 +52,8 @@ export function pagesView(engine: Engine, kind: PageKind): MemoryView {
 }
 
 /** The pieces of ranges that hold `bytes` bytes from `offset`, or null when they hold fewer. */
-function piecesOf(ranges: readonly GpadlRange[], offset: number, bytes: number): { gpa: Gpa; bytes: number }[] | null {
-	const pieces: { gpa: Gpa; bytes: number }[] = [];
+function piecesOf(ranges: readonly GpaRange[], offset: number, bytes: number): Piece[] | null {
+	const pieces: Piece[] = [];
 	let skip = offset;
 	let left = bytes;
 	for (const range of ranges) {
@@ -73,14 +74,14 @@ function piecesOf(ranges: readonly GpadlRange[], offset: number, bytes: number):
 }
 
 /** Bytes that ranges hold. */
-export function rangesBytes(ranges: readonly GpadlRange[]): number {
+export function rangesBytes(ranges: readonly GpaRange[]): number {
 	return ranges.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** A copy of `bytes` bytes from `offset` of ranges, or why there is none. */
 export function readRanges(
 	view: MemoryView,
-	ranges: readonly GpadlRange[],
+	ranges: readonly GpaRange[],
 	offset: number,
 	bytes: number,
 ): Uint8Array | MemoryRefusal {
@@ -100,7 +101,7 @@ export function readRanges(
 /** Writes at `offset` of ranges: all, or nothing. */
 export function writeRanges(
 	view: MemoryView,
-	ranges: readonly GpadlRange[],
+	ranges: readonly GpaRange[],
 	offset: number,
 	data: Uint8Array,
 ): MemoryRefusal | null {
@@ -122,7 +123,7 @@ export function writeRanges(
  * The pages of both rings (gpas) in a ring GPADL, or null: it must be one range of whole pages from offset 0, with at least
  * one page on either side of the split (OpenVMM vmbus_channel/src/gpadl_ring.rs).
  */
-export function ringPagesOf(ranges: readonly GpadlRange[], downstreamPage: number): Gpa[] | null {
+export function ringPagesOf(ranges: readonly GpaRange[], downstreamPage: number): Gpa[] | null {
 	const [range] = ranges;
 	if (range === undefined || ranges.length !== 1 || range.offset !== 0 || range.bytes % PAGE_SIZE !== 0) return null;
 	if (downstreamPage < 1 || downstreamPage >= range.pfns.length) return null;

@@ -1,15 +1,15 @@
 /** Offers: their checks, relids and connection ids, and the OFFERCHANNEL message. */
+import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
+import { EVENT_FLAGS } from "../../synic/synic.ts";
 import { isGuid } from "../wire/guid.ts";
 import { MessageType } from "../wire/messages.ts";
+import { MONITOR_IDS, NO_MONITOR_ID, USER_DATA_BYTES } from "../wire/values.ts";
 import { Feature, OfferFlag } from "../wire/versions.ts";
 import type { ServerChannel, ServerCore } from "./core.ts";
 import type { Offer } from "./types.ts";
 
-/** Relids are 1 .. 2047: bits of an event page; bit 0 has another use. */
-export const MAX_CHANNELS = 2047;
-const MONITOR_IDS = 128;
-/** OFFERCHANNEL's monitor id when there is none. */
-const NO_MONITOR_ID = 255;
+/** Relids are event flags from 1 on: flag 0 has another use. */
+export const MAX_CHANNELS = EVENT_FLAGS - 1;
 /** The flags that only Feature.ConfidentialChannels gives their meaning. */
 const CONFIDENTIAL_FLAGS = OfferFlag.ConfidentialRingBuffer | OfferFlag.ConfidentialExternalMemory;
 
@@ -37,10 +37,10 @@ export function fullOffer(options: OfferOptions): Offer {
 	};
 	const flags = whole("flags", options.flags ?? 0, 0xffff);
 	const given = options.userData ?? new Uint8Array(0);
-	if (!(given instanceof Uint8Array) || given.length > 120)
-		throw new RangeError("userData: expected at most 120 bytes");
+	if (!(given instanceof Uint8Array) || given.length > USER_DATA_BYTES)
+		throw new RangeError(`userData: expected at most ${USER_DATA_BYTES} bytes`);
 	const { monitorId = null } = options;
-	const userData = new Uint8Array(120);
+	const userData = new Uint8Array(USER_DATA_BYTES);
 	userData.set(given);
 	return {
 		interfaceId: guid("interfaceId"),
@@ -54,7 +54,8 @@ export function fullOffer(options: OfferOptions): Offer {
 		monitorId: typeof monitorId === "number" ? whole("monitorId", monitorId, MONITOR_IDS - 1) : monitorId,
 		dedicatedInterrupt: options.dedicatedInterrupt ?? true,
 		relid: options.relid == null ? null : whole("relid", options.relid, MAX_CHANNELS, 1),
-		connectionId: options.connectionId == null ? null : whole("connectionId", options.connectionId, 2 ** 24 - 1, 1),
+		connectionId:
+			options.connectionId == null ? null : whole("connectionId", options.connectionId, MAX_CONNECTION_ID, 1),
 	};
 }
 

@@ -1,8 +1,11 @@
 /** The server's state as plain data, and back: a saved state may come from anywhere, so all of it is checked. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import type { GpaRange } from "../../ring/packet.ts";
+import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
+import { MAX_MESSAGE_BYTES } from "../../synic/synic.ts";
 import { DecodeError, decodeMessage } from "../wire/codec.ts";
 import { isGuid } from "../wire/guid.ts";
-import { MAX_PAYLOAD_BYTES } from "../wire/messages.ts";
+import { MONITOR_IDS, USER_DATA_BYTES } from "../wire/values.ts";
 import { Feature } from "../wire/versions.ts";
 import type { ServerChannel, ServerCore } from "./core.ts";
 import { areFlagsLegal, MAX_CHANNELS, sameChannel } from "./offers.ts";
@@ -25,7 +28,6 @@ import {
 	type ChannelInfo,
 	type ConnectionInfo,
 	type ContactRequest,
-	type GpadlRange,
 	type GpadlState,
 	isReleased,
 	isRevoked,
@@ -59,8 +61,8 @@ const u32 = whole(0, 0xffffffff);
 const gpa = whole(0, 2 ** 52 - 1);
 const guid = text<string>("a GUID", (value) => isGuid(value) && value === value.toLowerCase());
 const relid = whole(1, MAX_CHANNELS);
-const connectionId = whole(1, 2 ** 24 - 1);
-const bytes120 = bytes(120, 120);
+const connectionId = whole(1, MAX_CONNECTION_ID);
+const userData = bytes(USER_DATA_BYTES, USER_DATA_BYTES);
 
 /** Two gpas. */
 const gpas: Schema<readonly [number, number]> = {
@@ -78,7 +80,7 @@ const monitorPages: Schema<ContactRequest["monitorPages"]> = {
 
 const monitor: Schema<Offer["monitorId"]> = {
 	save: (value) => value,
-	load: (value, path) => (value === "any" ? value : nullable(whole(0, 127)).load(value, path)),
+	load: (value, path) => (value === "any" ? value : nullable(whole(0, MONITOR_IDS - 1)).load(value, path)),
 };
 const target = record<MessageTarget>({ vp: u32, sint: whole(0, 15) });
 const offer = record<Offer>({
@@ -88,20 +90,20 @@ const offer = record<Offer>({
 	flags: u16,
 	mmioMegabytes: u16,
 	mmioMegabytesOptional: u16,
-	userData: bytes120,
+	userData,
 	order: u32,
 	monitorId: monitor,
 	dedicatedInterrupt: flag,
 	relid: nullable(relid),
 	connectionId: nullable(connectionId),
 });
-const info = record<ChannelInfo>({ relid, connectionId, monitorId: nullable(whole(0, 127)) });
+const info = record<ChannelInfo>({ relid, connectionId, monitorId: nullable(whole(0, MONITOR_IDS - 1)) });
 const request = record<OpenRequest>({
 	openId: u32,
 	ringGpadl: u32,
 	targetVp: u32,
 	downstreamPage: u32,
-	userData: bytes120,
+	userData,
 	signal: nullable(record<NonNullable<OpenRequest["signal"]>>({ connectionId: u32, eventFlag: u16 })),
 	redirectInterrupt: flag,
 });
@@ -125,11 +127,11 @@ interface SavedGpadl {
 	readonly rangeCount: number;
 	readonly quadwords: number;
 	readonly received: bigint[];
-	readonly ranges: readonly GpadlRange[];
+	readonly ranges: readonly GpaRange[];
 	readonly state: GpadlState;
 }
 const GPADL_STATES: readonly string[] = ["InProgress", "Offered", "OfferedTearingDown", "Accepted", "TearingDown"];
-const range = record<GpadlRange>({
+const range = record<GpaRange>({
 	bytes: whole(1, 0xffffffff),
 	offset: whole(0, PAGE_SIZE - 1),
 	pfns: list(whole(0, 2 ** 40 - 1), GPADL_QUADWORDS),
@@ -186,7 +188,7 @@ const fields: SchemaFields<State> = {
 	targetVp: u32,
 	nextOfferId: whole(1, OFFER_IDS),
 	slotBusy: flag,
-	outgoing: list(bytes(1, MAX_PAYLOAD_BYTES), MAX_SAVED_OUTGOING),
+	outgoing: list(bytes(1, MAX_MESSAGE_BYTES), MAX_SAVED_OUTGOING),
 	channels: list(
 		record<SavedChannel>({
 			offerId: whole(1, OFFER_IDS),
@@ -289,7 +291,7 @@ function addGpadl(core: ServerCore, channel: ServerChannel, saved: SavedGpadl, p
 		if (core.incomplete.has(id)) throw wrong(`${path}.gpadl`, "an id of its own among those under way");
 		core.incomplete.set(id, mine);
 	} else {
-		const pages = (one: GpadlRange) => Math.ceil((one.offset + one.bytes) / PAGE_SIZE);
+		const pages = (one: GpaRange) => Math.ceil((one.offset + one.bytes) / PAGE_SIZE);
 		const used = ranges.reduce((sum, { pfns }) => sum + 1 + pfns.length, 0);
 		if (received.length > 0 || ranges.length !== rangeCount || rangeCount === 0 || used > quadwords)
 			throw wrong(`${path}.ranges`, `${rangeCount} ranges in ${quadwords} quadwords`);

@@ -4,44 +4,16 @@
  * Source of the rules: OpenVMM vmbus_server/src/channels.rs.
  */
 import { HvStatus } from "../../synic/status.ts";
+import { MAX_MESSAGE_BYTES } from "../../synic/synic.ts";
 import { DecodeError, decodeMessage } from "../wire/codec.ts";
-import { MAX_PAYLOAD_BYTES, type Message, MessageType } from "../wire/messages.ts";
-import { Version } from "../wire/versions.ts";
+import { hasMessage, type Message, MessageType } from "../wire/messages.ts";
+import { STATUS_CONNECTION_REFUSED } from "../wire/values.ts";
 import type { SendAction, ServerAction, ServerCompletion } from "./actions.ts";
-import {
-	completeClose,
-	completeModify,
-	completeOpen,
-	handleClose,
-	handleCloseReserved,
-	handleModify,
-	handleOpen,
-	handleOpenReserved,
-	handleRelidReleased,
-	revoke,
-} from "./channels.ts";
+import { CHANNEL_HANDLERS, completeClose, completeModify, completeOpen, revoke } from "./channels.ts";
 import { fullConfig, type ServerConfig } from "./config.ts";
-import {
-	type Arrival,
-	completeConnect,
-	completeModifyConnection,
-	handleContact,
-	handleModifyConnection,
-	handlePause,
-	handleRequestOffers,
-	handleResume,
-	handleUnload,
-	isResetting,
-	reset,
-} from "./connection.ts";
-import { MAX_OUTGOING, type ServerChannel, ServerCore } from "./core.ts";
-import {
-	completeGpadl,
-	completeGpadlTeardown,
-	handleGpadlBody,
-	handleGpadlHeader,
-	handleGpadlTeardown,
-} from "./gpadls.ts";
+import { CONNECTION_HANDLERS, completeConnect, completeModifyConnection, isResetting, reset } from "./connection.ts";
+import { type Arrival, type Handlers, MAX_OUTGOING, type ServerChannel, ServerCore } from "./core.ts";
+import { completeGpadl, completeGpadlTeardown, GPADL_HANDLERS } from "./gpadls.ts";
 import {
 	areFlagsLegal,
 	fullOffer,
@@ -53,10 +25,13 @@ import {
 	sameChannel,
 } from "./offers.ts";
 import { restoreCore, type SavedServer, saveCore } from "./save.ts";
-import type { Channel, ConnectionInfo, ServerConnection, ServerGpadl } from "./types.ts";
+import type { Channel, ServerConnection, ServerGpadl } from "./types.ts";
 
-/** NT status of a refused hvsock connection: guests show it as such. */
-const STATUS_CONNECTION_REFUSED = 0xc0000236;
+const HANDLERS: Handlers = { ...CONNECTION_HANDLERS, ...CHANNEL_HANDLERS, ...GPADL_HANDLERS };
+/** By the message's type. */
+const HANDLER_OF = new Map<number, Handlers[keyof Handlers]>(
+	(Object.keys(HANDLERS) as (keyof Handlers)[]).map((name) => [MessageType[name], HANDLERS[name]]),
+);
 
 /** A message as it arrives with HvPostMessage. */
 export interface ServerPost {
@@ -96,7 +71,7 @@ export class VmbusServer {
 		const core = this.#core;
 		const port = core.config.ports.find((one) => one.connectionId === connectionId);
 		if (port === undefined) return { status: HvStatus.INVALID_CONNECTION_ID, actions: [] };
-		if (payload.length > MAX_PAYLOAD_BYTES) return { status: HvStatus.INVALID_PARAMETER, actions: [] };
+		if (payload.length > MAX_MESSAGE_BYTES) return { status: HvStatus.INVALID_PARAMETER, actions: [] };
 		const paused = core.connected?.paused === true;
 		if (core.outgoing.length >= MAX_OUTGOING && !paused) return { status: HvStatus.INSUFFICIENT_BUFFERS, actions: [] };
 		this.#take({ payload, multiclient: port.multiclient, trusted });
@@ -105,68 +80,26 @@ export class VmbusServer {
 
 	#take(arrival: Arrival): void {
 		const core = this.#core;
-		const { connection } = core;
-		const info = "info" in connection ? connection.info : null;
-		const version = info?.version ?? (connection.name === "Disconnecting" ? connection.version : 0);
-		const rules = { version, features: info?.features ?? 0, direction: "guest" } as const;
-		const message = decodeMessage(arrival.payload, rules);
+		const { connection, version } = core;
+		const features = "info" in connection ? connection.info.features : 0;
+		const message = decodeMessage(arrival.payload, { version, features, direction: "guest" });
 		if (isResetting(core)) core.reject("resetting", "a message during a reset");
 		else if (trustOf(connection) && !arrival.trusted)
 			core.reject("untrusted", "an untrusted message on a trusted connection");
 		else if (message instanceof DecodeError) {
 			const closed = message.error === "not-in-version" && connection.name === "Disconnected";
 			core.reject(closed ? "not-connected" : "malformed", message.text);
-		} else if (message.type === MessageType.InitiateContact) handleContact(core, message, arrival);
-		else if (message.type === MessageType.Unload) handleUnload(core, version);
-		else if (message.type === MessageType.CloseReservedChannel && core.connected?.paused !== true)
-			handleCloseReserved(core, message);
-		else if (core.connected === null) core.reject("not-connected", `message ${message.type} while ${connection.name}`);
-		else if (message.type === MessageType.Resume) handleResume(core, core.connected);
-		else if (core.connected.paused) core.reject("paused", `message ${message.type} while paused`);
-		else this.#handle(message, core.connected);
+		} else this.#handle(message, arrival);
 	}
 
-	#handle(message: Message, info: ConnectionInfo): void {
+	#handle(message: Message, arrival: Arrival): void {
 		const core = this.#core;
-		switch (message.type) {
-			case MessageType.RequestOffers:
-				handleRequestOffers(core, info);
-				break;
-			case MessageType.OpenChannel:
-				handleOpen(core, message);
-				break;
-			case MessageType.CloseChannel:
-				handleClose(core, message.relid);
-				break;
-			case MessageType.GpadlHeader:
-				handleGpadlHeader(core, message);
-				break;
-			case MessageType.GpadlBody:
-				handleGpadlBody(core, message);
-				break;
-			case MessageType.GpadlTeardown:
-				handleGpadlTeardown(core, message.relid, message.gpadl);
-				break;
-			case MessageType.RelidReleased:
-				handleRelidReleased(core, message.relid);
-				break;
-			case MessageType.OpenReservedChannel:
-				handleOpenReserved(core, message);
-				break;
-			case MessageType.TlConnectRequest: {
-				const { endpointId, serviceId, siloId = null } = message;
-				core.act({ type: "tlConnect", endpointId, serviceId, siloId });
-				break;
-			}
-			case MessageType.ModifyChannel:
-				handleModify(core, message.relid, message.targetVp);
-				break;
-			case MessageType.ModifyConnection:
-				handleModifyConnection(core, info, message.monitorPages);
-				break;
-			case MessageType.Pause:
-				handlePause(core, info);
-		}
+		const handler = HANDLER_OF.get(message.type);
+		const isPaused = core.connected?.paused === true;
+		if (core.connected === null && handler?.unconnected !== true)
+			core.reject("not-connected", `message ${message.type} while ${core.connection.name}`);
+		else if (isPaused && handler?.paused !== true) core.reject("paused", `message ${message.type} while paused`);
+		else handler?.take(core, message as never, arrival);
 	}
 
 	/** The end of what an action began. One that is not due changes nothing. @throws RangeError for a connect without a child-to-parent page */
@@ -240,7 +173,7 @@ export class VmbusServer {
 	tlConnectFailed(endpointId: string, serviceId: string): ServerAction[] {
 		const core = this.#core;
 		const { TlConnectResult: type } = MessageType;
-		if ((core.connected?.version ?? 0) >= Version.V4_1)
+		if (hasMessage(core.connected?.version ?? 0, "TlConnectResult"))
 			core.send({ type, endpointId, serviceId, status: STATUS_CONNECTION_REFUSED });
 		return core.takeActions();
 	}

@@ -1,4 +1,5 @@
 /** What a VMBus server holds: plain data only, so that its state can be saved as it is. */
+import type { GpaRange } from "../../ring/packet.ts";
 import type { Gpa } from "../../types.ts";
 
 /** Where a message goes: VP index and SINT. */
@@ -9,13 +10,6 @@ export interface MessageTarget {
 
 /** Which guest pages serve a purpose: encrypted ones, or those that the host can read. */
 export type PageKind = "private" | "shared";
-
-/** Guest pages that a GPADL names: `bytes` from `offset` in the first page (page numbers, gpa / 4096). */
-export interface GpadlRange {
-	readonly bytes: number;
-	readonly offset: number;
-	readonly pfns: readonly number[];
-}
 
 /** A channel as a device offers it; all fields given, `userData` of 120 bytes. */
 export interface Offer {
@@ -101,7 +95,7 @@ export interface ServerGpadl {
 	readonly quadwords: number;
 	/** Those that arrived, while InProgress; then none. */
 	received: bigint[];
-	ranges: readonly GpadlRange[];
+	ranges: readonly GpaRange[];
 	state: GpadlState;
 }
 

@@ -1,5 +1,6 @@
 /** Scenarios of a whole system: what is set up, and what is done. */
 
+import { CPUID_CONFIDENTIAL_VMBUS } from "../guest/connection.ts";
 import { DeviceType } from "../wire/guid.ts";
 import { OfferFlag } from "../wire/versions.ts";
 import type { SystemEvent } from "./events.ts";
@@ -8,9 +9,7 @@ import { SystemStage, type SystemState } from "./stage.ts";
 
 const RING = OfferFlag.ConfidentialRingBuffer;
 const ALL = OfferFlag.ConfidentialRingBuffer | OfferFlag.ConfidentialExternalMemory;
-/** EAX of CPUID leaf 0x40000082 with the bit for Confidential VMBus. */
-const CPUID_EAX = 1 << 3;
-const BY_CPUID = { how: "cpuid", eax: CPUID_EAX } as const;
+const BY_CPUID = { how: "cpuid", eax: CPUID_CONFIDENTIAL_VMBUS } as const;
 const BY_TRY = { how: "try-then-fallback" } as const;
 /** Requests that a device leaves unanswered when it is taken away. */
 const REQUESTS = 8;

@@ -3,6 +3,7 @@
  * has one; a paravisor may have another, and in front of it a relay of the host's channels.
  */
 import type { Engine } from "../../engine.ts";
+import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
 import type { SynicParty } from "../../synic/interrupts.ts";
 import type { SynicMachine } from "../../synic/machine.ts";
 import type { MessagePort } from "../../synic/port.ts";
@@ -10,20 +11,16 @@ import { VMBUS_SINT } from "../../synic/registers.ts";
 import { HvStatus } from "../../synic/status.ts";
 import { EchoDevice } from "../devices/echo.ts";
 import type { RelayAction, VmbusRelay } from "../relay/relay.ts";
-import {
-	type OpenAction,
-	type SendAction,
-	type ServerAction,
-	type ServerCompletion,
-	STATUS_UNSUCCESSFUL,
-} from "../server/actions.ts";
+import type { OpenAction, SendAction, ServerAction, ServerCompletion } from "../server/actions.ts";
 import { pagesView } from "../server/memory-view.ts";
 import type { OfferOptions, OfferRefusal } from "../server/offers.ts";
 import type { VmbusServer } from "../server/server.ts";
 import { SYNIC_MESSAGE_TYPE } from "../wire/messages.ts";
+import { STATUS_UNSUCCESSFUL } from "../wire/values.ts";
+import { ConnectionId } from "../wire/versions.ts";
 import { ACTORS, type FlagEvent, type Recorder, type ServedEvent } from "./events.ts";
 
-export interface VspOptions {
+interface VspOptions {
 	readonly engine: Engine;
 	readonly machine: SynicMachine;
 	readonly party: SynicParty;
@@ -62,10 +59,10 @@ export class Vsp {
 		this.party = options.party;
 	}
 
-	/** Takes the guest's posts on connection ids 1 and 4. */
+	/** Takes the guest's posts, contacts of both kinds included. */
 	listen(): void {
 		const { machine } = this.#options;
-		for (const id of [1, 4]) {
+		for (const id of [ConnectionId.Message, ConnectionId.Message4]) {
 			machine.connections[this.party].bindMessages(id, {
 				post: (_, payload, { trusted }) => this.post(id, payload, trusted),
 			});
@@ -237,7 +234,7 @@ export class Vsp {
 	/** Makes the guest's signals reach a channel. @returns false for a connection id that is taken: guests may choose it */
 	#begin({ offerId, connectionId, eventFlag, request }: OpenAction): boolean {
 		const connections = this.#options.machine.connections[this.party];
-		if (connections.has(connectionId) || connectionId > 0xffffff || this.#open.has(offerId)) return false;
+		if (connections.has(connectionId) || connectionId > MAX_CONNECTION_ID || this.#open.has(offerId)) return false;
 		this.#open.set(offerId, { connectionId, eventFlag, vp: request.targetVp });
 		connections.bindEvents(connectionId, { signal: () => this.#options.later(() => this.#service(offerId)) });
 		return true;

@@ -1,4 +1,5 @@
 /** Channel messages to bytes and back, by the table in messages.ts. */
+import { MAX_MESSAGE_BYTES } from "../../synic/synic.ts";
 import { readGuid, writeGuid } from "./guid.ts";
 import {
 	type Extension,
@@ -6,7 +7,6 @@ import {
 	type FieldKind,
 	type FieldSpec,
 	HEADER_BYTES,
-	MAX_PAYLOAD_BYTES,
 	type Message,
 	type MessageSpec,
 	messageSpec,
@@ -18,7 +18,7 @@ import { versionName } from "./versions.ts";
 const GPA_LIMIT = 2 ** 52;
 
 /** Why bytes are no message. */
-export type DecodeErrorKind =
+type DecodeErrorKind =
 	| "short"
 	| "long"
 	| "unknown-type"
@@ -189,8 +189,8 @@ export function encodeMessage(message: Message): Uint8Array {
 		const list = values[last[0]];
 		if (!Array.isArray(list)) throw invalid(spec, last[0], "a list of bigints", list);
 		total += 8 * list.length;
-		if (total > MAX_PAYLOAD_BYTES) {
-			const most = Math.floor((MAX_PAYLOAD_BYTES - bytes) / 8);
+		if (total > MAX_MESSAGE_BYTES) {
+			const most = Math.floor((MAX_MESSAGE_BYTES - bytes) / 8);
 			throw invalid(spec, last[0], `at most ${most} quadwords`, list.length);
 		}
 	}
@@ -247,8 +247,8 @@ function checkRules(spec: MessageSpec, payload: Uint8Array, rules: DecodeRules):
 export function decodeMessage(payload: Uint8Array, rules: DecodeRules = {}): Message | DecodeError {
 	if (payload.length < HEADER_BYTES)
 		return new DecodeError("short", `${payload.length} bytes, expected a header of ${HEADER_BYTES}`);
-	if (payload.length > MAX_PAYLOAD_BYTES)
-		return new DecodeError("long", `${payload.length} bytes, expected at most ${MAX_PAYLOAD_BYTES}`);
+	if (payload.length > MAX_MESSAGE_BYTES)
+		return new DecodeError("long", `${payload.length} bytes, expected at most ${MAX_MESSAGE_BYTES}`);
 	const data = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
 	const type = data.getUint32(0, true);
 	const spec = messageSpec(type);

@@ -1,13 +1,12 @@
 /**
  * Channel messages of VMBus, all in one table: what codec, decoder and dissector know of a message stands here.
- * A payload is an 8-byte header {u32 type; u32 padding 0} and the body, at most 240 bytes, little-endian.
+ * A payload is an 8-byte header {u32 type; u32 padding 0} and the body, in one SynIC message, little-endian.
  * Sources: Linux 6.12 include/linux/hyperv.h; OpenVMM vmbus_core/src/protocol.rs (types 18 to 20 and 25 to 29).
  */
 import type { Gpa } from "../../types.ts";
+import { USER_DATA_BYTES } from "./values.ts";
 import { Feature, Version } from "./versions.ts";
 
-/** Largest payload of a SynIC message (bytes). */
-export const MAX_PAYLOAD_BYTES = 240;
 /** Type and padding (bytes). */
 export const HEADER_BYTES = 8;
 /** SynIC message type of every channel message. */
@@ -40,7 +39,7 @@ export const FIELD_BYTES: Readonly<Record<FieldKind, number>> = {
 	gpa: 8,
 	gpaPair: 16,
 	guid: 16,
-	bytes120: 120,
+	bytes120: USER_DATA_BYTES,
 	quadwords: 8,
 };
 
@@ -302,7 +301,7 @@ function plain<T extends number, S extends Sender>(type: T, wire: string, from: 
 	return { type, wire, from, bytes, minVersion, extensions: [] } as const;
 }
 
-export type MessageName = keyof typeof MESSAGES;
+type MessageName = keyof typeof MESSAGES;
 
 /** Message types by name. */
 export const MessageType = Object.fromEntries(Object.entries(MESSAGES).map(([name, { type }]) => [name, type])) as {
@@ -333,6 +332,11 @@ export type MessageOf<N extends MessageName> = N extends MessageName
 
 /** A channel message: a union told apart by `type`. */
 export type Message = MessageOf<MessageName>;
+
+/** Messages of the guest. */
+export type GuestMessageName = {
+	[N in MessageName]: (typeof MESSAGES)[N]["from"] extends "guest" ? N : never;
+}[MessageName];
 
 /** Messages that are answered. */
 export type RequestName = {

@@ -1,75 +1,47 @@
--- Wireshark dissector for the pcapng files that coco-dma writes (link type USER0): VMBus channel messages, message slots,
--- ring packets and hypercalls, each behind a pseudo header of 16 bytes (src/vmbus/decode/pcapng.ts).
+/** The Wireshark dissector of VMBus captures (src/vmbus/decode/pcapng.ts): a script in Lua, from the table of messages. */
+import { MAX_MESSAGE_BYTES } from "../synic/synic.ts";
+import { IN_HEX } from "../vmbus/decode/meanings.ts";
+import { FIELD_BYTES, type FieldSpec, MESSAGES, type MessageSpec, MessageType } from "../vmbus/wire/messages.ts";
+
+/** Fields as Lua writes them; `size`: of the longer form that has them. */
+function fieldTables(fields: MessageSpec["fields"], size?: number): string[] {
+	const table = (at: number, kind: string, name: string, { from, below }: FieldSpec) => {
+		const limits = Object.entries({ size, from, below }).filter(([, value]) => value !== undefined);
+		return `{ ${[at, `"${kind}"`, `"${name}"`, ...limits.map(([key, value]) => `${key} = ${value}`)].join(", ")} }`;
+	};
+	return Object.entries(fields).flatMap(([name, field]) => {
+		const { at, kind } = field;
+		if (kind === "gpa") return [table(at, "u64", name, field)];
+		if (kind === "gpaPair") return [table(at, "u64", name, field), table(at + 8, "u64", name, field)];
+		// a field has one size in Wireshark
+		return [table(at, kind, kind === "u32" && name === "sint" ? "sint32" : name, field)];
+	});
+}
+
+function messageTable({ type, wire, bytes, fields, extensions }: MessageSpec): string {
+	const longer = extensions.flatMap((extension) => fieldTables(extension.fields, extension.bytes));
+	return `	[${type}] = { "${wire}", ${bytes}, { ${[...fieldTables(fields), ...longer].join(", ")} } },`;
+}
+
+/** The whole script. */
+export function dissectorScript(): string {
+	const messages = Object.values<MessageSpec>(MESSAGES).map(messageTable).join("\n");
+	const sizes = Object.entries({ ...FIELD_BYTES, u64: FIELD_BYTES.gpa }).map(([kind, bytes]) => `${kind} = ${bytes}`);
+	const hexNames = [...IN_HEX].map((name) => `${name} = true`).join(", ");
+	return `-- Wireshark dissector for the pcapng files that coco-dma writes (link type USER0): VMBus channel messages, message slots,
+-- ring packets and hypercalls, each behind a pseudo header of 16 bytes. Made by coco-dma from its table of messages.
 --
---   tshark -X lua_script:examples/vmbus.lua -r FILE.pcapng
---   wireshark -X lua_script:examples/vmbus.lua FILE.pcapng
+--   tshark -X lua_script:FILE.lua -r FILE.pcapng
+--   wireshark -X lua_script:FILE.lua FILE.pcapng
 
 local vmbus = Proto("vmbus", "Hyper-V VMBus")
 
-local SIZES = { u8 = 1, u16 = 2, u32 = 4, u64 = 8, guid = 16, bytes120 = 120 }
-local VERSION_5_0 = 0x50000
-local VERSION_6_0 = 0x60000
+local SIZES = { ${sizes.join(", ")} }
 
--- Every message: name, size of its shortest form, fields {offset, kind, name}. A field with `from` or `below` is there
--- only in those versions of INITIATE_CONTACT, one with `size` only in a message of that size or more.
+-- Every message: name, size of its shortest form, fields {offset, kind, name}. A field with "from" or "below" is there
+-- only in those versions of INITIATE_CONTACT, one with "size" only in a message of that size or more.
 local MESSAGES = {
-	[1] = { "OFFERCHANNEL", 196, {
-		{ 8, "guid", "interfaceId" }, { 24, "guid", "instanceId" }, { 56, "u16", "flags" }, { 58, "u16", "mmioMegabytes" },
-		{ 60, "bytes120", "userData" }, { 180, "u16", "subChannelIndex" }, { 182, "u16", "mmioMegabytesOptional" },
-		{ 184, "u32", "relid" }, { 188, "u8", "monitorId" }, { 189, "u8", "monitorAllocated" },
-		{ 190, "u16", "dedicatedInterrupt" }, { 192, "u32", "connectionId" },
-	} },
-	[2] = { "RESCIND_CHANNELOFFER", 12, { { 8, "u32", "relid" } } },
-	[3] = { "REQUESTOFFERS", 8, {} },
-	[4] = { "ALLOFFERS_DELIVERED", 8, {} },
-	[5] = { "OPENCHANNEL", 148, {
-		{ 8, "u32", "relid" }, { 12, "u32", "openId" }, { 16, "u32", "ringGpadl" }, { 20, "u32", "targetVp" },
-		{ 24, "u32", "downstreamPage" }, { 28, "bytes120", "userData" },
-		{ 148, "u32", "connectionId", size = 156 }, { 152, "u16", "eventFlag", size = 156 },
-		{ 154, "u16", "openFlags", size = 156 },
-	} },
-	[6] = { "OPENCHANNEL_RESULT", 20, { { 8, "u32", "relid" }, { 12, "u32", "openId" }, { 16, "u32", "status" } } },
-	[7] = { "CLOSECHANNEL", 12, { { 8, "u32", "relid" } } },
-	[8] = { "GPADL_HEADER", 20, {
-		{ 8, "u32", "relid" }, { 12, "u32", "gpadl" }, { 16, "u16", "rangeBytes" }, { 18, "u16", "rangeCount" },
-		{ 20, "quadwords", "ranges" },
-	} },
-	[9] = { "GPADL_BODY", 16, { { 8, "u32", "messageNumber" }, { 12, "u32", "gpadl" }, { 16, "quadwords", "ranges" } } },
-	[10] = { "GPADL_CREATED", 20, { { 8, "u32", "relid" }, { 12, "u32", "gpadl" }, { 16, "u32", "status" } } },
-	[11] = { "GPADL_TEARDOWN", 16, { { 8, "u32", "relid" }, { 12, "u32", "gpadl" } } },
-	[12] = { "GPADL_TORNDOWN", 12, { { 8, "u32", "gpadl" } } },
-	[13] = { "RELID_RELEASED", 12, { { 8, "u32", "relid" } } },
-	[14] = { "INITIATE_CONTACT", 40, {
-		{ 8, "u32", "version" }, { 12, "u32", "targetVp" },
-		{ 16, "u64", "interruptPage", below = VERSION_5_0 },
-		{ 16, "u8", "sint", from = VERSION_5_0 }, { 17, "u8", "vtl", from = VERSION_5_0 },
-		{ 20, "u32", "featureFlags", from = VERSION_6_0 },
-		{ 24, "u64", "monitorPages" }, { 32, "u64", "monitorPages" }, { 40, "guid", "clientId", size = 56 },
-	} },
-	[15] = { "VERSION_RESPONSE", 16, {
-		{ 8, "u8", "supported" }, { 9, "u8", "connectionState" }, { 12, "u32", "connectionIdOrVersion" },
-		{ 16, "u32", "featureFlags", size = 20 },
-		{ 24, "u64", "monitorPages", size = 40 }, { 32, "u64", "monitorPages", size = 40 },
-	} },
-	[16] = { "UNLOAD", 8, {} },
-	[17] = { "UNLOAD_RESPONSE", 8, {} },
-	[18] = { "OPEN_RESERVED_CHANNEL", 28, {
-		{ 8, "u32", "relid" }, { 12, "u32", "targetVp" }, { 16, "u32", "sint32" }, { 20, "u32", "ringGpadl" },
-		{ 24, "u32", "downstreamPage" },
-	} },
-	[19] = { "CLOSE_RESERVED_CHANNEL", 20, { { 8, "u32", "relid" }, { 12, "u32", "targetVp" }, { 16, "u32", "sint32" } } },
-	[20] = { "CLOSE_RESERVED_RESPONSE", 12, { { 8, "u32", "relid" } } },
-	[21] = { "TL_CONNECT_REQUEST", 40, {
-		{ 8, "guid", "endpointId" }, { 24, "guid", "serviceId" }, { 40, "guid", "siloId", size = 56 },
-	} },
-	[22] = { "MODIFYCHANNEL", 16, { { 8, "u32", "relid" }, { 12, "u32", "targetVp" } } },
-	[23] = { "TL_CONNECT_RESULT", 44, { { 8, "guid", "endpointId" }, { 24, "guid", "serviceId" }, { 40, "u32", "status" } } },
-	[24] = { "MODIFYCHANNEL_RESPONSE", 16, { { 8, "u32", "relid" }, { 12, "u32", "status" } } },
-	[25] = { "MODIFY_CONNECTION", 24, { { 8, "u64", "monitorPages" }, { 16, "u64", "monitorPages" } } },
-	[26] = { "MODIFY_CONNECTION_RESPONSE", 9, { { 8, "u8", "connectionState" } } },
-	[27] = { "PAUSE", 8, {} },
-	[28] = { "PAUSE_RESPONSE", 8, {} },
-	[29] = { "RESUME", 8, {} },
+${messages}
 }
 
 local KINDS = { [1] = "message", [2] = "ring packet", [3] = "hypercall", [4] = "message slot" }
@@ -107,10 +79,7 @@ local fields = {
 	slotSize = ProtoField.uint8("vmbus.slot.size", "Payload size"),
 	slotFlags = ProtoField.uint8("vmbus.slot.flags", "Slot flags (1: pending)", base.HEX),
 }
-local IN_HEX = {
-	version = true, featureFlags = true, flags = true, openFlags = true, status = true, gpadl = true, ringGpadl = true,
-	connectionId = true, connectionIdOrVersion = true,
-}
+local IN_HEX = { ${hexNames} }
 local function number(make)
 	return function(abbreviation, name) return make(abbreviation, name, IN_HEX[name] and base.HEX or base.DEC) end
 end
@@ -167,13 +136,13 @@ local function dissect_message(tvb, pinfo, tree)
 	end
 	local name, size, list = message[1], message[2], message[3]
 	if tvb:len() < size then tree:add_proto_expert_info(malformed, "shorter than its type") end
-	local version = (number == 14 and tvb:len() >= 12) and tvb(8, 4):le_uint() or 0
+	local version = (number == ${MessageType.InitiateContact} and tvb:len() >= 12) and tvb(8, 4):le_uint() or 0
 	local info = name
 	for _, field in ipairs(list) do
 		local at, kind, label = field[1], field[2], field[3]
 		if is_there(field, version, tvb:len()) then
 			if kind == "quadwords" then
-				if at <= tvb:len() then dissect_ranges(tvb, tree, at, number == 8) end
+				if at <= tvb:len() then dissect_ranges(tvb, tree, at, number == ${MessageType.GpadlHeader}) end
 			elseif at + SIZES[kind] <= tvb:len() then
 				tree:add_le(fields["msg_" .. label], tvb(at, SIZES[kind]))
 				if label == "relid" or label == "gpadl" or label == "status" then
@@ -197,7 +166,7 @@ local function dissect_slot(tvb, pinfo, tree)
 	return dissect_message(tvb(16, size):tvb(), pinfo, tree)
 end
 
--- The ranges in front of a packet's payload; `has_pages`: each is followed by its page numbers.
+-- The ranges in front of a packet's payload; has_pages: each is followed by its page numbers.
 local function dissect_packet_ranges(tvb, tree, limit, has_pages)
 	if limit < 24 then
 		tree:add_proto_expert_info(malformed, "payload inside the range header")
@@ -254,7 +223,7 @@ end
 local function dissect_hypercall(tvb, pinfo, tree)
 	if tvb:len() < 256 then return "HvSignalEvent" end
 	local size = tvb(12, 4):le_uint()
-	if size == 0 or size > 240 then return "HvPostMessage" end
+	if size == 0 or size > ${MAX_MESSAGE_BYTES} then return "HvPostMessage" end
 	return "HvPostMessage " .. dissect_message(tvb(16, size):tvb(), pinfo, tree)
 end
 
@@ -290,3 +259,5 @@ function vmbus.dissector(tvb, pinfo, root)
 end
 
 DissectorTable.get("wtap_encap"):add(wtap.USER0, vmbus)
+`;
+}
