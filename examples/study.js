@@ -1,7 +1,6 @@
 // Asks of one workload what bouncing costs, what a policy exposes, and what policies do on a device.
 // Run after `npm run build`: node examples/study.js
 
-import { parsePolicy, scenarioNamed } from "coco-dma/policy";
 import { auditWorkload, compareWorkload, runMatrix } from "coco-dma/study";
 import { readTrace } from "coco-dma/workload";
 
@@ -28,7 +27,7 @@ for (const policy of ["rfc-v3", "cc-accepted-bus"]) {
 }
 
 // a policy on a device, opened into parts: what each mapping comes to
-const matrix = await runMatrix([parsePolicy("cc-accepted-bus")], [scenarioNamed("storvsc-full")], { cost: false });
+const matrix = await runMatrix({ policies: ["cc-accepted-bus"], scenarios: ["storvsc-full"], cost: false });
 const [cell] = matrix.rows[0].cells;
 console.log(`${cell.policy} on ${cell.scenario}: ${cell.kind}`);
 for (const { verdict, told } of cell.parts) if (told) console.log(`  ${verdict.part}: ${verdict.kind}`);

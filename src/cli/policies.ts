@@ -2,14 +2,14 @@ import { resolve } from "node:path";
 import { PLATFORMS, type PlatformName, platformNamed } from "../coco/platform/platform.ts";
 import { environment } from "../node/environment.ts";
 import { loadPolicy } from "../node/policy-file.ts";
-import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
+import { SCENARIOS } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { describeEnvironment } from "../report/environment.ts";
 import { matrixReport, policySections } from "../report/policies.ts";
 import { policiesList, policiesListReport } from "../report/policies-list.ts";
 import { renderHtml } from "../report/render/html.ts";
 import { renderText } from "../report/render/text.ts";
-import { allPolicies, runMatrix } from "../study/matrix.ts";
+import { runMatrix } from "../study/matrix.ts";
 import { loadModule } from "../wasm.ts";
 import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson, writeOutput } from "./usage.ts";
 
@@ -45,21 +45,16 @@ function names(option: string, list: string): string[] {
 	return all;
 }
 
-async function policiesOf(list: string | undefined): Promise<PolicySetup[]> {
-	if (list === undefined) return allPolicies();
+async function policiesOf(list: string): Promise<PolicySetup[]> {
 	const setups: PolicySetup[] = [];
 	for (const name of names("policy", list)) setups.push(await loadPolicy(name));
 	return setups;
 }
 
-function scenariosOf(list: string | undefined): readonly Scenario[] {
-	return list === undefined ? SCENARIOS : names("scenario", list).map(scenarioNamed);
-}
-
 function listPolicies(json: string | undefined): void {
 	if (json !== "-")
 		process.stdout.write(`${renderText(policiesListReport(), { color: mayColor(), width: TEXT_WIDTH })}\n`);
-	if (json !== undefined) writeJson(json, { command: "policies", ...policiesList() });
+	if (json !== undefined) writeJson(json, { ...policiesList(), command: "policies" });
 }
 
 /** Runs `coco-dma policies`. @returns the exit code */
@@ -89,22 +84,24 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 		listPolicies(values.json);
 		return 0;
 	}
-	const scenarios = scenariosOf(values.scenario);
-	const platform =
-		values.platform === undefined ? {} : { platform: platformNamed(values.platform).name as PlatformName };
-	const policies = await policiesOf(values.policy);
-	const cost = values["no-cost"] !== true;
+	const options = {
+		cost: values["no-cost"] !== true,
+		...(values.scenario === undefined ? {} : { scenarios: names("scenario", values.scenario) }),
+		...(values.platform === undefined ? {} : { platform: platformNamed(values.platform).name as PlatformName }),
+		...(values.policy === undefined ? {} : { policies: await policiesOf(values.policy) }),
+		progress,
+	};
 	// an error's line does not follow what was being run
-	const matrix = await runMatrix(policies, scenarios, { cost, progress, ...platform }).finally(() => progress(""));
+	const matrix = await runMatrix(options).finally(() => progress(""));
 	const env = environment();
 	const { hash } = await loadModule("engine");
 	const ranOn = describeEnvironment(env, hash);
 	if (values.json !== undefined)
-		writeJson(values.json, { command: "policies", environment: env, engineHash: hash, ...matrix });
+		writeJson(values.json, { ...matrix, command: "policies", environment: env, engineHash: hash });
 	if (values.html !== undefined) writeOutput(values.html, renderHtml(matrixReport(matrix, ranOn)));
 	if (values.json !== "-") {
 		const open = values.open === true;
-		const report = policies.length > 1 && !open ? matrixReport(matrix, ranOn) : policySections(matrix, ranOn, open);
+		const report = matrix.rows.length > 1 && !open ? matrixReport(matrix, ranOn) : policySections(matrix, ranOn, open);
 		process.stdout.write(`${renderText(report, { color: mayColor(), width: TEXT_WIDTH })}\n`);
 		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);

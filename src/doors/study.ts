@@ -24,7 +24,7 @@ export type { DriveResult } from "../study/drive.ts";
 export type { DriverKind } from "../study/driver.ts";
 export type { FirstByteReport } from "../study/first-byte.ts";
 export type { GuestSize, SizedGuest } from "../study/layout.ts";
-export { allPolicies, type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
+export { type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
 export type { PartGroup, PartRun } from "../study/part.ts";
 export type { RunOptions, RunResult } from "../study/run.ts";
 export { localRunner, type Runner } from "../study/runner.ts";

@@ -11,9 +11,10 @@ function rowsOf(name: string): string[] {
 	return Object.entries(ROWS).flatMap(([row, names]) => ((names as readonly string[]).includes(name) ? [row] : []));
 }
 
-/** The list as data. */
+/** The list as data: docs/schema/policies-list.schema.json. */
 export function policiesList() {
 	return {
+		schema: "coco-dma/policies-list/1",
 		policies: PRESETS.map((preset) => ({ ...headerOf(setupOf(preset)), rows: rowsOf(preset.name) })),
 		modifiers: MODIFIERS.map(({ name, title, source }) => ({ name, title, source, rows: rowsOf(name) })),
 	};

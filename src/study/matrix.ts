@@ -1,15 +1,15 @@
 /** Policies by scenarios: every cell is run, none is written down. */
 
-import type { PlatformName } from "../coco/platform/platform.ts";
+import { type PlatformName, platformNamed } from "../coco/platform/platform.ts";
 import type { KernelName } from "../coco/rules/kernel.ts";
-import type { Acceptance } from "../coco/rules/policy.ts";
-import { parsePolicy } from "../policy/parse.ts";
+import type { Acceptance, Policy } from "../coco/rules/policy.ts";
 import { PRESETS } from "../policy/presets.ts";
-import type { Scenario } from "../policy/scenarios.ts";
+import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { GuestArena } from "./arena.ts";
 import { type Cell, runCell } from "./cell.ts";
 import { measureCost } from "./cell-cost.ts";
+import { setupFrom } from "./subject.ts";
 import { runVmbusRows, type VmbusCell } from "./vmbus-rows.ts";
 
 /** What stands above a policy's cells. */
@@ -21,7 +21,9 @@ export interface PolicyHeader {
 	readonly source: string;
 }
 
+/** docs/schema/policies.schema.json is its form in JSON, with who ran it. */
 export interface Matrix {
+	readonly schema: "coco-dma/policies/1";
 	readonly scenarios: readonly { readonly name: string; readonly title: string; readonly platform: string }[];
 	readonly rows: readonly { readonly policy: PolicyHeader; readonly cells: readonly Cell[] }[];
 	/** Memory of VMBus channels, by what becomes of the confidential connection under the policies. */
@@ -50,10 +52,8 @@ const SHOWN = [
 	"linux-7.3+pre-shared",
 ] as const;
 
-/** The policies of the whole list: every preset, and modifiers on some. */
-export function allPolicies(): PolicySetup[] {
-	return [...PRESETS.map(({ name }) => name), ...SHOWN].map(parsePolicy);
-}
+/** The policies of the whole list. */
+const ALL: readonly string[] = [...PRESETS.map(({ name }) => name), ...SHOWN];
 
 /** What a policy's header says. */
 export function headerOf({ name, policy }: PolicySetup): PolicyHeader {
@@ -62,6 +62,10 @@ export function headerOf({ name, policy }: PolicySetup): PolicyHeader {
 }
 
 export interface MatrixOptions {
+	/** Presets' names with modifiers, policies, or policies with their modifiers. Default: every preset, and modifiers on some. */
+	readonly policies?: readonly (string | Policy | PolicySetup)[];
+	/** Default: all. */
+	readonly scenarios?: readonly (string | Scenario)[];
 	/** Measures what mappings cost, on the release build. Default true. */
 	readonly cost?: boolean;
 	/** Runs every cell on this platform. Default: on the scenario's, and parts of it on its others. */
@@ -70,13 +74,17 @@ export interface MatrixOptions {
 	readonly progress?: (text: string) => void;
 }
 
-/** Runs policies on scenarios. @throws as runCell */
-export async function runMatrix(
-	policies: readonly PolicySetup[],
-	scenarios: readonly Scenario[],
-	options: MatrixOptions = {},
-): Promise<Matrix> {
-	const { cost = true, platform, progress = () => {} } = options;
+/**
+ * Runs policies on scenarios.
+ * @throws RangeError that names the option and lists what it may be, before anything runs; as runCell
+ */
+export async function runMatrix(options: MatrixOptions = {}): Promise<Matrix> {
+	const { cost = true, progress = () => {} } = options;
+	const platform = options.platform === undefined ? undefined : (platformNamed(options.platform).name as PlatformName);
+	const policies = await Promise.all((options.policies ?? ALL).map((policy) => setupFrom(policy)));
+	const scenarios = (options.scenarios ?? SCENARIOS).map((each) =>
+		typeof each === "string" ? scenarioNamed(each) : each,
+	);
 	const where = { arena: new GuestArena(), ...(platform === undefined ? {} : { place: { platform, encoded: true } }) };
 	const measured = { ...where, cost: (setup: PolicySetup, scenario: Scenario) => measureCost(setup, scenario, where) };
 	const cellOptions = cost ? measured : where;
@@ -96,6 +104,7 @@ export async function runMatrix(
 	for (const connection of new Set(policies.map((setup) => setup.connection)))
 		for (const scenario of scenarios) vmbus.push(...(await runVmbusRows(connection, scenario)));
 	return {
+		schema: "coco-dma/policies/1",
 		scenarios: scenarios.map(({ name, title, platform: own }) => ({ name, title, platform: platform ?? own })),
 		rows,
 		vmbus,

@@ -100,6 +100,15 @@ function modeSubject({ mode, device = DEFAULT_DEVICE }: ModeChoice): Subject {
 	};
 }
 
+/** A policy with its modifiers, however it was given. @param load as of subjectOf @throws as load */
+export async function setupFrom(
+	policy: PolicyChoice["policy"],
+	load: PolicyLoader = parsePolicy,
+): Promise<PolicySetup> {
+	if (typeof policy === "string") return load(policy);
+	return "policy" in policy ? policy : setupOf(policy);
+}
+
 /**
  * The subject that was chosen.
  * @param load reads policies given as text. Default: presets by name
@@ -111,7 +120,7 @@ export async function subjectOf(choice: SubjectChoice, load: PolicyLoader = pars
 	const scenario = typeof wanted === "string" ? scenarioNamed(wanted) : wanted;
 	const platform = platformNamed(choice.platform ?? scenario.platform).name as PlatformName;
 	return {
-		setup: typeof policy === "string" ? await load(policy) : "policy" in policy ? policy : setupOf(policy),
+		setup: await setupFrom(policy, load),
 		scenario,
 		place: { platform, encoded },
 		preset: devicePresetNamed(scenario.driver),

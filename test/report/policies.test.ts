@@ -18,7 +18,7 @@ function hostilePart(): CellPart {
 function matrixOf(text: string, cells: readonly Cell[]): Matrix {
 	const policy = { name: text, title: text, kernel: "linux-6.12", acceptance: "none", source: text } as const;
 	const scenarios = cells.map((_, i) => ({ name: i === 0 ? "s" : `s${i}`, title: text, platform: "snp" }));
-	return { scenarios, rows: [{ policy, cells }], vmbus: [] };
+	return { schema: "coco-dma/policies/1", scenarios, rows: [{ policy, cells }], vmbus: [] };
 }
 
 const page = (matrix: Matrix) => renderHtml(matrixReport(matrix, RAN_ON));
