@@ -33,34 +33,20 @@ const AUDIT = "assembly/audit/index.ts";
 const BENCH = "assembly/bench/index.ts";
 const BENCH_BARE = "assembly/bench/bare-index.ts";
 
-interface WasmTarget {
-	readonly entries: readonly string[];
-	/** Shared memory; one lock an area. */
-	readonly threads?: true;
-	/** The kernel's list algorithm in place of bitmaps. */
-	readonly reference?: true;
-	/** Labels on bytes, and a log. */
-	readonly audit?: true;
-	/** The benchmarks' floor: a bitmap and nothing around it. */
-	readonly bare?: true;
-	/** Unoptimised, with assertions and a source map. */
-	readonly debug?: true;
-}
-
-/** build/NAME.wasm by name. */
+/** What each target of asconfig.json is compiled from. */
 const WASM = {
-	engine: { entries: [ENGINE] },
-	rings: { entries: [RINGS] },
-	"engine.threads": { entries: [ENGINE], threads: true },
-	"rings.threads": { entries: [RINGS], threads: true },
-	"engine.audit": { entries: [ENGINE, RINGS, AUDIT], audit: true },
-	reference: { entries: [ENGINE, RINGS], reference: true },
-	debug: { entries: [ENGINE, RINGS], debug: true },
-	bench: { entries: [ENGINE, RINGS, BENCH] },
-	"bench.bare": { entries: [BENCH_BARE], bare: true },
-	"bench.threads": { entries: [ENGINE, RINGS, BENCH], threads: true },
-	"bench.reference": { entries: [ENGINE, RINGS, BENCH], reference: true },
-} as const satisfies Record<string, WasmTarget>;
+	engine: [ENGINE],
+	rings: [RINGS],
+	"engine.threads": [ENGINE],
+	"rings.threads": [RINGS],
+	"engine.audit": [ENGINE, RINGS, AUDIT],
+	reference: [ENGINE, RINGS],
+	debug: [ENGINE, RINGS],
+	bench: [ENGINE, RINGS, BENCH],
+	"bench.bare": [BENCH_BARE],
+	"bench.threads": [ENGINE, RINGS, BENCH],
+	"bench.reference": [ENGINE, RINGS, BENCH],
+} as const satisfies Record<string, readonly string[]>;
 
 export type WasmName = keyof typeof WASM;
 /** typescript: src/ and bench/ as JavaScript with declarations. */
@@ -80,19 +66,9 @@ export const SETS = {
 	benchmarks: ["engine", "rings", "engine.audit", "bench", "bench.bare", "bench.threads", "bench.reference"],
 } as const satisfies Record<string, readonly TargetName[]>;
 
-/** asc's arguments for a target, from the repository's root. */
+/** asc's arguments for a target, from the repository's root; its options and its output stand in asconfig.json. */
 export function ascArguments(name: WasmName): string[] {
-	const { entries, threads, reference, audit, bare, debug }: WasmTarget = WASM[name];
-	const constants = { COCO_THREADS: threads, COCO_REFERENCE: reference, COCO_AUDIT: audit, COCO_BARE: bare };
-	return [
-		...entries,
-		...["--outFile", `build/${name}.wasm`],
-		...["--runtime", "stub", "--importMemory", "--noExportMemory", "--enable", "simd"],
-		...(threads ? ["--enable", "threads", "--sharedMemory", "--maximumMemory", "65536"] : []),
-		...(debug ? ["--debug", "--sourceMap"] : ["--optimizeLevel", "3", "--noAssert"]),
-		...["--use", "abort="],
-		...Object.entries(constants).flatMap(([constant, on]) => ["--use", `${constant}=${on ? 1 : 0}`]),
-	];
+	return [...WASM[name], "--config", "asconfig.json", "--target", name];
 }
 
 /** SHA-256 by path from the root; null: there was no such file. */
@@ -199,7 +175,7 @@ async function serveCompiler(): Promise<void> {
 	const compile = async (name: WasmName): Promise<Compiled> => {
 		const inputs: Hashes = {};
 		const outputs = new Map<string, string | Uint8Array>();
-		const { error, stderr } = await asc.main(["--baseDir", ROOT, ...ascArguments(name)], {
+		const { error, stderr } = await asc.main(ascArguments(name), {
 			readFile(path, base) {
 				const file = resolve(base, path);
 				// a file that is not there is an input too: it might appear
@@ -207,7 +183,7 @@ async function serveCompiler(): Promise<void> {
 				inputs[relative(ROOT, file)] = content === null ? null : sha256(content);
 				return content;
 			},
-			writeFile: (path, content) => void outputs.set(path, content),
+			writeFile: (path, content, base) => void outputs.set(relative(ROOT, resolve(base, path)), content),
 			listFiles: () => null,
 		});
 		return error === null ? { inputs, outputs } : { error: stderr.toString().trim() || error.message };

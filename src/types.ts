@@ -32,7 +32,12 @@ export const Attr = {
 	CcShared: device.DMA_ATTR_CC_SHARED,
 } as const;
 
-/** Linux's name of a direction. */
+const DIRECTION_NAMES = ["BIDIRECTIONAL", "TO_DEVICE", "FROM_DEVICE"] as const;
+export type DirectionName = (typeof DIRECTION_NAMES)[number];
+
+/** Linux's name of a direction; a number that is none is named by itself. */
+export function directionName(dir: Direction): DirectionName;
+export function directionName(dir: number): string;
 export function directionName(dir: number): string {
-	return ["BIDIRECTIONAL", "TO_DEVICE", "FROM_DEVICE"][dir] ?? String(dir);
+	return DIRECTION_NAMES[dir] ?? String(dir);
 }

@@ -3,7 +3,7 @@ import { directionNamed, type Explanation, explain } from "../coco/guest/explain
 import { Guest } from "../coco/guest/guest.ts";
 import { CipherUnavailable, loadCipher, type MemoryCipher } from "../coco/platform/ciphertext.ts";
 import { PLATFORMS } from "../coco/platform/platform.ts";
-import { KERNELS } from "../coco/rules/kernel.ts";
+import { DEFAULT_KERNEL, KERNELS, kernelNamed } from "../coco/rules/kernel.ts";
 import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { environment } from "../node/environment.ts";
@@ -24,7 +24,7 @@ slots; the address that the device is given; and who can read the bytes before, 
 
 Options:
   --platform P       ${Object.keys(PLATFORMS).join(", ")}
-  --kernel K         whose rules: ${Object.keys(KERNELS).join(" (default), ")}
+  --kernel K         whose rules: ${Object.keys(KERNELS).join(", ")} (default: ${DEFAULT_KERNEL})
   --device D         ${DEVICE_PRESETS.map(({ name }) => name).join(", ")}: masks and alignment (default: nvme)
   --accepted         the device's evidence was accepted, and it runs (TDISP state RUN)
   --offer            as --accepted, for the device of a VMBus channel with confidential ring and external memory
@@ -103,7 +103,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 	const cipher = await cipherIfAny();
 	const guest = await Guest.create({
 		platform: values.platform as keyof typeof PLATFORMS,
-		kernel: (values.kernel ?? "linux-6.12") as keyof typeof KERNELS,
+		kernel: kernelNamed(values.kernel ?? DEFAULT_KERNEL),
 		ram: values.ram ?? "256M",
 		pools: parsePool(values.pool),
 		...(values.swiotlb === undefined ? {} : { swiotlb: values.swiotlb }),

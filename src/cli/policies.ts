@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { PLATFORMS, type PlatformName, platformNamed } from "../coco/platform/platform.ts";
 import { environment } from "../node/environment.ts";
 import { loadPolicy } from "../node/policy-file.ts";
-import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
+import { SCENARIOS } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import type { PoliciesDocument } from "../report/documents.ts";
 import { describeEnvironment } from "../report/environment.ts";
@@ -10,7 +10,7 @@ import { matrixReport, policySections } from "../report/policies.ts";
 import { policiesList, policiesListReport } from "../report/policies-list.ts";
 import { renderHtml } from "../report/render/html.ts";
 import { renderText } from "../report/render/text.ts";
-import { allPolicies, runMatrix } from "../study/matrix.ts";
+import { runMatrix } from "../study/matrix.ts";
 import { loadModule } from "../wasm.ts";
 import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson, writeOutput } from "./usage.ts";
 
@@ -46,15 +46,10 @@ function names(option: string, list: string): string[] {
 	return all;
 }
 
-async function policiesOf(list: string | undefined): Promise<PolicySetup[]> {
-	if (list === undefined) return allPolicies();
+async function policiesOf(list: string): Promise<PolicySetup[]> {
 	const setups: PolicySetup[] = [];
 	for (const name of names("policy", list)) setups.push(await loadPolicy(name));
 	return setups;
-}
-
-function scenariosOf(list: string | undefined): readonly Scenario[] {
-	return list === undefined ? SCENARIOS : names("scenario", list).map(scenarioNamed);
 }
 
 function listPolicies(json: string | undefined): void {
@@ -90,19 +85,15 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 		listPolicies(values.json);
 		return 0;
 	}
-	const scenarios = scenariosOf(values.scenario);
-	const platform =
-		values.platform === undefined ? {} : { platform: platformNamed(values.platform).name as PlatformName };
-	const policies = await policiesOf(values.policy);
-	const cost = values["no-cost"] !== true;
+	const options = {
+		cost: values["no-cost"] !== true,
+		...(values.scenario === undefined ? {} : { scenarios: names("scenario", values.scenario) }),
+		...(values.platform === undefined ? {} : { platform: platformNamed(values.platform).name as PlatformName }),
+		...(values.policy === undefined ? {} : { policies: await policiesOf(values.policy) }),
+		progress,
+	};
 	// an error's line does not follow what was being run
-	const matrix = await runMatrix({
-		policies,
-		scenarios,
-		cost,
-		progress: ({ policy, scenario }) => progress(`${policy}: ${scenario}`),
-		...platform,
-	}).finally(() => progress(""));
+	const matrix = await runMatrix(options).finally(() => progress(""));
 	const env = environment();
 	const { hash } = await loadModule("engine");
 	const ranOn = describeEnvironment(env, hash);
@@ -111,7 +102,7 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 	if (values.html !== undefined) writeOutput(values.html, renderHtml(matrixReport(matrix, ranOn)));
 	if (values.json !== "-") {
 		const open = values.open === true;
-		const report = policies.length > 1 && !open ? matrixReport(matrix, ranOn) : policySections(matrix, ranOn, open);
+		const report = matrix.rows.length > 1 && !open ? matrixReport(matrix, ranOn) : policySections(matrix, ranOn, open);
 		process.stdout.write(`${renderText(report, { color: mayColor(), width: TEXT_WIDTH })}\n`);
 		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
 		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);

@@ -7,10 +7,12 @@ export type { GuestDevice, GuestDeviceOptions } from "../coco/guest/device.ts";
 export { type Explanation, explain, exposes, type Readers, type Sight } from "../coco/guest/explain.ts";
 export { Guest, type GuestOptions, type GuestTick } from "../coco/guest/guest.ts";
 export type { MapRequest, PredicateStep } from "../coco/guest/steps.ts";
+export type { AtomicPools } from "../coco/memory/atomic.ts";
 export type {
 	CoherentAllocation,
 	CoherentBuffer,
 	CoherentFree,
+	CoherentMemory,
 	CoherentRefusal,
 	CoherentRequest,
 } from "../coco/memory/coherent.ts";
@@ -32,6 +34,7 @@ export {
 	type AccessResult,
 	type PartyName,
 	type Violation,
+	type ViolationLog,
 	type ViolationName,
 } from "../coco/platform/violations.ts";
 export {
@@ -56,6 +59,7 @@ export {
 	type DeviceTrustOptions,
 	type Evidence,
 	type EvidenceDecision,
+	type Holds,
 	type TdispFault,
 	type TdispRequest,
 	TdispState,

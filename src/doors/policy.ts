@@ -1,4 +1,6 @@
 /** `coco-dma/policy`: what a policy is, the presets, modifiers and scenarios; what the file of one's own policy imports. */
+
+export type { Situation } from "../coco/rules/device.ts";
 export {
 	type Acceptance,
 	KernelCrash,
@@ -7,7 +9,15 @@ export {
 	type PolicyPredicate,
 	type PredicateInput,
 } from "../coco/rules/policy.ts";
-export { PREDICATES, type Predicate, type PredicateName, type PredicateValues } from "../coco/rules/predicate.ts";
+export {
+	type CoherentRules,
+	type MapRules,
+	PREDICATES,
+	type Predicate,
+	type PredicateName,
+	type PredicateValues,
+} from "../coco/rules/predicate.ts";
+export type { Transitions } from "../coco/trust/tdisp.ts";
 export { acceptedIn, acceptedInNone, everyoneIn, kernelChoice } from "../policy/choice.ts";
 export { MODIFIERS } from "../policy/modifiers.ts";
 export { parsePolicy } from "../policy/parse.ts";

@@ -20,10 +20,16 @@ export {
 	type PolicyComparison,
 	type PolicyResult,
 } from "../study/compare.ts";
+export type { DriveResult } from "../study/drive.ts";
+export type { DriverKind } from "../study/driver.ts";
+export type { FirstByteReport } from "../study/first-byte.ts";
 export type { GuestSize, SizedGuest } from "../study/layout.ts";
-export { allPolicies, type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
+export { type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
+export type { PartGroup, PartRun } from "../study/part.ts";
 export type { RunOptions, RunResult } from "../study/run.ts";
 export { localRunner, type Runner } from "../study/runner.ts";
 export { makeStage, type Stage, type StageOptions } from "../study/stage.ts";
-export { MODES, type Mode, type PolicyChoice, type SubjectChoice } from "../study/subject.ts";
+export type { Percentiles, SizeClass } from "../study/statistics.ts";
+export { MODES, type Mode, type PolicyChoice, type PolicyLoader, type SubjectChoice } from "../study/subject.ts";
 export { VERDICT_KINDS, type Verdict, type VerdictKind } from "../study/verdict.ts";
+export type { VmbusCell } from "../study/vmbus-rows.ts";

@@ -86,6 +86,17 @@ function findingItem({ property, kind, bytes, count, longestNs, first }: Finding
 	return { words: `${property} (${kind}): ${amounts.join(", ")}`, under: [`first: ${first.text}`] };
 }
 
+/** A line for each step, with its time in the trace. @param name the device's */
+function historyLines({ history, device }: FirstByteReport, name: string): string[] {
+	const lines = historyText(history, (number) => (number === device ? name : `device ${number}`));
+	// what the log does not hold is a line of its own, the first
+	const before = history.complete ? 0 : 1;
+	return lines.map((line, i) => {
+		const event = history.steps[i - before]?.event;
+		return event === undefined ? line : `${line}, at ${event.timeNs.toLocaleString("en-US")} ns`;
+	});
+}
+
 /** What the commands came to. */
 function driveLines({ directMaps, bouncedMaps, drive }: AuditReport): Paragraph[] {
 	if (drive === null) return [];
@@ -100,17 +111,6 @@ function driveLines({ directMaps, bouncedMaps, drive }: AuditReport): Paragraph[
 	].map((line) => paragraph(line));
 }
 
-/** The way of the first byte, each step with its time. */
-function historyLines({ device, history }: FirstByteReport): string[] {
-	const lines = historyText(history, (number) => (number === device.number ? device.name : `device ${number}`));
-	// a line before the steps says what the log does not hold
-	const before = history.complete ? 0 : 1;
-	return lines.map((line, i) => {
-		const event = history.steps[i - before]?.event;
-		return event === undefined ? line : `${line}, at ${event.timeNs.toLocaleString("en-US")} ns`;
-	});
-}
-
 /** The whole audit. */
 export function auditReport(audit: AuditReport): Report {
 	const { workload, policy, scenario, platform, device, requests, bytes, owners, pages, first, findings, notes } =
@@ -121,7 +121,7 @@ export function auditReport(audit: AuditReport): Report {
 	if (pages.length > 0) blocks.push(pagesTable(audit));
 	if (first !== null) {
 		const how = first.what === "breach" ? "breached" : "exposed";
-		blocks.push(list(`The first ${how} byte, at gpa ${hex(first.gpa)}:`, historyLines(first)));
+		blocks.push(list(`The first ${how} byte, at gpa ${hex(first.gpa)}:`, historyLines(first, scenario)));
 	}
 	if (findings.length > 0) blocks.push(list("Properties that did not hold:", findings.map(findingItem)));
 	blocks.push(...notes.map((note) => paragraph(`note: ${note}`, "note")));

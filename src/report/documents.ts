@@ -1,5 +1,5 @@
 /**
- * What commands write with --json. The first field names the schema (schemas/NAME.VERSION.json): a new field keeps the
+ * What commands write with --json. The first field names the schema (docs/schema/NAME.VERSION.json): a new field keeps the
  * version, one that goes or comes to mean something else raises it. Numbers are written exactly.
  */
 import type { Explanation } from "../coco/guest/explain.ts";

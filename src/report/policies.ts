@@ -111,8 +111,8 @@ function cellValue(cell: Cell): Said {
 	};
 }
 
-function vmbusLabel({ row: memory, connection }: VmbusCell): string {
-	return `${memory}: ${CONNECTIONS[connection]}`;
+function vmbusLabel({ verdict, connection }: VmbusCell): string {
+	return `${verdict.part}: ${CONNECTIONS[connection]}`;
 }
 
 function vmbusLabels(cells: readonly VmbusCell[]): string[] {

@@ -1,12 +1,7 @@
 /** A policy in words: whose rules it changes, and what it takes for a device's being trusted. */
-import type { KernelName } from "../coco/rules/kernel.ts";
+import { KERNELS } from "../coco/rules/kernel.ts";
 import type { Acceptance } from "../coco/rules/policy.ts";
 import type { PolicyHeader } from "../study/matrix.ts";
-
-const KERNELS: Readonly<Record<KernelName, { readonly rules: string; readonly brief: string }>> = {
-	"linux-6.12": { rules: "rules of Linux 6.12", brief: "6.12" },
-	"linux-7.3": { rules: "rules after the 7.3 merge", brief: "7.3" },
-};
 
 const ACCEPTANCE: Readonly<Record<Acceptance, string>> = {
 	none: "no acceptance",
@@ -19,12 +14,12 @@ const ACCEPTANCE: Readonly<Record<Acceptance, string>> = {
 type Rules = Pick<PolicyHeader, "kernel" | "acceptance">;
 
 export function rulesText({ kernel, acceptance }: Rules): string {
-	return `${KERNELS[kernel].rules}; ${ACCEPTANCE[acceptance]}`;
+	return `rules of ${KERNELS[kernel].title}; ${ACCEPTANCE[acceptance]}`;
 }
 
 /** The same in a few characters. */
 export function rulesBrief({ kernel, acceptance }: Rules): string {
-	return `${KERNELS[kernel].brief}, ${acceptance}`;
+	return `${KERNELS[kernel].release}, ${acceptance}`;
 }
 
 /** The policy in a line. */

@@ -5,7 +5,6 @@ import { trustText } from "../coco/trust/error.ts";
 import type { Cause, CauseCount } from "../study/cause.ts";
 import type { Cell, CellPart } from "../study/cell.ts";
 import type { Verdict, VerdictKind } from "../study/verdict.ts";
-import { directionName } from "../types.ts";
 import { formatNumber } from "./units.ts";
 
 /** Of a cause, what stands behind the verdict's word. */
@@ -120,7 +119,7 @@ export function cellText({ parts }: Pick<Cell, "parts">): string {
 function briefPlace(part: CellPart, first: CellPart): string {
 	const { group, dir, verdict } = part;
 	if (isElsewhere(part, first)) return verdict.encoded ? verdict.platform : `${verdict.platform}, plain`;
-	return group === "streaming" ? directionName(dir) : group;
+	return group === "streaming" ? dir : group;
 }
 
 /** A cell in short lines, each with its worst kind: its first part, and in a word what comes to something of another kind. */

@@ -3,7 +3,7 @@ import { decisionSteps, type PredicateStep } from "../coco/guest/steps.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import type { Place, Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
-import { Direction } from "../types.ts";
+import { Direction, type DirectionName, directionName } from "../types.ts";
 import type { GuestArena } from "./arena.ts";
 import type { Cause } from "./cause.ts";
 import { NOISE } from "./noise.ts";
@@ -14,7 +14,7 @@ import { type Verdict, type VerdictKind, verdictOf, worstKind } from "./verdict.
 /** A part of a cell. */
 export interface CellPart extends PartRun {
 	readonly group: PartGroup;
-	readonly dir: Direction;
+	readonly dir: DirectionName;
 	/** Size of the buffer. */
 	readonly bufferBytes: number;
 	/** What decided: the last predicates that the kernel asked, with their answers. */
@@ -113,7 +113,7 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 	const places = [home, ...(place === undefined ? scenario.others : [])];
 	const ran: Omit<CellPart, "told">[] = [];
 	const add = ({ group, dir, bytes }: PartSpec, run: PartRun, because: readonly PredicateStep[]) =>
-		ran.push({ ...run, group, dir, bufferBytes: bytes, because });
+		ran.push({ ...run, group, dir: directionName(dir), bufferBytes: bytes, because });
 	let confidential = false;
 	for (const [i, { platform, encoded }] of places.entries()) {
 		const stage = await makeStage(setup, scenario, {

@@ -8,10 +8,10 @@ import type { Gpa } from "../types.ts";
 export interface FirstByteReport {
 	readonly gpa: Gpa;
 	readonly what: "breach" | "exposure";
-	/** The audited device: its number in the history's events, and its name. */
-	readonly device: { readonly number: number; readonly name: string };
-	/** Up to the end of the command that exposed it. Of a byte that a device wrote into a slot, the map that gave it the slot comes first. */
+	/** The write that made the byte first, up to the end of the command that exposed it. */
 	readonly history: ByteHistory;
+	/** The device's number in the history's events. */
+	readonly device: number;
 }
 
 /** Waits for the byte, and takes its history down while the log still holds it. */
@@ -56,14 +56,14 @@ export class FirstByte {
 	}
 
 	#take(gpa: Gpa, isOwn: boolean): void {
-		const { name, dma, accepted } = this.#device;
+		const { dma, accepted } = this.#device;
 		const history = historyOf(this.#audit, gpa, { platform: this.#guest.platform });
 		this.#isOwn = isOwn;
 		this.found = {
 			gpa,
 			what: isOwn && accepted ? "breach" : "exposure",
-			device: { number: dma.index, name },
 			history: { ...history, steps: [...this.#mapOf(history), ...history.steps] },
+			device: dma.index,
 		};
 	}
 

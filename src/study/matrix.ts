@@ -2,15 +2,14 @@
 
 import { type PlatformName, platformNamed } from "../coco/platform/platform.ts";
 import type { KernelName } from "../coco/rules/kernel.ts";
-import type { Acceptance } from "../coco/rules/policy.ts";
-import { parsePolicy } from "../policy/parse.ts";
+import type { Acceptance, Policy } from "../coco/rules/policy.ts";
 import { PRESETS } from "../policy/presets.ts";
-import { SCENARIOS, type Scenario } from "../policy/scenarios.ts";
+import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { GuestArena } from "./arena.ts";
 import { type Cell, runCell } from "./cell.ts";
 import { measureCost } from "./cell-cost.ts";
-import { type PolicyChoice, scenarioFrom, setupFrom } from "./subject.ts";
+import { setupFrom } from "./subject.ts";
 import { runVmbusRows, type VmbusCell } from "./vmbus-rows.ts";
 
 /** What stands above a policy's cells. */
@@ -22,6 +21,7 @@ export interface PolicyHeader {
 	readonly source: string;
 }
 
+/** With who ran it, docs/schema/policies.1.json is its form in JSON. */
 export interface Matrix {
 	readonly schema: "coco-dma/policies/1";
 	readonly scenarios: readonly { readonly name: string; readonly title: string; readonly platform: string }[];
@@ -52,10 +52,8 @@ const SHOWN = [
 	"linux-7.3+pre-shared",
 ] as const;
 
-/** The policies of the whole list: every preset, and modifiers on some. */
-export function allPolicies(): PolicySetup[] {
-	return [...PRESETS.map(({ name }) => name), ...SHOWN].map(parsePolicy);
-}
+/** The policies of the whole list. */
+const ALL: readonly string[] = [...PRESETS.map(({ name }) => name), ...SHOWN];
 
 /** What a policy's header says. */
 export function headerOf({ name, policy }: PolicySetup): PolicyHeader {
@@ -63,35 +61,30 @@ export function headerOf({ name, policy }: PolicySetup): PolicyHeader {
 	return { name, title, kernel, acceptance, source };
 }
 
-/** A cell that is run next. */
-export interface MatrixStep {
-	readonly policy: string;
-	readonly scenario: string;
-}
-
 export interface MatrixOptions {
 	/** Presets' names with modifiers, policies, or policies with their modifiers. Default: every preset, and modifiers on some. */
-	readonly policies?: readonly PolicyChoice["policy"][];
-	/** By name or as records. Default: all. */
+	readonly policies?: readonly (string | Policy | PolicySetup)[];
+	/** Default: all. */
 	readonly scenarios?: readonly (string | Scenario)[];
 	/** Measures what mappings cost, on the release build. Default true. */
 	readonly cost?: boolean;
 	/** Runs every cell on this platform. Default: on the scenario's, and parts of it on its others. */
 	readonly platform?: PlatformName;
 	/** Told what runs now. */
-	readonly progress?: (step: MatrixStep) => void;
+	readonly progress?: (text: string) => void;
 }
 
 /**
  * Runs policies on scenarios.
- * @throws RangeError that names the option and what it may be, before any cell is run; as runCell
+ * @throws RangeError that names the option and lists what it may be, before anything runs; as runCell
  */
 export async function runMatrix(options: MatrixOptions = {}): Promise<Matrix> {
-	const { cost = true, progress } = options;
-	const scenarios = (options.scenarios ?? SCENARIOS).map(scenarioFrom);
-	const policies: PolicySetup[] = [];
-	for (const policy of options.policies ?? allPolicies()) policies.push(await setupFrom(policy));
+	const { cost = true, progress = () => {} } = options;
 	const platform = options.platform === undefined ? undefined : (platformNamed(options.platform).name as PlatformName);
+	const policies = await Promise.all((options.policies ?? ALL).map((policy) => setupFrom(policy)));
+	const scenarios = (options.scenarios ?? SCENARIOS).map((each) =>
+		typeof each === "string" ? scenarioNamed(each) : each,
+	);
 	const where = { arena: new GuestArena(), ...(platform === undefined ? {} : { place: { platform, encoded: true } }) };
 	const measured = { ...where, cost: (setup: PolicySetup, scenario: Scenario) => measureCost(setup, scenario, where) };
 	const cellOptions = cost ? measured : where;
@@ -102,7 +95,7 @@ export async function runMatrix(options: MatrixOptions = {}): Promise<Matrix> {
 	for (const setup of policies) {
 		const cells: Cell[] = [];
 		for (const scenario of scenarios) {
-			progress?.({ policy: setup.name, scenario: scenario.name });
+			progress(`${setup.name}: ${scenario.name}`);
 			cells.push(await runCell(setup, scenario, cellOptions));
 		}
 		rows.push({ policy: headerOf(setup), cells });

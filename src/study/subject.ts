@@ -100,18 +100,13 @@ function modeSubject({ mode, device = DEFAULT_DEVICE }: ModeChoice): Subject {
 	};
 }
 
-/** A policy's setup, whatever it was given as. @throws as load */
+/** A policy with its modifiers, however it was given. @param load as of subjectOf @throws as load */
 export async function setupFrom(
 	policy: PolicyChoice["policy"],
 	load: PolicyLoader = parsePolicy,
 ): Promise<PolicySetup> {
 	if (typeof policy === "string") return load(policy);
 	return "policy" in policy ? policy : setupOf(policy);
-}
-
-/** A scenario, given by name or as a record. @throws RangeError that lists the names */
-export function scenarioFrom(scenario: string | Scenario): Scenario {
-	return typeof scenario === "string" ? scenarioNamed(scenario) : scenario;
 }
 
 /**
@@ -122,7 +117,7 @@ export function scenarioFrom(scenario: string | Scenario): Scenario {
 export async function subjectOf(choice: SubjectChoice, load: PolicyLoader = parsePolicy): Promise<Subject> {
 	if ("mode" in choice) return modeSubject(choice);
 	const { policy, scenario: wanted = DEFAULT_SCENARIO, encoded = true } = choice;
-	const scenario = scenarioFrom(wanted);
+	const scenario = typeof wanted === "string" ? scenarioNamed(wanted) : wanted;
 	const platform = platformNamed(choice.platform ?? scenario.platform).name as PlatformName;
 	return {
 		setup: await setupFrom(policy, load),

@@ -10,11 +10,10 @@ import { type Verdict, verdictOf } from "./verdict.ts";
 
 /** One kind of memory of a channel, and what the host could read of what the guest put there. */
 export interface VmbusCell {
-	readonly row: "VMBus ring" | "GPADL buffer";
 	readonly scenario: string;
 	/** What becomes of the guest's attempt at a confidential connection. */
 	readonly connection: PolicySetup["connection"];
-	/** What the host could read of it. It is confidential by the offer: the ring and external memory apart. */
+	/** What the host could read of it: its part names the kind of memory. It is confidential by the offer: the ring and external memory apart. */
 	readonly verdict: Verdict;
 }
 
@@ -35,23 +34,23 @@ export async function runVmbusRows(connection: PolicySetup["connection"], scenar
 	const { coRingBuffer, coExternalMemory } = scenario.trust.flags;
 	const works = connection === "confidential";
 	const rows = [
-		{ row: "VMBus ring" as const, confidential: works && coRingBuffer },
-		{ row: "GPADL buffer" as const, confidential: works && coExternalMemory },
+		{ part: "VMBus ring", confidential: works && coRingBuffer },
+		{ part: "GPADL buffer", confidential: works && coExternalMemory },
 	];
-	const cell = (row: VmbusCell["row"], confidential: boolean, bytes: number, cause: Cause | null): VmbusCell => {
-		const place = { part: row, platform: "snp-vtom", encoded: true };
+	const cell = (part: string, confidential: boolean, bytes: number, cause: Cause | null): VmbusCell => {
+		const place = { part, platform: "snp-vtom", encoded: true };
 		const facts = { confidential, bytes, hiddenBytes: 0, neighbourBytes: 0, cause, hazards: [] };
-		return { row, scenario: scenario.name, connection, verdict: verdictOf({ ...place, ...facts }) };
+		return { scenario: scenario.name, connection, verdict: verdictOf({ ...place, ...facts }) };
 	};
 	if (connection === "no-fallback" && (coRingBuffer || coExternalMemory))
-		return rows.map(({ row }) => cell(row, false, 0, { what: "no-fallback" }));
+		return rows.map(({ part }) => cell(part, false, 0, { what: "no-fallback" }));
 	const bytes = await carried(
 		works
 			? (coRingBuffer ? OfferFlag.ConfidentialRingBuffer : 0) |
 					(coExternalMemory ? OfferFlag.ConfidentialExternalMemory : 0)
 			: 0,
 	);
-	return rows.map(({ row, confidential }, i) => cell(row, confidential, bytes[i] as number, null));
+	return rows.map(({ part, confidential }, i) => cell(part, confidential, bytes[i] as number, null));
 }
 
 /** Bytes that reached shared pages of what went through the ring, and of what was put into the buffer. */

@@ -7,6 +7,7 @@ import { memoryOf, type SynicMemory } from "./memory.ts";
 import {
 	type CallPath,
 	hasPostPages,
+	inputAddress,
 	modeOf,
 	postPath,
 	type SynicMode,
@@ -96,7 +97,7 @@ export class GuestCalls {
 		const page = gpa < 0 ? null : this.#memory.page(gpa);
 		if (page === null) return null;
 		page.set(block);
-		return BigInt(gpa + (path === "tdcall" ? this.#options.platform.sharedGpaBoundary : 0));
+		return inputAddress(this.#options.platform, path, gpa);
 	}
 
 	/** HvSignalEvent, in its fast form where there is one. @returns its status, which Linux does not look at; as post */

@@ -3,6 +3,7 @@
  * VMBus series: drivers/hv/hv.c (e096fe2bd623), drivers/hv/vmbus_drv.c (2647c96649ba), drivers/hv/connection.c (bf35d298bb9a),
  * arch/x86/kernel/cpu/mshyperv.c (a156ad8c5082).
  */
+import type { Gpa } from "../types.ts";
 import type { SynicParty } from "./interrupts.ts";
 
 /** Isolation of the guest; "vbs": by the hypervisor alone, without memory encryption. */
@@ -98,7 +99,7 @@ export function modeOf(platform: SynicPlatform, confidential: boolean): SynicMod
 }
 
 /** Whether the host cannot read the guest's private pages. */
-function isHardwareIsolated({ isolation }: SynicPlatform): boolean {
+export function isHardwareIsolated({ isolation }: SynicPlatform): boolean {
 	return isolation === "snp" || isolation === "tdx";
 }
 
@@ -123,6 +124,11 @@ function outsidePath({ paravisor, isolation }: SynicPlatform): CallPath | null {
 	if (!paravisor) return "direct";
 	if (isolation === "snp") return "ghcb";
 	return isolation === "tdx" ? "tdcall" : null;
+}
+
+/** How a call by that path names its input at `gpa`: past the paravisor to TDX's host by the shared alias. */
+export function inputAddress({ sharedGpaBoundary }: SynicPlatform, path: CallPath, gpa: Gpa): bigint {
+	return BigInt(path === "tdcall" ? gpa + sharedGpaBoundary : gpa);
 }
 
 /** Whether the guest decrypts its own SynIC pages. */

@@ -7,6 +7,7 @@ import type { GuestPool } from "../coco/memory/pools.ts";
 import type { MemoryCipher } from "../coco/platform/ciphertext.ts";
 import type { PageConverter } from "../coco/platform/convert.ts";
 import type { PlatformName } from "../coco/platform/platform.ts";
+import { kernelOfRelease } from "../coco/rules/kernel.ts";
 import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import type { Gpa } from "../types.ts";
 import type { Build } from "../wasm.ts";
@@ -125,7 +126,7 @@ export async function bootCase(
 	const options = arena.place(stretches, {
 		ram: stretches,
 		platform,
-		kernel: header.series === "6.12" ? "linux-6.12" : "linux-7.3",
+		kernel: kernelOfRelease(header.release),
 		swiotlb: option,
 		growthSlabs: header.dynamic ? 1024 : 0,
 		pools,

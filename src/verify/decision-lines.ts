@@ -1,18 +1,19 @@
 /** The lines of a `dma-decisions` file: what was asked of a kernel, and every field that it answered. */
+import { KERNELS } from "../coco/rules/kernel.ts";
 import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
 import { Direction, type Gpa } from "../types.ts";
 
 /** The first line: whose answers these are. */
 export interface DecisionHeader {
-	/** The kernel's release, such as "6.12.117", and the series that it is of. */
+	/** The kernel's release, such as "6.12.117". */
 	readonly release: string;
-	readonly series: "6.12" | "7.3";
 	readonly arch: "x86" | "arm64" | "s390";
 	/** CONFIG_SWIOTLB_DYNAMIC. */
 	readonly dynamic: boolean;
 }
 
+const RELEASES = Object.values(KERNELS).map(({ release }) => release);
 const OPS = ["map", "res", "sg", "alloc", "alloca", "pages", "pagesa", "max"] as const;
 const POOLS = [
 	"def",
@@ -205,15 +206,14 @@ function readDecisionHeader(path: string, line: string): DecisionHeader {
 		return text;
 	};
 	const release = value(3, "kernel", {
-		pattern: /^(6\.12|7\.3)(\.\d{1,4})?$/,
-		expected: "a kernel whose rules are known, 6.12 or 7.3",
+		pattern: new RegExp(`^(${RELEASES.join("|").replaceAll(".", "\\.")})(\\.\\d{1,4})?$`),
+		expected: `a kernel whose rules are known, ${RELEASES.join(" or ")}`,
 	});
 	const arch = value(4, "arch", oneOf(Object.keys(PLATFORMS)));
 	const dynamic = value(5, "dyn", FLAG) === "1";
 	if (f.count > 6) throw f.error("header", "nothing behind dyn=", f.text(6, "header"));
 	return {
 		release,
-		series: release.startsWith("7.3") ? "7.3" : "6.12",
 		arch: arch as DecisionHeader["arch"],
 		dynamic,
 	};

@@ -67,7 +67,7 @@ describe("coco-dma audit", () => {
 		for (const page of report.pages) expect(out).toContain(`0x${page.gpa.toString(16)}`);
 		for (const { role, event } of report.first.history.steps)
 			expect(out).toMatch(
-				new RegExp(`^ {2}${role} .*, event ${event.number}, at ${event.timeNs.toLocaleString("en-US")} ns$`, "m"),
+				new RegExp(`^  ${role} +.*, event ${event.number}, at ${event.timeNs.toLocaleString("en-US")} ns$`, "m"),
 			);
 		expect(report.environment.node).toBe(process.version);
 	});

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Cell } from "../../src/study/cell.ts";
 import { coco, temporaryFile, temporaryFolder } from "../helpers/cli.ts";
+import { documentErrors } from "../helpers/schema.ts";
 
 /** What the command prints that succeeds. */
 async function policies(...args: string[]): Promise<string> {
@@ -82,7 +83,9 @@ describe("coco-dma policies", () => {
 			/^rfc-v3: .*\n {2}rules of Linux 6\.12; acceptance from the offer\n {2}source: .*\n {2}rows of the list: P5$/m,
 		);
 		expect(out).toMatch(/^\+force: swiotlb=force on the command line\n {2}source: Robin Murphy/m);
-		const { policies: list, modifiers } = JSON.parse(await policies("--list", "--json", "-"));
+		const data = JSON.parse(await policies("--list", "--json", "-"));
+		expect(documentErrors(data)).toEqual([]);
+		const { policies: list, modifiers } = data;
 		expect(list.find(({ name }: { name: string }) => name === "cc-accepted")).toMatchObject({
 			kernel: "linux-7.3",
 			acceptance: "tdisp",
@@ -97,6 +100,7 @@ describe("coco-dma policies", () => {
 		const out = await policies(...QUICK, "--policy", "rfc-v3", "--json", json, "--html", html);
 		expect(out).toMatch(new RegExp(`JSON: ${json}\nReport: ${html}\n$`));
 		const data = JSON.parse(readFileSync(json, "utf8"));
+		expect(documentErrors(data)).toEqual([]);
 		expect(data).toMatchObject({ command: "policies", environment: { node: process.version } });
 		expect(data.rows[0].cells[0]).toMatchObject({
 			confidential: true,

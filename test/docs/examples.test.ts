@@ -6,7 +6,9 @@ import { describe, expect, it } from "vitest";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-const PAGES = readdirSync(`${ROOT}docs`).map((name) => [`docs/${name}`, readFileSync(`${ROOT}docs/${name}`, "utf8")]);
+const PAGES = readdirSync(`${ROOT}docs`)
+	.filter((name) => name.endsWith(".md"))
+	.map((name) => [`docs/${name}`, readFileSync(`${ROOT}docs/${name}`, "utf8")]);
 
 /** Blocks that say which example they show: ```js examples/x.js its code, ```text examples/x.js what it prints. */
 const SHOWN = PAGES.flatMap(([page, text = ""]) =>

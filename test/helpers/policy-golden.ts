@@ -72,8 +72,8 @@ export function outcomesOf(matrix: Matrix): Map<string, Map<string, Outcome>> {
 	for (const { name } of matrix.scenarios)
 		for (const { policy, cells } of matrix.rows)
 			for (const cell of cells) if (cell.scenario === name) add(name, policy.name, outcomeOf(cell));
-	for (const { row, scenario, connection, verdict } of matrix.vmbus)
-		add(`${scenario}: ${row}`, connection, { verdict: verdictText(verdict), parts: [] });
+	for (const { scenario, connection, verdict } of matrix.vmbus)
+		add(`${scenario}: ${verdict.part}`, connection, { verdict: verdictText(verdict), parts: [] });
 	return sections;
 }
 

@@ -1,7 +1,6 @@
 /** Verdicts, parts and cells of tests: what a test does not name is harmless. */
 import type { Cell, CellPart } from "../../src/study/cell.ts";
 import { verdictOf, worstKind } from "../../src/study/verdict.ts";
-import { Direction } from "../../src/types.ts";
 
 /** What a verdict is made of. */
 export type Facts = Partial<Parameters<typeof verdictOf>[0]>;
@@ -10,7 +9,7 @@ export type Facts = Partial<Parameters<typeof verdictOf>[0]>;
 export function partOf(facts: Facts = {}, fields: Partial<Omit<CellPart, "verdict">> = {}): CellPart {
 	return {
 		group: "streaming",
-		dir: Direction.ToDevice,
+		dir: "TO_DEVICE",
 		bufferBytes: 4096,
 		how: "bounce",
 		conversions: 0,

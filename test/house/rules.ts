@@ -109,6 +109,7 @@ class House {
 		const own = this.#floors.get(path) as number;
 		const floor = this.#floors.get(target) as number;
 		if (own < 0) return null;
+		if (isTest(path) && isDoor(target)) return ["door", `it imports the door ${target}; a test imports rooms`];
 		if (floor > own && isDoor(target))
 			return ["door", `${roomName(path)} imports the door ${target}, which stands above it`];
 		if (floor > own) return ["upward", `${roomName(path)} imports ${target}, and ${roomName(target)} stands above it`];

@@ -6,7 +6,7 @@ import { comparePolicies, compareWorkload } from "../../src/study/compare.ts";
 import { runMatrix } from "../../src/study/matrix.ts";
 import { SYSTEM_SCENARIOS } from "../../src/vmbus/system/scenarios.ts";
 import { type CliResult, coco, shortTrace, temporaryFile } from "../helpers/cli.ts";
-import { DOCUMENTS, type DocumentName, faultsOf, generated, schemaFile } from "../helpers/schemas.ts";
+import { DOCUMENTS, type DocumentName, documentErrors, generated, schemaFile } from "../helpers/schema.ts";
 import { SMALL, shortPgbench } from "../helpers/workload.ts";
 
 const GOLDEN = new URL("../golden/", import.meta.url).pathname;
@@ -28,20 +28,20 @@ describe("the schemas", () => {
 
 	it("find a field that is missing, one of another kind, and one that nobody documented", async () => {
 		const document = written(await coco("verify", NVME, "--json", "-"));
-		expect(faultsOf(document)).toEqual([]);
+		expect(documentErrors(document)).toEqual([]);
 		const { identical: _, ...less } = document;
-		expect(faultsOf(less)).toEqual([expect.stringContaining("must have required property 'identical'")]);
-		expect(faultsOf({ ...document, identical: "yes" })).toEqual([
+		expect(documentErrors(less)).toEqual([expect.stringContaining("must have required property 'identical'")]);
+		expect(documentErrors({ ...document, identical: "yes" })).toEqual([
 			expect.stringContaining("/identical must be boolean"),
 		]);
-		expect(faultsOf({ ...document, more: 1 })).toEqual([
+		expect(documentErrors({ ...document, more: 1 })).toEqual([
 			expect.stringContaining("must NOT have additional properties"),
 		]);
 	});
 });
 
 describe("what a command writes with --json is by its schema", () => {
-	const faults = async (args: readonly string[], exit = 0) => faultsOf(written(await coco(...args), exit));
+	const faults = async (args: readonly string[], exit = 0) => documentErrors(written(await coco(...args), exit));
 
 	it("compare", async () => {
 		expect(await faults(["compare", TRACE, TRACE, "--repeat", "2", "--json", "-"])).toEqual([]);
@@ -92,7 +92,7 @@ export default { name: "crash", title: "t", source: "s", kernel: "linux-6.12", a
 		);
 		expect(await faults(["verify", NVME, other, ...files, "--json", "-"], 1)).toEqual([]);
 		const { out, code } = await coco("verify", NVME, "/no/such/file", "--json", "-");
-		expect([faultsOf(JSON.parse(out)), code]).toEqual([[], 2]);
+		expect([documentErrors(JSON.parse(out)), code]).toEqual([[], 2]);
 	});
 
 	it("vmbus decode, of hex, of a transcript and of malformed bytes", async () => {
@@ -126,8 +126,11 @@ describe("what a call of the library returns", () => {
 		];
 		const missing = (name: string) => expect.stringContaining(`must have required property '${name}'`);
 		for (const document of documents)
-			expect(faultsOf(JSON.parse(JSON.stringify(document)))).toEqual([missing("command"), missing("environment")]);
+			expect(documentErrors(JSON.parse(JSON.stringify(document)))).toEqual([
+				missing("command"),
+				missing("environment"),
+			]);
 		const matrix = await runMatrix({ policies: ["rfc-v3"], scenarios: ["storvsc-full"], cost: false });
-		expect(faultsOf(matrix)).toEqual([missing("command"), missing("engineHash"), missing("environment")]);
+		expect(documentErrors(matrix)).toEqual([missing("command"), missing("engineHash"), missing("environment")]);
 	});
 });

@@ -4,8 +4,8 @@ import { TrustError } from "../../src/coco/trust/error.ts";
 import { causeText, cellLines, cellText, verdictText } from "../../src/report/verdict.ts";
 import type { Cause } from "../../src/study/cause.ts";
 import { VERDICT_KINDS, type Verdict } from "../../src/study/verdict.ts";
-import { Direction } from "../../src/types.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
+import { schemaErrors } from "../helpers/schema.ts";
 import { cellOf, type Facts, partOf } from "../helpers/verdicts.ts";
 
 printSeed("verdicts");
@@ -63,6 +63,18 @@ describe("a verdict", () => {
 		}
 	});
 
+	it("has the form of its schema, and no other: with each cause, and with none", () => {
+		for (const cause of [null, ...Object.values(CAUSES)]) {
+			const { verdict } = partOf({ cause });
+			expect([cause, schemaErrors("policies.1#Verdict", verdict)]).toEqual([cause, []]);
+		}
+		const { verdict } = partOf();
+		expect(schemaErrors("policies.1#Verdict", { ...verdict, kind: "secret" })).not.toEqual([]);
+		expect(schemaErrors("policies.1#Verdict", { ...verdict, more: 1 })).not.toEqual([]);
+		expect(schemaErrors("policies.1#Verdict", { ...verdict, cause: { what: "unknown" } })).not.toEqual([]);
+		for (const kind of VERDICT_KINDS) expect(schemaErrors("policies.1#VerdictKind", kind)).toEqual([]);
+	});
+
 	it("has words of its own for each cause", () => {
 		const words = Object.values(CAUSES).map(causeText);
 		expect(new Set(words).size).toBe(words.length);
@@ -73,8 +85,8 @@ describe("a cell", () => {
 	it("says in its line what its first part says, and what the others of another kind say, each with its place", () => {
 		const cell = cellOf([
 			partOf({ bytes: 4096 }),
-			partOf({ part: "4 KiB FROM_DEVICE" }, { dir: Direction.FromDevice, told: false }),
-			partOf({ part: "4 KiB BIDIRECTIONAL", cause: BEYOND_MASK }, { dir: Direction.Bidirectional }),
+			partOf({ part: "4 KiB FROM_DEVICE" }, { dir: "FROM_DEVICE", told: false }),
+			partOf({ part: "4 KiB BIDIRECTIONAL", cause: BEYOND_MASK }, { dir: "BIDIRECTIONAL" }),
 			partOf({ part: "coherent 4 KiB", cause: CAUSES.crash }, { group: "coherent" }),
 			partOf({ platform: "tdx", encoded: false, hiddenBytes: 1 }, { group: "above 4 GiB" }),
 		]);

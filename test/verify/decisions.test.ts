@@ -32,7 +32,7 @@ describe("a file of decisions", () => {
 
 	it("is read with its kernel, its units and its answers in order", () => {
 		const { header, cases } = readDecisions("file", fileOf(`${QUESTION} | ${ANSWER}`, `${LIST} | bw=- n=-5`));
-		expect(header).toEqual({ release: "6.12.117", series: "6.12", arch: "x86", dynamic: false });
+		expect(header).toEqual({ release: "6.12.117", arch: "x86", dynamic: false });
 		expect(cases).toHaveLength(2);
 		expect(cases[0]).toMatchObject({
 			line: 2,

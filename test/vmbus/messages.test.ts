@@ -8,11 +8,15 @@ import { DecodeError, decodeMessage, encodeMessage, fieldBytes } from "../../src
 import {
 	FIELD_BYTES,
 	type FieldSpec,
+	hasMessage,
+	isAnswer,
 	MESSAGES,
 	type Message,
+	type MessageOf,
 	type MessageSpec,
 	MessageType,
 	messageSpec,
+	type RequestName,
 } from "../../src/vmbus/wire/messages.ts";
 import { Feature, Version } from "../../src/vmbus/wire/versions.ts";
 import { recordingText } from "../helpers/golden.ts";
@@ -115,6 +119,48 @@ describe("the table of messages", () => {
 				}
 			}
 		}
+	});
+});
+
+const requests = Object.entries<MessageSpec>(MESSAGES).flatMap(([name, spec]) => {
+	const { answer } = spec;
+	return answer === undefined ? [] : [{ name, spec, answer, by: (MESSAGES as Record<string, MessageSpec>)[answer.by] }];
+});
+
+describe("requests and their answers", () => {
+	it.each(requests)("$name is answered by the other side, in fields that both have", ({ spec, answer, by }) => {
+		expect(by?.from).toBe(spec.from === "guest" ? "server" : "guest");
+		for (const field of answer.repeats) expect(by?.fields[field]?.kind).toBe(spec.fields[field]?.kind ?? "none");
+	});
+
+	it("belong together when every field that is repeated is the same, and only then", () => {
+		const pair = fc.constantFrom(...requests).chain(({ spec, answer, by }) =>
+			fc.record({
+				request: anyMessage(spec.type),
+				message: fc.oneof(anyMessage((by as MessageSpec).type), everyMessage),
+				copied: fc.subarray([...answer.repeats]),
+				repeats: fc.constant(answer.repeats),
+				type: fc.constant((by as MessageSpec).type),
+			}),
+		);
+		const met = { yes: 0, no: 0 };
+		fc.assert(
+			fc.property(pair, ({ request, message, copied, repeats, type }) => {
+				const [asked, given] = [request, message] as unknown as Record<string, unknown>[];
+				const answer = { ...given, ...Object.fromEntries(copied.map((name) => [name, asked?.[name]])) };
+				const same = answer.type === type && repeats.every((name) => answer[name] === asked?.[name]);
+				met[same ? "yes" : "no"]++;
+				expect(isAnswer(answer as unknown as Message, request as MessageOf<RequestName>)).toBe(same);
+			}),
+			{ seed: SEED, numRuns: 2000 },
+		);
+		expect(Math.min(met.yes, met.no)).toBeGreaterThan(100);
+	});
+
+	it("are known by the versions that have them", () => {
+		expect(hasMessage(Version.V5_2, "ModifyChannelResponse")).toBe(false);
+		expect(hasMessage(Version.V5_3, "ModifyChannelResponse")).toBe(true);
+		expect(hasMessage(0, "InitiateContact")).toBe(true);
 	});
 });
 

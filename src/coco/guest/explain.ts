@@ -14,7 +14,7 @@ import { AccessFault, type AccessResult } from "../platform/violations.ts";
 import { encodingOf } from "../rules/device.ts";
 import type { GuestDevice } from "./device.ts";
 import type { Guest } from "./guest.ts";
-import { decisionSteps, type MapRequest, type PredicateStep, poolFor, poolStateStep, reachStep } from "./steps.ts";
+import { askReach, decisionSteps, type MapRequest, type PredicateStep, poolFor, poolStateStep } from "./steps.ts";
 
 const BOUNCE_REACH = "dma_capable(dev, bounce address, size)";
 
@@ -156,8 +156,12 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 			transient === undefined
 				? residueOf(guest, pools, indexes, device, request)
 				: transient + inSlotOffset(device, gpa);
-		const address = encodeGpa(encodingOf(guest.platform, device.ruled), tlb, pool?.ccShared === true);
-		const { predicate, value, why } = reachStep(device, address, bytes, BOUNCE_REACH).step;
+		const { predicate, value, why } = askReach(
+			device,
+			encodeGpa(encodingOf(guest.platform, device.ruled), tlb, pool?.ccShared === true),
+			bytes,
+			BOUNCE_REACH,
+		).step;
 		steps.push({ predicate, value, why: `${why}; the bytes were copied into the slots before, as in Linux` });
 		readers.push(onlookers.look("after", "slots", tlb, bytes, null));
 		return { ...refused, decision: "bounce", bounce: placeOf(guest, device, tlb, gpa, bytes) };
@@ -172,7 +176,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 	}
 	const tlb = decodeAddress(guest.platform, dma).gpa;
 	const bounce = placeOf(guest, device, tlb, gpa, bytes);
-	steps.push(reachStep(device, BigInt(dma), bytes, BOUNCE_REACH).step);
+	steps.push(askReach(device, BigInt(dma), bytes, BOUNCE_REACH).step);
 	readers.push(onlookers.look("mapped", "buffer", gpa, bytes, null));
 	readers.push(onlookers.look("mapped", "slots", tlb, bytes, dma));
 	device.unmap(dma, bytes, dir);

@@ -53,33 +53,35 @@ function hardwareOf(device: GuestDevice): Pick<DeviceOptions, "dmaMask" | "busLi
 	return { ...device.options, ...device.mapRules };
 }
 
-/** A predicate that was asked, and its answer. */
+/** A predicate and its answer. */
 interface Asked {
 	readonly step: PredicateStep;
-	readonly ok: boolean;
+	readonly holds: boolean;
+}
+
+function askedOf(predicate: string, holds: boolean, why: string): Asked {
+	return { step: { predicate, value: String(holds), why }, holds };
 }
 
 /** Linux 6.12 include/linux/dma-direct.h, dma_capable: the address part. */
-export function reachStep(device: GuestDevice, dma: bigint, bytes: number, name: string): Asked {
+export function askReach(device: GuestDevice, dma: bigint, bytes: number, predicate: string): Asked {
 	const hardware = hardwareOf(device);
 	const limit = limitOf(hardware);
 	const end = dma + BigInt(bytes) - 1n;
-	const ok = end <= limit;
+	const holds = end <= limit;
 	const whose = limit === hardware.busLimit && limit !== hardware.dmaMask ? "bus limit" : "mask";
-	const why = `end 0x${end.toString(16)} ${ok ? "<=" : ">"} ${whose} 0x${limit.toString(16)}`;
-	return { step: { predicate: name, value: String(ok), why }, ok };
+	const why = `end 0x${end.toString(16)} ${holds ? "<=" : ">"} ${whose} 0x${limit.toString(16)}`;
+	return askedOf(predicate, holds, why);
 }
 
 /** Linux 6.12 include/linux/dma-map-ops.h, dma_kmalloc_needs_bounce, with 64-byte cache lines. */
-function kmallocStep(device: GuestDevice, { bytes, dir }: MapRequest): Asked {
-	const answer = (ok: boolean, why: string): Asked => ({
-		step: { predicate: "dma_kmalloc_needs_bounce(dev, size, dir)", value: String(ok), why },
-		ok,
-	});
-	if (hardwareOf(device).coherent !== false) return answer(false, "coherent device");
-	if (dir === Direction.ToDevice) return answer(false, "TO_DEVICE");
-	const ok = bytes <= 32 || (bytes > 64 && bytes <= 96);
-	return answer(ok, `${bytes} bytes: the kmalloc bucket is ${ok ? "no" : "a"} multiple of the 64-byte cache line`);
+function askKmalloc(device: GuestDevice, { bytes, dir }: MapRequest): Asked {
+	const predicate = "dma_kmalloc_needs_bounce(dev, size, dir)";
+	if (hardwareOf(device).coherent !== false) return askedOf(predicate, false, "coherent device");
+	if (dir === Direction.ToDevice) return askedOf(predicate, false, "TO_DEVICE");
+	const holds = bytes <= 32 || (bytes > 64 && bytes <= 96);
+	const why = `${bytes} bytes: the kmalloc bucket is ${holds ? "no" : "a"} multiple of the 64-byte cache line`;
+	return askedOf(predicate, holds, why);
 }
 
 /**
@@ -128,14 +130,14 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	if (checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
 	const { ruled } = device;
 	const dma = encodeGpa(encodingOf(platform, ruled), gpa, ccShared);
-	const bit = platform.encryptionBit;
+	const bit = platform.dmaBit?.bit ?? null;
 	const which = bit === null ? "both forms are equal" : `${ccShared ? "shared" : "private"} form, bit ${bit}`;
 	const form = ruled.encoded ? which : "plain: the host's table tells private from shared";
 	say(ccShared ? "phys_to_dma_unencrypted(dev, phys)" : "phys_to_dma(dev, phys)", `0x${dma.toString(16)}`, form);
-	const reach = reachStep(device, dma, bytes, "dma_capable(dev, addr, size): reach");
+	const reach = askReach(device, dma, bytes, "dma_capable(dev, addr, size): reach");
 	steps.push(reach.step);
-	const capable: PredicateStep[] = [reach.step];
-	const failed: PredicateStep[] = reach.ok ? [] : [reach.step];
+	const capable = [reach.step];
+	const failed = reach.holds ? [] : [reach.step];
 	if (kernel.rules.checksState.is) {
 		const permitted = ccShared || !needsShared;
 		const state = say(
@@ -148,9 +150,9 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 		capable.push(state);
 		if (!permitted) failed.push(state);
 	}
-	const kmalloc = kmallocStep(device, request);
+	const kmalloc = askKmalloc(device, request);
 	steps.push(kmalloc.step);
-	if (kmalloc.ok) failed.push(kmalloc.step);
+	if (kmalloc.holds) failed.push(kmalloc.step);
 	if (failed.length === 0) return { steps, decision: "direct", deciding: capable };
 	const asked = answered("bounce");
 	return otherwise([...failed, ...asked], capable, mayBounce && poolFor(guest, device, request) !== null);
@@ -173,13 +175,13 @@ function instead(
 	};
 	if (mechanism === "refuse") return { said: [chosen], decision: "refused" };
 	const shared = encodeGpa(encodingOf(guest.platform, device.ruled), request.gpa, true);
-	const reach = reachStep(device, shared, request.bytes, "dma_capable(dev, shared address, size)");
-	const kmalloc = kmallocStep(device, request);
+	const reach = askReach(device, shared, request.bytes, "dma_capable(dev, shared address, size)");
+	const kmalloc = askKmalloc(device, request);
 	const asked = [
 		{ step: reach.step, isCapable: true },
-		...(kmalloc.ok ? [{ step: kmalloc.step, isCapable: false }] : []),
+		...(kmalloc.holds ? [{ step: kmalloc.step, isCapable: false }] : []),
 	];
-	return { said: [chosen, ...asked], decision: reach.ok && !kmalloc.ok ? "direct" : "refused" };
+	return { said: [chosen, ...asked], decision: reach.holds && !kmalloc.holds ? "direct" : "refused" };
 }
 
 /** The pool that would bounce the buffer: a device may have one of its own for private pages. */
@@ -196,7 +198,6 @@ export function poolStateStep(guest: Guest, device: GuestDevice, request: MapReq
 	const pool = poolFor(guest, device, request);
 	if (pool === null) return null;
 	const { needsShared } = device.mapRules;
-	const ok = pool.ccShared === needsShared;
 	const why = `pool "${pool.name}": cc_shared ${pool.ccShared}, force_dma_unencrypted ${needsShared}`;
-	return { predicate: "pool.cc_shared == force_dma_unencrypted(dev)", value: String(ok), why };
+	return askedOf("pool.cc_shared == force_dma_unencrypted(dev)", pool.ccShared === needsShared, why).step;
 }

@@ -1,5 +1,6 @@
 /** The connection to the host: contact and versions, both ways of finding Confidential VMBus, suspend, crash and the end of everything. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import { isHardwareIsolated } from "../../synic/modes.ts";
 import { VMBUS_SINT } from "../../synic/registers.ts";
 import { SLOT_PAYLOAD } from "../../synic/synic.ts";
 import type { Gpa } from "../../types.ts";
@@ -34,7 +35,7 @@ function wantedFeatures(core: GuestCore): number {
 }
 
 function contactMessage(core: GuestCore, version: number): MessageOf<"InitiateContact"> {
-	const boundary = core.options.sharedGpaBoundary ?? 0;
+	const boundary = core.platform.sharedGpaBoundary;
 	const shared = (gpa: Gpa) => (boundary !== 0 && Math.floor(gpa / boundary) % 2 === 0 ? gpa + boundary : gpa);
 	const [first, second] = core.monitorPages as [number, number];
 	const message: MessageOf<"InitiateContact"> = {
@@ -63,7 +64,7 @@ function accept(core: GuestCore, version: number, response: MessageOf<"VersionRe
 	core.features = version >= Version.V6_0 ? (response.featureFlags ?? 0) & wantedFeatures(core) : 0;
 	const theirs = response.monitorPages;
 	if (theirs === undefined || !core.has(Feature.ServerSpecifiedMonitorPages)) return;
-	const boundary = core.options.sharedGpaBoundary ?? 0;
+	const boundary = core.platform.sharedGpaBoundary;
 	const page = boundary !== 0 && theirs[1] >= boundary ? theirs[1] - boundary : theirs[1];
 	if (page !== 0 && page % PAGE_SIZE === 0 && core.isRam(page)) core.triggerPage = page;
 	else core.warn(`the host's monitor page at gpa ${theirs[1]} is not used`);
@@ -228,8 +229,8 @@ export function* bringUp(core: GuestCore, synic: ConnectionSynic, maxVersion: nu
 	// a suspended guest still has its pages: it resumes, or unloads first
 	if (core.state !== "disconnected" || core.ending || (!core.linux && core.monitorPages !== null)) return "bad-state";
 	const { confidential } = core.options;
-	const hardware = core.isolation === "snp" || core.isolation === "tdx";
-	if (confidential?.how === "try-then-fallback" && core.paravisor && hardware) {
+	const { paravisor } = core.platform;
+	if (confidential?.how === "try-then-fallback" && paravisor && isHardwareIsolated(core.platform)) {
 		core.confidential = true;
 		const status = yield* attempt(core, synic, maxVersion);
 		if (status === "ok" || status === "cancelled") return status;
@@ -237,7 +238,7 @@ export function* bringUp(core: GuestCore, synic: ConnectionSynic, maxVersion: nu
 		core.confidential = false;
 	} else {
 		const found = confidential?.how === "cpuid" && (confidential.eax & CPUID_CONFIDENTIAL_VMBUS) !== 0;
-		core.confidential = found && core.paravisor;
+		core.confidential = found && paravisor;
 	}
 	return yield* attempt(core, synic, maxVersion);
 }

@@ -3,7 +3,7 @@ import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import { MAX_CONNECTION_ID } from "../../synic/connections.ts";
 import type { GuestPages } from "../../synic/guest-pages.ts";
-import type { CallPath, Isolation } from "../../synic/modes.ts";
+import { type CallPath, modeOf, postPath, type SynicMode, type SynicPlatform, signalPath } from "../../synic/modes.ts";
 import { type PostError, PostRetry, postWithRetry } from "../../synic/retry.ts";
 import { HvStatus } from "../../synic/status.ts";
 import { EVENT_FLAGS } from "../../synic/synic.ts";
@@ -32,8 +32,7 @@ export class GuestCore {
 	readonly options: VmbusGuestOptions;
 	/** Whether it does as Linux 6.12 does where that is weak. */
 	readonly linux: boolean;
-	readonly isolation: Isolation;
-	readonly paravisor: boolean;
+	readonly platform: SynicPlatform;
 	readonly cpus: number;
 	readonly maxVersion: number;
 	readonly pages: GuestPages;
@@ -97,8 +96,8 @@ export class GuestCore {
 		this.engine = engine;
 		this.ports = ports;
 		this.options = options;
-		this.isolation = isolation;
-		this.paravisor = options.paravisor ?? false;
+		const { paravisor = false, sharedGpaBoundary = 0 } = options;
+		this.platform = { isolation, paravisor, sharedGpaBoundary };
 		this.cpus = cpus;
 		const highest = this.linux ? Version.V5_3 : Version.V6_0;
 		this.maxVersion = Math.min(options.maxVersion ?? highest, highest);
@@ -121,7 +120,7 @@ export class GuestCore {
 	}
 
 	get isIsolated(): boolean {
-		return this.isolation !== "none";
+		return this.platform.isolation !== "none";
 	}
 
 	/** Whether channels may be opened, changed and told of memory; linux-6.12 does not ask. */
@@ -146,10 +145,13 @@ export class GuestCore {
 		this.ports.warn?.(text);
 	}
 
-	/** The way past the paravisor, or null where Linux has none (Linux 6.12 drivers/hv/hv.c, hv_post_message). */
-	#hostPath(): CallPath | null {
-		if (!this.paravisor || (!this.isIsolated && !this.linux)) return "direct";
-		return this.isolation === "snp" ? "ghcb" : this.isolation === "tdx" ? "tdcall" : null;
+	get #mode(): SynicMode {
+		return modeOf(this.platform, this.confidential);
+	}
+
+	/** A path of the tables; where Linux has none in a guest that is not isolated, the plain one. */
+	#pathOr(path: CallPath | null): CallPath | null {
+		return path ?? (this.isIsolated || this.linux ? null : "direct");
 	}
 
 	/**
@@ -159,7 +161,7 @@ export class GuestCore {
 	 */
 	post(message: Message, maySleep = true): PostError | null {
 		const payload = encodeMessage(message);
-		const path = this.confidential ? "direct" : this.#hostPath();
+		const path = this.#pathOr(postPath(this.platform, this.#mode));
 		const post = () =>
 			path === null
 				? HvStatus.INVALID_PARAMETER
@@ -172,7 +174,7 @@ export class GuestCore {
 
 	/** Signals the host: always past the paravisor, also for confidential channels (Linux connection.c, vmbus_set_event). */
 	signal(connectionId: number, flag: number): void {
-		const path = this.#hostPath();
+		const path = this.#pathOr(signalPath(this.platform, this.#mode));
 		if (path !== null) this.ports.signal(connectionId, flag, path);
 	}
 

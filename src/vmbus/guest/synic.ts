@@ -33,8 +33,7 @@ export class ConnectionSynic {
 		this.#core = core;
 		this.#onMessage = onMessage;
 		this.#onEvent = onEvent;
-		const { isolation, paravisor } = core;
-		this.#platform = { isolation, paravisor, sharedGpaBoundary: core.options.sharedGpaBoundary ?? 0 };
+		this.#platform = core.platform;
 		this.#inputs = this.#callPages("hypercall input", true);
 	}
 

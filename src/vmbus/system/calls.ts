@@ -3,7 +3,7 @@ import type { Ram } from "../../memory/ram.ts";
 import { CallCode, controlWord, encodePost, encodeSignal } from "../../synic/hypercall.ts";
 import type { SynicParty } from "../../synic/interrupts.ts";
 import type { HypercallReport, SynicMachine } from "../../synic/machine.ts";
-import { type CallPath, registerPath } from "../../synic/modes.ts";
+import { type CallPath, inputAddress, registerPath } from "../../synic/modes.ts";
 import { Msr } from "../../synic/registers.ts";
 import type { Gpa } from "../../types.ts";
 import type { GuestPorts } from "../guest/options.ts";
@@ -56,7 +56,7 @@ export class RecordedCalls {
 		const gpa = path === "ghcb" ? -1 : this.#inputGpa();
 		if (gpa < 0) return block;
 		this.#ram.write(gpa, block);
-		return BigInt(gpa + (path === "tdcall" ? this.#machine.platform.sharedGpaBoundary : 0));
+		return inputAddress(this.#machine.platform, path, gpa);
 	}
 
 	/** The guest side's ports. */

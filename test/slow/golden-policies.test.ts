@@ -4,6 +4,7 @@ import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { MUTATE_LABELS } from "../../assembly/layout/audit.ts";
 import { Guest } from "../../src/coco/guest/guest.ts";
 import type { Policy } from "../../src/coco/rules/policy.ts";
+import { environment } from "../../src/node/environment.ts";
 import { acceptedIn } from "../../src/policy/choice.ts";
 import { parsePolicy } from "../../src/policy/parse.ts";
 import { type Matrix, runMatrix } from "../../src/study/matrix.ts";
@@ -15,6 +16,7 @@ import {
 	parseGolden,
 	updated,
 } from "../helpers/policy-golden.ts";
+import { documentErrors } from "../helpers/schema.ts";
 
 const FILE = fileURLToPath(new URL("../golden/policies.txt", import.meta.url));
 const golden = (): Golden => parseGolden(readFileSync(FILE, "utf8"));
@@ -35,6 +37,11 @@ describe("the golden file of the policies", () => {
 
 	it("says what a fresh run says, cell by cell and part by part", () => {
 		expect(firstDifference(golden(), matrix)).toBeNull();
+	});
+
+	it("is compared with a run that has the form of its schema", () => {
+		const data = { ...matrix, command: "policies", environment: environment(), engineHash: "0".repeat(16) };
+		expect(documentErrors(JSON.parse(JSON.stringify(data)))).toEqual([]);
 	});
 
 	it("has a reason for each cell", () => {

@@ -1,7 +1,7 @@
 /** The schemas of what commands write, made from the types and their comments; and documents against them. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { Ajv, type AnySchema } from "ajv";
+import { Ajv } from "ajv";
 import { createGenerator, type SchemaGenerator } from "ts-json-schema-generator";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -26,10 +26,10 @@ const generators = new Map<string, SchemaGenerator>();
 
 /** Where the schema of a name lies. */
 export function schemaFile(name: string): string {
-	return `${ROOT}schemas/${name}.json`;
+	return `${ROOT}docs/schema/${name}.json`;
 }
 
-/** The schema that a document's type says now, as it lies in schemas/. */
+/** The schema that a document's type says now, as it lies in docs/schema/. */
 export function generated(name: DocumentName): string {
 	const [module, type] = DOCUMENTS[name];
 	// declarations: what a const is made of is written out there
@@ -59,13 +59,18 @@ function closed<T>(schema: T): T {
 	return (isRecord ? { ...inner, additionalProperties: false } : inner) as T;
 }
 
-/** What is wrong with a document by the schema that it names: a line for each fault. */
-export function faultsOf(document: { readonly schema: string }): string[] {
-	const name = document.schema.replace(/^coco-dma\/(.*)\/(\d+)$/, "$1.$2");
-	const schema: AnySchema = JSON.parse(readFileSync(schemaFile(name), "utf8"));
+/** What of some JSON is not as a schema says, a line each. @param name such as policies.1, or a type in it: policies.1#Verdict */
+export function schemaErrors(name: string, data: unknown): string[] {
+	const [file = "", type] = name.split("#");
+	const schema = closed(JSON.parse(readFileSync(schemaFile(file), "utf8")));
 	const ajv = new Ajv({ allErrors: true, allowUnionTypes: true });
-	if (ajv.validate(closed(schema), document)) return [];
+	if (ajv.validate(type === undefined ? schema : { ...schema, ...schema.definitions[type] }, data)) return [];
 	return (ajv.errors ?? []).map(
 		({ instancePath, message, params }) => `${instancePath} ${message} ${JSON.stringify(params)}`,
 	);
+}
+
+/** What of a document is not as the schema says that it names. */
+export function documentErrors(document: { readonly schema: string }): string[] {
+	return schemaErrors(document.schema.replace(/^coco-dma\/(.*)\/(\d+)$/, "$1.$2"), document);
 }
