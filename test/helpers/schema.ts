@@ -64,7 +64,8 @@ export function schemaErrors(name: string, data: unknown): string[] {
 	const [file = "", type] = name.split("#");
 	const schema = closed(JSON.parse(readFileSync(schemaFile(file), "utf8")));
 	const ajv = new Ajv({ allErrors: true, allowUnionTypes: true });
-	if (ajv.validate(type === undefined ? schema : { ...schema, ...schema.definitions[type] }, data)) return [];
+	const { $schema, definitions } = schema;
+	if (ajv.validate(type === undefined ? schema : { $schema, definitions, ...definitions[type] }, data)) return [];
 	return (ajv.errors ?? []).map(
 		({ instancePath, message, params }) => `${instancePath} ${message} ${JSON.stringify(params)}`,
 	);

@@ -21,7 +21,7 @@ function written({ out, err, code }: CliResult, exit = 0): any {
 }
 
 describe("the schemas", () => {
-	// npx vitest run -u test/report/schemas.test.ts writes them anew
+	// npx vitest run test/report/schemas.test.ts -u writes them anew
 	it.each(Object.keys(DOCUMENTS) as DocumentName[])("say what the types and their comments say: %s", async (name) => {
 		await expect(generated(name)).toMatchFileSnapshot(schemaFile(name));
 	});
