@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { CipherUnavailable, loadCipher } from "../../src/coco/platform/ciphertext.ts";
 import { PageConverter } from "../../src/coco/platform/convert.ts";
 import { Parties } from "../../src/coco/platform/parties.ts";
-import { PLATFORMS, type Platform } from "../../src/coco/platform/platform.ts";
+import { type EncryptionBit, PLATFORMS, type Platform } from "../../src/coco/platform/platform.ts";
 import { AccessFault, type Violation, ViolationLog } from "../../src/coco/platform/violations.ts";
 import { Engine } from "../../src/engine.ts";
 import { PageState } from "../../src/memory/ram.ts";
@@ -239,7 +239,7 @@ describe("a device", () => {
 			["cca", "fault"],
 		] as const) {
 			// of a platform whose DMA addresses carry the bit of its page tables, as not every one's do
-			const dmaBit = PLATFORMS[name].pageTableBit as NonNullable<Platform["pageTableBit"]>;
+			const dmaBit = PLATFORMS[name].pageTableBit as EncryptionBit;
 			const { parties } = await partiesOn({ ...PLATFORMS[name], dmaBit });
 			const address = 0x1000 + (dmaBit.means === "shared" ? 2 ** dmaBit.bit : 0);
 			const device = parties.device(2, { t: 1 });

@@ -3,8 +3,8 @@ import { loadCipher, seededCipher } from "../../src/coco/platform/ciphertext.ts"
 import {
 	addressEncoding,
 	decodeAddress,
+	type EncryptionBit,
 	PLATFORMS,
-	type Platform,
 	platformNamed,
 } from "../../src/coco/platform/platform.ts";
 import { Engine } from "../../src/engine.ts";
@@ -76,7 +76,7 @@ describe("the platforms", () => {
 		for (const platform of ALL) {
 			const { pageTableBit, dmaBit, hostRead: read, hostWrite: write, conversion } = platform;
 			const { toShared, toPrivate } = conversion;
-			const text = (bit: Platform["dmaBit"]) => (bit === null ? "none" : `${bit.bit} ${bit.means}`);
+			const text = (bit: EncryptionBit | null) => (bit === null ? "none" : `${bit.bit} ${bit.means}`);
 			const bits = { pages: text(pageTableBit), dma: text(dmaBit) };
 			expect({ ...bits, read, write, shared: toShared, private: toPrivate }).toEqual(
 				EXPECTED[platform.name as keyof typeof EXPECTED],
