@@ -25,7 +25,7 @@ export interface StepOfPlatform {
 }
 
 /** An address bit that tells private from shared. */
-interface EncryptionBit {
+export interface EncryptionBit {
 	readonly bit: number;
 	/** What is addressed with the bit set. */
 	readonly means: "private" | "shared";
