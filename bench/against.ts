@@ -160,6 +160,7 @@ export async function runAgainst(
 	}
 	if (wanted.includes("ring")) compared.push(await compareRing(other, rounds, msPerRound < 10, progress));
 	return {
+		schema: "coco-dma/bench-against/1",
 		command: "bench",
 		environment: measuredOn,
 		against: { folder, before: before.hash, now: now.hash },

@@ -35,6 +35,7 @@ export interface AgainstSuite {
 
 /** Plain data: what --against writes as JSON. */
 export interface AgainstReport {
+	readonly schema: "coco-dma/bench-against/1";
 	readonly command: "bench";
 	readonly environment: Environment;
 	/** The other clone, and the first 16 hex digits of the SHA-256 of both builds "bench". */
@@ -45,6 +46,7 @@ export interface AgainstReport {
 
 /** Plain data: what --json writes. */
 export interface BenchReport {
+	readonly schema: "coco-dma/bench/1";
 	readonly command: "bench";
 	readonly environment: Environment;
 	/** First 16 hex digits of the SHA-256 of each build that was timed. */

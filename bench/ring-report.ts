@@ -13,7 +13,7 @@ export interface RingResult {
 }
 
 /** A target of the project: what is compared, the ratio or figure found, and the most (or least) it may be. */
-interface Target {
+interface RingTarget {
 	readonly what: string;
 	readonly found: number;
 	readonly limit: number;
@@ -21,10 +21,10 @@ interface Target {
 }
 
 /** The targets that the results answer. Ratios of one process are medians of paired samples. */
-export function targets(results: readonly RingResult[]): Target[] {
+export function targets(results: readonly RingResult[]): RingTarget[] {
 	const find = (name: string, bytes: number, ringBytes = 262144) =>
 		results.find((r) => r.name === name && r.bytes === bytes && r.ringBytes === ringBytes);
-	const list: Target[] = [];
+	const list: RingTarget[] = [];
 	const most = (what: string, found: number | undefined, limit: number) => {
 		if (found !== undefined) list.push({ what, found, limit, met: found <= limit });
 	};
@@ -81,7 +81,7 @@ function table(results: readonly RingResult[], ringBytes: number): string {
 /** What suite ring measured. */
 export interface RingReport {
 	readonly results: readonly RingResult[];
-	readonly targets: readonly Target[];
+	readonly targets: readonly RingTarget[];
 }
 
 /** Suite ring as text: a table a ring size, then the targets. */

@@ -158,6 +158,7 @@ async function runSuites(names: readonly string[], options: BenchOptions = {}): 
 	const runRing = names.length === 0 || names.includes("ring") ? await loadRing(names.includes("ring")) : undefined;
 	const ring = await runRing?.(rounds, msPerRound < 10, progress);
 	return {
+		schema: "coco-dma/bench/1",
 		command: "bench",
 		environment: measuredOn,
 		engineHashes: Object.fromEntries(hashes),
@@ -222,7 +223,10 @@ async function main(args: readonly string[]): Promise<number> {
 			msPerRound: within("ms", values.ms, 60, 10_000),
 			progress,
 		};
-		const finish = <T>(report: T, format: (report: T, color: boolean) => string) => {
+		const finish = <T extends { readonly schema: string }>(
+			report: T,
+			format: (report: T, color: boolean) => string,
+		) => {
 			progress("");
 			if (values.json !== undefined) writeJson(values.json, report);
 			if (values.json !== "-") process.stdout.write(format(report, mayColor()));

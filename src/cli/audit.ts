@@ -7,6 +7,7 @@ import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS } from "../policy/presets.ts";
 import { SCENARIOS } from "../policy/scenarios.ts";
 import { auditReport } from "../report/audit.ts";
+import type { AuditDocument } from "../report/documents.ts";
 import { renderText } from "../report/render/text.ts";
 import { auditWorkload } from "../study/audit.ts";
 import { GUEST_DEFAULTS } from "../study/layout.ts";
@@ -62,7 +63,8 @@ export async function auditCommand(args: readonly string[]): Promise<number> {
 	progress(`${trace}: ${policy.name}`);
 	const report = await auditWorkload(workload, { policy, ...options });
 	progress("");
-	if (values.json !== undefined) writeJson(values.json, { command: "audit", environment: environment(), ...report });
+	if (values.json !== undefined)
+		writeJson<AuditDocument>(values.json, { ...report, command: "audit", environment: environment() });
 	if (values.json !== "-") {
 		process.stdout.write(`${renderText(auditReport(report), { color: mayColor() })}\n`);
 		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);

@@ -4,6 +4,7 @@ import { readTraceFile } from "../node/input.ts";
 import { loadPolicy } from "../node/policy-file.ts";
 import { processRunner } from "../node/runner.ts";
 import { comparePoliciesReport } from "../report/compare-policies.ts";
+import type { ComparePoliciesDocument } from "../report/documents.ts";
 import { describeEnvironment } from "../report/environment.ts";
 import { renderHtml } from "../report/render/html.ts";
 import { renderText } from "../report/render/text.ts";
@@ -46,7 +47,7 @@ export async function comparePolicyCommand(
 	const { schema, options } = comparisons[0] as PolicyComparison;
 	const results = comparisons.flatMap((comparison) => comparison.results);
 	if (values.json !== undefined)
-		writeJson(values.json, { schema, command: "compare", environment: env, options, results });
+		writeJson<ComparePoliciesDocument>(values.json, { schema, command: "compare", environment: env, options, results });
 	const hash = results.find(({ cost }) => cost !== null)?.cost?.engineHash;
 	const report = comparePoliciesReport(comparisons, describeEnvironment(env, hash));
 	if (values.html !== undefined) writeOutput(values.html, renderHtml(report));

@@ -4,6 +4,7 @@ import { environment } from "../node/environment.ts";
 import { readTraceFile } from "../node/input.ts";
 import { processRunner } from "../node/runner.ts";
 import { compareReport } from "../report/compare.ts";
+import type { CompareDocument } from "../report/documents.ts";
 import { describeEnvironment } from "../report/environment.ts";
 import { renderHtml } from "../report/render/html.ts";
 import { renderText } from "../report/render/text.ts";
@@ -118,7 +119,7 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	const results = comparisons.flatMap((comparison) => comparison.results);
 	const report = compareReport(comparisons, describeEnvironment(env, results[0]?.engineHash));
 	if (values.json !== undefined)
-		writeJson(values.json, { schema, command: "compare", environment: env, options, results });
+		writeJson<CompareDocument>(values.json, { schema, command: "compare", environment: env, options, results });
 	if (values.html !== undefined) writeOutput(values.html, renderHtml(report, chartLibrary()));
 	if (values.json !== "-") {
 		process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);

@@ -7,6 +7,7 @@ import { DEFAULT_KERNEL, KERNELS, kernelNamed } from "../coco/rules/kernel.ts";
 import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { PageState } from "../memory/ram.ts";
 import { environment } from "../node/environment.ts";
+import type { ExplainDocument } from "../report/documents.ts";
 import { explainReport } from "../report/explain.ts";
 import { renderText } from "../report/render/text.ts";
 import { Attr, type Gpa } from "../types.ts";
@@ -147,7 +148,12 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 	if (values.json !== "-")
 		process.stdout.write(`${renderText(explainReport(guest, explanation), { color: mayColor() })}\n`);
 	if (values.json !== undefined)
-		writeJson(values.json, { command: "explain", environment: environment(), ...explanation });
+		writeJson<ExplainDocument>(values.json, {
+			schema: "coco-dma/explain/1",
+			command: "explain",
+			environment: environment(),
+			...explanation,
+		});
 	return 0;
 }
 

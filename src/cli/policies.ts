@@ -4,6 +4,7 @@ import { environment } from "../node/environment.ts";
 import { loadPolicy } from "../node/policy-file.ts";
 import { SCENARIOS } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
+import type { PoliciesDocument } from "../report/documents.ts";
 import { describeEnvironment } from "../report/environment.ts";
 import { matrixReport, policySections } from "../report/policies.ts";
 import { policiesList, policiesListReport } from "../report/policies-list.ts";
@@ -54,7 +55,7 @@ async function policiesOf(list: string): Promise<PolicySetup[]> {
 function listPolicies(json: string | undefined): void {
 	if (json !== "-")
 		process.stdout.write(`${renderText(policiesListReport(), { color: mayColor(), width: TEXT_WIDTH })}\n`);
-	if (json !== undefined) writeJson(json, { ...policiesList(), command: "policies" });
+	if (json !== undefined) writeJson(json, policiesList());
 }
 
 /** Runs `coco-dma policies`. @returns the exit code */
@@ -97,7 +98,7 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 	const { hash } = await loadModule("engine");
 	const ranOn = describeEnvironment(env, hash);
 	if (values.json !== undefined)
-		writeJson(values.json, { ...matrix, command: "policies", environment: env, engineHash: hash });
+		writeJson<PoliciesDocument>(values.json, { ...matrix, command: "policies", environment: env, engineHash: hash });
 	if (values.html !== undefined) writeOutput(values.html, renderHtml(matrixReport(matrix, ranOn)));
 	if (values.json !== "-") {
 		const open = values.open === true;

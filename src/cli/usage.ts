@@ -49,10 +49,9 @@ export function writeOutput(path: string, content: string | Uint8Array): void {
 	}
 }
 
-/** Writes JSON to a file, or alone to standard output for "-". Numbers keep three decimals. */
-export function writeJson(path: string, data: unknown): void {
-	const rounded = (_: string, value: unknown) => (typeof value === "number" ? Math.round(value * 1000) / 1000 : value);
-	const text = `${JSON.stringify(data, rounded, 2)}\n`;
+/** Writes JSON to a file, or alone to standard output for "-". Numbers are exact. */
+export function writeJson<Document extends { readonly schema: string }>(path: string, document: Document): void {
+	const text = `${JSON.stringify(document, null, 2)}\n`;
 	if (path === "-") process.stdout.write(text);
 	else writeOutput(path, text);
 }

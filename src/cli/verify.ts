@@ -1,6 +1,7 @@
 import { InputError } from "../input-error.ts";
 import { environment } from "../node/environment.ts";
 import { verifyFile } from "../node/input.ts";
+import type { VerifyDocument } from "../report/documents.ts";
 import { DmaError } from "../status.ts";
 import type { VerifyResult } from "../verify/result.ts";
 import { loadModule } from "../wasm.ts";
@@ -53,7 +54,8 @@ export async function verifyCommand(args: readonly string[]): Promise<number> {
 	const identical = errors.length === 0 && results.every((result) => result.identical);
 	if (values.json !== undefined) {
 		const engine = await loadModule(build);
-		writeJson(values.json, {
+		writeJson<VerifyDocument>(values.json, {
+			schema: "coco-dma/verify/1",
 			command: "verify",
 			environment: environment(),
 			options: { build },

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { readText } from "../node/input.ts";
+import type { VmbusDecodeDocument } from "../report/documents.ts";
 import { type DecodedItem, decodedText } from "../report/vmbus-decoded.ts";
 import { dissectorScript } from "../report/vmbus-dissector.ts";
 import { hex } from "../status.ts";
@@ -105,8 +106,15 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 		writeOutput(values.pcapng, pcapng(events));
 	}
 	if (values.json) {
-		const shown = items.map(({ source, line, way, decoded }) => ({ source, line, way, ...decoded }));
-		writeJson("-", { command: "vmbus decode", items: shown });
+		writeJson<VmbusDecodeDocument>("-", {
+			schema: "coco-dma/vmbus-decode/1",
+			command: "vmbus decode",
+			items: items.map(({ source, line, way, decoded }) => ({
+				source,
+				...(line === undefined || way === undefined ? {} : { line, way }),
+				...decoded,
+			})),
+		});
 	} else process.stdout.write(items.map(decodedText).join("\n"));
 	return items.some(({ decoded }) => decoded.error !== undefined) ? 1 : 0;
 }

@@ -3,6 +3,7 @@ import { MODIFIERS } from "../policy/modifiers.ts";
 import { PRESETS, ROWS } from "../policy/presets.ts";
 import { setupOf } from "../policy/setup.ts";
 import { headerOf } from "../study/matrix.ts";
+import type { PoliciesListDocument } from "./documents.ts";
 import { list, type Report, report, type Section } from "./model.ts";
 import { policyLines, policyTitle } from "./policy.ts";
 
@@ -11,10 +12,11 @@ function rowsOf(name: string): string[] {
 	return Object.entries(ROWS).flatMap(([row, names]) => ((names as readonly string[]).includes(name) ? [row] : []));
 }
 
-/** The list as data: docs/schema/policies-list.schema.json. */
-export function policiesList() {
+/** The list as data. */
+export function policiesList(): PoliciesListDocument {
 	return {
 		schema: "coco-dma/policies-list/1",
+		command: "policies",
 		policies: PRESETS.map((preset) => ({ ...headerOf(setupOf(preset)), rows: rowsOf(preset.name) })),
 		modifiers: MODIFIERS.map(({ name, title, source }) => ({ name, title, source, rows: rowsOf(name) })),
 	};

@@ -3,9 +3,11 @@ import type { Decoded } from "../vmbus/decode/decoded.ts";
 
 /** A decoded piece and where it came from. */
 export interface DecodedItem {
+	/** "HEX", or a file's path. */
 	readonly source: string;
+	/** Of a recorded transcript. */
 	readonly line?: number;
-	/** How it went: "POST connection 0x4 by hc". */
+	/** Of a recorded transcript: how it went, such as "POST connection 0x4 by hc". */
 	readonly way?: string;
 	readonly decoded: Decoded;
 }

@@ -11,6 +11,7 @@ import type { CallEvent, PagesEvent, SystemEvent } from "../vmbus/system/events.
 import type { ScenarioResult } from "../vmbus/system/scenarios.ts";
 import type { ChannelFound, PagesFound, SystemState } from "../vmbus/system/stage.ts";
 import { versionName } from "../vmbus/wire/versions.ts";
+import type { PlainEvent, VmbusDemoDocument } from "./documents.ts";
 import { aligned } from "./render/text.ts";
 
 const PATHS = { direct: "plain hypercall", ghcb: "GHCB", tdcall: "tdcall" } as const;
@@ -143,17 +144,17 @@ export function scenarioText(shown: ScenarioResult): string {
 }
 
 /** Plain data: bytes as hex, register values as 0x text. */
-export function scenarioData({ events, ...rest }: ScenarioResult): object {
+export function scenarioData({ events, ...rest }: ScenarioResult): VmbusDemoDocument {
 	const plain = (value: unknown) => {
 		if (value instanceof Uint8Array) return hexText(value);
 		return typeof value === "bigint" ? `0x${value.toString(16)}` : value;
 	};
 	const steps = events.map((event, i) => ({
 		step: i + 1,
-		...Object.fromEntries(Object.entries(event).map(([name, value]) => [name, plain(value)])),
+		...(Object.fromEntries(Object.entries(event).map(([name, value]) => [name, plain(value)])) as PlainEvent),
 		text: eventText(event),
 	}));
-	return { command: "vmbus demo", ...rest, events: steps };
+	return { schema: "coco-dma/vmbus-demo/1", command: "vmbus demo", ...rest, events: steps };
 }
 
 /** HvSignalEvent's input. */

@@ -6,6 +6,7 @@ import type { Finding } from "../leaks/findings.ts";
 import { LeakMonitor } from "../leaks/monitor.ts";
 import { PageState } from "../memory/ram.ts";
 import type { Gpa } from "../types.ts";
+import { type WorkloadSource, workloadOf } from "../workload/read.ts";
 import { type TraceCounters, totalBytes, type Workload } from "../workload/workload.ts";
 import { Drive, type DriveResult } from "./drive.ts";
 import { FirstByte, type FirstByteReport } from "./first-byte.ts";
@@ -49,6 +50,7 @@ export interface PageReport {
 }
 
 export interface AuditReport {
+	readonly schema: "coco-dma/audit/1";
 	/** The workload's name. */
 	readonly workload: string;
 	readonly policy: PolicyHeader;
@@ -92,13 +94,15 @@ export interface AuditOptions extends PolicyChoice, GuestSize {}
  * Replays a workload under a policy on the audit build.
  * @throws RangeError that names the option and what it may be; InputError for a workload or a policy that does not fit
  */
-export async function auditWorkload(workload: Workload, options: AuditOptions): Promise<AuditReport> {
-	return auditSubject(workload, await subjectOf(options), options);
+export async function auditWorkload(source: WorkloadSource, options: AuditOptions): Promise<AuditReport> {
+	const subject = await subjectOf(options);
+	return auditSubject(await workloadOf(source), subject, options);
 }
 
 /** Audits a subject. @throws RangeError and InputError for options and workloads that do not fit */
 export async function auditSubject(workload: Workload, subject: Subject, size: GuestSize = {}): Promise<AuditReport> {
 	const common = {
+		schema: "coco-dma/audit/1" as const,
 		workload: workload.name,
 		policy: headerOf(subject.setup),
 		scenario: subject.scenario.name,

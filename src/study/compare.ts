@@ -2,7 +2,7 @@
 import type { PlatformName } from "../coco/platform/platform.ts";
 import type { Policy } from "../coco/rules/policy.ts";
 import type { PolicySetup } from "../policy/setup.ts";
-import type { Workload } from "../workload/workload.ts";
+import { type WorkloadSource, workloadOf } from "../workload/read.ts";
 import type { AuditReport } from "./audit.ts";
 import { checkRepeat, DEFAULT_REPEAT, type SizedGuest, sizedGuest } from "./layout.ts";
 import type { RunOptions, RunResult } from "./run.ts";
@@ -56,11 +56,12 @@ export interface Comparison {
  * Runs a workload in each mode on the release build, one after the other.
  * @throws RangeError that names the option and what it may be; InputError for a workload that does not fit
  */
-export async function compareWorkload(workload: Workload, options: CompareOptions = {}): Promise<Comparison> {
+export async function compareWorkload(source: WorkloadSource, options: CompareOptions = {}): Promise<Comparison> {
 	const { modes = MODES, device = DEFAULT_DEVICE, runner = localRunner(), progress } = options;
 	const settings = runSettings(options);
 	// refused before any work is done
 	for (const mode of modes) await subjectOf({ mode, device });
+	const workload = await workloadOf(source);
 	const results: ModeResult[] = [];
 	for (const mode of modes) {
 		progress?.({ workload: workload.name, subject: mode, what: "cost" });
@@ -107,7 +108,7 @@ export interface PolicyComparison {
  * @throws RangeError that names the option and what it may be; InputError for a workload or a policy that does not fit
  */
 export async function comparePolicies(
-	workload: Workload,
+	source: WorkloadSource,
 	{ policies, runner = localRunner(), progress, scenario, platform, encoded, ...run }: ComparePoliciesOptions,
 ): Promise<PolicyComparison> {
 	const settings = runSettings(run);
@@ -123,6 +124,7 @@ export async function comparePolicies(
 	for (const choice of choices) subjects.push(await subjectOf(choice, runner.loadPolicy));
 	const [first] = subjects;
 	if (first === undefined) throw new RangeError("policies: expected at least one policy");
+	const workload = await workloadOf(source);
 	const begins = (what: ComparisonStep["what"], i: number) =>
 		progress?.({ workload: workload.name, subject: subjects[i]?.setup.name as string, what });
 	const costs: (RunResult | null)[] = [];

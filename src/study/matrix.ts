@@ -21,7 +21,7 @@ export interface PolicyHeader {
 	readonly source: string;
 }
 
-/** docs/schema/policies.schema.json is its form in JSON, with who ran it. */
+/** With who ran it, docs/schema/policies.1.json is its form in JSON. */
 export interface Matrix {
 	readonly schema: "coco-dma/policies/1";
 	readonly scenarios: readonly { readonly name: string; readonly title: string; readonly platform: string }[];

@@ -34,3 +34,11 @@ export async function readTrace(source: Source, { name = "trace", format }: Read
 	}
 	return found.read(input);
 }
+
+/** A workload, or a trace of one. */
+export type WorkloadSource = Workload | Source;
+
+/** The workload, read if it is a trace. @throws as readTrace */
+export async function workloadOf(source: WorkloadSource): Promise<Workload> {
+	return typeof source === "object" && "requests" in source ? source : readTrace(source);
+}

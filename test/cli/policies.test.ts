@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Cell } from "../../src/study/cell.ts";
 import { coco, temporaryFile, temporaryFolder } from "../helpers/cli.ts";
-import { schemaErrors } from "../helpers/schema.ts";
+import { documentErrors } from "../helpers/schema.ts";
 
 /** What the command prints that succeeds. */
 async function policies(...args: string[]): Promise<string> {
@@ -84,7 +84,7 @@ describe("coco-dma policies", () => {
 		);
 		expect(out).toMatch(/^\+force: swiotlb=force on the command line\n {2}source: Robin Murphy/m);
 		const data = JSON.parse(await policies("--list", "--json", "-"));
-		expect(schemaErrors("policies-list", data)).toEqual([]);
+		expect(documentErrors(data)).toEqual([]);
 		const { policies: list, modifiers } = data;
 		expect(list.find(({ name }: { name: string }) => name === "cc-accepted")).toMatchObject({
 			kernel: "linux-7.3",
@@ -100,7 +100,7 @@ describe("coco-dma policies", () => {
 		const out = await policies(...QUICK, "--policy", "rfc-v3", "--json", json, "--html", html);
 		expect(out).toMatch(new RegExp(`JSON: ${json}\nReport: ${html}\n$`));
 		const data = JSON.parse(readFileSync(json, "utf8"));
-		expect(schemaErrors("policies", data)).toEqual([]);
+		expect(documentErrors(data)).toEqual([]);
 		expect(data).toMatchObject({ command: "policies", environment: { node: process.version } });
 		expect(data.rows[0].cells[0]).toMatchObject({
 			confidential: true,

@@ -66,6 +66,7 @@ export function comparisonOf(results: readonly (Partial<ModeResult> & Pick<ModeR
 
 export function auditOf(facts: Facts = {}, fields: Partial<AuditReport> = {}): AuditReport {
 	return {
+		schema: "coco-dma/audit/1",
 		workload: "w",
 		policy: { name: "p", title: "a title", kernel: "linux-6.12", acceptance: "none", source: "somebody" },
 		scenario: "storvsc-full",

@@ -66,13 +66,13 @@ describe("a verdict", () => {
 	it("has the form of its schema, and no other: with each cause, and with none", () => {
 		for (const cause of [null, ...Object.values(CAUSES)]) {
 			const { verdict } = partOf({ cause });
-			expect([cause, schemaErrors("verdict", verdict)]).toEqual([cause, []]);
+			expect([cause, schemaErrors("policies.1#Verdict", verdict)]).toEqual([cause, []]);
 		}
 		const { verdict } = partOf();
-		expect(schemaErrors("verdict", { ...verdict, kind: "secret" })).not.toEqual([]);
-		expect(schemaErrors("verdict", { ...verdict, more: 1 })).not.toEqual([]);
-		expect(schemaErrors("verdict", { ...verdict, cause: { what: "unknown" } })).not.toEqual([]);
-		for (const kind of VERDICT_KINDS) expect(schemaErrors("verdict#/$defs/kind", kind)).toEqual([]);
+		expect(schemaErrors("policies.1#Verdict", { ...verdict, kind: "secret" })).not.toEqual([]);
+		expect(schemaErrors("policies.1#Verdict", { ...verdict, more: 1 })).not.toEqual([]);
+		expect(schemaErrors("policies.1#Verdict", { ...verdict, cause: { what: "unknown" } })).not.toEqual([]);
+		for (const kind of VERDICT_KINDS) expect(schemaErrors("policies.1#VerdictKind", kind)).toEqual([]);
 	});
 
 	it("has words of its own for each cause", () => {

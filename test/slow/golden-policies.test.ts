@@ -16,7 +16,7 @@ import {
 	parseGolden,
 	updated,
 } from "../helpers/policy-golden.ts";
-import { schemaErrors } from "../helpers/schema.ts";
+import { documentErrors } from "../helpers/schema.ts";
 
 const FILE = fileURLToPath(new URL("../golden/policies.txt", import.meta.url));
 const golden = (): Golden => parseGolden(readFileSync(FILE, "utf8"));
@@ -41,7 +41,7 @@ describe("the golden file of the policies", () => {
 
 	it("is compared with a run that has the form of its schema", () => {
 		const data = { ...matrix, command: "policies", environment: environment(), engineHash: "0".repeat(16) };
-		expect(schemaErrors("policies", JSON.parse(JSON.stringify(data)))).toEqual([]);
+		expect(documentErrors(JSON.parse(JSON.stringify(data)))).toEqual([]);
 	});
 
 	it("has a reason for each cell", () => {

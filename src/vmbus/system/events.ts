@@ -26,7 +26,7 @@ export interface CallEvent {
 }
 
 /** A message on its way to a slot of the guest. */
-interface MessageEvent {
+export interface MessageEvent {
 	readonly kind: "message";
 	readonly from: Actor;
 	readonly synic: SynicParty;
@@ -40,7 +40,7 @@ interface MessageEvent {
 }
 
 /** A message between paravisor and host: the guest sees none of it. */
-interface RelayEvent {
+export interface RelayEvent {
 	readonly kind: "relay";
 	readonly from: "host" | "paravisor";
 	/** Of a post to the host. */
@@ -111,7 +111,7 @@ export interface ServedEvent {
 }
 
 /** A command of the guest begins or ends; or something for people. */
-interface NoteEvent {
+export interface NoteEvent {
 	readonly kind: "note";
 	readonly from: Actor;
 	readonly text: string;
