@@ -183,7 +183,7 @@ async function serveCompiler(): Promise<void> {
 				inputs[relative(ROOT, file)] = content === null ? null : sha256(content);
 				return content;
 			},
-			writeFile: (path, content) => void outputs.set(path, content),
+			writeFile: (path, content, base) => void outputs.set(relative(ROOT, resolve(base, path)), content),
 			listFiles: () => null,
 		});
 		return error === null ? { inputs, outputs } : { error: stderr.toString().trim() || error.message };

@@ -6,7 +6,7 @@ import { dmaUnmap } from "../dma/unmap.ts";
 import { FROM_DEVICE } from "../layout/device.ts";
 import { addressOf } from "../memory/address.ts";
 import { rangePtr } from "../memory/regions.ts";
-import { slotPtr } from "../swiotlb/bounce.ts";
+import { tlbPtr } from "../swiotlb/record.ts";
 import { BENCH_COUNT, BENCH_RING, MOVE_FROM, MOVE_SHIFT, MOVE_TO } from "./layout.ts";
 import { digest } from "./state.ts";
 
@@ -40,7 +40,7 @@ export function mapRun(
 	const first = addressOf(base);
 	// device-side ptr of a bounce address
 	const pool = poolOf(deviceAt(device));
-	const slots = slotPtr(pool, 0);
+	const slots = tlbPtr(pool, 0);
 	let count = load<u32>(bench, BENCH_COUNT);
 	let refused: u32 = 0;
 	for (let i: u32 = 0; i < ops; i++) {

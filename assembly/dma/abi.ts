@@ -1,12 +1,12 @@
 /** Devices and mappings as the ABI gives them: addresses are f64, and become u64 here. */
 import { BAD_DEVICE, BAD_SIZE } from "../layout/status.ts";
 import { addressOf } from "../memory/address.ts";
-import { slotsWanted } from "../swiotlb/bounce.ts";
+import { slotsWanted } from "../swiotlb/slots.ts";
 import { deviceAt, deviceMaxMappingBytes } from "./device.ts";
 import { dmaMap } from "./map.ts";
 import { dmaSyncForCpu, dmaSyncForDevice, dmaUnmap } from "./unmap.ts";
 
-/** slotsWanted (swiotlb/bounce.ts): slots that a bounce of this buffer takes, or BAD_DEVICE or BAD_SIZE. */
+/** slotsWanted (swiotlb/slots.ts): slots that a bounce of this buffer takes, or BAD_DEVICE or BAD_SIZE. */
 export function swiotlbSlots(device: i32, gpa: f64, bytes: i32, allocAlignMask: u32): i32 {
 	const record = deviceAt(device);
 	if (record === 0) return BAD_DEVICE;

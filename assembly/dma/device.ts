@@ -32,13 +32,13 @@ import {
 	DEVICE_SHARED_CLEAR,
 	DEVICE_SPECIAL_POOLS,
 } from "../layout/device.ts";
-import { IO_TLB_MAX_MAPPING, IO_TLB_SIZE, POOL_FLAGS, POOL_MEM, POOL_NEXT, POOL_SPECIAL } from "../layout/pool.ts";
+import { IO_TLB_MAX_MAPPING, IO_TLB_SIZE, POOL_SPECIAL } from "../layout/pool.ts";
 import { BAD_ARGUMENT, BAD_DEVICE, BAD_POOL, CONTEXT_FULL, OK } from "../layout/status.ts";
 import { context } from "../memory/context.ts";
-import { poolHolds } from "../swiotlb/bounce.ts";
-import { mappingsOwnedBy } from "../swiotlb/mapping.ts";
+import { mappingsOwnedBy } from "../swiotlb/ledger.ts";
 import { otherPoolHolding } from "../swiotlb/mem.ts";
 import { poolAt } from "../swiotlb/pool.ts";
+import { minAlignMask, poolFlags, poolHolds, poolMem, poolNext } from "../swiotlb/record.ts";
 
 /** ptr of device number `index`, or 0. */
 export function deviceAt(index: i32): usize {
@@ -50,7 +50,7 @@ export function deviceAt(index: i32): usize {
  * Adds a device that reaches every address. @param pool its pool's number, or -1
  * @returns its number, or BAD_ARGUMENT, BAD_POOL or CONTEXT_FULL
  */
-export function deviceAdd(pool: i32, flags: u32, minAlignMask: u32): i32 {
+export function deviceAdd(pool: i32, flags: u32, alignMask: u32): i32 {
 	const number = load<u32>(context(), CTX_NDEVICES);
 	if (number === load<u32>(context(), CTX_MAX_DEVICES)) return CONTEXT_FULL;
 	store<u32>(context(), number + 1, CTX_NDEVICES);
@@ -58,7 +58,7 @@ export function deviceAdd(pool: i32, flags: u32, minAlignMask: u32): i32 {
 	store<u64>(deviceAt(number), u64.MAX_VALUE, DEVICE_DMA_MASK);
 	store<u64>(deviceAt(number), u64.MAX_VALUE, DEVICE_SEG_BOUNDARY);
 	store<u32>(deviceAt(number), number, DEVICE_NUMBER);
-	const status = deviceSet(number, pool, flags, minAlignMask);
+	const status = deviceSet(number, pool, flags, alignMask);
 	if (status !== OK) {
 		store<u32>(context(), number, CTX_NDEVICES);
 		return status;
@@ -67,7 +67,7 @@ export function deviceAdd(pool: i32, flags: u32, minAlignMask: u32): i32 {
 }
 
 /** Changes a device's pool, flags and min_align_mask. @returns OK, BAD_DEVICE, BAD_ARGUMENT or BAD_POOL; then nothing has changed */
-export function deviceSet(index: i32, pool: i32, flags: u32, minAlignMask: u32): i32 {
+export function deviceSet(index: i32, pool: i32, flags: u32, alignMask: u32): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	if ((flags & ~DEVICE_FLAGS_MASK) !== 0) return BAD_ARGUMENT;
@@ -76,9 +76,9 @@ export function deviceSet(index: i32, pool: i32, flags: u32, minAlignMask: u32):
 	store<i32>(device, pool, DEVICE_POOL);
 	store<u32>(device, record === 0 ? 0 : u32(record - context()), DEVICE_POOL_RECORD);
 	store<u32>(device, 0, DEVICE_PRIVATE_POOL);
-	const special = record !== 0 && (load<u32>(record, POOL_FLAGS) & POOL_SPECIAL) !== 0;
+	const special = record !== 0 && (poolFlags(record) & POOL_SPECIAL) !== 0;
 	store<u32>(device, flags | (special ? DEVICE_SPECIAL_POOLS : 0), DEVICE_FLAGS);
-	store<u32>(device, minAlignMask, DEVICE_MIN_ALIGN_MASK);
+	store<u32>(device, alignMask, DEVICE_MIN_ALIGN_MASK);
 	return OK;
 }
 
@@ -87,7 +87,7 @@ export function deviceSetPrivatePool(index: i32, pool: i32): i32 {
 	const device = deviceAt(index);
 	if (device === 0) return BAD_DEVICE;
 	const record = poolAt(pool);
-	if (record === 0 || load<u32>(record, POOL_MEM) !== 0) return BAD_POOL;
+	if (record === 0 || poolMem(record) !== 0) return BAD_POOL;
 	store<u32>(device, u32(record - context()), DEVICE_PRIVATE_POOL);
 	store<u32>(device, load<u32>(device, DEVICE_FLAGS) | DEVICE_SPECIAL_POOLS, DEVICE_FLAGS);
 	return OK;
@@ -183,7 +183,7 @@ export function deviceMaxMappingBytes(index: i32, highest: u64): i32 {
 	const mayBounce =
 		(flags & DEVICE_FORCE_BOUNCE) !== 0 || !reaches || ((flags & DEVICE_CHECKS_STATE) !== 0 && needsShared);
 	if (load<i32>(device, DEVICE_POOL) < 0 || !mayBounce) return i32.MAX_VALUE;
-	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
+	const alignMask = minAlignMask(device);
 	const lost = (u64(alignMask) + (IO_TLB_SIZE - 1)) & ~u64(IO_TLB_SIZE - 1);
 	return lost >= IO_TLB_MAX_MAPPING ? 0 : i32(IO_TLB_MAX_MAPPING - u32(lost));
 }
@@ -221,15 +221,18 @@ export function countCache(device: usize, number: u32, bytes: u32): void {
 
 /**
  * Slots that the device's mappings hold now, in every pool: a walk over all records, for set-up.
- * @returns mappings, or BAD_DEVICE; the reference build keeps no owners and answers BAD_ARGUMENT
+ * @returns mappings, or BAD_DEVICE; BAD_ARGUMENT where no owners are kept (build reference)
  */
 export function deviceBounced(index: i32): i32 {
-	if (COCO_REFERENCE) return BAD_ARGUMENT;
 	if (deviceAt(index) === 0) return BAD_DEVICE;
 	let held: i32 = 0;
 	const pools = load<u32>(context(), CTX_NPOOLS);
-	for (let i: u32 = 0; i < pools; i++) held += mappingsOwnedBy(poolAt(i), index);
-	for (let at = load<u32>(context(), CTX_TRANSIENTS); at !== 0; at = load<u32>(context() + at, POOL_NEXT))
+	for (let i: u32 = 0; i < pools; i++) {
+		const owned = mappingsOwnedBy(poolAt(i), index);
+		if (owned < 0) return BAD_ARGUMENT;
+		held += owned;
+	}
+	for (let at = load<u32>(context(), CTX_TRANSIENTS); at !== 0; at = poolNext(context() + at))
 		held += mappingsOwnedBy(context() + at, index);
 	return held;
 }

@@ -26,7 +26,7 @@ import {
 	FROM_DEVICE,
 	TO_DEVICE,
 } from "../layout/device.ts";
-import { IO_TLB_SIZE, POOL_ENCRYPTED, POOL_FLAGS } from "../layout/pool.ts";
+import { IO_TLB_SIZE, POOL_ENCRYPTED } from "../layout/pool.ts";
 import {
 	BAD_DEVICE,
 	BAD_DIRECTION,
@@ -46,9 +46,10 @@ import {
 import { copyFromRam } from "../memory/copy.ts";
 import { rangeState } from "../memory/pages.ts";
 import { enter, leave } from "../memory/quiesce.ts";
-import { noteFailure, slotPtr, tlbAt } from "../swiotlb/bounce.ts";
+import { noteFailure, tlbAt } from "../swiotlb/bounce.ts";
 import { giveAny } from "../swiotlb/give.ts";
 import { takeAny, tookFrom } from "../swiotlb/mem.ts";
+import { poolFlags, tlbPtr } from "../swiotlb/record.ts";
 import { takeSlots } from "../swiotlb/slots.ts";
 import {
 	countBytes,
@@ -175,8 +176,8 @@ function bounce(device: usize, flags: u32, isPrivate: bool, gpa: u64, bytes: u32
 	// before the copy: in the threads build each count waits until all stores are out
 	countMaps(countersOf(device, cpu) + COUNTER_BOUNCED_MAPS, 1);
 	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
-	if (COCO_AUDIT === 0 || !leavesOutCopy(dir)) copyFromRam(slotPtr(pool, tlb), gpa, bytes);
-	const dma = (load<u32>(pool, POOL_FLAGS) & POOL_ENCRYPTED) !== 0 ? privateDma(device, tlb) : sharedDma(device, tlb);
+	if (COCO_AUDIT === 0 || !leavesOutCopy(dir)) copyFromRam(tlbPtr(pool, tlb), gpa, bytes);
+	const dma = (poolFlags(pool) & POOL_ENCRYPTED) !== 0 ? privateDma(device, tlb) : sharedDma(device, tlb);
 	if (dmaCapable(device, dma, bytes)) return dma;
 	return takeBack(pool, device, slot, tlb, cpu);
 }
@@ -207,7 +208,7 @@ function takeChosen(
 	const pool = poolFor(device, isPrivate);
 	if (pool === 0) return NO_POOL;
 	if ((flags & DEVICE_CHECKS_STATE) !== 0) {
-		const shared = (load<u32>(pool, POOL_FLAGS) & POOL_ENCRYPTED) === 0;
+		const shared = (poolFlags(pool) & POOL_ENCRYPTED) === 0;
 		if (shared !== ((flags & DEVICE_NEEDS_SHARED_POOL) !== 0)) return POOL_STATE;
 	}
 	return takeAny(pool, device, gpa, bytes, allocAlignMask, dir, cpu, attrs);
@@ -238,7 +239,7 @@ export function bounceSlots(
 	const tlb = bareSlots(device, gpa, bytes, allocAlignMask, dir, cpu, attrs);
 	if (tlb < 0) return tlb;
 	countBytes(countersOf(device, cpu) + COUNTER_BYTES_IN, bytes);
-	copyFromRam(slotPtr(tookFrom(), tlb), gpa, bytes);
+	copyFromRam(tlbPtr(tookFrom(), tlb), gpa, bytes);
 	return tlb;
 }
 

@@ -1,13 +1,14 @@
 /** Slots without a DMA address: what Linux's other callers ask of swiotlb. No mask is checked and nothing is encoded. */
 import { callBegins, callEnds } from "../audit/hooks.ts";
 import { EVENT_GIVE, EVENT_TAKE } from "../layout/audit.ts";
-import { BIDIRECTIONAL, DEVICE_MIN_ALIGN_MASK, FROM_DEVICE } from "../layout/device.ts";
+import { BIDIRECTIONAL, FROM_DEVICE } from "../layout/device.ts";
 import { BAD_DEVICE, BAD_DIRECTION, BAD_SIZE, NOT_MAPPED, OK } from "../layout/status.ts";
 import { addressOf } from "../memory/address.ts";
 import { rangeUsable } from "../memory/pages.ts";
 import { enter, leave } from "../memory/quiesce.ts";
 import { bounceUnmap } from "../swiotlb/bounce.ts";
-import { headOf } from "../swiotlb/mapping.ts";
+import { headOf } from "../swiotlb/ledger.ts";
+import { minAlignMask } from "../swiotlb/record.ts";
 import { deviceAt, poolHolding } from "./device.ts";
 import { bareSlots, bounceSlots } from "./map.ts";
 
@@ -58,7 +59,7 @@ export function swiotlbTblUnmap(device: i32, tlb: f64, bytes: i32, dir: i32, att
 	if (head < 0) return NOT_MAPPED;
 	if (COCO_AUDIT) callBegins(EVENT_GIVE, device, gpa, bytes, dir, attrs);
 	enter();
-	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, load<u32>(record, DEVICE_MIN_ALIGN_MASK));
+	const copied = bounceUnmap(pool, head, gpa, bytes, dir, attrs, minAlignMask(record));
 	leave();
 	if (COCO_AUDIT) callEnds(copied);
 	return copied;

@@ -7,7 +7,6 @@ import {
 	COUNTER_BYTES_IN,
 	COUNTER_DIRECT_UNMAPS,
 	DEVICE_FLAGS,
-	DEVICE_MIN_ALIGN_MASK,
 	DEVICE_NON_COHERENT,
 	DEVICE_SPECIAL_POOLS,
 	DMA_ATTR_MMIO,
@@ -19,9 +18,10 @@ import { IO_TLB_SIZE } from "../layout/pool.ts";
 import { BAD_DEVICE, BAD_DIRECTION, BAD_SIZE, OK, OUTSIDE_RAM } from "../layout/status.ts";
 import { enter, leave } from "../memory/quiesce.ts";
 import { rangeInRam } from "../memory/regions.ts";
-import { areaOf, bounceSyncForCpu, bounceSyncForDevice, bounceUnmap } from "../swiotlb/bounce.ts";
+import { bounceSyncForCpu, bounceSyncForDevice, bounceUnmap } from "../swiotlb/bounce.ts";
 import { giveAny } from "../swiotlb/give.ts";
-import { headMappedAs } from "../swiotlb/mapping.ts";
+import { headMappedAs } from "../swiotlb/ledger.ts";
+import { areaOf, minAlignMask } from "../swiotlb/record.ts";
 import { giveSlots } from "../swiotlb/slots.ts";
 import { countBytes, countCache, countersOf, countMaps, deviceAt, gpaOf, poolHolding } from "./device.ts";
 
@@ -58,7 +58,7 @@ function unmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32): i32 {
 	}
 	const head = headMappedAs(pool, gpa, bytes, dir, index);
 	if (head < 0) return head;
-	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
+	const alignMask = minAlignMask(device);
 	if (dir === TO_DEVICE) {
 		const offset = u32(gpa) & alignMask & (IO_TLB_SIZE - 1);
 		return (flags & DEVICE_SPECIAL_POOLS) === 0 ? giveSlots(pool, head, offset) : giveAny(pool, head, offset);
@@ -116,7 +116,7 @@ function sync(index: i32, dma: u64, bytes: i32, dir: i32, forDevice: bool): i32 
 		if (maintains) countCache(device, 0, bytes);
 		return 0;
 	}
-	const alignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
+	const alignMask = minAlignMask(device);
 	const area = areaOf(pool, gpa);
 	enter();
 	const copied = forDevice

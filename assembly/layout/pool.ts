@@ -91,13 +91,14 @@ export const POOL_DISABLED = 32;
 export const POOL_SPECIAL: u32 = 30;
 
 /**
- * An area: what its lock guards.
+ * An area: what its lock guards. WANT_*: the request of a search that asks more than the first candidate.
  *
  *   AREA_SHIFT 0..63
- *       0           4           8           12
- *     0 │ LOCK      │ USED      │ INDEX     │ ALLOWANCE │
- *     …
- *    48 │                                               │
+ *       0                   4                   8                   12
+ *     0 │ AREA_LOCK         │ AREA_USED         │ AREA_INDEX        │ AREA_ALLOWANCE    │
+ *    16 │ AREA_FIRST        │ AREA_NSLABS       │ WANT_SLOTS        │ WANT_ALIGN_MASK   │
+ *    32 │ WANT_ORIG_MASK    │                   │ WANT_ORIG                             │
+ *    48 │ WANT_BOUNDARY                         │                                       │
  */
 export const AREA_LOCK: At<u32> = 0;
 export const AREA_USED: At<u32> = 4;
@@ -105,6 +106,18 @@ export const AREA_USED: At<u32> = 4;
 export const AREA_INDEX: At<u32> = 8;
 /** Slots that the area may use without a look at the others: together they stay below the high-water mark. */
 export const AREA_ALLOWANCE: At<u32> = 12;
+/** Fixed: the area's first slot in the pool, and how many it has. */
+export const AREA_FIRST: At<u32> = 16;
+export const AREA_NSLABS: At<u32> = 20;
+/** What the search under way asks for: slots in a row, 1 .. 128. */
+export const WANT_SLOTS: At<u32> = 24;
+/** Address bits that must be 0 (alloc_align_mask, never below 0x7ff), and those that must equal ORIG's (min_align_mask without them). */
+export const WANT_ALIGN_MASK: At<u32> = 28;
+export const WANT_ORIG_MASK: At<u32> = 32;
+/** The original address; 0 is exempt from the min_align_mask test. */
+export const WANT_ORIG: At<u64> = 40;
+/** The device's segment boundary, 2^k - 1. */
+export const WANT_BOUNDARY: At<u64> = 48;
 export const AREA_SHIFT: u32 = 6;
 
 /**

@@ -4,7 +4,11 @@
  * its run or of its 128-slot segment.
  */
 import {
+	ALLOCATED_BYTES_MASK,
+	ALLOCATED_PAD_SHIFT,
+	AREA_FIRST,
 	AREA_INDEX,
+	AREA_NSLABS,
 	IO_TLB_SEGSIZE,
 	IO_TLB_SHIFT,
 	IO_TLB_SIZE,
@@ -13,9 +17,15 @@ import {
 	LIST_ORIG,
 	LIST_PAD,
 	LIST_SHIFT,
+	MAPPED_OFFSET_SHIFT,
 	POOL_LIST,
 	POOL_NSLABS,
 	POOL_START,
+	WANT_ALIGN_MASK,
+	WANT_BOUNDARY,
+	WANT_ORIG,
+	WANT_ORIG_MASK,
+	WANT_SLOTS,
 } from "../layout/pool.ts";
 
 /** orig_addr of a slot that belongs to no mapping, or is padding. */
@@ -44,42 +54,46 @@ export function listUseUp(pool: usize): void {
 	for (let slot: u32 = 0; slot < n; slot++) store<u16>(slotAt(pool, slot), 0, LIST_COUNT);
 }
 
-/** Parameters and result as searchArea (swiotlb/search.ts): the walk over candidates, one by one. */
-export function listSearchArea(
-	pool: usize,
-	area: usize,
-	areaBase: u32,
-	areaSlots: u32,
-	orig: u64,
-	n: u32,
-	alignMask: u32,
-	origMask: u32,
-	boundaryMask: u64,
-): i32 {
-	const table = load<u64>(pool, POOL_START) & boundaryMask;
+/**
+ * The walk over candidates, one by one: the slot, within the area, for the request in the area's record, or -1.
+ * Linux 6.12 kernel/dma/swiotlb.c, swiotlb_search_pool_area.
+ */
+export function listSearch(pool: usize, area: usize): i32 {
+	const n = load<u32>(area, WANT_SLOTS);
+	const alignMask = load<u32>(area, WANT_ALIGN_MASK);
+	const origMask = load<u32>(area, WANT_ORIG_MASK);
+	const orig = load<u64>(area, WANT_ORIG);
+	const boundary = load<u64>(area, WANT_BOUNDARY);
+	const first = load<u32>(area, AREA_FIRST);
+	const slots = load<u32>(area, AREA_NSLABS);
+	const table = load<u64>(pool, POOL_START) & boundary;
 	const tableSlots = (table + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
-	const slotsMask = boundaryMask >> IO_TLB_SHIFT;
+	const slotsMask = boundary >> IO_TLB_SHIFT;
 	const stride = (max(alignMask, origMask) >> IO_TLB_SHIFT) + 1;
 	let at = load<u32>(area, AREA_INDEX);
 	let looked: u32 = 0;
-	while (looked < areaSlots) {
-		const address = table + (u64(areaBase + at) << IO_TLB_SHIFT);
+	while (looked < slots) {
+		const address = table + (u64(first + at) << IO_TLB_SHIFT);
 		let step = stride;
 		if ((address & alignMask) !== 0 || (orig !== 0 && (address & origMask) !== (orig & origMask))) step = 1;
-		else if (((tableSlots + areaBase + at) & slotsMask) + n <= slotsMask + 1 && count(pool, areaBase + at) >= n)
-			return at;
+		else if (((tableSlots + first + at) & slotsMask) + n <= slotsMask + 1 && count(pool, first + at) >= n) return at;
 		at += step;
-		if (at >= areaSlots) at = 0;
+		if (at >= slots) at = 0;
 		looked += step;
 	}
 	return -1;
 }
 
 /**
- * Marks n slots from `slot` used, and shortens the runs to their left inside the segment.
- * @param offset offset of the mapping in its first slot (bytes)
+ * Marks a mapping's slots used, and shortens the runs to their left inside the segment.
+ * @param mapped, allocated the words that a record on bitmaps holds (layout/pool.ts, RECORD_MAPPED and RECORD_ALLOCATED)
+ * @returns the slot of the mapping's bounce address
  */
-export function listClaim(pool: usize, slot: u32, n: u32, pad: u32, orig: u64, allocBytes: u32, offset: u32): void {
+export function listClaim(pool: usize, slot: u32, orig: u64, mapped: u32, allocated: u32): u32 {
+	const allocBytes = allocated & ALLOCATED_BYTES_MASK;
+	const pad = allocated >> ALLOCATED_PAD_SHIFT;
+	const offset = (mapped >> MAPPED_OFFSET_SHIFT) & (IO_TLB_SIZE - 1);
+	const n = (allocBytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
 	for (let i: u32 = 0; i < n; i++) {
 		store<u16>(slotAt(pool, slot + i), 0, LIST_COUNT);
 		store<u32>(slotAt(pool, slot + i), allocBytes - offset - (i << IO_TLB_SHIFT), LIST_ALLOC_SIZE);
@@ -92,6 +106,7 @@ export function listClaim(pool: usize, slot: u32, n: u32, pad: u32, orig: u64, a
 	for (let i: u32 = pad; i < n; i++) {
 		store<u64>(slotAt(pool, slot + i), orig + (u64(i - pad) << IO_TLB_SHIFT), LIST_ORIG);
 	}
+	return slot + pad;
 }
 
 /** Slots of padding in front of a mapping. */
@@ -132,13 +147,13 @@ export function listMapped(pool: usize, slot: u32): bool {
 	return load<u64>(slotAt(pool, slot), LIST_ORIG) !== INVALID;
 }
 
-/** As originOf (swiotlb/mapping.ts). */
+/** As originOf (swiotlb/ledger.ts). */
 export function listOrigin(pool: usize, slot: u32, tlb: u64, minAlignMask: u32): u64 {
 	const orig = load<u64>(slotAt(pool, slot), LIST_ORIG);
 	return orig + (tlb & (IO_TLB_SIZE - 1)) - (orig & minAlignMask & (IO_TLB_SIZE - 1));
 }
 
-/** As remainingOf (swiotlb/mapping.ts). */
+/** As remainingOf (swiotlb/ledger.ts). */
 export function listRemaining(pool: usize, slot: u32, tlb: u64, minAlignMask: u32): u32 {
 	const at = slotAt(pool, slot);
 	return (
@@ -150,4 +165,10 @@ export function listRemaining(pool: usize, slot: u32, tlb: u64, minAlignMask: u3
 /** A slot's `list`. */
 export function listCount(pool: usize, slot: u32): u32 {
 	return count(pool, slot);
+}
+
+/** The longer of `best` and the longest free run among n slots from `slot` on. */
+export function listLongest(pool: usize, slot: u32, n: u32, best: u32): u32 {
+	for (let i = slot; i < slot + n; i++) best = max(best, count(pool, i));
+	return best;
 }

@@ -1,9 +1,10 @@
 /** Pools as the ABI gives them: addresses are f64, and become u64 here. */
-import { POOL_NSLABS } from "../layout/pool.ts";
 import { BAD_ARGUMENT, BAD_POOL, BAD_SIZE } from "../layout/status.ts";
 import { addressOf } from "../memory/address.ts";
+import { slotCount } from "./ledger.ts";
 import { poolGrow, poolTransient } from "./mem.ts";
-import { poolAdd, poolAt, poolListCount, poolLongestFreeRun, rangeConvert } from "./pool.ts";
+import { poolAdd, poolAt, poolLongestFreeRun, rangeConvert } from "./pool.ts";
+import { poolSlots } from "./record.ts";
 
 /** rangeConvert (pool.ts). */
 export function ramConvert(gpa: f64, bytes: i32, state: i32): i32 {
@@ -25,11 +26,11 @@ export function poolCreateTransient(first: i32, start: f64, nslabs: u32): i32 {
 	return poolTransient(first, addressOf(start), nslabs);
 }
 
-/** A slot's `list` (pool.ts), or BAD_POOL or BAD_ARGUMENT. */
+/** slotCount (ledger.ts), or BAD_POOL or BAD_ARGUMENT. */
 export function poolSlotList(index: i32, slot: u32): i32 {
 	const pool = poolAt(index);
 	if (pool === 0) return BAD_POOL;
-	return slot < load<u32>(pool, POOL_NSLABS) ? poolListCount(pool, slot) : BAD_ARGUMENT;
+	return slot < poolSlots(pool) ? slotCount(pool, slot) : BAD_ARGUMENT;
 }
 
 /** Longest run of free slots, 0 .. 128, or BAD_POOL. */

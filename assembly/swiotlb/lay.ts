@@ -1,6 +1,8 @@
 /** A pool's record, before anything uses it. */
 import { alignBlock } from "../layout/context.ts";
 import {
+	AREA_FIRST,
+	AREA_NSLABS,
 	AREA_SHIFT,
 	IO_TLB_SEGSIZE,
 	IO_TLB_SHIFT,
@@ -10,18 +12,16 @@ import {
 	POOL_END,
 	POOL_FLAGS,
 	POOL_HEADER_BYTES,
-	POOL_LIST,
 	POOL_NAREAS,
 	POOL_NSLABS,
 	POOL_RECORDS,
 	POOL_SEGMENTS,
 	POOL_START,
 	POOL_SUMMARY,
-	RECORD_SHIFT,
 	SEGMENT_SHIFT,
 } from "../layout/pool.ts";
-import { listInit } from "../reference/list.ts";
-import { markUsed } from "./segment.ts";
+import { ledgerInit } from "./ledger.ts";
+import { areaAt } from "./record.ts";
 
 /**
  * Lays a pool's record down in a zeroed block: every slot free.
@@ -46,12 +46,9 @@ export function poolLay(pool: usize, start: u64, ptr: usize, nslabs: u32, nareas
 	store<u32>(pool, segments, POOL_SEGMENTS);
 	store<u32>(pool, summary, POOL_SUMMARY);
 	store<u32>(pool, records, POOL_RECORDS);
-	memory.fill(pool + segments, 0xff, whole << SEGMENT_SHIFT);
-	memory.fill(pool + summary, u8(IO_TLB_SEGSIZE), whole);
-	const rest = nslabs & (IO_TLB_SEGSIZE - 1);
-	if (rest !== 0) markUsed(pool + segments + ((whole - 1) << SEGMENT_SHIFT), rest, IO_TLB_SEGSIZE - rest);
-	if (COCO_REFERENCE) {
-		store<u32>(pool, records + alignBlock(nslabs << RECORD_SHIFT), POOL_LIST);
-		listInit(pool);
+	for (let i: u32 = 0; i < nareas; i++) {
+		store<u32>(areaAt(pool, i), i * areaSlots, AREA_FIRST);
+		store<u32>(areaAt(pool, i), areaSlots, AREA_NSLABS);
 	}
+	ledgerInit(pool, whole);
 }

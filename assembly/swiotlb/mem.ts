@@ -14,9 +14,7 @@ import {
 	POOL_ENCRYPTED,
 	POOL_FLAGS,
 	POOL_MEM,
-	POOL_NAREAS,
 	POOL_NEXT,
-	POOL_START,
 	POOL_ZERO_ON_FREE,
 } from "../layout/pool.ts";
 import {
@@ -32,9 +30,9 @@ import {
 import { context } from "../memory/context.ts";
 import { pageState, rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
-import { poolHolds, slotsWanted } from "./bounce.ts";
 import { poolAdd, poolAt, poolOverlaps } from "./pool.ts";
-import { ONE_AREA, poolUsed, takeSlots } from "./slots.ts";
+import { poolAreas, poolFlags, poolHolds, poolMem, poolNext, poolStart } from "./record.ts";
+import { ONE_AREA, poolUsed, slotsWanted, takeSlots } from "./slots.ts";
 import { transientAdd, transientAt, transientNewest, transientRetire } from "./transient.ts";
 
 /**
@@ -43,13 +41,13 @@ import { transientAdd, transientAt, transientNewest, transientRetire } from "./t
  */
 export function poolGrow(first: i32, start: u64, nslabs: u32, nareas: u32): i32 {
 	const mem = poolAt(first);
-	if (mem === 0 || load<u32>(mem, POOL_MEM) !== u32(mem - context())) return BAD_POOL;
-	const flags = load<u32>(mem, POOL_FLAGS) & (POOL_ENCRYPTED | POOL_ZERO_ON_FREE);
-	const number = poolAdd(start, nslabs, nareas, pageState(load<u64>(mem, POOL_START)), flags);
+	if (mem === 0 || poolMem(mem) !== mem) return BAD_POOL;
+	const flags = poolFlags(mem) & (POOL_ENCRYPTED | POOL_ZERO_ON_FREE);
+	const number = poolAdd(start, nslabs, nareas, pageState(poolStart(mem)), flags);
 	if (number < 0) return number;
 	const pool = poolAt(number);
 	store<u32>(pool, u32(mem - context()), POOL_MEM);
-	store<u32>(pool, load<u32>(pool, POOL_FLAGS) | POOL_COUNTED, POOL_FLAGS);
+	store<u32>(pool, poolFlags(pool) | POOL_COUNTED, POOL_FLAGS);
 	store<u32>(pool, load<u32>(mem, MEM_NEWEST), POOL_NEXT);
 	if (COCO_THREADS) atomic.store<u32>(mem + MEM_NEWEST, u32(pool - context()));
 	else store<u32>(mem, u32(pool - context()), MEM_NEWEST);
@@ -65,7 +63,7 @@ export function poolGrow(first: i32, start: u64, nslabs: u32, nareas: u32): i32 
  */
 export function poolTransient(first: i32, start: u64, nslabs: u32): i32 {
 	const mem = poolAt(first);
-	if (mem === 0 || load<u32>(mem, POOL_MEM) !== u32(mem - context())) return BAD_POOL;
+	if (mem === 0 || poolMem(mem) !== mem) return BAD_POOL;
 	if ((start & (PAGE_SIZE - 1)) !== 0 || nslabs - 1 >= IO_TLB_SEGSIZE) return BAD_ARGUMENT;
 	const bytes = u64(nslabs) << IO_TLB_SHIFT;
 	const ptr = rangePtr(start, bytes);
@@ -99,20 +97,20 @@ export function takeAny(
 	attrs: u32,
 ): i32 {
 	from = first;
-	const mem = load<u32>(first, POOL_MEM);
+	const mem = poolMem(first);
 	let slot: i32;
 	if ((attrs & ATTR_TRANSIENT) !== 0) slot = takeFromTransient(mem, device, orig, bytes, allocAlignMask, dir);
 	else if (mem === 0 || (attrs & ATTR_OWN_POOL) !== 0)
 		slot = takeSlots(first, device, orig, bytes, allocAlignMask, dir, cpu);
 	else slot = takeFromCommon(first, device, orig, bytes, allocAlignMask, dir, cpu);
-	if (slot >= 0 && mem !== 0) countTaken(context() + mem, slotsWanted(device, orig, bytes, allocAlignMask));
+	if (slot >= 0 && mem !== 0) countTaken(mem, slotsWanted(device, orig, bytes, allocAlignMask));
 	return slot;
 }
 
-function takeFromTransient(mem: u32, device: usize, orig: u64, bytes: u32, allocAlignMask: u32, dir: i32): i32 {
+function takeFromTransient(mem: usize, device: usize, orig: u64, bytes: u32, allocAlignMask: u32, dir: i32): i32 {
 	const pool = transientNewest();
 	// one that serves a mapping, or another allocator, is not this one's
-	if (pool === 0 || poolUsed(pool) !== 0 || load<u32>(pool, POOL_MEM) !== mem) return NEEDS_TRANSIENT;
+	if (pool === 0 || poolUsed(pool) !== 0 || poolMem(pool) !== mem) return NEEDS_TRANSIENT;
 	const slot = takeSlots(pool, device, orig, bytes, allocAlignMask, dir, 0);
 	if (slot < 0) {
 		transientRetire(pool);
@@ -153,11 +151,11 @@ function takeFromCommon(
 	dir: i32,
 	cpu: u32,
 ): i32 {
-	const areas = load<u32>(first, POOL_NAREAS);
+	const areas = poolAreas(first);
 	for (let i: u32 = 0; i < areas; i++) {
-		for (let at = load<u32>(first, MEM_NEWEST); at !== 0; at = load<u32>(context() + at, POOL_NEXT)) {
+		for (let at = load<u32>(first, MEM_NEWEST); at !== 0; at = poolNext(context() + at)) {
 			const pool = context() + at;
-			if (i >= load<u32>(pool, POOL_NAREAS)) continue;
+			if (i >= poolAreas(pool)) continue;
 			const slot = takeSlots(pool, device, orig, bytes, allocAlignMask, dir, (cpu + i) | ONE_AREA);
 			if (slot >= 0) from = pool;
 			if (slot !== POOL_FULL) return slot;
@@ -170,8 +168,8 @@ function takeFromCommon(
 export function otherPoolHolding(device: usize, pool: usize, gpa: u64): usize {
 	const second = load<u32>(device, DEVICE_PRIVATE_POOL);
 	if (second !== 0 && poolHolds(context() + second, gpa)) return context() + second;
-	if (pool === 0 || load<u32>(pool, POOL_MEM) === 0) return 0;
-	for (let at = load<u32>(pool, MEM_NEWEST); at !== 0; at = load<u32>(context() + at, POOL_NEXT)) {
+	if (pool === 0 || poolMem(pool) === 0) return 0;
+	for (let at = load<u32>(pool, MEM_NEWEST); at !== 0; at = poolNext(context() + at)) {
 		if (poolHolds(context() + at, gpa)) return context() + at;
 	}
 	return transientAt(gpa, 1);

@@ -3,17 +3,17 @@
 import { filled } from "../audit/hooks.ts";
 import { CTX_MAX_POOLS, CTX_NPOOLS, CTX_POOLS, PAGE_HIDDEN, PAGE_SIZE } from "../layout/context.ts";
 import {
+	AREA_FIRST,
 	AREA_LOCK,
+	AREA_NSLABS,
 	AREA_USED,
 	IO_TLB_SEGSIZE,
 	IO_TLB_SHIFT,
 	MEM_HIWATER,
 	MEM_NEWEST,
-	POOL_AREA_NSLABS,
 	POOL_DELTA,
 	POOL_DISABLED,
 	POOL_ENCRYPTED,
-	POOL_END,
 	POOL_FAILED_FULL,
 	POOL_FAILED_LARGE,
 	POOL_FAILED_RUN,
@@ -21,15 +21,7 @@ import {
 	POOL_FAILED_USED,
 	POOL_GROWS,
 	POOL_MEM,
-	POOL_NAREAS,
-	POOL_SEGMENTS,
-	POOL_START,
-	POOL_SUMMARY,
 	POOL_ZERO_ON_FREE,
-	poolBytes,
-	SEGMENT_FREE,
-	SEGMENT_FREE_HIGH,
-	SEGMENT_SHIFT,
 } from "../layout/pool.ts";
 import {
 	BAD_ARGUMENT,
@@ -45,11 +37,10 @@ import { context, ramPages, takeBlock } from "../memory/context.ts";
 import { lock, unlock } from "../memory/lock.ts";
 import { rangeSetState, rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
-import { listCount, listUseUp } from "../reference/list.ts";
 import { poolLay } from "./lay.ts";
-import { segmentOf } from "./mapping.ts";
-import { freeUpwards, longestRun, startsHigh, startsLow } from "./segment.ts";
-import { areaAt, poolUsed, resetHiwater } from "./slots.ts";
+import { ledgerUseUp, longestFree, poolRoom } from "./ledger.ts";
+import { areaAt, poolAreas, poolEnd, poolStart } from "./record.ts";
+import { poolUsed, resetHiwater } from "./slots.ts";
 import { transientAt, transientsMoved } from "./transient.ts";
 
 /** ptr of pool number `index`, or 0. */
@@ -63,7 +54,7 @@ export function poolOverlaps(gpa: u64, bytes: u64): bool {
 	const n = load<u32>(context(), CTX_NPOOLS);
 	for (let i: u32 = 0; i < n; i++) {
 		const pool = poolAt(i);
-		if (gpa < load<u64>(pool, POOL_END) && gpa + bytes > load<u64>(pool, POOL_START)) return true;
+		if (gpa < poolEnd(pool) && gpa + bytes > poolStart(pool)) return true;
 	}
 	return transientAt(gpa, bytes) !== 0;
 }
@@ -96,7 +87,7 @@ export function poolAdd(start: u64, nslabs: u32, nareas: u32, state: i32, flags:
 	const number = load<u32>(context(), CTX_NPOOLS);
 	if (number === load<u32>(context(), CTX_MAX_POOLS)) return CONTEXT_FULL;
 
-	const header = takeBlock(poolBytes(nslabs, nareas, COCO_REFERENCE !== 0));
+	const header = takeBlock(poolRoom(nslabs, nareas));
 	if (header === 0) return CONTEXT_FULL;
 	const pool = context() + header;
 	poolLay(pool, start, ptr, nslabs, nareas, flags);
@@ -120,70 +111,33 @@ export function poolsMoved(): i32 {
 	const n = load<u32>(context(), CTX_NPOOLS);
 	for (let i: u32 = 0; i < n; i++) {
 		const pool = poolAt(i);
-		const ptr = rangePtr(load<u64>(pool, POOL_START), load<u64>(pool, POOL_END) - load<u64>(pool, POOL_START));
+		const ptr = rangePtr(poolStart(pool), poolEnd(pool) - poolStart(pool));
 		if (ptr === NO_PTR) return OUTSIDE_RAM;
 		store<u32>(pool, u32(ptr - pool), POOL_DELTA);
 	}
 	return transientsMoved();
 }
 
-/** Slot's `list` as Linux keeps it: 0 when used, else the free slots from it to the end of its run or segment. */
-export function poolListCount(pool: usize, slot: u32): u32 {
-	if (COCO_REFERENCE) return listCount(pool, slot);
-	const segment = segmentOf(pool, slot);
-	return freeUpwards(load<u64>(segment, SEGMENT_FREE), load<u64>(segment, SEGMENT_FREE_HIGH), slot & 127);
-}
-
 /** Longest run of free slots in the pool, 0 .. 128, area by area. */
 export function poolLongestFreeRun(pool: usize): u32 {
-	const nareas = load<u32>(pool, POOL_NAREAS);
+	const nareas = poolAreas(pool);
 	let best: u32 = 0;
 	for (let i: u32 = 0; i < nareas; i++) {
 		const area = areaAt(pool, i);
 		lock(area + AREA_LOCK);
-		best = COCO_REFERENCE ? listLongest(pool, i, best) : areaLongest(pool, i, best);
+		best = longestFree(pool, load<u32>(area, AREA_FIRST), load<u32>(area, AREA_NSLABS), best);
 		unlock(area + AREA_LOCK);
 	}
 	return best;
 }
 
-/** The longer of `best` and the area's longest free run. Bounds of the summary that prove too high are corrected. */
-function areaLongest(pool: usize, areaNumber: u32, best: u32): u32 {
-	const perArea = load<u32>(pool, POOL_AREA_NSLABS) >> 7;
-	const summary = pool + load<u32>(pool, POOL_SUMMARY);
-	const end = (areaNumber + 1) * perArea;
-	for (let i = areaNumber * perArea; i < end && best < IO_TLB_SEGSIZE; i++) {
-		const bound = u32(load<u8>(summary + i));
-		if (bound <= best) continue;
-		const segment = segmentOf(pool, i << 7);
-		const low = load<u64>(segment, SEGMENT_FREE);
-		const high = load<u64>(segment, SEGMENT_FREE_HIGH);
-		if ((startsLow(low, high, bound) | startsHigh(high, bound)) !== 0) best = bound;
-		else {
-			const run = longestRun(low, high, 0, bound - 1);
-			store<u8>(summary + i, u8(run));
-			best = max(best, run);
-		}
-	}
-	return best;
-}
-
-function listLongest(pool: usize, areaNumber: u32, best: u32): u32 {
-	const areaSlots = load<u32>(pool, POOL_AREA_NSLABS);
-	const end = (areaNumber + 1) * areaSlots;
-	for (let slot = areaNumber * areaSlots; slot < end; slot++) best = max(best, listCount(pool, slot));
-	return best;
-}
-
 /** Marks every slot of a pool that nobody uses as used, for ever: no search finds any. */
 function useUp(pool: usize): void {
-	const nareas = load<u32>(pool, POOL_NAREAS);
-	const areaSlots = load<u32>(pool, POOL_AREA_NSLABS);
-	for (let i: u32 = 0; i < nareas; i++) store<u32>(areaAt(pool, i), areaSlots, AREA_USED);
-	const segments = (areaSlots * nareas) >> 7;
-	memory.fill(pool + load<u32>(pool, POOL_SEGMENTS), 0, segments << SEGMENT_SHIFT);
-	memory.fill(pool + load<u32>(pool, POOL_SUMMARY), 0, segments);
-	if (COCO_REFERENCE) listUseUp(pool);
+	for (let i: u32 = 0; i < poolAreas(pool); i++) {
+		const area = areaAt(pool, i);
+		store<u32>(area, load<u32>(area, AREA_NSLABS), AREA_USED);
+	}
+	ledgerUseUp(pool);
 }
 
 /** Keeps why a map failed. status: POOL_FULL or OVER_MAX_MAPPING; slots: how many it wanted */

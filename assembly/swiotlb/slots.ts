@@ -1,44 +1,46 @@
 /** Slots of a pool: who holds which. Bits, records, index and use are an area's, under its lock. */
 
-import { slotsGiven, slotsTaken } from "../audit/hooks.ts";
+import { slotsTaken } from "../audit/hooks.ts";
 import { PAGE_SIZE } from "../layout/context.ts";
-import { DEVICE_MIN_ALIGN_MASK, DEVICE_NUMBER, DEVICE_SEG_BOUNDARY } from "../layout/device.ts";
 import {
-	ALLOCATED_BYTES_MASK,
-	ALLOCATED_PAD_SHIFT,
 	AREA_ALLOWANCE,
+	AREA_FIRST,
 	AREA_INDEX,
 	AREA_LOCK,
-	AREA_SHIFT,
+	AREA_NSLABS,
 	AREA_USED,
-	IO_TLB_SEGSIZE,
+	IO_TLB_MAX_MAPPING,
 	IO_TLB_SHIFT,
 	IO_TLB_SIZE,
-	OWNER_SHIFT,
-	POOL_AREA_NSLABS,
-	POOL_AREA_SHIFT,
-	POOL_DELTA,
-	POOL_HEADER_BYTES,
 	POOL_HIWATER,
-	POOL_NAREAS,
-	POOL_SUMMARY,
-	RECORD_ALLOCATED,
-	RECORD_MAPPED,
-	RECORD_ORIG,
 } from "../layout/pool.ts";
 import { NOT_MAPPED, OK, OVER_MAX_MAPPING, POOL_FULL } from "../layout/status.ts";
 import { lock, unlock } from "../memory/lock.ts";
-import { listClaim, listRelease, listSearchArea } from "../reference/list.ts";
-import { mappedWord, recordAt, segmentOf } from "./mapping.ts";
-import { NONE, probeArea, searchArea } from "./search.ts";
-import { isFree, isUsed, markFree, markUsed } from "./segment.ts";
+import { allocatedWord, mappedWord } from "./bitmap.ts";
+import { claimSlots, probeSlots, releaseSlots, searchSlots } from "./ledger.ts";
+import { areaAt, areaOfSlot, minAlignMask, poolAreas, slotPtr } from "./record.ts";
+import { NONE, want } from "./search.ts";
 
 /** The debug build: elsewhere an assertion would still be evaluated. */
 const DEBUG: bool = !ASC_NO_ASSERT;
 
-/** ptr of an area. index: below the pool's area count */
-export function areaAt(pool: usize, index: u32): usize {
-	return pool + POOL_HEADER_BYTES + (index << AREA_SHIFT);
+/** Offset of a mapping's first byte from the first slot that it takes: padding, and offset in its head slot. */
+function offsetIn(orig: u64, alignMask: u32, allocAlignMask: u32): u32 {
+	return u32(orig) & alignMask & (allocAlignMask | (IO_TLB_SIZE - 1));
+}
+
+/** Bytes that a mapping takes from its first slot on. offset: offsetIn */
+function bytesWanted(offset: u32, bytes: u32, allocAlignMask: u32): u64 {
+	return (u64(bytes) + offset + allocAlignMask) & ~u64(allocAlignMask);
+}
+
+function slotsOf(bytes: u64): u32 {
+	return u32((bytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT);
+}
+
+/** Slots that a request takes, padding too. */
+export function slotsWanted(device: usize, orig: u64, bytes: u32, allocAlignMask: u32): u32 {
+	return slotsOf(bytesWanted(offsetIn(orig, minAlignMask(device), allocAlignMask), bytes, allocAlignMask));
 }
 
 /** In takeSlots' cpu: look at no area but that CPU's. */
@@ -63,59 +65,39 @@ export function takeSlots(
 	dir: i32,
 	cpu: u32,
 ): i32 {
-	const minAlignMask = load<u32>(device, DEVICE_MIN_ALIGN_MASK);
-	const boundaryMask = load<u64>(device, DEVICE_SEG_BOUNDARY);
-	const offset = u32(orig) & minAlignMask & (allocAlignMask | (IO_TLB_SIZE - 1));
-	const allocBytes = (u64(bytes) + offset + allocAlignMask) & ~u64(allocAlignMask);
-	const wide = (allocBytes + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
-	if (wide > IO_TLB_SEGSIZE) return OVER_MAX_MAPPING;
-	const n = u32(wide);
+	const minAlign = minAlignMask(device);
+	const offset = offsetIn(orig, minAlign, allocAlignMask);
+	const allocBytes = bytesWanted(offset, bytes, allocAlignMask);
+	if (allocBytes > IO_TLB_MAX_MAPPING) return OVER_MAX_MAPPING;
+	const n = slotsOf(allocBytes);
 	// a page and more stays page-aligned for devices that set no mask at all
 	let alignMask = allocAlignMask;
-	if (allocAlignMask === 0 && minAlignMask === 0 && allocBytes >= PAGE_SIZE) alignMask = PAGE_SIZE - 1;
+	if (allocAlignMask === 0 && minAlign === 0 && allocBytes >= PAGE_SIZE) alignMask = PAGE_SIZE - 1;
 	alignMask |= IO_TLB_SIZE - 1;
-	const origMask = minAlignMask & ~alignMask;
-	const pad = offset >> IO_TLB_SHIFT;
-	const areaSlots = load<u32>(pool, POOL_AREA_NSLABS);
-	const areaMask = load<u32>(pool, POOL_NAREAS) - 1;
+	const areaMask = poolAreas(pool) - 1;
 	let areaNumber = cpu & areaMask;
 	let area = areaAt(pool, areaNumber);
-	let areaBase = areaNumber * areaSlots;
 	lock(area + AREA_LOCK);
-	let found = COCO_REFERENCE
-		? NONE
-		: probeArea(pool, area, areaBase, areaSlots, orig, n, alignMask, origMask, boundaryMask);
+	let found = probeSlots(pool, area, device, orig, n, alignMask);
 	for (let looked: u32 = 0; found === NONE; ) {
-		if (n <= areaSlots - load<u32>(area, AREA_USED)) {
-			if (COCO_REFERENCE)
-				found = listSearchArea(pool, area, areaBase, areaSlots, orig, n, alignMask, origMask, boundaryMask);
-			else found = searchArea(pool, area, areaBase, areaSlots, orig, n, alignMask, origMask, boundaryMask);
+		if (n <= load<u32>(area, AREA_NSLABS) - load<u32>(area, AREA_USED)) {
+			want(area, device, orig, n, alignMask);
+			found = searchSlots(pool, area);
 			if (found !== NONE) break;
 		}
 		unlock(area + AREA_LOCK);
 		if (looked++ === areaMask || (cpu & ONE_AREA) !== 0) return POOL_FULL;
 		areaNumber = (areaNumber + 1) & areaMask;
 		area = areaAt(pool, areaNumber);
-		areaBase = areaNumber * areaSlots;
 		lock(area + AREA_LOCK);
 	}
 
-	const slot = areaBase + u32(found);
-	const head = slot + pad;
-	if (COCO_REFERENCE) listClaim(pool, slot, n, pad, orig, u32(allocBytes), offset & (IO_TLB_SIZE - 1));
-	else {
-		if (DEBUG) assert(head - slot < n && isFree(segmentOf(pool, slot), slot & 127, n)); // no slot has two owners
-		// the summary keeps its upper bound: only a search that fails lowers it
-		markUsed(segmentOf(pool, slot), slot & 127, n);
-		const record = recordAt(pool, head);
-		store<u64>(record, orig | (u64(load<u32>(device, DEVICE_NUMBER)) << OWNER_SHIFT), RECORD_ORIG);
-		// RECORD_MAPPED and, next to it, RECORD_ALLOCATED
-		const mapped = mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir);
-		store<u64>(record, u64(mapped) | ((allocBytes | (u64(pad) << ALLOCATED_PAD_SHIFT)) << 32), RECORD_MAPPED);
-	}
-	if (COCO_AUDIT) slotsTaken(pool + load<u32>(pool, POOL_DELTA) + (slot << IO_TLB_SHIFT), n);
+	const slot = load<u32>(area, AREA_FIRST) + u32(found);
+	const mapped = mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir);
+	const head = claimSlots(pool, device, slot, orig, mapped, allocatedWord(u32(allocBytes), offset >> IO_TLB_SHIFT));
+	if (COCO_AUDIT) slotsTaken(slotPtr(pool, slot), n);
 	const next = u32(found) + n;
-	store<u32>(area, next >= areaSlots ? 0 : next, AREA_INDEX);
+	store<u32>(area, next >= load<u32>(area, AREA_NSLABS) ? 0 : next, AREA_INDEX);
 	const used = load<u32>(area, AREA_USED) + n;
 	const within = used <= load<u32>(area, AREA_ALLOWANCE);
 	store<u32>(area, used, AREA_USED);
@@ -131,41 +113,25 @@ export function takeSlots(
  * @returns OK, or NOT_MAPPED when no mapping starts there: Linux leaves that undefined
  */
 export function giveSlots(pool: usize, head: u32, offset: u32): i32 {
-	const area = areaAt(pool, head >> load<u32>(pool, POOL_AREA_SHIFT));
+	const area = areaAt(pool, areaOfSlot(pool, head));
 	lock(area + AREA_LOCK);
-	let n: u32;
-	if (COCO_REFERENCE) n = listRelease(pool, head, offset);
-	else n = release(pool, head);
+	const n = releaseSlots(pool, head, offset);
 	if (DEBUG) assert(n <= load<u32>(area, AREA_USED)); // what is given back was taken
 	store<u32>(area, load<u32>(area, AREA_USED) - n, AREA_USED);
 	unlock(area + AREA_LOCK);
 	return n === 0 ? NOT_MAPPED : OK;
 }
 
-/** Marks the slots of the mapping at `head` free. @returns how many, 0 when none starts there */
-function release(pool: usize, head: u32): u32 {
-	const record = recordAt(pool, head);
-	if (load<u32>(record, RECORD_MAPPED) === 0) return 0;
-	store<u32>(record, 0, RECORD_MAPPED);
-	const allocated = load<u32>(record, RECORD_ALLOCATED);
-	const n = ((allocated & ALLOCATED_BYTES_MASK) + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
-	const slot = head - (allocated >> ALLOCATED_PAD_SHIFT);
-	if (DEBUG) assert(head - slot < n && isUsed(segmentOf(pool, slot), slot & 127, n)); // no slot was free already
-	markFree(segmentOf(pool, slot), slot & 127, n, pool + load<u32>(pool, POOL_SUMMARY) + (slot >> 7));
-	if (COCO_AUDIT) slotsGiven(pool + load<u32>(pool, POOL_DELTA) + (slot << IO_TLB_SHIFT), n);
-	return n;
-}
-
 /** Slots used in all areas. */
 export function poolUsed(pool: usize): u32 {
-	const nareas = load<u32>(pool, POOL_NAREAS);
+	const nareas = poolAreas(pool);
 	let used: u32 = 0;
 	for (let i: u32 = 0; i < nareas; i++) used += load<u32>(areaAt(pool, i), AREA_USED);
 	return used;
 }
 
 function lockAreas(pool: usize): void {
-	const nareas = load<u32>(pool, POOL_NAREAS);
+	const nareas = poolAreas(pool);
 	for (let i: u32 = 0; i < nareas; i++) lock(areaAt(pool, i) + AREA_LOCK);
 }
 
@@ -179,7 +145,7 @@ function raiseHiwater(pool: usize): void {
 	const used = poolUsed(pool);
 	const hiwater = max(used, load<u32>(pool, POOL_HIWATER));
 	store<u32>(pool, hiwater, POOL_HIWATER);
-	const nareas = load<u32>(pool, POOL_NAREAS);
+	const nareas = poolAreas(pool);
 	const spare = (hiwater - used) >> ctz(nareas);
 	for (let i: u32 = 0; i < nareas; i++) {
 		const area = areaAt(pool, i);
@@ -192,7 +158,7 @@ function raiseHiwater(pool: usize): void {
 export function resetHiwater(pool: usize): void {
 	lockAreas(pool);
 	store<u32>(pool, 0, POOL_HIWATER);
-	const nareas = load<u32>(pool, POOL_NAREAS);
+	const nareas = poolAreas(pool);
 	for (let i: u32 = 0; i < nareas; i++) {
 		store<u32>(areaAt(pool, i), 0, AREA_ALLOWANCE);
 		unlock(areaAt(pool, i) + AREA_LOCK);

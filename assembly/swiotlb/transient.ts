@@ -4,29 +4,19 @@
  * Differs from Linux: one list for all devices instead of one a device; a record names its owner.
  */
 import { CTX_RETIRED, CTX_SPARE_TRANSIENT, CTX_TRANSIENT_LOCK, CTX_TRANSIENTS } from "../layout/context.ts";
-import {
-	IO_TLB_SEGSIZE,
-	MEM_TRANSIENT,
-	POOL_DELTA,
-	POOL_END,
-	POOL_FLAGS,
-	POOL_MEM,
-	POOL_NEXT,
-	POOL_NSLABS,
-	POOL_START,
-	POOL_TRANSIENT,
-	poolBytes,
-} from "../layout/pool.ts";
+import { IO_TLB_SEGSIZE, MEM_TRANSIENT, POOL_DELTA, POOL_MEM, POOL_NEXT, POOL_TRANSIENT } from "../layout/pool.ts";
 import { CONTEXT_FULL, OK, OUTSIDE_RAM } from "../layout/status.ts";
 import { context, takeBlock } from "../memory/context.ts";
 import { lock, unlock } from "../memory/lock.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
 import { poolLay } from "./lay.ts";
+import { poolRoom } from "./ledger.ts";
+import { poolEnd, poolFlags, poolMem, poolNext, poolSlots, poolStart } from "./record.ts";
 
 /** Takes the first record off a list of the context header. @returns its offset, or 0 */
 function pop(list: usize): u32 {
 	const at = load<u32>(context() + list);
-	if (at !== 0) store<u32>(context() + list, load<u32>(context() + at, POOL_NEXT));
+	if (at !== 0) store<u32>(context() + list, poolNext(context() + at));
 	return at;
 }
 
@@ -49,14 +39,14 @@ function unlockLists(): void {
  * @returns OK or CONTEXT_FULL
  */
 export function transientAdd(first: usize, start: u64, ptr: usize, nslabs: u32): i32 {
-	const bytes = poolBytes(IO_TLB_SEGSIZE, 1, COCO_REFERENCE !== 0);
+	const bytes = poolRoom(IO_TLB_SEGSIZE, 1);
 	lockLists();
 	let at = pop(CTX_SPARE_TRANSIENT);
 	if (at === 0) at = takeBlock(bytes);
 	if (at !== 0) {
 		const pool = context() + at;
 		memory.fill(pool, 0, bytes);
-		poolLay(pool, start, ptr, nslabs, 1, load<u32>(first, POOL_FLAGS) | POOL_TRANSIENT);
+		poolLay(pool, start, ptr, nslabs, 1, poolFlags(first) | POOL_TRANSIENT);
 		store<u32>(pool, u32(first - context()), POOL_MEM);
 		push(CTX_TRANSIENTS, at);
 		store<u32>(first, load<u32>(first, MEM_TRANSIENT) + nslabs, MEM_TRANSIENT);
@@ -77,10 +67,10 @@ export function transientRetire(pool: usize): void {
 	lockLists();
 	let link = context() + CTX_TRANSIENTS;
 	while (load<u32>(link) !== at) link = context() + load<u32>(link) + POOL_NEXT;
-	store<u32>(link, load<u32>(pool, POOL_NEXT));
+	store<u32>(link, poolNext(pool));
 	push(CTX_RETIRED, at);
-	const mem = context() + load<u32>(pool, POOL_MEM);
-	store<u32>(mem, load<u32>(mem, MEM_TRANSIENT) - load<u32>(pool, POOL_NSLABS), MEM_TRANSIENT);
+	const mem = poolMem(pool);
+	store<u32>(mem, load<u32>(mem, MEM_TRANSIENT) - poolSlots(pool), MEM_TRANSIENT);
 	unlockLists();
 }
 
@@ -90,16 +80,16 @@ export function retiredTake(): f64 {
 	const at = pop(CTX_RETIRED);
 	if (at !== 0) push(CTX_SPARE_TRANSIENT, at);
 	unlockLists();
-	return at === 0 ? -1 : f64(load<u64>(context() + at, POOL_START));
+	return at === 0 ? -1 : f64(poolStart(context() + at));
 }
 
 /** The transient pool, if any, that shares a byte with [gpa, gpa + bytes): 0 for none. */
 export function transientAt(gpa: u64, bytes: u64): usize {
 	let found: usize = 0;
 	lockLists();
-	for (let at = load<u32>(context(), CTX_TRANSIENTS); at !== 0; at = load<u32>(context() + at, POOL_NEXT)) {
+	for (let at = load<u32>(context(), CTX_TRANSIENTS); at !== 0; at = poolNext(context() + at)) {
 		const pool = context() + at;
-		if (gpa < load<u64>(pool, POOL_END) && gpa + bytes > load<u64>(pool, POOL_START)) {
+		if (gpa < poolEnd(pool) && gpa + bytes > poolStart(pool)) {
 			found = pool;
 			break;
 		}
@@ -110,10 +100,10 @@ export function transientAt(gpa: u64, bytes: u64): usize {
 
 /** Tells each transient pool where its RAM now lies. @returns OK or OUTSIDE_RAM */
 export function transientsMoved(): i32 {
-	for (let at = load<u32>(context(), CTX_TRANSIENTS); at !== 0; at = load<u32>(context() + at, POOL_NEXT)) {
+	for (let at = load<u32>(context(), CTX_TRANSIENTS); at !== 0; at = poolNext(context() + at)) {
 		const pool = context() + at;
-		const start = load<u64>(pool, POOL_START);
-		const ptr = rangePtr(start, load<u64>(pool, POOL_END) - start);
+		const start = poolStart(pool);
+		const ptr = rangePtr(start, poolEnd(pool) - start);
 		if (ptr === NO_PTR) return OUTSIDE_RAM;
 		store<u32>(pool, u32(ptr - pool), POOL_DELTA);
 	}

@@ -106,10 +106,9 @@ export class StateChecks {
 		const kept = Math.min(fresh, violations.list.length);
 		this.lostViolations += fresh - kept;
 		this.#violations = violations.total;
-		for (const { who, access, what, gpa, bytes } of kept === 0 ? [] : violations.list.slice(-kept)) {
+		for (const { who, device: index, access, what, gpa, bytes } of kept === 0 ? [] : violations.list.slice(-kept)) {
 			const property = VIOLATED.get(what);
 			if (property === undefined) continue;
-			const index = who.startsWith("device ") ? Number(who.slice(7)) : null;
 			const device = index === null ? who : this.#watch.devices.nameOf(index);
 			findings.add(property, {
 				gpa,

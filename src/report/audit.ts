@@ -1,7 +1,9 @@
 /** An audit: what the host could read of a workload under a policy. */
 import type { Finding } from "../leaks/findings.ts";
+import { historyText } from "../leaks/history-text.ts";
 import { hex } from "../status.ts";
 import type { AuditReport, OwnerReport } from "../study/audit.ts";
+import type { FirstByteReport } from "../study/first-byte.ts";
 import {
 	type Block,
 	type Figure,
@@ -84,6 +86,17 @@ function findingItem({ property, kind, bytes, count, longestNs, first }: Finding
 	return { words: `${property} (${kind}): ${amounts.join(", ")}`, under: [`first: ${first.text}`] };
 }
 
+/** A line for each step, with its time in the trace. @param name the device's */
+function historyLines({ history, device }: FirstByteReport, name: string): string[] {
+	const lines = historyText(history, (number) => (number === device ? name : `device ${number}`));
+	// what the log does not hold is a line of its own, the first
+	const before = history.complete ? 0 : 1;
+	return lines.map((line, i) => {
+		const event = history.steps[i - before]?.event;
+		return event === undefined ? line : `${line}, at ${event.timeNs.toLocaleString("en-US")} ns`;
+	});
+}
+
 /** What the commands came to. */
 function driveLines({ directMaps, bouncedMaps, drive }: AuditReport): Paragraph[] {
 	if (drive === null) return [];
@@ -108,7 +121,7 @@ export function auditReport(audit: AuditReport): Report {
 	if (pages.length > 0) blocks.push(pagesTable(audit));
 	if (first !== null) {
 		const how = first.what === "breach" ? "breached" : "exposed";
-		blocks.push(list(`The first ${how} byte, at gpa ${hex(first.gpa)}:`, first.history));
+		blocks.push(list(`The first ${how} byte, at gpa ${hex(first.gpa)}:`, historyLines(first, scenario)));
 	}
 	if (findings.length > 0) blocks.push(list("Properties that did not hold:", findings.map(findingItem)));
 	blocks.push(...notes.map((note) => paragraph(`note: ${note}`, "note")));

@@ -32,8 +32,7 @@ const QUIET = new Set([
 const NOTHING = new Set(["0", "0x0", "all zero", "00000000-0000-0000-0000-000000000000"]);
 
 /** The name and the main fields of what was decoded. */
-function summary({ title, fields }: Decoded): string {
-	const name = title.replace(/^ring packet: /, "").replace(/ \(\d+\),.*$/, "");
+function summary({ name: what, fields }: Decoded): string {
 	const said = fields
 		.filter(({ name, value }) => !QUIET.has(name) && (!NOTHING.has(value) || name === "status" || name === "supported"))
 		.map(({ name, value, meaning }) => {
@@ -42,7 +41,7 @@ function summary({ title, fields }: Decoded): string {
 			const isWord = meaning !== "" && meaning.length <= 44;
 			return `${name} ${value}${isWord ? ` (${meaning})` : ""}`;
 		});
-	return `${name}${said.length === 0 ? "" : `: ${said.join(", ")}`}`;
+	return `${what}${said.length === 0 ? "" : `: ${said.join(", ")}`}`;
 }
 
 function callText({ kind, path, connectionId, payload, by, trusted, status }: CallEvent): string {

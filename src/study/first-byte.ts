@@ -3,14 +3,15 @@ import type { Audit, Label } from "../audit/audit.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
 import { type ByteHistory, type HistoryStep, historyOf } from "../leaks/history.ts";
-import { historyText } from "../leaks/history-text.ts";
 import type { Gpa } from "../types.ts";
 
 export interface FirstByteReport {
 	readonly gpa: Gpa;
 	readonly what: "breach" | "exposure";
-	/** Lines, the write that made the byte first, up to the end of the command that exposed it. */
-	readonly history: readonly string[];
+	/** The write that made the byte first, up to the end of the command that exposed it. */
+	readonly history: ByteHistory;
+	/** The device's number in the history's events. */
+	readonly device: number;
 }
 
 /** Waits for the byte, and takes its history down while the log still holds it. */
@@ -55,20 +56,14 @@ export class FirstByte {
 	}
 
 	#take(gpa: Gpa, isOwn: boolean): void {
-		const { name, dma, accepted } = this.#device;
+		const { dma, accepted } = this.#device;
 		const history = historyOf(this.#audit, gpa, { platform: this.#guest.platform });
-		const steps = [...this.#mapOf(history), ...history.steps];
-		const lines = historyText({ ...history, steps }, (device) => (device === dma.index ? name : `device ${device}`));
-		// what the log does not hold is a line more, the first
-		const times = lines.length > steps.length ? [null, ...steps] : steps;
 		this.#isOwn = isOwn;
 		this.found = {
 			gpa,
 			what: isOwn && accepted ? "breach" : "exposure",
-			history: lines.map((line, i) => {
-				const event = times[i]?.event;
-				return event === undefined ? line : `${line}, at ${event.timeNs.toLocaleString("en-US")} ns`;
-			}),
+			history: { ...history, steps: [...this.#mapOf(history), ...history.steps] },
+			device: dma.index,
 		};
 	}
 

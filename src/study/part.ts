@@ -3,6 +3,7 @@ import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import type { Audit, Label } from "../audit/audit.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
+import { decodeAddress } from "../coco/platform/platform.ts";
 import { KernelCrash } from "../coco/rules/policy.ts";
 import { TrustError } from "../coco/trust/error.ts";
 import { PageState } from "../memory/ram.ts";
@@ -223,9 +224,7 @@ function mapMmio({ guest, device, mmioShared }: PartStage, { bytes, dir }: PartS
 	const dma = device.tryMap(BAR_GPA, bytes, dir, 0, attrs);
 	if (dma < 0) return { how: "-", cause: statusCause(dma) };
 	device.unmap(dma, bytes, dir, Attr.Mmio);
-	const bit = guest.platform.encryptionBit;
-	const hasBit = bit !== null && dma >= 2 ** bit;
-	const isPrivate = guest.platform.bitMeans !== null && (guest.platform.bitMeans === "private") === hasBit;
+	const isPrivate = decodeAddress(guest.platform, dma).form === "private";
 	// the peer is not trusted: its registers answer to shared addresses only
 	return { how: "direct", cause: isPrivate ? { what: "private-form" } : null };
 }

@@ -13,6 +13,7 @@ import {
 	UNUSABLE_POOL,
 } from "../../assembly/layout/status.ts";
 import type { CoherentAllocation } from "../coco/memory/coherent.ts";
+import { decodeAddress } from "../coco/platform/platform.ts";
 import { PageState } from "../memory/ram.ts";
 import { Attr, type DmaAddr, type Gpa } from "../types.ts";
 import { type BootedCase, failConversion, POOL_BYTES } from "./decision-guest.ts";
@@ -92,10 +93,7 @@ export class DecisionAnswers {
 	}
 
 	#gpaOf(dma: DmaAddr): Gpa {
-		const { encryptionBit } = this.#booted.guest.platform;
-		if (encryptionBit === null) return dma as number;
-		const bit = 2 ** encryptionBit;
-		return Math.floor(dma / bit) % 2 === 1 ? dma - bit : (dma as number);
+		return decodeAddress(this.#booted.guest.platform, dma).gpa;
 	}
 
 	#state(gpa: Gpa): string {

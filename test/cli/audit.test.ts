@@ -65,7 +65,10 @@ describe("coco-dma audit", () => {
 		for (const figure of [owner.sharedBytes, owner.initialBytes, owner.standingBytes, owner.residueBytes])
 			expect(out).toContain(`${figure.toLocaleString("en-US")} B`);
 		for (const page of report.pages) expect(out).toContain(`0x${page.gpa.toString(16)}`);
-		for (const line of report.first.history) expect(out).toContain(`  ${line}\n`);
+		for (const { role, event } of report.first.history.steps)
+			expect(out).toMatch(
+				new RegExp(`^  ${role} +.*, event ${event.number}, at ${event.timeNs.toLocaleString("en-US")} ns$`, "m"),
+			);
 		expect(report.environment.node).toBe(process.version);
 	});
 

@@ -3,21 +3,21 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { coco, temporaryFolder } from "../helpers/cli.ts";
 
-const FIXED = ["--platform", "snp-vtom", "--mask", "32", "--bytes", "5000", "--gpa", "0x3000"];
-const FIXED_TEXT = `nvme on AMD SEV-SNP with vTOM, under a paravisor (snp-vtom), rules of linux-6.12
+const FIXED = ["--platform", "cca", "--mask", "32", "--bytes", "5000", "--gpa", "0x3000"];
+const FIXED_TEXT = `nvme on Arm CCA (cca), rules of linux-6.12
 map(gpa 0x3000, 5000 bytes, TO_DEVICE) on CPU 0
 
  1  device_cc_accepted(dev)                 false  no TDISP interface, no VMBus offer
  2  is_swiotlb_force_bounce(dev)            true   confidential guest: SWIOTLB_FORCE
  3  force_dma_unencrypted(dev)              true   guest memory encryption
- 4  dma_capable(dev, bounce address, size)  false  end 0x40000c001387 > mask 0xffffffff; the bytes were copied into the slots before, as in Linux
+ 4  dma_capable(dev, bounce address, size)  false  end 0x80000c001387 > mask 0xffffffff; the bytes were copied into the slots before, as in Linux
 
 refused after a copy into pool "default", 3 slots of 2 KiB, tlb_addr 0xc000000 in slot 0: SLOTS_BEYOND_MASK
 
-when    bytes   pages    guest  paravisor  host        device
-before  buffer  private  plain  plain      ciphertext  -
-after   buffer  private  plain  plain      ciphertext  -
-after   slots   shared   plain  plain      plain       -
+when    bytes   pages    guest  paravisor  host   device
+before  buffer  private  plain  plain      fault  -
+after   buffer  private  plain  plain      fault  -
+after   slots   shared   plain  plain      plain  -
 
 The host reads bytes of a private buffer.
 `;
@@ -70,7 +70,7 @@ describe("coco-dma explain", () => {
 		expect(alone).toMatchObject({
 			command: "explain",
 			environment: { node: process.version },
-			platform: "snp-vtom",
+			platform: "cca",
 			kernel: "linux-6.12",
 			request: { gpa: 0x3000, bytes: 5000, dir: "TO_DEVICE", cpu: 0 },
 			decision: "bounce",
@@ -79,7 +79,7 @@ describe("coco-dma explain", () => {
 			bounce: { pool: "default", tlb: 0xc000000, firstSlot: 0, slots: 3, transient: false },
 		});
 		expect(alone.steps).toHaveLength(4);
-		expect(alone.readers.map(({ host }: { host: string }) => host)).toEqual(["ciphertext", "ciphertext", "plain"]);
+		expect(alone.readers.map(({ host }: { host: string }) => host)).toEqual(["fault", "fault", "plain"]);
 		const path = join(temporaryFolder(), "explain.json");
 		expect(await explained(...FIXED, "--json", path)).toBe(FIXED_TEXT);
 		expect(JSON.parse(readFileSync(path, "utf8")).readers).toEqual(alone.readers);

@@ -5,6 +5,7 @@ import type { KernelName } from "../../src/coco/rules/kernel.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { coherentGuest, PAGE, slotsAt } from "../helpers/coherent.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 
 const { Shared, Private, Leaked, InTransition } = PageState;
 printSeed("coherent memory");
@@ -166,7 +167,7 @@ describe("over random histories of allocations, frees, failures and changes of t
 			for (const kernel of ["linux-6.12", "linux-7.3"] as const)
 				await fc.assert(
 					fc.asyncProperty(steps, (list) => history(platform, kernel, list)),
-					{ seed: SEED, numRuns: 40 },
+					{ seed: SEED, numRuns: bySuite({ quick: 10, slow: 40 }) },
 				);
 		});
 	}

@@ -109,7 +109,7 @@ describe("coherent memory and addresses", () => {
 	it("does not exist for a mask below the address bit, however low the pages lie", async () => {
 		for (const [platform, needsShared] of [
 			["snp", false],
-			["tdx", true],
+			["cca", true],
 		] as const) {
 			const guest = await coherentGuest({ platform, ram });
 			const low = { mask: 2 ** 40 - 1 };

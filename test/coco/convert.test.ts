@@ -229,10 +229,12 @@ describe("a page conversion", () => {
 	it("cannot be had for RAM that reaches the address bit, nor with entries kept present where none are unmapped", async () => {
 		const engine = await guestOf();
 		for (const name of ["snp", "tdx"] as const) {
-			expect(() => new PageConverter(engine, { ...PLATFORMS[name], encryptionBit: 15 })).toThrow(
-				`${name}: RAM up to gpa 0x10000 reaches address bit 15`,
-			);
-			expect(new PageConverter(engine, { ...PLATFORMS[name], encryptionBit: 16 }).conversions).toBe(0);
+			expect(
+				() => new PageConverter(engine, { ...PLATFORMS[name], pageTableBit: { bit: 15, means: "shared" } }),
+			).toThrow(`${name}: RAM up to gpa 0x10000 reaches address bit 15`);
+			expect(
+				new PageConverter(engine, { ...PLATFORMS[name], pageTableBit: { bit: 16, means: "shared" } }).conversions,
+			).toBe(0);
 		}
 		for (const platform of ALL) {
 			const make = () => new PageConverter(engine, platform, { keepPresent: true });

@@ -10,7 +10,7 @@ printSeed("explain");
 
 describe("explain", () => {
 	it("tells what a map that was refused after its copy left for the host to read", async () => {
-		const guest = await smallGuest({ platform: "snp-vtom" });
+		const guest = await smallGuest({ platform: "cca" });
 		const device = guest.addDevice({ dmaMask: 2n ** 32n - 1n });
 		const buffer = takePages(guest, 2);
 		guest.engine.ram.fill(buffer, 8192, 0x5a);
@@ -27,7 +27,7 @@ describe("explain", () => {
 
 	it("finds that residue wherever it lies: a whole area, a search that wraps, the second area", async () => {
 		for (const areas of [1, 2]) {
-			const guest = await smallGuest({ platform: "snp-vtom", swiotlb: `256,${areas}` });
+			const guest = await smallGuest({ platform: "cca", swiotlb: `256,${areas}` });
 			const device = guest.addDevice({ dmaMask: 2n ** 32n - 1n });
 			const reaching = guest.addDevice();
 			const buffer = takePages(guest, 64);
@@ -69,7 +69,7 @@ describe("explain", () => {
 	});
 
 	it("finds residue in a transient pool too, before its memory goes back", async () => {
-		const guest = await smallGuest({ platform: "tdx", swiotlb: "128,1", growthSlabs: 512 });
+		const guest = await smallGuest({ platform: "cca", swiotlb: "128,1", growthSlabs: 512 });
 		const buffer = takePages(guest, 64);
 		guest.addDevice().map(buffer, 262144, ToDevice);
 		const device = guest.addDevice({ dmaMask: 2n ** 32n - 1n, minAlignMask: 0x7ff });

@@ -87,12 +87,12 @@ export class Model {
 
 	/** The address that a party uses for gpa. */
 	address({ who, form, encoded, gpa }: Access): number {
-		const { encryptionBit, bitMeans } = this.platform;
-		return who === "device" && encoded && encryptionBit !== null && form === bitMeans ? gpa + 2 ** encryptionBit : gpa;
+		const { dmaBit } = this.platform;
+		return who === "device" && encoded && dmaBit !== null && form === dmaBit.means ? gpa + 2 ** dmaBit.bit : gpa;
 	}
 
 	#fate(access: Access, state: number): Fate {
-		const { hostRead, hostWrite, encryptionBit } = this.platform;
+		const { hostRead, hostWrite, dmaBit } = this.platform;
 		const stopped = access.kind === "read" ? "fault" : "refused";
 		if (state === OUTSIDE) return { what: "outside-ram", result: stopped };
 		if (state === InTransition) return { what: "in-transition-page", result: stopped };
@@ -101,7 +101,7 @@ export class Model {
 		if (state === Hidden) return { what: "hidden-page", result: stopped };
 		const keyless = access.kind === "read" ? hostRead : hostWrite;
 		const stranger = (what: ViolationName): Fate => (keyless === "plain" ? null : { what, result: keyless });
-		const form = access.who === "device" && access.encoded && encryptionBit !== null ? access.form : null;
+		const form = access.who === "device" && access.encoded && dmaBit !== null ? access.form : null;
 		if (state === Private) {
 			if (access.who === "host" || access.t === 0) return stranger("private-page");
 			return form === "shared" ? stranger("wrong-encoding") : null;
@@ -119,7 +119,8 @@ export class Model {
 		const record = (from: number, n: number, fate: NonNullable<Fate>): Violation => {
 			const address = this.address(access) + from - gpa;
 			const name = who === "device" ? ("device 5" as const) : who;
-			const violation = { who: name, access: kind, ...fate, gpa: from, bytes: n, address };
+			const device = who === "device" ? 5 : null;
+			const violation = { who: name, device, access: kind, ...fate, gpa: from, bytes: n, address };
 			this.violations.push(violation);
 			return violation;
 		};

@@ -9,6 +9,7 @@ import { Engine } from "../../src/engine.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { DmaError } from "../../src/status.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 import { type Access, aesPages, type ConvertCall, type Crypt, dataOf, Model, STRETCHES } from "./parties-model.ts";
 
 printSeed("parties-property");
@@ -188,9 +189,8 @@ describe("parties and conversions", () => {
 					for (const gpa of PAGE_GPAS)
 						for (let at = gpa; at < gpa + 4096; at += 64) pair.probe({ ...whole, kind: "read", gpa: at });
 				}),
-				{ seed: SEED, numRuns: 40 },
+				{ seed: SEED, numRuns: bySuite({ quick: 5, slow: 40 }) },
 			);
 		},
-		60_000,
 	);
 });

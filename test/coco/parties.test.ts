@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { CipherUnavailable, loadCipher } from "../../src/coco/platform/ciphertext.ts";
 import { PageConverter } from "../../src/coco/platform/convert.ts";
 import { Parties } from "../../src/coco/platform/parties.ts";
-import { PLATFORMS, type Platform } from "../../src/coco/platform/platform.ts";
+import { type EncryptionBit, PLATFORMS, type Platform } from "../../src/coco/platform/platform.ts";
 import { AccessFault, type Violation, ViolationLog } from "../../src/coco/platform/violations.ts";
 import { Engine } from "../../src/engine.ts";
 import { PageState } from "../../src/memory/ram.ts";
@@ -159,6 +159,7 @@ describe("the log of violations", () => {
 		const told: Violation[] = [];
 		const one = {
 			who: "host",
+			device: null,
 			access: "read",
 			what: "outside-ram",
 			result: "fault",
@@ -194,9 +195,9 @@ describe("a device", () => {
 	it("reaches shared pages only at T=0, and both kinds at T=1 in their own form", async () => {
 		for (const platform of ALL) {
 			const { parties } = await partiesOn(platform);
-			const bit = platform.encryptionBit === null ? 0 : 2 ** platform.encryptionBit;
-			const secret = 0x1000 + (platform.bitMeans === "private" ? bit : 0);
-			const open = 0x2000 + (platform.bitMeans === "shared" ? bit : 0);
+			const bit = platform.dmaBit === null ? 0 : 2 ** platform.dmaBit.bit;
+			const secret = 0x1000 + (platform.dmaBit?.means === "private" ? bit : 0);
+			const open = 0x2000 + (platform.dmaBit?.means === "shared" ? bit : 0);
 			const device = parties.device(3);
 			expect(device.read(open, 20)).toEqual(plain);
 			if (platform.hostWrite === "refused") expect(() => device.write(secret, plain)).toThrow(/private-page/);
@@ -206,7 +207,7 @@ describe("a device", () => {
 			expect(device.read(open, 20)).toEqual(plain);
 			expect(parties.violations.total).toBe(total);
 			if (bit === 0) continue;
-			const wrong = 0x2000 + (platform.bitMeans === "private" ? bit : 0);
+			const wrong = 0x2000 + (platform.dmaBit?.means === "private" ? bit : 0);
 			expect(() => device.write(wrong, plain)).toThrow(/wrong-encoding/);
 			expect(parties.violations.list.at(-1)).toMatchObject({ who: "device 3", gpa: 0x2000, address: wrong });
 		}
@@ -223,8 +224,8 @@ describe("a device", () => {
 			const { total } = parties.violations;
 			for (const gpa of [0x1000, 0x2000]) expect(device.read(gpa, 20)).toEqual(plain);
 			expect(parties.violations.total).toBe(total);
-			if (platform.encryptionBit === null) continue;
-			const address = 2 ** platform.encryptionBit + 0x2000;
+			if (platform.dmaBit === null) continue;
+			const address = 2 ** platform.dmaBit.bit + 0x2000;
 			expect(() => device.read(address, 20)).toThrow(/outside-ram: fault \(no memory\)/);
 			expect(parties.violations.list.at(-1)).toMatchObject({ gpa: address, address, bytes: 20 });
 		}
@@ -237,9 +238,10 @@ describe("a device", () => {
 			["tdx", "zeros"],
 			["cca", "fault"],
 		] as const) {
-			const { parties } = await partiesOn(PLATFORMS[name]);
-			const bit = 2 ** (PLATFORMS[name].encryptionBit as number);
-			const address = 0x1000 + (PLATFORMS[name].bitMeans === "shared" ? bit : 0);
+			// of a platform whose DMA addresses carry the bit of its page tables, as not every one's do
+			const dmaBit = PLATFORMS[name].pageTableBit as EncryptionBit;
+			const { parties } = await partiesOn({ ...PLATFORMS[name], dmaBit });
+			const address = 0x1000 + (dmaBit.means === "shared" ? 2 ** dmaBit.bit : 0);
 			const device = parties.device(2, { t: 1 });
 			if (result === "fault")
 				expect(() => device.read(address, 20)).toThrow(
@@ -249,6 +251,7 @@ describe("a device", () => {
 			else expect(device.read(address, 20)).toEqual(parties.host.read(0x1000, 20));
 			expect(parties.violations.list[0]).toEqual({
 				who: "device 2",
+				device: 2,
 				access: "read",
 				what: "wrong-encoding",
 				result,

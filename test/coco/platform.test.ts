@@ -1,6 +1,12 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { loadCipher, seededCipher } from "../../src/coco/platform/ciphertext.ts";
-import { addressEncoding, decodeAddress, PLATFORMS, platformNamed } from "../../src/coco/platform/platform.ts";
+import {
+	addressEncoding,
+	decodeAddress,
+	type EncryptionBit,
+	PLATFORMS,
+	platformNamed,
+} from "../../src/coco/platform/platform.ts";
 import { Engine } from "../../src/engine.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { Direction } from "../../src/types.ts";
@@ -12,19 +18,40 @@ const ALL = Object.values(PLATFORMS);
 
 /** What documents say, written down apart from the table. */
 const EXPECTED = {
-	snp: { bit: 51, means: "private", read: "ciphertext", write: "refused", shared: "scrambled", private: "scrambled" },
-	"snp-vtom": {
-		bit: 46,
-		means: "shared",
+	snp: {
+		pages: "51 private",
+		dma: "51 private",
 		read: "ciphertext",
 		write: "refused",
 		shared: "scrambled",
 		private: "scrambled",
 	},
-	tdx: { bit: 47, means: "shared", read: "zeros", write: "corruption", shared: "scrambled", private: "zeroed" },
-	cca: { bit: 47, means: "shared", read: "fault", write: "refused", shared: "zeroed", private: "zeroed" },
-	pkvm: { bit: null, means: null, read: "fault", write: "refused", shared: "kept", private: "kept" },
-	none: { bit: null, means: null, read: "plain", write: "plain", shared: "kept", private: "kept" },
+	"snp-vtom": {
+		pages: "46 shared",
+		dma: "none",
+		read: "ciphertext",
+		write: "refused",
+		shared: "scrambled",
+		private: "scrambled",
+	},
+	tdx: {
+		pages: "47 shared",
+		dma: "none",
+		read: "zeros",
+		write: "corruption",
+		shared: "scrambled",
+		private: "zeroed",
+	},
+	cca: {
+		pages: "47 shared",
+		dma: "47 shared",
+		read: "fault",
+		write: "refused",
+		shared: "zeroed",
+		private: "zeroed",
+	},
+	pkvm: { pages: "none", dma: "none", read: "fault", write: "refused", shared: "kept", private: "kept" },
+	none: { pages: "none", dma: "none", read: "plain", write: "plain", shared: "kept", private: "kept" },
 };
 const STEPS = {
 	snp: ["rescind host attribute", "attribute host accept"],
@@ -45,11 +72,13 @@ describe("the platforms", () => {
 		}
 	});
 
-	it("say what the host gets, what the bit means and what a conversion leaves", () => {
+	it("say what the host gets, where the bit stands and what it means, and what a conversion leaves", () => {
 		for (const platform of ALL) {
-			const { encryptionBit: bit, bitMeans: means, hostRead: read, hostWrite: write, conversion } = platform;
+			const { pageTableBit, dmaBit, hostRead: read, hostWrite: write, conversion } = platform;
 			const { toShared, toPrivate } = conversion;
-			expect({ bit, means, read, write, shared: toShared, private: toPrivate }).toEqual(
+			const text = (bit: EncryptionBit | null) => (bit === null ? "none" : `${bit.bit} ${bit.means}`);
+			const bits = { pages: text(pageTableBit), dma: text(dmaBit) };
+			expect({ ...bits, read, write, shared: toShared, private: toPrivate }).toEqual(
 				EXPECTED[platform.name as keyof typeof EXPECTED],
 			);
 		}
@@ -82,8 +111,8 @@ describe("a DMA address", () => {
 				const gpa = random.below(2 ** 20) * 2 ** 24 + random.below(2 ** 24);
 				const asPrivate = Number((BigInt(gpa) & ~privateClear) | privateBits);
 				const asShared = Number((BigInt(gpa) & ~sharedClear) | sharedBits);
-				expect(asPrivate === asShared).toBe(platform.encryptionBit === null);
-				const form = (of: "private" | "shared") => (platform.encryptionBit === null ? null : of);
+				expect(asPrivate === asShared).toBe(platform.dmaBit === null);
+				const form = (of: "private" | "shared") => (platform.dmaBit === null ? null : of);
 				expect(decodeAddress(platform, asPrivate)).toEqual({ gpa, form: form("private") });
 				expect(decodeAddress(platform, asShared)).toEqual({ gpa, form: form("shared") });
 			}
@@ -100,14 +129,15 @@ describe("a DMA address", () => {
 				expect(decoded.gpa).toBe(gpa);
 				return decoded.form;
 			});
-			expect(forms).toEqual(platform.encryptionBit === null ? [null, null] : ["private", "shared"]);
+			expect(forms).toEqual(platform.dmaBit === null ? [null, null] : ["private", "shared"]);
 		}
 	});
 
-	it("with the C-bit fails visibly at a mask below the bit, however low the page; vTOM's private form passes", async () => {
+	it("with the C-bit fails visibly at a mask below the bit, however low the page; vTOM's and TDX's private form passes", async () => {
 		for (const [name, passes] of [
 			["snp", false],
 			["snp-vtom", true],
+			["tdx", true],
 		] as const) {
 			const engine = await Engine.create({ ram: "1M", swiotlb: null });
 			const device = engine.addDevice({ ...addressEncoding(platformNamed(name)), dmaMask: 2n ** 32n - 1n });

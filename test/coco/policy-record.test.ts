@@ -76,7 +76,7 @@ async function compare({ preset, scenario, place, modifiers }: Run): Promise<Mod
 	expect(device.accepted).toBe(one.offered || one.validated);
 	expect(device.believed).toBe(believes(one));
 	const record = recordOf(guest, device);
-	const bare = PLATFORMS[platform].encryptionBit === null;
+	const bare = PLATFORMS[platform].dmaBit === null;
 	expect(record).toEqual({ ...recordByModel(one), ...(bare ? { plain: true } : {}) });
 	return record;
 }

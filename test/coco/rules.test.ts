@@ -9,6 +9,7 @@ import { statusName } from "../../src/status.ts";
 import { Attr, Direction } from "../../src/types.ts";
 import type { Build } from "../../src/wasm.ts";
 import { type Decision, decideByModel, type Pages, type RulesCase } from "../helpers/rules-model.ts";
+import { bySuite } from "../helpers/suite.ts";
 
 const SHARED_POOL = 0x300000;
 const ENCRYPTED_POOL = 0x340000;
@@ -21,6 +22,8 @@ const BYTE = 7;
 const { Bidirectional, ToDevice, FromDevice } = Direction;
 const BOOLEANS = [false, true] as const;
 const POOLS = ["none", "shared", "encrypted"] as const;
+
+const BUILDS = bySuite<readonly Build[]>({ quick: ["engine"], slow: ["engine", "reference", "engine.threads"] });
 
 /** Where a buffer of each kind lies. */
 const GPA: Record<Pages, number> = { private: BUFFERS + 0x1010, shared: EDGE + 0x1010, mixed: EDGE - 16 };
@@ -132,7 +135,7 @@ function observe(engine: Engine, device: Device, point: Point, attrs: number, sl
 }
 
 describe("the decision of Linux 6.12 and that of the 7.3 merge", () => {
-	it.each(["engine", "reference", "engine.threads"] as const)("is the model's in every case (%s)", async (build) => {
+	it.each(BUILDS)("is the model's in every case (%s)", async (build) => {
 		const engine = await guest(build);
 		const device = engine.addDevice();
 		const seen = new Map<string, number>();

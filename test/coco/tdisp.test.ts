@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { TrustError } from "../../src/coco/trust/error.ts";
+import { TrustError, type TrustStatus, trustText } from "../../src/coco/trust/error.ts";
 import { offerFlags, trustOfOffer } from "../../src/coco/trust/offer.ts";
 import {
 	DeviceTrust,
@@ -168,6 +168,16 @@ describe("a TDISP interface", () => {
 			});
 		}
 	}
+
+	it("says in a refusal where the request is legal, as the table has it", () => {
+		for (const [request, answers] of RULES) {
+			const refusal = answers.find(([answer]) => answer !== "ok")?.[0];
+			if (refusal === undefined) continue;
+			const legal = STATES.filter((state) => answers[state]?.[0] === "ok").map(tdispStateName);
+			const named = STATES.map(tdispStateName).filter((name) => trustText(refusal as TrustStatus).includes(name));
+			expect(named, request).toEqual(legal);
+		}
+	});
 
 	it("is accepted before or after start, and from RUN on only", () => {
 		const { trust, steps } = inState(Locked);

@@ -6,9 +6,11 @@ import { Engine } from "../../src/engine.ts";
 import type { Pool } from "../../src/swiotlb/pool.ts";
 import { Direction } from "../../src/types.ts";
 import { SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 
 const LIBRARY = new URL("../../build/src/doors/engine.js", import.meta.url);
 const WINDOW_BYTES = 0x100000;
+const ROUNDS = bySuite({ quick: 6_000, slow: 30_000 });
 
 interface Done {
 	maps: number;
@@ -104,28 +106,28 @@ function checkEnd({ engine, all, device }: Awaited<ReturnType<typeof run>>): voi
 	expect(pool.used).toBe(0);
 }
 
-describe("workers on one engine.threads memory", { timeout: 60_000 }, () => {
+describe("workers on one engine.threads memory", () => {
 	it("have the built library to run", () => {
 		expect(existsSync(LIBRARY), "npm run build makes it").toBe(true);
 	});
 
 	it("each on its own area: nobody is refused, every byte arrives, all slots come back", async () => {
-		const result = await run({ workers: 4, slabs: 4096, areas: 4, cpuOf: (i) => i, rounds: 30_000, inFlight: 8 });
+		const result = await run({ workers: 4, slabs: 4096, areas: 4, cpuOf: (i) => i, rounds: ROUNDS, inFlight: 8 });
 		checkEnd(result);
 		expect(result.all.map(({ full }) => full)).toEqual([0, 0, 0, 0]);
-		for (const { maps } of result.all) expect(maps).toBeGreaterThan(10_000);
+		for (const { maps } of result.all) expect(maps).toBeGreaterThan(ROUNDS / 3);
 	});
 
 	it("all on one area: they wait for each other, and every byte arrives", async () => {
-		const result = await run({ workers: 4, slabs: 1024, areas: 1, cpuOf: () => 0, rounds: 30_000, inFlight: 8 });
+		const result = await run({ workers: 4, slabs: 1024, areas: 1, cpuOf: () => 0, rounds: ROUNDS, inFlight: 8 });
 		checkEnd(result);
-		for (const { maps } of result.all) expect(maps).toBeGreaterThan(10_000);
+		for (const { maps } of result.all) expect(maps).toBeGreaterThan(ROUNDS / 3);
 	});
 
 	it("on a pool that is too small for all: some are refused, none gets another's slots", async () => {
-		const result = await run({ workers: 4, slabs: 256, areas: 2, cpuOf: () => -1, rounds: 30_000, inFlight: 16 });
+		const result = await run({ workers: 4, slabs: 256, areas: 2, cpuOf: () => -1, rounds: ROUNDS, inFlight: 16 });
 		checkEnd(result);
-		expect(result.all.reduce((sum, { full }) => sum + full, 0)).toBeGreaterThan(100);
+		expect(result.all.reduce((sum, { full }) => sum + full, 0)).toBeGreaterThan(ROUNDS / 300);
 	});
 
 	it("needs shared memory, and room in the context for each", async () => {

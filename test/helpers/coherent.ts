@@ -50,7 +50,7 @@ export async function coherentGuest({
 	const atomic =
 		atomicBytes === 0 ? null : new AtomicPools({ ...common, bytes: atomicBytes, encrypted: platform.memEncrypt });
 	const coherent = new CoherentMemory({ ...common, atomic, onHazard: (hazard) => hazards.push(hazard) });
-	const bit = platform.encryptionBit === null ? 0 : 2 ** platform.encryptionBit;
+	const bit = platform.dmaBit === null ? 0 : 2 ** platform.dmaBit.bit;
 	const device = (plan: DevicePlan = {}): CoherentDevice & { needsShared: boolean } => {
 		const { index = 0, needsShared = true, coherent: isCoherent = true, mask = 2 ** 52 - 1, slots = null } = plan;
 		return {
@@ -59,7 +59,7 @@ export async function coherentGuest({
 			needsShared,
 			coherent: isCoherent,
 			slots,
-			encode: (gpa, shared) => ((platform.bitMeans === "shared") === shared ? gpa + bit : gpa),
+			encode: (gpa, shared) => ((platform.dmaBit?.means === "shared") === shared ? gpa + bit : gpa),
 			fits: (dma, bytes) => dma + bytes - 1 <= mask,
 		};
 	};

@@ -64,6 +64,6 @@ export function poolPtrs(guest: Guest): { readonly area: number; readonly segmen
 
 /** Where a device's address leads, as gpa. */
 export function placeOf(guest: Guest, dma: number): number {
-	const { encryptionBit } = guest.platform;
-	return encryptionBit !== null && dma >= 2 ** encryptionBit ? dma - 2 ** encryptionBit : dma;
+	const { dmaBit } = guest.platform;
+	return dmaBit !== null && dma >= 2 ** dmaBit.bit ? dma - 2 ** dmaBit.bit : dma;
 }

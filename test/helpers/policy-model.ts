@@ -62,7 +62,7 @@ export function believes({ preset, offered, validated }: ModelCase): boolean {
 /** The record of a device under a preset. */
 export function recordByModel(one: ModelCase): ModelRecord {
 	const { preset, platform, restricted, maskBits, forced } = one;
-	const { memEncrypt, bitMeans, encryptionBit } = PLATFORMS[platform];
+	const { memEncrypt, dmaBit } = PLATFORMS[platform];
 	const trusted = believes(one);
 	const merged = RULES_7_3.includes(preset);
 	const own = restricted ? "restricted" : "default";
@@ -93,7 +93,7 @@ export function recordByModel(one: ModelCase): ModelRecord {
 	}
 	if (preset === "two-allocators-default" && !restricted) pool = "private";
 	if (preset === "bus-pool" && !restricted) pool = "bus";
-	const bit = one.encoded && bitMeans === "private" ? (encryptionBit as number) : -1;
+	const bit = one.encoded && dmaBit?.means === "private" ? dmaBit.bit : -1;
 	if (preset === "c-bit-fail" && trusted && maskBits <= bit) active = false;
 	if (preset === "c-bit-decrypted" && maskBits <= bit) needsShared = true;
 	if (preset === "pool-wins" || preset === "capable-codes-shared") {

@@ -54,6 +54,6 @@ export function takePages(guest: Guest, pages: number): number {
 
 /** The bits that a platform's addresses of one kind of page carry. */
 export function bitsOf(platform: PlatformName, form: "private" | "shared"): number {
-	const { encryptionBit, bitMeans } = PLATFORMS[platform];
-	return encryptionBit !== null && bitMeans === form ? 2 ** encryptionBit : 0;
+	const { dmaBit } = PLATFORMS[platform];
+	return dmaBit?.means === form ? 2 ** dmaBit.bit : 0;
 }

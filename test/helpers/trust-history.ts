@@ -94,10 +94,10 @@ export class History extends DriverPages {
 		// 11: what the device is given it reaches, encoding included
 		const end = BigInt(dma) + BigInt(bytes) - 1n;
 		expect(end <= dmaMask && (busLimit === 0n || end <= busLimit)).toBe(true);
-		const { encryptionBit, bitMeans } = this.guest.platform;
-		const bit = encryptionBit === null || !encoded ? 0 : 2 ** encryptionBit;
+		const { dmaBit } = this.guest.platform;
+		const bit = dmaBit === null || !encoded ? 0 : 2 ** dmaBit.bit;
 		const place = bit !== 0 && dma >= bit ? dma - bit : dma;
-		const isPrivateForm = bit === 0 ? null : (bitMeans === "private") === dma >= bit;
+		const isPrivateForm = bit === 0 ? null : (dmaBit?.means === "private") === dma >= bit;
 		const direct = after.directMaps > before.directMaps;
 		if (direct) expect(place).toBe(gpa);
 		const placed = new Set(statesOf(this.guest, place, bytes));

@@ -25,8 +25,8 @@ export interface Outcome {
 const NEVER = 2n ** 64n - 1n;
 
 /** The address bit of a form, or 0. */
-function bitOf({ encryptionBit, bitMeans }: Platform, form: "private" | "shared", encoded: boolean): bigint {
-	return encoded && encryptionBit !== null && bitMeans === form ? 1n << BigInt(encryptionBit) : 0n;
+function bitOf({ dmaBit }: Platform, form: "private" | "shared", encoded: boolean): bigint {
+	return encoded && dmaBit?.means === form ? 1n << BigInt(dmaBit.bit) : 0n;
 }
 
 function limitOf({ dmaMask = NEVER, busLimit = 0n }: { dmaMask?: bigint; busLimit?: bigint }): bigint {
@@ -109,11 +109,7 @@ export function deviceSees(
 }
 
 /** The form of an address on a platform: which of its kinds of page it names. */
-export function formOf(
-	{ encryptionBit, bitMeans }: Platform,
-	encoded: boolean,
-	bits: bigint,
-): "private" | "shared" | null {
-	if (!encoded || encryptionBit === null || bitMeans === null) return null;
-	return bits !== 0n ? bitMeans : bitMeans === "private" ? "shared" : "private";
+export function formOf({ dmaBit }: Platform, encoded: boolean, bits: bigint): "private" | "shared" | null {
+	if (!encoded || dmaBit === null) return null;
+	return bits !== 0n ? dmaBit.means : dmaBit.means === "private" ? "shared" : "private";
 }

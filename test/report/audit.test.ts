@@ -1,4 +1,7 @@
 import { describe, expect, it } from "vitest";
+import type { AuditEvent } from "../../src/audit/events.ts";
+import type { HistoryStep } from "../../src/leaks/history.ts";
+import { PageState } from "../../src/memory/ram.ts";
 import { auditReport } from "../../src/report/audit.ts";
 import { renderText } from "../../src/report/render/text.ts";
 import type { OwnerReport } from "../../src/study/audit.ts";
@@ -9,6 +12,28 @@ const lastLine = (...audit: Parameters<typeof auditOf>) =>
 	text(...audit)
 		.split("\n")
 		.at(-1);
+
+const EVENT: AuditEvent = {
+	number: 0,
+	kind: "write",
+	device: 0,
+	mapping: 0,
+	dir: 0,
+	status: null,
+	timeNs: 9,
+	gpa: 0x1000,
+	from: -1,
+	dma: -1,
+	tlb: -1,
+	bytes: 16,
+	attrs: 0,
+	state: PageState.Shared,
+	label: 1,
+	sharedBytes: 0,
+	hiddenBytes: 0,
+	acceptedBytes: 0,
+	acceptedLabel: 0,
+};
 
 const OWNER: OwnerReport = {
 	owner: "storvsc-full",
@@ -80,7 +105,19 @@ describe("the report of an audit", () => {
 	});
 
 	it("tells the way of the first byte, and each property that did not hold with its first time", () => {
-		const first = { gpa: 0x1000, what: "breach", history: ["map x", "write y"] } as const;
+		const step = (role: HistoryStep["role"], event: Partial<AuditEvent>): HistoryStep => ({
+			role,
+			event: { ...EVENT, ...event },
+			gpa: 0x1000,
+			bouncedTo: role === "map" ? 0x5000 : null,
+			times: 1,
+		});
+		const steps = [
+			step("map", { number: 3, mapping: 14, device: 7, dir: 2, timeNs: 6_511_000 }),
+			step("write", { number: 4, device: 8 }),
+		];
+		const history = { gpa: 0x1000, steps, complete: false, goneEvents: 2 };
+		const first = { gpa: 0x1000, what: "breach", history, device: 7 } as const;
 		const findings = [
 			{
 				property: "private-stays-private",
@@ -93,8 +130,9 @@ describe("the report of an audit", () => {
 		] as const;
 		expect(text({ bytes: 1 }, { first, findings, notes: ["the log forgot"] })).toContain(`
 The first breached byte, at gpa 0x1000:
-  map x
-  write y
+          what stood there first came before event 2, gone from the log
+  map     mapping 14 of "storvsc-full": 0x1000, 16 bytes FROM_DEVICE, bounced to 0x5000, event 3, at 6,511,000 ns
+  write   gpa 0x1000 (16 bytes) by "device 8", shared page, event 4, at 9 ns
 
 Properties that did not hold:
   private-stays-private (breach): 2 times, 4,096 bytes, up to 1.50 us

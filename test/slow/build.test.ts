@@ -23,7 +23,14 @@ class Clone {
 	readonly folder = temporaryFolder();
 
 	constructor() {
-		for (const name of ["build.ts", "package.json", "package-lock.json", "tsconfig.json", "tsconfig.build.json"])
+		for (const name of [
+			"build.ts",
+			"asconfig.json",
+			"package.json",
+			"package-lock.json",
+			"tsconfig.json",
+			"tsconfig.build.json",
+		])
 			copyFileSync(join(ROOT, name), join(this.folder, name));
 		symlinkSync(join(ROOT, "node_modules"), join(this.folder, "node_modules"));
 		this.write(
@@ -120,7 +127,7 @@ describe("the build", () => {
 		clone.write("build/src/one.js", "export const one = 2;");
 		expect((await clone.build("start")).made).toEqual(["engine", "rings", "typescript"]);
 		expect(clone.read("build/src/one.js")).toContain("one = 1");
-		clone.write("build.ts", clone.read("build.ts").replace('"--optimizeLevel", "3"', '"--optimizeLevel", "2"'));
+		clone.write("asconfig.json", clone.read("asconfig.json").replaceAll(`"optimizeLevel": 3`, `"optimizeLevel": 2`));
 		expect((await clone.build("start")).made).toEqual(["engine", "rings", "typescript"]);
 	});
 

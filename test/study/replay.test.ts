@@ -14,6 +14,7 @@ import { subjectOf } from "../../src/study/subject.ts";
 import { Direction } from "../../src/types.ts";
 import type { Workload } from "../../src/workload/workload.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 import { anyWorkload, SMALL, type Step, shortPgbench, shownByBouncing, workloadOf } from "../helpers/workload.ts";
 
 printSeed("replay");
@@ -209,7 +210,7 @@ describe("what an audit counts", () => {
 				initial += shown.initial;
 				answered += shown.answered;
 			}),
-			{ seed: SEED, numRuns: 25, endOnFailure: true },
+			{ seed: SEED, numRuns: bySuite({ quick: 5, slow: 25 }), endOnFailure: true },
 		);
 		// the hard cases were met: buffers that are used again, and answers that count
 		expect(initial).toBeGreaterThan(4096);
@@ -229,7 +230,7 @@ describe("what an audit counts", () => {
 				});
 				expect(report.drive).toMatchObject(CLEAN);
 			}),
-			{ seed: SEED, numRuns: 8, endOnFailure: true },
+			{ seed: SEED, numRuns: bySuite({ quick: 3, slow: 8 }), endOnFailure: true },
 		);
 	});
 
@@ -251,7 +252,7 @@ describe("what an audit counts", () => {
 				expect(owner.standingBytes).toBe(owner.residueBytes);
 				ended += model.residue.endedResidueBytes;
 			}),
-			{ seed: SEED + 1, numRuns: 25, endOnFailure: true },
+			{ seed: SEED + 1, numRuns: bySuite({ quick: 5, slow: 25 }), endOnFailure: true },
 		);
 		expect(ended).toBeGreaterThan(4096);
 	});
@@ -276,7 +277,7 @@ describe("what an audit counts", () => {
 				const { owners } = await audited(work, "force-bounce", "storvsc-full");
 				expect(owners.reduce((sum, owner) => sum + owner.standingBytes, 0)).toBe(found() - noise);
 			}),
-			{ seed: SEED + 2, numRuns: 8, endOnFailure: true },
+			{ seed: SEED + 2, numRuns: bySuite({ quick: 3, slow: 8 }), endOnFailure: true },
 		);
 	});
 
@@ -284,10 +285,11 @@ describe("what an audit counts", () => {
 		const work = workloadOf([write(4096), read(4096)]);
 		const breach = await audited(work, "rfc-v3", "storvsc-full");
 		expect(breach.first).toMatchObject({ what: "breach" });
-		expect(breach.first?.history.map((line) => line.split(" ")[0])).toEqual(["write", "map", "copy"]);
+		expect(breach.first?.history.steps.map(({ role }) => role)).toEqual(["write", "map", "copy"]);
 		const reading = await audited(workloadOf([read(4096)]), "rfc-v3", "storvsc-full");
-		expect(reading.first?.history.map((line) => line.split(" ")[0])).toEqual(["map", "write", "unmap"]);
-		expect(reading.first?.history[0]).toMatch(/bounced to 0x[0-9a-f]+, event \d+, at 1,000 ns$/);
+		expect(reading.first?.history.steps.map(({ role }) => role)).toEqual(["map", "write", "unmap"]);
+		const [map] = reading.first?.history.steps ?? [];
+		expect(map).toMatchObject({ bouncedTo: expect.any(Number), event: { timeNs: 1000 } });
 		const exposure = await audited(work, "rfc-v3", "storvsc-plain");
 		expect(exposure.first).toMatchObject({ what: "exposure", gpa: breach.first?.gpa });
 	});

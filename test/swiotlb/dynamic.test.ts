@@ -10,12 +10,14 @@ import { growthSizes, type PoolSize } from "../../src/swiotlb/sizing.ts";
 import { Direction } from "../../src/types.ts";
 import { GrowingLockstep, noGrowingCases } from "../helpers/growing-lockstep.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 
 const POOL = 0x100000;
 const FREE = 0x200000;
 const { Bidirectional, ToDevice } = Direction;
 const cases = noGrowingCases();
 printSeed("dynamic");
+const RUNS = bySuite({ quick: 8, slow: 40 });
 
 const SIZES: PoolSize[] = [
 	{ slabs: 128, areas: 1 },
@@ -47,15 +49,15 @@ describe("an allocator that grows", () => {
 					lockstep.end();
 				},
 			),
-			{ seed: SEED, numRuns: 40 },
+			{ seed: SEED, numRuns: RUNS },
 		);
 	});
 
 	afterAll(() => {
-		expect(cases.maps).toBeGreaterThan(5000);
-		for (const [name, count] of Object.entries(cases)) expect(count, name).toBeGreaterThan(10);
+		expect(cases.maps).toBeGreaterThan(125 * RUNS);
+		for (const [name, count] of Object.entries(cases)) expect(count, name).toBeGreaterThan(RUNS / 4);
 		for (const name of ["transients", "unusable", "newestFirst", "offsetOutside"] as const)
-			expect(cases[name], name).toBeGreaterThan(100);
+			expect(cases[name], name).toBeGreaterThan(bySuite({ quick: 5, slow: 100 }));
 	});
 
 	async function guest() {

@@ -3,10 +3,11 @@ import { describe, expect, it } from "vitest";
 import { Msr, SintBit, sintMsr, VMBUS_SINT } from "../../src/synic/registers.ts";
 import { HvStatus } from "../../src/synic/status.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 import { PLATFORMS, type TestGuest, testGuest } from "./synic-machine.ts";
 
 printSeed("synic properties");
-const run = { seed: SEED, numRuns: 150 };
+const run = { seed: SEED, numRuns: bySuite({ quick: 30, slow: 150 }) };
 const VPS = 2;
 const SINT2 = sintMsr(VMBUS_SINT);
 
@@ -179,7 +180,7 @@ describe("properties of SynICs", () => {
 					expect(engine.ram.view(gpa, 4096).some((byte) => byte !== 0 && byte !== 0xaa)).toBe(false);
 				}
 			}),
-			{ ...run, numRuns: 40 },
+			{ ...run, numRuns: bySuite({ quick: 10, slow: 40 }) },
 		);
 	});
 });

@@ -8,6 +8,7 @@ import { InputError } from "../../src/input-error.ts";
 import { verifyFile } from "../../src/node/input.ts";
 import type { VerifyResult } from "../../src/verify/result.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 
 const GOLDEN = new URL("../golden/", import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), "coco-golden-"));
@@ -334,7 +335,7 @@ describe("a file that is no recording", () => {
 				);
 				if (error !== null) expect(error).toBeInstanceOf(InputError);
 			}),
-			{ seed: SEED, numRuns: 400 },
+			{ seed: SEED, numRuns: bySuite({ quick: 50, slow: 400 }) },
 		);
 	});
 });

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { bySuite } from "../helpers/suite.ts";
 import { FuzzFailure, hostileGuest, hostileHost, type Seen, STEPS } from "./fuzz-cases.ts";
 import { KINDS } from "./pair-machine.ts";
 
 /** Steps altogether of each kind of peer; `npm run fuzz` asks for a million. */
-const ALL_STEPS = Number(process.env.FUZZ_CASES ?? 14_000);
+const ALL_STEPS = Number(process.env.FUZZ_CASES ?? bySuite({ quick: 2_800, slow: 14_000 }));
 const FIRST_SEED = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000_000);
 /** Seeds that once failed. */
 const KEPT: readonly number[] = [230378119, 230378136];

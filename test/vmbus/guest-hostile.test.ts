@@ -4,13 +4,15 @@ import type { VmbusGuestOptions } from "../../src/vmbus/guest/options.ts";
 import { encodeMessage } from "../../src/vmbus/wire/codec.ts";
 import { type Message, MessageType } from "../../src/vmbus/wire/messages.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 import { connected, created, goodHost, offer, RINGS, rescind, type TestGuest, testGuest } from "./guest-host.ts";
 
 const T = MessageType;
 /** Steps of a history; FUZZ_CASES asks for so many of them altogether (npm run fuzz). */
 const STEPS = 120;
 const TIMEOUT_MS = 3_600_000;
-const run = { seed: SEED, numRuns: Math.ceil(Number(process.env.FUZZ_CASES ?? 60 * STEPS) / STEPS) };
+const ALL_STEPS = Number(process.env.FUZZ_CASES ?? bySuite({ quick: 12, slow: 60 }) * STEPS);
+const run = { seed: SEED, numRuns: Math.ceil(ALL_STEPS / STEPS) };
 printSeed("vmbus guest");
 
 /** More than any wait lasts (ns). */

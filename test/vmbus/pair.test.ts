@@ -1,10 +1,11 @@
 /** Random legal histories of both sides against each other, every byte over the SynICs. */
 import { describe, expect, it } from "vitest";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 import { KINDS, Pair } from "./pair-machine.ts";
 
 printSeed("vmbus pair");
-const HISTORIES = 12;
+const HISTORIES = bySuite({ quick: 2, slow: 12 });
 const STEPS = 80;
 
 describe("both sides over the SynICs", () => {

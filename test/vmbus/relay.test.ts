@@ -11,12 +11,13 @@ import { decodeMessage, encodeMessage } from "../../src/vmbus/wire/codec.ts";
 import { MessageType as M, type Message } from "../../src/vmbus/wire/messages.ts";
 import { Feature, OfferFlag, Version } from "../../src/vmbus/wire/versions.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 import { completionOf, contact, device, gpadlBody, gpadlHeader, openChannel } from "./server-guest.ts";
 import { randomPost } from "./server-history.ts";
 
 printSeed("vmbus relay");
 /** Steps of random histories; `npm run fuzz` asks for a million. */
-const STEPS = Number(process.env.FUZZ_CASES ?? 9_000);
+const STEPS = Number(process.env.FUZZ_CASES ?? bySuite({ quick: 1_350, slow: 9_000 }));
 const CONFIDENTIAL = OfferFlag.ConfidentialRingBuffer | OfferFlag.ConfidentialExternalMemory;
 
 /** A host, a paravisor with its server and relay, and what the guest receives. Devices answer unless told otherwise. */

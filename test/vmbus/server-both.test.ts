@@ -12,6 +12,7 @@ import { VmbusServer } from "../../src/vmbus/server/server.ts";
 import { DeviceType } from "../../src/vmbus/wire/guid.ts";
 import { OfferFlag } from "../../src/vmbus/wire/versions.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 import { completionOf, device } from "./server-guest.ts";
 
 printSeed("vmbus both sides");
@@ -197,7 +198,7 @@ describe("the guest side and the server side", () => {
 	});
 
 	it("agree after any history of opens, closes, buffers, rescinds and reconnections, whatever overtakes what", async () => {
-		for (let run = 0; run < 40; run++) {
+		for (let run = 0; run < bySuite({ quick: 8, slow: 40 }); run++) {
 			const random = new Random(SEED + run);
 			const pair = await both(random.oneIn(2));
 			const { guest } = pair;

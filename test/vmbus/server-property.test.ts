@@ -7,12 +7,13 @@ import { encodeMessage } from "../../src/vmbus/wire/codec.ts";
 import { MessageType as M } from "../../src/vmbus/wire/messages.ts";
 import { Version } from "../../src/vmbus/wire/versions.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
+import { bySuite } from "../helpers/suite.ts";
 import { completionOf, device } from "./server-guest.ts";
 import { type RandomPost, randomPost } from "./server-history.ts";
 
 printSeed("vmbus server");
 /** Steps of random histories; `npm run fuzz` asks for a million. */
-const STEPS = Number(process.env.FUZZ_CASES ?? 15_000);
+const STEPS = Number(process.env.FUZZ_CASES ?? bySuite({ quick: 2_000, slow: 15_000 }));
 const CONFIG: ServerConfig = { confidential: true, features: 0xef, maxGpadlPages: 2000 };
 
 /** What is done to a server: plain data, so that it can be done to another one as well. */
@@ -155,7 +156,7 @@ describe("properties of the server", () => {
 	});
 
 	it("ends every wait: when all devices have answered, UNLOAD is answered and a reset leaves nothing", () => {
-		for (let run = 0; run < 150; run++) {
+		for (let run = 0; run < bySuite({ quick: 30, slow: 150 }); run++) {
 			const random = new Random(SEED + 1000 + run);
 			const history = new History(random);
 			const server = new VmbusServer(CONFIG);
@@ -204,7 +205,7 @@ describe("properties of the server", () => {
 				for (const [key, one] of Object.entries(value)) walk(one, [...path, [key, one]]);
 		};
 		walk(copy(server.save()), []);
-		for (let i = 0; i < 1500; i++) {
+		for (let i = 0; i < bySuite({ quick: 200, slow: 1500 }); i++) {
 			const saved = copy(server.save());
 			const path = random.pick(places);
 			const parent = path.slice(0, -1).reduce((at, [key]) => at[key], saved);

@@ -130,7 +130,7 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	if (checksState) say("attrs & CC_SHARED", ccShared, ccShared ? "the caller decrypted the memory" : "not set");
 	const { ruled } = device;
 	const dma = encodeGpa(encodingOf(platform, ruled), gpa, ccShared);
-	const bit = platform.encryptionBit;
+	const bit = platform.dmaBit?.bit ?? null;
 	const which = bit === null ? "both forms are equal" : `${ccShared ? "shared" : "private"} form, bit ${bit}`;
 	const form = ruled.encoded ? which : "plain: the host's table tells private from shared";
 	say(ccShared ? "phys_to_dma_unencrypted(dev, phys)" : "phys_to_dma(dev, phys)", `0x${dma.toString(16)}`, form);

@@ -62,7 +62,7 @@ export class PageConverter {
 	/** @throws RangeError for RAM that reaches the platform's address bit, or keepPresent where pages are never unmapped */
 	constructor(engine: Engine, platform: Platform, options: ConverterOptions = {}) {
 		const last = engine.ram.regions.at(-1);
-		const bit = platform.encryptionBit;
+		const bit = platform.pageTableBit?.bit ?? null;
 		if (bit !== null && last !== undefined && last.gpa + last.bytes > 2 ** bit)
 			throw new RangeError(`${platform.name}: RAM up to gpa ${hex(last.gpa + last.bytes)} reaches address bit ${bit}`);
 		this.engine = engine;

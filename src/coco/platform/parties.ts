@@ -53,6 +53,8 @@ type Judge = (state: PageState, access: Access) => Judgement;
 
 interface Accessor {
 	readonly who: PartyName;
+	/** A device's number, or null. */
+	readonly device: number | null;
 	/** Who the audit says it is. */
 	readonly actor: Actor;
 	/** The T bit of a device. */
@@ -96,7 +98,7 @@ export class Parties {
 	}
 
 	#view(who: PartyName, actor: Actor, judge: Judge): PartyView {
-		const accessor = { who, actor, judge, addressOffset: 0 };
+		const accessor = { who, device: null, actor, judge, addressOffset: 0 };
 		return {
 			who,
 			read: (gpa, bytes) => this.#read(accessor, gpa, bytes),
@@ -111,6 +113,7 @@ export class Parties {
 		const decode = (dma: DmaAddr) => decodeAddress(this.#converter.platform, dma, encoded);
 		const accessor = (gpa: Gpa, dma: DmaAddr, form: "private" | "shared" | null): Accessor => ({
 			who,
+			device: index,
 			actor: index,
 			t: view.t,
 			addressOffset: dma - gpa,
@@ -227,7 +230,15 @@ export class Parties {
 	}
 
 	#record(by: Accessor, access: Access, judgement: NonNullable<Judgement>, gpa: Gpa, bytes: number) {
-		const violation = { who: by.who, access, ...judgement, gpa, bytes, address: gpa + by.addressOffset };
+		const violation = {
+			who: by.who,
+			device: by.device,
+			access,
+			...judgement,
+			gpa,
+			bytes,
+			address: gpa + by.addressOffset,
+		};
 		this.violations.record(violation);
 		return violation;
 	}

@@ -1,7 +1,7 @@
 /**
  * Confidential-computing platforms as data: which address bit tells private from shared, what the host gets of a private
  * page, and how pages change between the two. Nothing here or elsewhere asks for a platform's name: another platform, or
- * another width of addresses, is another record, such as `{ ...PLATFORMS.tdx, encryptionBit: 51 }`.
+ * another width of addresses, is another record, such as `{ ...PLATFORMS.snp, dmaBit: { bit: 47, means: "private" } }`.
  */
 import type { DmaAddr, Gpa } from "../../types.ts";
 
@@ -24,13 +24,23 @@ export interface StepOfPlatform {
 	readonly by: string;
 }
 
+/** An address bit that tells private from shared. */
+export interface EncryptionBit {
+	readonly bit: number;
+	/** What is addressed with the bit set. */
+	readonly means: "private" | "shared";
+}
+
 export interface Platform {
 	readonly name: string;
 	readonly title: string;
-	/** Number of the address bit that tells private from shared, or null: both encodings are equal. */
-	readonly encryptionBit: number | null;
-	/** What a page is whose address has the bit set. */
-	readonly bitMeans: "private" | "shared" | null;
+	/** The bit of a page-table entry's address that tells private from shared, or null: the guest's entries do not tell. */
+	readonly pageTableBit: EncryptionBit | null;
+	/**
+	 * The bit of a DMA address that does, or null: the two forms are one number, and a device mask below the page tables' bit
+	 * limits nothing. On x86 only the C-bit (sme_me_mask) is in DMA addresses.
+	 */
+	readonly dmaBit: EncryptionBit | null;
 	/** Whether the guest reports CC_ATTR_GUEST_MEM_ENCRYPT (arm64: since the Linux 7.3 merge). */
 	readonly memEncrypt: boolean;
 	/** What the host reads from a private page, and what its write there does. */
@@ -73,8 +83,8 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 	snp: {
 		name: "snp",
 		title: "AMD SEV-SNP",
-		encryptionBit: 51,
-		bitMeans: "private",
+		pageTableBit: { bit: 51, means: "private" },
+		dmaBit: { bit: 51, means: "private" },
 		memEncrypt: true,
 		hostRead: "ciphertext",
 		hostWrite: "refused",
@@ -95,8 +105,8 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 	"snp-vtom": {
 		name: "snp-vtom",
 		title: "AMD SEV-SNP with vTOM, under a paravisor",
-		encryptionBit: 46,
-		bitMeans: "shared",
+		pageTableBit: { bit: 46, means: "shared" },
+		dmaBit: null,
 		memEncrypt: true,
 		hostRead: "ciphertext",
 		hostWrite: "refused",
@@ -115,8 +125,8 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 	tdx: {
 		name: "tdx",
 		title: "Intel TDX",
-		encryptionBit: 47,
-		bitMeans: "shared",
+		pageTableBit: { bit: 47, means: "shared" },
+		dmaBit: null,
 		memEncrypt: true,
 		hostRead: "zeros",
 		hostWrite: "corruption",
@@ -137,8 +147,8 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 	cca: {
 		name: "cca",
 		title: "Arm CCA",
-		encryptionBit: 47,
-		bitMeans: "shared",
+		pageTableBit: { bit: 47, means: "shared" },
+		dmaBit: { bit: 47, means: "shared" },
 		memEncrypt: true,
 		hostRead: "fault",
 		hostWrite: "refused",
@@ -159,8 +169,8 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 	pkvm: {
 		name: "pkvm",
 		title: "Protected KVM (arm64)",
-		encryptionBit: null,
-		bitMeans: null,
+		pageTableBit: null,
+		dmaBit: null,
 		memEncrypt: false,
 		hostRead: "fault",
 		hostWrite: "refused",
@@ -181,8 +191,8 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 	none: {
 		name: "none",
 		title: "No confidential computing",
-		encryptionBit: null,
-		bitMeans: null,
+		pageTableBit: null,
+		dmaBit: null,
 		memEncrypt: false,
 		hostRead: "plain",
 		hostWrite: "plain",
@@ -210,11 +220,15 @@ export interface AddressEncoding {
 	readonly sharedClear: bigint;
 }
 
-/** How a platform's DMA addresses tell private from shared, as phys_to_dma and phys_to_dma_unencrypted do. */
-export function addressEncoding(platform: Platform): AddressEncoding {
-	const bit = platform.encryptionBit === null ? 0n : 1n << BigInt(platform.encryptionBit);
-	const setIfPrivate = platform.bitMeans === "private" ? bit : 0n;
-	const setIfShared = platform.bitMeans === "shared" ? bit : 0n;
+/**
+ * How a platform's DMA addresses tell private from shared.
+ * Linux 7.3 include/linux/dma-direct.h, phys_to_dma, phys_to_dma_unencrypted; include/linux/mem_encrypt.h (sme_me_mask);
+ * arch/arm64/include/asm/mem_encrypt.h
+ */
+export function addressEncoding({ dmaBit }: Platform): AddressEncoding {
+	const bit = dmaBit === null ? 0n : 1n << BigInt(dmaBit.bit);
+	const setIfPrivate = dmaBit?.means === "private" ? bit : 0n;
+	const setIfShared = dmaBit?.means === "shared" ? bit : 0n;
 	return {
 		privateBits: setIfPrivate,
 		privateClear: setIfShared,
@@ -244,9 +258,10 @@ interface DecodedAddress {
 export function decodeAddress(platform: Platform, dma: DmaAddr, encoded = true): DecodedAddress {
 	// the same number in another space
 	const address: number = dma;
-	if (!encoded || platform.encryptionBit === null || platform.bitMeans === null) return { gpa: address, form: null };
-	const bit = 2 ** platform.encryptionBit;
+	const { dmaBit } = platform;
+	if (!encoded || dmaBit === null) return { gpa: address, form: null };
+	const bit = 2 ** dmaBit.bit;
 	const set = Math.floor(address / bit) % 2 === 1;
-	const clearMeans = platform.bitMeans === "private" ? "shared" : "private";
-	return { gpa: set ? address - bit : address, form: set ? platform.bitMeans : clearMeans };
+	const clearMeans = dmaBit.means === "private" ? "shared" : "private";
+	return { gpa: set ? address - bit : address, form: set ? dmaBit.means : clearMeans };
 }

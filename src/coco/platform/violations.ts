@@ -28,6 +28,8 @@ export type AccessResult = "ciphertext" | "zeros" | "garbage" | "corruption" | "
 
 export interface Violation {
 	readonly who: PartyName;
+	/** Number of the device that it is, or null: it is none. */
+	readonly device: number | null;
 	readonly access: "read" | "write";
 	readonly what: ViolationName;
 	readonly result: AccessResult;

@@ -52,142 +52,146 @@ export interface Kernel {
 	readonly rules: KernelRules;
 }
 
+const LINUX_6_12: Kernel = {
+	name: "linux-6.12",
+	release: "6.12",
+	title: "Linux 6.12",
+	rules: {
+		forcesGuest: {
+			is: true,
+			says: "every device of a confidential guest bounces (SWIOTLB_FORCE)",
+			source: "Linux 6.12 arch/x86/kernel/pci-dma.c, pci_swiotlb_detect; kernel/dma/swiotlb.c, swiotlb_init_remap",
+		},
+		knowsAcceptance: {
+			is: false,
+			says: "no device is ever accepted",
+			source: "Linux 6.12 arch/x86/mm/mem_encrypt.c, force_dma_unencrypted",
+		},
+		poolTellsUnencrypted: {
+			is: false,
+			says: "without the memory-encryption attribute force_dma_unencrypted is false",
+			source: "Linux 6.12 include/linux/dma-direct.h, force_dma_unencrypted",
+		},
+		checksState: {
+			is: false,
+			says: "dma_capable asks how far the device reaches, and nobody asks for the pool's state",
+			source: "Linux 6.12 include/linux/dma-direct.h, dma_capable; kernel/dma/direct.h, dma_direct_map_page",
+		},
+		allocChecksPool: {
+			is: false,
+			says: "slots for coherent memory are taken whatever the pool's state",
+			source: "Linux 6.12 kernel/dma/swiotlb.c, swiotlb_alloc",
+		},
+		allocTakesPoolForm: {
+			is: false,
+			says: "coherent memory has the form that force_dma_unencrypted says",
+			source: "Linux 6.12 kernel/dma/direct.c, phys_to_dma_direct",
+		},
+		allocConvertsSlots: {
+			is: true,
+			says: "a restricted pool's slots are decrypted once more for coherent memory, and encrypted when it is freed",
+			source: "Linux 6.12 kernel/dma/direct.c, dma_direct_alloc, dma_direct_free",
+		},
+		decryptsRemapped: {
+			is: false,
+			says: "remapped memory is never decrypted: only its alias has the shared attribute",
+			source: "Linux 6.12 kernel/dma/direct.c, dma_direct_alloc",
+		},
+		undecryptedMessage: {
+			is: null,
+			says: "nothing is logged where coherent pages cannot be decrypted",
+			source: "Linux 6.12 kernel/dma/direct.c, dma_direct_alloc",
+		},
+		atomicChecksPool: {
+			is: false,
+			says: "the atomic pools are not asked for their state",
+			source: "Linux 6.12 kernel/dma/pool.c, dma_alloc_from_pool",
+		},
+		disablesUndecrypted: {
+			is: false,
+			says: "a default pool that cannot be decrypted is used in whatever state it is",
+			source: "Linux 6.12 kernel/dma/swiotlb.c, swiotlb_update_mem_attributes",
+		},
+		freesTransientsInProcess: {
+			is: false,
+			says: "transient pools are freed in an RCU callback",
+			source: "Linux 6.12 kernel/dma/swiotlb.c, swiotlb_dyn_free",
+		},
+	},
+};
+
+const LINUX_7_3: Kernel = {
+	name: "linux-7.3",
+	release: "7.3",
+	title: "Linux 7.3",
+	rules: {
+		forcesGuest: {
+			is: false,
+			says: "a device bounces where dma_capable says no: SWIOTLB_FORCE is gone",
+			source: "Linux 7.3 include/linux/swiotlb.h; kernel/dma/swiotlb.c, swiotlb_init_remap (04a19b35dc05)",
+		},
+		knowsAcceptance: {
+			is: true,
+			says: "force_dma_unencrypted is false for an accepted device",
+			source: "device_cc_accepted, posted in March 2026; not in Linux 7.3",
+		},
+		poolTellsUnencrypted: {
+			is: true,
+			says: "without the memory-encryption attribute a device of a shared pool reaches shared memory only",
+			source: "the series posted for Linux 7.3, v7 and v8, July 2026",
+		},
+		checksState: {
+			is: true,
+			says: "dma_capable asks whether the device may reach private memory, and the pool's state must be what the device needs",
+			source:
+				"Linux 7.3 include/linux/dma-direct.h, dma_capable; kernel/dma/direct.c, dma_direct_map_phys; kernel/dma/swiotlb.c, swiotlb_map",
+		},
+		allocChecksPool: {
+			is: true,
+			says: "slots for coherent memory are refused when the pool's state is not what the device needs",
+			source: "Linux 7.3 kernel/dma/swiotlb.c, swiotlb_alloc",
+		},
+		allocTakesPoolForm: {
+			is: true,
+			says: "coherent memory from a pool has the pool's form",
+			source: "Linux 7.3 kernel/dma/swiotlb.c, swiotlb_alloc; kernel/dma/direct.c, dma_direct_alloc",
+		},
+		allocConvertsSlots: {
+			is: false,
+			says: "a pool's slots are never converted",
+			source: "Linux 7.3 kernel/dma/direct.c, dma_direct_alloc, dma_direct_free",
+		},
+		decryptsRemapped: {
+			is: true,
+			says: "remapped memory is decrypted first",
+			source: "Linux 7.3 kernel/dma/direct.c, dma_direct_alloc",
+		},
+		undecryptedMessage: {
+			is: "leaking DMA memory that can't be decrypted",
+			says: "coherent pages that cannot be decrypted are leaked with a message",
+			source: "Linux 7.3 kernel/dma/direct.c, dma_direct_alloc_pages",
+		},
+		atomicChecksPool: {
+			is: true,
+			says: "an atomic pool whose state is not asked for is passed over",
+			source: "Linux 7.3 kernel/dma/pool.c, dma_alloc_from_pool",
+		},
+		disablesUndecrypted: {
+			is: true,
+			says: "a default pool that cannot be decrypted is disabled: every slot counts as used",
+			source: "Linux 7.3 kernel/dma/swiotlb.c, swiotlb_update_mem_attributes",
+		},
+		freesTransientsInProcess: {
+			is: true,
+			says: "transient pools are freed in process context",
+			source: "Linux 7.3 kernel/dma/swiotlb.c, swiotlb_schedule_dyn_free",
+		},
+	},
+};
+
 const RECORDS = {
-	"linux-6.12": {
-		name: "linux-6.12",
-		release: "6.12",
-		title: "Linux 6.12",
-		rules: {
-			forcesGuest: {
-				is: true,
-				says: "every device of a confidential guest bounces (SWIOTLB_FORCE)",
-				source: "Linux 6.12 arch/x86/kernel/pci-dma.c, pci_swiotlb_detect; kernel/dma/swiotlb.c, swiotlb_init_remap",
-			},
-			knowsAcceptance: {
-				is: false,
-				says: "no device is ever accepted",
-				source: "Linux 6.12 arch/x86/mm/mem_encrypt.c, force_dma_unencrypted",
-			},
-			poolTellsUnencrypted: {
-				is: false,
-				says: "without the memory-encryption attribute force_dma_unencrypted is false",
-				source: "Linux 6.12 include/linux/dma-direct.h, force_dma_unencrypted",
-			},
-			checksState: {
-				is: false,
-				says: "dma_capable asks how far the device reaches, and nobody asks for the pool's state",
-				source: "Linux 6.12 include/linux/dma-direct.h, dma_capable; kernel/dma/direct.h, dma_direct_map_page",
-			},
-			allocChecksPool: {
-				is: false,
-				says: "slots for coherent memory are taken whatever the pool's state",
-				source: "Linux 6.12 kernel/dma/swiotlb.c, swiotlb_alloc",
-			},
-			allocTakesPoolForm: {
-				is: false,
-				says: "coherent memory has the form that force_dma_unencrypted says",
-				source: "Linux 6.12 kernel/dma/direct.c, phys_to_dma_direct",
-			},
-			allocConvertsSlots: {
-				is: true,
-				says: "a restricted pool's slots are decrypted once more for coherent memory, and encrypted when it is freed",
-				source: "Linux 6.12 kernel/dma/direct.c, dma_direct_alloc, dma_direct_free",
-			},
-			decryptsRemapped: {
-				is: false,
-				says: "remapped memory is never decrypted: only its alias has the shared attribute",
-				source: "Linux 6.12 kernel/dma/direct.c, dma_direct_alloc",
-			},
-			undecryptedMessage: {
-				is: null,
-				says: "nothing is logged where coherent pages cannot be decrypted",
-				source: "Linux 6.12 kernel/dma/direct.c, dma_direct_alloc",
-			},
-			atomicChecksPool: {
-				is: false,
-				says: "the atomic pools are not asked for their state",
-				source: "Linux 6.12 kernel/dma/pool.c, dma_alloc_from_pool",
-			},
-			disablesUndecrypted: {
-				is: false,
-				says: "a default pool that cannot be decrypted is used in whatever state it is",
-				source: "Linux 6.12 kernel/dma/swiotlb.c, swiotlb_update_mem_attributes",
-			},
-			freesTransientsInProcess: {
-				is: false,
-				says: "transient pools are freed in an RCU callback",
-				source: "Linux 6.12 kernel/dma/swiotlb.c, swiotlb_dyn_free",
-			},
-		},
-	},
-	"linux-7.3": {
-		name: "linux-7.3",
-		release: "7.3",
-		title: "Linux 7.3",
-		rules: {
-			forcesGuest: {
-				is: false,
-				says: "a device bounces where dma_capable says no: SWIOTLB_FORCE is gone",
-				source: "Linux 7.3 include/linux/swiotlb.h; kernel/dma/swiotlb.c, swiotlb_init_remap (04a19b35dc05)",
-			},
-			knowsAcceptance: {
-				is: true,
-				says: "force_dma_unencrypted is false for an accepted device",
-				source: "device_cc_accepted, posted in March 2026; not in Linux 7.3",
-			},
-			poolTellsUnencrypted: {
-				is: true,
-				says: "without the memory-encryption attribute a device of a shared pool reaches shared memory only",
-				source: "the series posted for Linux 7.3, v7 and v8, July 2026",
-			},
-			checksState: {
-				is: true,
-				says: "dma_capable asks whether the device may reach private memory, and the pool's state must be what the device needs",
-				source:
-					"Linux 7.3 include/linux/dma-direct.h, dma_capable; kernel/dma/direct.c, dma_direct_map_phys; kernel/dma/swiotlb.c, swiotlb_map",
-			},
-			allocChecksPool: {
-				is: true,
-				says: "slots for coherent memory are refused when the pool's state is not what the device needs",
-				source: "Linux 7.3 kernel/dma/swiotlb.c, swiotlb_alloc",
-			},
-			allocTakesPoolForm: {
-				is: true,
-				says: "coherent memory from a pool has the pool's form",
-				source: "Linux 7.3 kernel/dma/swiotlb.c, swiotlb_alloc; kernel/dma/direct.c, dma_direct_alloc",
-			},
-			allocConvertsSlots: {
-				is: false,
-				says: "a pool's slots are never converted",
-				source: "Linux 7.3 kernel/dma/direct.c, dma_direct_alloc, dma_direct_free",
-			},
-			decryptsRemapped: {
-				is: true,
-				says: "remapped memory is decrypted first",
-				source: "Linux 7.3 kernel/dma/direct.c, dma_direct_alloc",
-			},
-			undecryptedMessage: {
-				is: "leaking DMA memory that can't be decrypted",
-				says: "coherent pages that cannot be decrypted are leaked with a message",
-				source: "Linux 7.3 kernel/dma/direct.c, dma_direct_alloc_pages",
-			},
-			atomicChecksPool: {
-				is: true,
-				says: "an atomic pool whose state is not asked for is passed over",
-				source: "Linux 7.3 kernel/dma/pool.c, dma_alloc_from_pool",
-			},
-			disablesUndecrypted: {
-				is: true,
-				says: "a default pool that cannot be decrypted is disabled: every slot counts as used",
-				source: "Linux 7.3 kernel/dma/swiotlb.c, swiotlb_update_mem_attributes",
-			},
-			freesTransientsInProcess: {
-				is: true,
-				says: "transient pools are freed in process context",
-				source: "Linux 7.3 kernel/dma/swiotlb.c, swiotlb_schedule_dyn_free",
-			},
-		},
-	},
+	"linux-6.12": LINUX_6_12,
+	"linux-7.3": LINUX_7_3,
 } satisfies Record<string, Kernel>;
 
 export type KernelName = keyof typeof RECORDS;

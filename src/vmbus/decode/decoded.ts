@@ -16,6 +16,8 @@ export interface DecodedField {
 
 export interface Decoded {
 	readonly kind: "message" | "slot" | "packet";
+	/** The message's or the packet's type in a word, such as GPADL_HEADER or "in-band data". */
+	readonly name: string;
 	readonly title: string;
 	readonly bytes: number;
 	/** Who sends such bytes, if that can be told from them. */

@@ -71,9 +71,11 @@ export function describeMessage(payload: Uint8Array, rules: DecodeRules = {}): D
 	const data = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
 	const type = payload.length >= 4 ? data.getUint32(0, true) : 0;
 	const spec = messageSpec(type);
-	const title = spec === undefined ? `message of type ${type}` : `${spec.wire} (${type}), ${direction(spec)}`;
+	const name = spec?.wire ?? `message of type ${type}`;
+	const title = spec === undefined ? name : `${name} (${type}), ${direction(spec)}`;
 	const described = {
 		kind: "message",
+		name,
 		title,
 		bytes: payload.length,
 		...(spec === undefined ? {} : { from: spec.from }),
@@ -156,6 +158,7 @@ export function describeSlot(slot: Uint8Array, rules: DecodeRules = {}): Decoded
 		const error = size > MAX_MESSAGE_BYTES ? `payload size ${size}, expected at most ${MAX_MESSAGE_BYTES}` : undefined;
 		return {
 			...described,
+			name: `type ${hex(type)}`,
 			title: `message slot, type ${hex(type)}`,
 			fields,
 			...(error === undefined ? {} : { error }),
@@ -164,7 +167,7 @@ export function describeSlot(slot: Uint8Array, rules: DecodeRules = {}): Decoded
 	const body = describeMessage(slot.subarray(SLOT_PAYLOAD, SLOT_PAYLOAD + size), rules);
 	const fields = [...head, ...body.fields.map((field) => ({ ...field, offset: field.offset + SLOT_PAYLOAD }))];
 	const error = body.error === undefined ? {} : { error: body.error };
-	return { ...described, title: `message slot: ${body.title}`, fields, ...error };
+	return { ...described, name: body.name, title: `message slot: ${body.title}`, fields, ...error };
 }
 
 /** Bytes of which only the hex is known: a packet starts with its descriptor, a slot has 256, and the rest are messages. */

@@ -88,7 +88,8 @@ export function describePacket(packet: Uint8Array, mayBeCut = false): Decoded {
 	const { length: bytes } = packet;
 	if (bytes < PACKET_HEADER_BYTES) {
 		const error = `${bytes} bytes, expected a descriptor of ${PACKET_HEADER_BYTES}`;
-		return { kind: "packet", bytes, title: "ring packet", fields: restField(packet, 0, packet.length, "bytes"), error };
+		const fields = restField(packet, 0, packet.length, "bytes");
+		return { kind: "packet", name: "cut short", bytes, title: "ring packet", fields, error };
 	}
 	const data = viewOf(packet);
 	const [type, offset8, len8, flags] = [0, 2, 4, 6].map((at) => data.getUint16(at, true)) as [
@@ -97,13 +98,14 @@ export function describePacket(packet: Uint8Array, mayBeCut = false): Decoded {
 		number,
 		number,
 	];
-	const name = TYPES.get(type);
+	const known = TYPES.get(type);
+	const name = known ?? `type ${type}`;
 	const from = SENDERS.get(type);
-	const title = `ring packet: ${name ?? `type ${type}`}`;
-	const described = { kind: "packet", bytes, title, ...(from === undefined ? {} : { from }) } as const;
+	const title = `ring packet: ${name}`;
+	const described = { kind: "packet", name, bytes, title, ...(from === undefined ? {} : { from }) } as const;
 	const id = data.getBigUint64(8, true);
 	const fields: DecodedField[] = [
-		{ offset: 0, bytes: 2, name: "type", value: String(type), meaning: name ?? "unknown" },
+		{ offset: 0, bytes: 2, name: "type", value: String(type), meaning: known ?? "unknown" },
 		{ offset: 2, bytes: 2, name: "offset8", value: String(offset8), meaning: `payload at ${offset8 * 8}` },
 		{ offset: 4, bytes: 2, name: "len8", value: String(len8), meaning: `${len8 * 8} bytes and a trailer` },
 		{

@@ -1,0 +1,1 @@
+import "../coco/coherent-property.test.ts";

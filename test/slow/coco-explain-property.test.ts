@@ -1,0 +1,1 @@
+import "../coco/explain-property.test.ts";

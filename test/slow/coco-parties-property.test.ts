@@ -1,0 +1,1 @@
+import "../coco/parties-property.test.ts";

@@ -1,0 +1,1 @@
+import "../coco/rules.test.ts";

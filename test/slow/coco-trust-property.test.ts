@@ -1,0 +1,1 @@
+import "../coco/trust-property.test.ts";

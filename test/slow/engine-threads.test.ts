@@ -1,0 +1,1 @@
+import "../engine/threads.test.ts";

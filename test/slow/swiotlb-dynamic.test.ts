@@ -1,0 +1,1 @@
+import "../swiotlb/dynamic.test.ts";

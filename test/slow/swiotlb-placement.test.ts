@@ -1,0 +1,1 @@
+import "../swiotlb/placement.test.ts";

@@ -1,0 +1,1 @@
+import "../synic/property.test.ts";

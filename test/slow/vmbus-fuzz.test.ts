@@ -1,0 +1,1 @@
+import "../vmbus/fuzz.test.ts";

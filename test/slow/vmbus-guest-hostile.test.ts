@@ -1,0 +1,1 @@
+import "../vmbus/guest-hostile.test.ts";

@@ -1,0 +1,1 @@
+import "../vmbus/pair.test.ts";

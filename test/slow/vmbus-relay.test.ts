@@ -1,0 +1,1 @@
+import "../vmbus/relay.test.ts";

@@ -1,0 +1,1 @@
+import "../vmbus/server-both.test.ts";
