@@ -24,6 +24,7 @@ export { type Conversion, PageConverter, type StrayRead } from "../coco/platform
 export { type DeviceView, Parties, type PartyView } from "../coco/platform/parties.ts";
 export {
 	type ConversionStep,
+	type EncryptionBit,
 	PLATFORMS,
 	type Platform,
 	type PlatformName,

@@ -404,6 +404,17 @@ describe("a monitor", () => {
 		expect(monitor.notes).toHaveLength(1);
 	});
 
+	it("reports a touch of a leaked page as one of a page in transition", async () => {
+		const { guest, monitor } = await watched();
+		const page = takePages(guest, 1);
+		guest.converter.failAt("host");
+		guest.converter.convert(page, 4096, PageState.Shared);
+		guest.pages.leak(page, 1);
+		expect(() => guest.parties.host.read(page, 8)).toThrow();
+		monitor.look();
+		expect(seen(monitor)).toEqual(["no-touch-in-transition fault 8"]);
+	});
+
 	it("counts violations that the guest's log forgot", async () => {
 		const { guest, monitor } = await watched({ platform: "cca" });
 		const page = secretPages(guest);

@@ -225,6 +225,17 @@ describe("the guest as linux-6.12: versions, suspend, and the rest", () => {
 		expect(test.guest.open(7, RINGS).status).toBe("ok");
 	});
 
+	it("wakes every contact with one version response, for it names none", async () => {
+		const test = await linux([]);
+		expect(test.guest.suspend().status).toBe("ok");
+		test.keeps = ({ type }) => type === T.VersionResponse;
+		const resumes = [test.guest.resume(), test.guest.resume()];
+		test.take();
+		test.release(1);
+		expect(resumes.map(({ status }) => status)).toEqual([undefined, undefined]);
+		expect(test.take()).toEqual([T.RequestOffers, T.RequestOffers]);
+	});
+
 	it("rescinds hvsock channels itself when it suspends, and waits for sub-channels", async () => {
 		const sub = offer(21, { instanceId: offer(1).instanceId, subChannelIndex: 1 });
 		const test = await linux([offer(1), offer(8, { flags: 0x2000 }), sub]);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { PageState } from "../../src/memory/ram.ts";
 import type { GuestPages } from "../../src/synic/guest-pages.ts";
+import type { GuestCommand } from "../../src/vmbus/guest/options.ts";
 import { encodeMessage } from "../../src/vmbus/wire/codec.ts";
 import { DeviceType } from "../../src/vmbus/wire/guid.ts";
 import { type Message, MessageType } from "../../src/vmbus/wire/messages.ts";
@@ -13,6 +14,8 @@ const PARAVISOR = { isolation: "snp", paravisor: true, sharedGpaBoundary: 2 ** 4
 const CONFIDENTIAL = { ...PARAVISOR, confidential: CPUID } as const;
 const RING_ONLY = OfferFlag.ConfidentialRingBuffer;
 const BOTH = OfferFlag.ConfidentialRingBuffer | OfferFlag.ConfidentialExternalMemory;
+/** Linux's first handle. */
+const FIRST_GPADL = 0xe1e10;
 const relids = (test: TestGuest) => [...test.guest.channels.keys()];
 
 describe("the safe guest refuses", () => {
@@ -78,6 +81,87 @@ describe("the safe guest refuses", () => {
 		test.guest.tick();
 		expect(resume.status).toBe("timed-out");
 		expect(relids(test)).toEqual([2]);
+	});
+});
+
+describe("the safe guest takes", () => {
+	const refused = 0xc0000001;
+	it.each<[string, (test: TestGuest) => GuestCommand, Message, Message]>([
+		[
+			"an open: another relid",
+			({ guest }) => guest.open(1, RINGS),
+			{ type: T.OpenChannelResult, relid: 2, openId: 1, status: refused },
+			{ type: T.OpenChannelResult, relid: 1, openId: 1, status: 0 },
+		],
+		[
+			"an open: another open",
+			({ guest }) => guest.open(1, RINGS),
+			{ type: T.OpenChannelResult, relid: 1, openId: 2, status: refused },
+			{ type: T.OpenChannelResult, relid: 1, openId: 1, status: 0 },
+		],
+		[
+			"a GPADL: another channel",
+			({ guest }) => guest.gpadl(1, 1),
+			created(2, FIRST_GPADL, refused),
+			created(1, FIRST_GPADL),
+		],
+		[
+			"a GPADL: another handle",
+			({ guest }) => guest.gpadl(1, 1),
+			created(1, FIRST_GPADL + 1, refused),
+			created(1, FIRST_GPADL),
+		],
+		[
+			"a teardown: another handle",
+			({ guest }) => guest.gpadlDown(1, FIRST_GPADL),
+			{ type: T.GpadlTorndown, gpadl: FIRST_GPADL + 1 },
+			{ type: T.GpadlTorndown, gpadl: FIRST_GPADL },
+		],
+		[
+			"a move: another channel",
+			({ guest }) => guest.modify(1, 3),
+			{ type: T.ModifyChannelResponse, relid: 2, status: refused },
+			{ type: T.ModifyChannelResponse, relid: 1, status: 0 },
+		],
+	])("no other answer for that to %s", async (what, ask, other, answer) => {
+		const test = await connected();
+		if (what.startsWith("a move")) test.guest.open(1, RINGS);
+		if (what.startsWith("a teardown")) test.guest.gpadl(1, 1);
+		test.keeps = ({ type }) => type === answer.type;
+		const command = ask(test);
+		test.send(other);
+		expect(command.status).toBeUndefined();
+		test.send(answer);
+		expect(command.status).toBe("ok");
+	});
+
+	it("the plain hypercall past a paravisor that isolates nothing", async () => {
+		const test = await connected({ paravisor: true }, [offer(1)]);
+		test.guest.open(1, RINGS);
+		test.guest.send(1, new Uint8Array(8));
+		expect(new Set(test.ways.map((way) => way.split(" ")[1]))).toEqual(new Set(["direct"]));
+		expect(test.signals).toMatchObject([{ path: "direct" }]);
+	});
+
+	it("no monitor id beyond the page: it signals by hypercall", async () => {
+		const test = await connected(
+			{},
+			[127, 128].map((monitorId, i) => offer(i + 1, { monitorId, monitorAllocated: 1 })),
+		);
+		for (const relid of [1, 2]) {
+			test.guest.open(relid, RINGS);
+			test.guest.send(relid, new Uint8Array(8));
+		}
+		expect(test.bits.map(({ bit }) => bit)).toEqual([1, 127 & 31]);
+		expect(test.signals).toMatchObject([{ connectionId: 0x2002 }]);
+	});
+
+	it("the pages of a buffer back that the host refused", async () => {
+		const test = await connected();
+		const used = test.pages.used;
+		test.answers = (message) => (message.type === T.GpadlHeader ? [created(1, message.gpadl, refused)] : []);
+		expect(test.guest.gpadl(1, 3).status).toBe("refused");
+		expect([test.pages.used, test.pages.leaked]).toEqual([used, 0]);
 	});
 });
 

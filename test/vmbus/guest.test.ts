@@ -259,6 +259,12 @@ describe("channels", () => {
 		expect([1, 21, 22, 23, 2].map((relid) => test.guest.channels.get(relid)?.targetCpu)).toEqual([0, 1, 2, 3, 0]);
 	});
 
+	it("gives a processor whose channel is gone to the next", async () => {
+		const test = await connected({}, [offer(1), offer(2), offer(3)]);
+		test.send(rescind(2), offer(4));
+		expect([1, 3, 4].map((relid) => test.guest.channels.get(relid)?.targetCpu)).toEqual([0, 2, 1]);
+	});
+
 	it("lets a driver open what is offered, sub-channels too", async () => {
 		const test = await connected({ driver: () => ({ open: RINGS, subChannels: true }) }, [
 			offer(1),

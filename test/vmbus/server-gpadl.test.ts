@@ -99,6 +99,8 @@ describe("a GPADL of the server", () => {
 		expect(parseGpadl([8190n * 4096n, ...pfns], 1)?.[0]?.pfns.length).toBe(8190);
 		expect(parseGpadl([8190n * 4096n, ...pfns.slice(1)], 1)).toBeNull();
 		expect(parseGpadl([], 1)).toBeNull();
+		expect(parseGpadl([(4095n << 32n) | 1n, 5n], 1)).toEqual([{ bytes: 1, offset: 4095, pfns: [5] }]);
+		expect(parseGpadl([(4096n << 32n) | 1n, 5n, 6n], 1)).toBeNull();
 	});
 
 	it("has an id of its own in its channel, and while bodies are to come in the connection", () => {
