@@ -97,7 +97,8 @@ function writeField(
 			}
 			break;
 		case "bytes120":
-			if (!(value instanceof Uint8Array) || value.length !== 120) throw invalid(spec, name, "120 bytes", value);
+			if (!(value instanceof Uint8Array) || value.length !== FIELD_BYTES[kind])
+				throw invalid(spec, name, `${FIELD_BYTES[kind]} bytes`, value);
 			out.set(value, at);
 			break;
 		case "quadwords":
@@ -129,7 +130,7 @@ function readField(payload: Uint8Array, data: DataView, { at, kind }: FieldSpec)
 		case "guid":
 			return readGuid(payload, at);
 		case "bytes120":
-			return payload.slice(at, at + 120);
+			return payload.slice(at, at + FIELD_BYTES[kind]);
 		case "quadwords":
 			return Array.from({ length: Math.floor((payload.length - at) / 8) }, (_, i) =>
 				data.getBigUint64(at + 8 * i, true),
