@@ -78,7 +78,7 @@ describe("coherent memory where nothing may sleep", () => {
 
 	it("is a lower zone's pool's when the device does not reach what its own pool has, and never a higher one's", async () => {
 		const ram = [64 * MIB, 2 ** 33].map((gpa) => ({ gpa, bytes: 64 * PAGE }));
-		const guest = await coherentGuest({ platform: "tdx", ram, atomicBytes: 8 * PAGE });
+		const guest = await coherentGuest({ platform: "cca", ram, atomicBytes: 8 * PAGE });
 		const bit = 2 ** 47;
 		expect(guest.take(guest.device({ mask: bit + 2 ** 33 - 1 }), PAGE, { atomic: true }).gpa).toBeLessThan(2 ** 32);
 		const low = await coherentGuest({ platform: "none", atomicBytes: 8 * PAGE });
@@ -191,7 +191,7 @@ describe("coherent memory of a restricted pool", () => {
 	});
 
 	it("is beyond a mask below the address bit", async () => {
-		const guest = await coherentGuest({ platform: "tdx" });
+		const guest = await coherentGuest({ platform: "cca" });
 		guest.converter.convert(0, 8 * PAGE, Shared);
 		const device = guest.device({ slots: slotsAt(0, 8 * PAGE), mask: 2 ** 40 - 1 });
 		expect(guest.coherent.alloc(device, PAGE)).toMatchObject({ status: "BEYOND_MASK" });
