@@ -113,6 +113,22 @@ describe("explain", () => {
 		expect(decided(8, ToDevice)).toBe("direct");
 	});
 
+	it.each([
+		[2n ** 23n - 1n, undefined, "direct"],
+		[2n ** 64n - 1n, 0xfffn, "refused"],
+		[0xfffn, 2n ** 23n - 1n, "refused"],
+		[0n, 2n ** 23n - 1n, "direct"],
+		[2n ** 23n - 1n, 0n, "direct"],
+	])(
+		"takes the smaller of mask %s and bus limit %s that is not 0, as the engine does: %s",
+		async (dmaMask, busLimit, decision) => {
+			const guest = await smallGuest({ platform: "none", swiotlb: "noforce" });
+			const device = guest.addDevice({ dmaMask, ...(busLimit === undefined ? {} : { busLimit }) });
+			const explained = explain(guest, device, { gpa: takePages(guest, 1), bytes: 64, dir: ToDevice });
+			expect(explained.decision).toBe(decision);
+		},
+	);
+
 	it("refuses by name what no kernel decides about", async () => {
 		const guest = await smallGuest({ platform: "none" });
 		const device = guest.addDevice();
