@@ -26,7 +26,8 @@ import {
 } from "../layout/ring.ts";
 import { BAD_ARGUMENT, BAD_SIZE, OK, RING_TOO_SMALL } from "../layout/status.ts";
 import { bufferPtr, copyIn, herePtr, isOpen, recordOf, ringRefusal, wrappedPtr } from "./data.ts";
-import { headOf, MAX_PAYLOAD, pad, room, seal } from "./put.ts";
+import { headOf, padded } from "./packet.ts";
+import { MAX_PAYLOAD, pad, room, seal } from "./put.ts";
 
 /** ringPut of a payload that lies in `count` pieces (layout/ring.ts, GATHER_*). */
 export function ringPutGather(ring: u32, kind: u32, idLow: u32, idHigh: u32, list: usize, count: u32): i32 {
@@ -35,18 +36,18 @@ export function ringPutGather(ring: u32, kind: u32, idLow: u32, idHigh: u32, lis
 	let bytes: u64 = 0;
 	for (let i: u32 = 0; i < count; i++) bytes += load<u32>(list + i * GATHER_BYTES, GATHER_LENGTH);
 	if (bytes > MAX_PAYLOAD) return BAD_SIZE;
-	const length = PACKET_HEADER_BYTES + ((u32(bytes) + 7) & ~7);
+	const length = PACKET_HEADER_BYTES + padded(u32(bytes));
 	const status = room(record, length + PACKET_TRAILER_BYTES);
 	if (status !== OK) return status;
 	const at = load<u32>(record, RING_AT);
-	store<u64>(herePtr(record, at), headOf(kind, PACKET_HEADER_BYTES >> 3, length));
+	store<u64>(herePtr(record, at), headOf(kind & 0xffff, kind >> 16, PACKET_HEADER_BYTES >> 3, length));
 	if (COCO_AUDIT) plainPut(herePtr(record, at), 8);
 	let end = at + PACKET_HEADER_BYTES;
 	for (let i: u32 = 0; i < count; i++) {
 		const entry = list + i * GATHER_BYTES;
 		end = copyIn(record, end, load<u32>(entry, GATHER_PTR), load<u32>(entry, GATHER_LENGTH));
 	}
-	return seal(record, at, pad(record, end), kind, u64(idLow) | (u64(idHigh) << 32));
+	return seal(record, at, pad(record, end), kind >> 16, u64(idLow) | (u64(idHigh) << 32));
 }
 
 /** Whether `count` GPA ranges fill exactly `bytes` bytes at `ranges`. */
@@ -85,7 +86,7 @@ export function ringPutRanges(
 	const record = recordOf(ring);
 	if (rangesBytes > MAX_PAYLOAD || bytes > MAX_PAYLOAD) return BAD_SIZE;
 	const offset = PACKET_RANGES + rangesBytes;
-	const length = (offset + bytes + 7) & ~7;
+	const length = padded(offset + bytes);
 	if (length > PACKET_MAX_BYTES) return BAD_SIZE;
 	const type = kind & 0xffff;
 	if (type === PACKET_GPA_DIRECT) {
@@ -94,13 +95,13 @@ export function ringPutRanges(
 	const status = room(record, length + PACKET_TRAILER_BYTES);
 	if (status !== OK) return status;
 	const at = load<u32>(record, RING_AT);
-	store<u64>(herePtr(record, at), headOf(kind, offset >> 3, length));
+	store<u64>(herePtr(record, at), headOf(type, kind >> 16, offset >> 3, length));
 	store<u64>(wrappedPtr(record, at + PACKET_HEADER_BYTES), u64(third) | (u64(count) << 32), RANGES_SET);
 	if (COCO_AUDIT) plainPut(herePtr(record, at), 8);
 	if (COCO_AUDIT) plainPut(wrappedPtr(record, at + PACKET_HEADER_BYTES), 8);
 	let end = copyIn(record, at + PACKET_RANGES, ranges, rangesBytes);
 	end = copyIn(record, end, ptr, bytes);
-	return seal(record, at, pad(record, end), kind, u64(idLow) | (u64(idHigh) << 32));
+	return seal(record, at, pad(record, end), kind >> 16, u64(idLow) | (u64(idHigh) << 32));
 }
 
 /**
@@ -112,7 +113,7 @@ export function ringReserve(ring: u32, bytes: u32): f64 {
 	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
 	const record = recordOf(ring);
 	if (bytes > MAX_PAYLOAD) return BAD_SIZE;
-	const total = PACKET_HEADER_BYTES + ((bytes + 7) & ~7) + PACKET_TRAILER_BYTES;
+	const total = PACKET_HEADER_BYTES + padded(bytes) + PACKET_TRAILER_BYTES;
 	const status = room(record, total);
 	if (status !== OK) return status;
 	const at = load<u32>(record, RING_AT);
@@ -138,14 +139,14 @@ export function ringCommit(ring: u32, kind: u32, idLow: u32, idHigh: u32, bytes:
 	if (bytes >= load<u32>(record, RING_RESERVED_BYTES) || load<u32>(record, RING_RESERVED_AT) !== at)
 		return BAD_ARGUMENT;
 	store<u32>(record, 0, RING_RESERVED_BYTES);
-	const length = PACKET_HEADER_BYTES + ((bytes + 7) & ~7);
+	const length = PACKET_HEADER_BYTES + padded(bytes);
 	const place = record + load<u32>(record, RING_RESERVED_PTR);
 	const head = herePtr(record, at);
-	store<u64>(head, headOf(kind, PACKET_HEADER_BYTES >> 3, length));
+	store<u64>(head, headOf(kind & 0xffff, kind >> 16, PACKET_HEADER_BYTES >> 3, length));
 	const payload = at + PACKET_HEADER_BYTES;
 	let end = payload + bytes;
 	if (COCO_AUDIT) plainPut(head, 8);
 	if (place !== head + PACKET_HEADER_BYTES) end = copyIn(record, payload, place, bytes);
 	if (COCO_AUDIT) wroteInPlace(place, bytes);
-	return seal(record, at, pad(record, end), kind, u64(idLow) | (u64(idHigh) << 32));
+	return seal(record, at, pad(record, end), kind >> 16, u64(idLow) | (u64(idHigh) << 32));
 }

@@ -1,27 +1,24 @@
 /** Many packets for one publication. */
-import { moved, plainPut } from "../audit/hooks.ts";
 import {
 	BURST_BYTES,
 	BURST_ID,
 	BURST_KIND,
 	BURST_LENGTH,
 	BURST_PTR,
-	HEADER_READ_INDEX,
 	INLINE_COPY_BYTES,
 	PACKET_HEADER_BYTES,
 	PACKET_ID,
 	PACKET_TRAILER_BYTES,
 	RING_AT,
-	RING_DATA_BYTES,
 	RING_FULL_NOW,
-	RING_INDEX_MASK,
-	RING_REMOTE,
 	RING_RUN_END,
 	TAG_WRITER,
 } from "../layout/ring.ts";
 import { OK } from "../layout/status.ts";
-import { freeBetween, herePtr, isOpen, peerWord, recordOf, ringRefusal } from "./data.ts";
-import { publish, put } from "./put.ts";
+import { headerOf, herePtr, isOpen, recordOf, ringRefusal } from "./data.ts";
+import { padded } from "./packet.ts";
+import { freeSeen, publishNew, put } from "./put.ts";
+import { Steps } from "./steps.ts";
 
 /**
  * Writes up to `count` packets of a list (layout/ring.ts, BURST_*) and publishes once.
@@ -38,11 +35,11 @@ export function ringWriteBurst(ring: u32, list: usize, count: u32): i32 {
 		const entry = list + written * BURST_BYTES;
 		const id = load<u64>(entry, BURST_ID);
 		status = put(record, load<u32>(entry, BURST_KIND), id, load<u32>(entry, BURST_PTR), load<u32>(entry, BURST_LENGTH));
-		if (status !== OK) break;
+		if (status < 0) break;
 		written++;
 	}
 	if (written === 0) return status;
-	const signal = publish(record);
+	const signal = publishNew(record);
 	return signal < 0 ? signal : i32(written << 1) | signal;
 }
 
@@ -51,39 +48,21 @@ export function ringWriteBurst(ring: u32, list: usize, count: u32): i32 {
  * flags, have room and reach no end of the pages. @returns how many; put() knows what to do with the next
  */
 function putRun(record: usize, list: usize, count: u32): u32 {
-	const dataBytes = load<u32>(record, RING_DATA_BYTES);
-	const read = COCO_THREADS ? load<u32>(record, RING_REMOTE) : peerWord(record, HEADER_READ_INDEX);
-	if (read >= dataBytes || (read & load<u32>(record, RING_INDEX_MASK)) !== 0) return 0;
 	const runEnd = load<u32>(record, RING_RUN_END);
 	let at = load<u32>(record, RING_AT);
 	const base = herePtr(record, 0);
-	let free = freeBetween(at, read, dataBytes);
+	let free = freeSeen(record, headerOf(record), at);
 	let n: u32 = 0;
 	for (; n < count; n++) {
 		const kind = load<u32>(list, BURST_KIND);
 		const bytes = load<u32>(list, BURST_LENGTH);
 		if (kind >> 16 !== 0 || bytes - 16 > INLINE_COPY_BYTES - 16) break;
-		const padded = (bytes + 7) & ~7;
-		const total = PACKET_HEADER_BYTES + padded + PACKET_TRAILER_BYTES;
+		const length = PACKET_HEADER_BYTES + padded(bytes);
+		const total = length + PACKET_TRAILER_BYTES;
 		if (free <= total || at + total >= runEnd) break;
-		const to = base + at;
-		const length = PACKET_HEADER_BYTES + padded;
-		store<u64>(to, u64(kind | ((PACKET_HEADER_BYTES >> 3) << 16)) | (u64(length >> 3) << 32));
-		store<u64>(to, load<u64>(list, BURST_ID), PACKET_ID);
-		// the padding first, as a whole quadword: the payload then covers what is not padding
-		store<u64>(to + length - 8, 0);
-		let from: usize = load<u32>(list, BURST_PTR);
-		let payload = to + PACKET_HEADER_BYTES;
-		const end = payload + bytes - 16;
-		if (COCO_AUDIT) plainPut(to, total);
-		if (COCO_AUDIT) moved(payload, from, bytes);
-		const last = v128.load(from + bytes - 16);
-		for (; payload < end; payload += 16) {
-			v128.store(payload, v128.load(from));
-			from += 16;
-		}
-		v128.store(end, last);
-		store<u64>(to + length, u64(at) << 32);
+		Steps.layPacket(base + at, kind, 0, load<u32>(list, BURST_PTR), bytes);
+		store<u64>(base + at, load<u64>(list, BURST_ID), PACKET_ID);
+		store<u64>(base + at + length, u64(at) << 32);
 		at += total;
 		free -= total;
 		list += BURST_BYTES;

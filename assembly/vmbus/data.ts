@@ -29,7 +29,7 @@ import { copy } from "../memory/copy.ts";
  * ringAt, because there a processor has to wait for the tag before it can follow the record.
  */
 export function isOpen(ring: u32, tag: u32): bool {
-	return ring < load<u32>(context(), CTX_NEXT) && load<u32>(context() + ring, RING_TAG) === tag;
+	return (ring < load<u32>(context(), CTX_NEXT) ? load<u32>(context() + ring, RING_TAG) : 0) === tag;
 }
 
 /** Record of a ring whose number is right. */
@@ -58,18 +58,21 @@ export function ringShut(record: usize, status: i32): i32 {
 	return status;
 }
 
+/** ptr of the ring's header page. */
+export function headerOf(record: usize): usize {
+	return record + load<u32>(record, RING_HEADER);
+}
+
 /** A header word that the peer writes: one read, never repeated for the same decision. */
-export function peerWord(record: usize, offset: usize): u32 {
-	const at = record + load<u32>(record, RING_HEADER) + offset;
-	return COCO_THREADS ? atomic.load<u32>(at) : load<u32>(at);
+export function peerWord(header: usize, offset: usize): u32 {
+	return COCO_THREADS ? atomic.load<u32>(header + offset) : load<u32>(header + offset);
 }
 
 /** Writes a header word and makes it visible before any later read: a full fence between workers. */
-export function ownWord(record: usize, offset: usize, value: u32): void {
-	const at = record + load<u32>(record, RING_HEADER) + offset;
-	if (COCO_THREADS) atomic.store<u32>(at, value);
-	else store<u32>(at, value);
-	if (COCO_AUDIT) plainPut(at, 4);
+export function ownWord(header: usize, offset: usize, value: u32): void {
+	if (COCO_THREADS) atomic.store<u32>(header + offset, value);
+	else store<u32>(header + offset, value);
+	if (COCO_AUDIT) plainPut(header + offset, 4);
 }
 
 /**
@@ -78,7 +81,7 @@ export function ownWord(record: usize, offset: usize, value: u32): void {
  * @returns an index below the data's size, or RING_BAD_INDEX as u32
  */
 export function peerIndex(record: usize, offset: usize): u32 {
-	const index = peerWord(record, offset);
+	const index = peerWord(headerOf(record), offset);
 	const dataBytes = load<u32>(record, RING_DATA_BYTES);
 	if ((load<u32>(record, RING_FLAGS) & RING_STRICT) !== 0) {
 		return index >= dataBytes || (index & 7) !== 0 ? u32(ringShut(record, RING_BAD_INDEX)) : index;
@@ -171,5 +174,5 @@ export function copyOut(record: usize, at: u32, to: usize, n: u32): void {
 
 /** Raw free bytes between two indices; one quadword of them is never used. Linux 6.12 drivers/hv/hyperv_vmbus.h, hv_get_avail_to_write. */
 export function freeBetween(write: u32, read: u32, dataBytes: u32): u32 {
-	return write >= read ? dataBytes - (write - read) : read - write;
+	return read - write + (write >= read ? dataBytes : 0);
 }

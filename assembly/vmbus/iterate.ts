@@ -1,10 +1,7 @@
 /** The consumer, packet by packet: take the next, stop, go on, publish; and when to be woken. */
 
-import { moved } from "../audit/hooks.ts";
 import {
 	HEADER_INTERRUPT_MASK,
-	HEADER_WRITE_INDEX,
-	INLINE_COPY_BYTES,
 	PACKET_HEAD,
 	PACKET_HEADER_BYTES,
 	PACKET_ID,
@@ -14,22 +11,21 @@ import {
 	RING_CREDIT,
 	RING_DATA_BYTES,
 	RING_HELD,
-	RING_INDEX_MASK,
 	RING_MAX_PACKET,
 	RING_PACKET_HEAD,
 	RING_PACKET_ID,
 	RING_PACKET_PTR,
 	RING_RANGES_LEFT,
-	RING_REMOTE,
 	RING_RUN_END,
 	RING_STOPPED,
 	TAG_READER,
 } from "../layout/ring.ts";
 import { RING_EMPTY, RING_TOO_SMALL } from "../layout/status.ts";
-import { copy } from "../memory/copy.ts";
-import { bufferPtr, copyOut, herePtr, isOpen, ownWord, peerWord, recordOf, ringRefusal } from "./data.ts";
-import { advance, bytesBefore, freshAvailable, look, release } from "./look.ts";
+import { bufferPtr, copyOut, headerOf, herePtr, isOpen, ownWord, recordOf, ringRefusal } from "./data.ts";
+import { freshAvailable } from "./look.ts";
+import { claimedBytes, claimedOffset } from "./packet.ts";
 import { ringRecord } from "./ring.ts";
+import { releaseNew, Steps } from "./steps.ts";
 
 /**
  * Consumes the packet in hand, if there is one, and takes the next. Nothing is published: ringRelease does that.
@@ -41,60 +37,25 @@ import { ringRecord } from "./ring.ts";
 export function ringNext(ring: u32, inPlace: i32): i32 {
 	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
 	const record = recordOf(ring);
-	const held = load<u32>(record, RING_HELD);
-	const end = load<u32>(record, RING_RUN_END);
-	let at = load<u32>(record, RING_AT) + held;
-	let packet: usize = 0;
-	let bytes: u32 = 0;
-	// advance and look in short, for a packet that stays in place with nothing wrong; nothing is stored before that is certain
-	if (inPlace !== 0 && at < end && (load<u32>(record, RING_INDEX_MASK) | load<u32>(record, RING_STOPPED)) === 0) {
-		const dataBytes = load<u32>(record, RING_DATA_BYTES);
-		const remote = load<u32>(record, RING_REMOTE);
-		const write = COCO_THREADS ? remote : peerWord(record, HEADER_WRITE_INDEX);
-		const consumed = write === remote ? load<u32>(record, RING_CONSUMED) + held : 0;
-		if (write < dataBytes && consumed < dataBytes) {
-			const credit = load<u32>(record, RING_CREDIT);
-			const left: u32 = credit > held ? credit - held : 0;
-			const available = COCO_THREADS ? left : bytesBefore(write, at, dataBytes);
-			const head = load<u64>(herePtr(record, at), PACKET_HEAD);
-			bytes = (u32(head >> 32) & 0xffff) << 3;
-			const offset = (u32(head) >>> 16) << 3;
-			const limit = min<u32>(available, load<u32>(record, RING_MAX_PACKET));
-			if (bytes <= limit && offset >= PACKET_HEADER_BYTES && offset <= bytes && at + bytes < end) {
-				packet = herePtr(record, at);
-				store<u64>(record, head, RING_PACKET_HEAD);
-				store<u32>(record, at, RING_AT);
-				// RING_REMOTE and, next to it, RING_CONSUMED
-				store<u64>(record, u64(write) | (u64(consumed) << 32), RING_REMOTE);
-				if (COCO_THREADS) store<u32>(record, left, RING_CREDIT);
-			}
-		}
-	}
-	if (packet === 0) {
-		if (held !== 0) advance(record, held);
-		if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
-		const found = look(record);
-		if (found < 0) return found;
-		bytes = u32(found);
-		at = load<u32>(record, RING_AT);
-		const linear = at + bytes <= load<u32>(record, RING_RUN_END);
-		if (linear && inPlace !== 0) packet = herePtr(record, at);
-		else {
-			if (bytes > load<u32>(record, RING_MAX_PACKET)) return RING_TOO_SMALL;
-			packet = bufferPtr(record, at);
-			if (!linear) copyOut(record, at, packet, bytes);
-			else if (bytes > INLINE_COPY_BYTES) {
-				memory.copy(packet, herePtr(record, at), bytes);
-				if (COCO_AUDIT) moved(packet, herePtr(record, at), bytes);
-			} else copy(packet, herePtr(record, at), bytes);
-			store<u64>(packet, load<u64>(record, RING_PACKET_HEAD));
-		}
+	const at = Steps.consumeHeld(record);
+	if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
+	const head = Steps.look(record, at);
+	if (head < 0) return i32(head);
+	const bytes = claimedBytes(head);
+	const linear = at + bytes <= load<u32>(record, RING_RUN_END);
+	let packet = herePtr(record, at);
+	if (!linear || inPlace === 0) {
+		if (bytes > load<u32>(record, RING_MAX_PACKET)) return RING_TOO_SMALL;
+		packet = bufferPtr(record, at);
+		if (linear) Steps.copyPayload(packet, herePtr(record, at), bytes);
+		else copyOut(record, at, packet, bytes);
+		store<u64>(packet, load<u64>(record, RING_PACKET_HEAD), PACKET_HEAD);
 	}
 	store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
 	store<u32>(record, u32(packet - record), RING_PACKET_PTR);
 	store<u32>(record, 0, RING_RANGES_LEFT);
 	store<u32>(record, bytes + PACKET_TRAILER_BYTES, RING_HELD);
-	return i32(bytes) - i32((u32(load<u64>(record, RING_PACKET_HEAD)) >>> 16) << 3);
+	return i32(bytes) - i32(claimedOffset(head));
 }
 
 /** ptr of the packet that a reader has in hand, or 0. */
@@ -106,9 +67,7 @@ export function ringPacket(ring: u32): usize {
 /** Consumes the packet in hand without looking at the next. @returns 0 or a status */
 export function ringAdvance(ring: u32): i32 {
 	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
-	const record = recordOf(ring);
-	const held = load<u32>(record, RING_HELD);
-	if (held !== 0) advance(record, held);
+	Steps.consumeHeld(recordOf(ring));
 	return 0;
 }
 
@@ -121,25 +80,23 @@ export function ringResume(ring: u32): i32 {
 	return 0;
 }
 
-/** release (above) by number. */
+/** releaseNew by number. */
 export function ringRelease(ring: u32): i32 {
-	return isOpen(ring, TAG_READER) ? release(recordOf(ring)) : ringRefusal(ring);
+	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
+	return releaseNew(recordOf(ring), load<u32>(recordOf(ring), RING_AT));
 }
 
 /** Consumes the packet in hand and publishes the read index: ringAdvance and ringRelease in one call. @returns as ringRelease */
 export function ringConsume(ring: u32): i32 {
 	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
 	const record = recordOf(ring);
-	const held = load<u32>(record, RING_HELD);
-	if (held !== 0) advance(record, held);
-	return release(record);
+	return releaseNew(record, Steps.consumeHeld(record));
 }
 
 /** Sets the interrupt mask: 1 while this end reads anyway. Linux 6.12 drivers/hv/ring_buffer.c, hv_begin_read. @returns 0 or a status */
 export function ringMask(ring: u32, mask: u32): i32 {
 	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
-	const record = recordOf(ring);
-	ownWord(record, HEADER_INTERRUPT_MASK, mask);
+	ownWord(headerOf(recordOf(ring)), HEADER_INTERRUPT_MASK, mask);
 	return 0;
 }
 

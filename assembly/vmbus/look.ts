@@ -4,10 +4,6 @@
  */
 
 import {
-	FEATURE_PENDING_SEND,
-	HEADER_FEATURES,
-	HEADER_PENDING_SEND,
-	HEADER_READ_INDEX,
 	HEADER_WRITE_INDEX,
 	PACKET_HEAD,
 	PACKET_HEADER_BYTES,
@@ -20,24 +16,22 @@ import {
 	RING_CREDIT,
 	RING_DATA_BYTES,
 	RING_FLAGS,
-	RING_HELD,
-	RING_INDEX_MASK,
 	RING_PACKET_HEAD,
-	RING_PUBLISHED,
 	RING_REMOTE,
 	RING_RUN_END,
 	RING_STOPPED,
 	RING_STRICT,
 } from "../layout/ring.ts";
 import { RING_BAD_AVAILABLE, RING_BAD_FLAGS, RING_BAD_LENGTH, RING_BAD_TYPE, RING_EMPTY } from "../layout/status.ts";
-import { freeBetween, herePtr, moveTo, ownWord, peerIndex, peerWord, ringShut } from "./data.ts";
+import { freeBetween, herePtr, moveTo, peerIndex, ringShut } from "./data.ts";
+import { claimedBytes, claimedOffset, withoutFlags } from "./packet.ts";
 
 /** The bits of a packet's first 8 bytes that hold offset8 and len8. */
 const LENGTHS: u64 = 0x0000ffffffff0000;
 
 /** Bytes between this end and `write`. */
 export function bytesBefore(write: u32, at: u32, dataBytes: u32): u32 {
-	return write >= at ? write - at : dataBytes - at + write;
+	return write - at + (write >= at ? 0 : dataBytes);
 }
 
 /** The write index, read once. What was consumed counts anew when it has moved. @returns an index, or a status as u32 */
@@ -59,49 +53,14 @@ export function freshAvailable(record: usize, at: u32, dataBytes: u32): u32 {
 	return available;
 }
 
-/**
- * Looks at the next packet and leaves its first 8 bytes, with lengths that hold, in RING_PACKET_HEAD.
- * @returns its bytes without trailer, a multiple of 8 from 16; or RING_EMPTY; strict: a corruption status, the ring is closed
- */
-export function look(record: usize): i32 {
-	// lookClosely in short, for a packet with nothing wrong
-	const at = load<u32>(record, RING_AT);
-	const dataBytes = load<u32>(record, RING_DATA_BYTES);
-	const mask = load<u32>(record, RING_INDEX_MASK);
-	let available: u32 = 0;
-	if (COCO_THREADS) available = load<u32>(record, RING_CREDIT);
-	else {
-		const write = peerWord(record, HEADER_WRITE_INDEX);
-		if (write < dataBytes && (write & mask) === 0) {
-			available = bytesBefore(write, at, dataBytes);
-			if (write !== load<u32>(record, RING_REMOTE)) {
-				store<u32>(record, write, RING_REMOTE);
-				store<u32>(record, 0, RING_CONSUMED);
-			}
-		}
-	}
-	if (available >= PACKET_HEADER_BYTES && load<u32>(record, RING_CONSUMED) < dataBytes) {
-		const head = load<u64>(herePtr(record, at), PACKET_HEAD);
-		const bytes = (u32(head >> 32) & 0xffff) << 3;
-		const offset = (u32(head) >>> 16) << 3;
-		const limit = min<u32>(available, load<u32>(record, RING_CLAIM_MOST)) - load<u32>(record, RING_CLAIM_LESS);
-		const holds = bytes <= limit && offset >= PACKET_HEADER_BYTES && offset <= bytes;
-		if (holds && (mask === 0 || known(head))) {
-			store<u64>(record, head, RING_PACKET_HEAD);
-			return i32(bytes);
-		}
-	}
-	return lookClosely(record);
-}
-
 /** Whether a packet's type and flags are among those of VMBus devices. */
-function known(head: u64): bool {
+export function known(head: u64): bool {
 	const type = u32(head) & 0xffff;
 	return ((PACKET_TYPES_KNOWN >> min<u32>(type, 31)) & 1) !== 0 && u32(head >> 48) <= PACKET_WANTS_COMPLETION;
 }
 
 /** look, with everything that a peer can do wrong. */
-function lookClosely(record: usize): i32 {
+export function lookClosely(record: usize): i64 {
 	const at = load<u32>(record, RING_AT);
 	const dataBytes = load<u32>(record, RING_DATA_BYTES);
 	const strict = (load<u32>(record, RING_FLAGS) & RING_STRICT) !== 0;
@@ -116,8 +75,8 @@ function lookClosely(record: usize): i32 {
 		return RING_EMPTY;
 	}
 	const head = load<u64>(herePtr(record, at), PACKET_HEAD);
-	let bytes = (u32(head >> 32) & 0xffff) << 3;
-	let offset = (u32(head) >>> 16) << 3;
+	let bytes = claimedBytes(head);
+	let offset = claimedOffset(head);
 	let limit = claimLimit(record, available);
 	if (COCO_THREADS && !fresh && (bytes < PACKET_HEADER_BYTES || bytes > limit)) {
 		fresh = true;
@@ -132,16 +91,17 @@ function lookClosely(record: usize): i32 {
 		if (u32(head >> 48) <= PACKET_WANTS_COMPLETION && !known(head)) return ringShut(record, RING_BAD_TYPE);
 		if (!known(head)) return ringShut(record, RING_BAD_FLAGS);
 		store<u64>(record, head, RING_PACKET_HEAD);
-		return i32(bytes);
+		return withoutFlags(head);
 	}
 	if (bytes < PACKET_HEADER_BYTES || bytes > limit) bytes = limit & ~7;
 	if (offset < PACKET_HEADER_BYTES || offset > bytes) offset = PACKET_HEADER_BYTES;
-	store<u64>(record, (head & ~LENGTHS) | (u64((offset >> 3) << 16) | (u64(bytes >> 3) << 32)), RING_PACKET_HEAD);
-	return i32(bytes);
+	const checked = (head & ~LENGTHS) | (u64((offset >> 3) << 16) | (u64(bytes >> 3) << 32));
+	store<u64>(record, checked, RING_PACKET_HEAD);
+	return withoutFlags(checked);
 }
 
 /** Most bytes that a packet may claim. available: 16 or more */
-function claimLimit(record: usize, available: u32): u32 {
+export function claimLimit(record: usize, available: u32): u32 {
 	return min<u32>(available, load<u32>(record, RING_CLAIM_MOST)) - load<u32>(record, RING_CLAIM_LESS);
 }
 
@@ -151,36 +111,30 @@ function tooFew(record: usize, available: u32, strict: bool): i32 {
 	return strict && available !== 0 ? ringShut(record, RING_BAD_AVAILABLE) : RING_EMPTY;
 }
 
-/** Moves this end behind a packet and its trailer. bytes: both */
-export function advance(record: usize, bytes: u32): void {
-	const dataBytes = load<u32>(record, RING_DATA_BYTES);
-	const next = load<u32>(record, RING_AT) + bytes;
-	if (next < load<u32>(record, RING_RUN_END)) store<u32>(record, next, RING_AT);
-	else moveTo(record, next >= dataBytes ? next - dataBytes : next);
+/** Counts bytes that this end has consumed. */
+export function countConsumed(record: usize, bytes: u32): void {
 	store<u32>(record, load<u32>(record, RING_CONSUMED) + bytes, RING_CONSUMED);
 	if (COCO_THREADS) {
 		const credit = load<u32>(record, RING_CREDIT);
 		store<u32>(record, credit > bytes ? credit - bytes : 0, RING_CREDIT);
 	}
-	store<u32>(record, 0, RING_HELD);
 }
 
-/**
- * Publishes the read index: everything consumed is free for the writer. Linux 6.12 drivers/hv/ring_buffer.c, hv_pkt_iter_close:
- * signal when the writer waits for room (feature bit, pending_send_sz), had too little before and has enough now.
- * @returns 1 to signal the peer, else 0; strict: RING_BAD_INDEX
- */
-export function release(record: usize): i32 {
-	const at = load<u32>(record, RING_AT);
-	const before = load<u32>(record, RING_PUBLISHED);
-	// nothing to say: a store would only take the header's line away from the writer
-	if (at === before) return 0;
-	store<u32>(record, at, RING_PUBLISHED);
-	// the fence of this store: an index published after pending_send_sz was read could lose the writer's wake-up
-	ownWord(record, HEADER_READ_INDEX, at);
-	if ((peerWord(record, HEADER_FEATURES) & FEATURE_PENDING_SEND) === 0) return 0;
-	const pending = peerWord(record, HEADER_PENDING_SEND);
-	return pending === 0 ? 0 : releaseWaiting(record, before, pending);
+/** Moves this end from data offset `at` behind a packet and its trailer. bytes: both @returns the next data offset */
+export function advance(record: usize, at: u32, bytes: u32): u32 {
+	countConsumed(record, bytes);
+	const next = at + bytes;
+	if (next >= load<u32>(record, RING_RUN_END)) return moveOn(record, next);
+	store<u32>(record, next, RING_AT);
+	return next;
+}
+
+/** Moves this end to data offset `next`, which may lie behind the end of its run, or of the data. @returns the data offset */
+function moveOn(record: usize, next: u32): u32 {
+	const dataBytes = load<u32>(record, RING_DATA_BYTES);
+	const index = next >= dataBytes ? next - dataBytes : next;
+	moveTo(record, index);
+	return index;
 }
 
 /** Whether the read index just published ends the wait of a writer that needs more than `pending` bytes. */

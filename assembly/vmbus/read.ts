@@ -1,13 +1,7 @@
 /** The consumer, straight into the caller's buffer: one packet, or a burst. */
 
-import { moved, plainPut } from "../audit/hooks.ts";
+import { moved } from "../audit/hooks.ts";
 import {
-	FEATURE_PENDING_SEND,
-	HEADER_FEATURES,
-	HEADER_PENDING_SEND,
-	HEADER_READ_INDEX,
-	HEADER_WRITE_INDEX,
-	INLINE_COPY_BYTES,
 	PACKET_HEAD,
 	PACKET_HEADER_BYTES,
 	PACKET_ID,
@@ -17,7 +11,6 @@ import {
 	RING_CONSUMED,
 	RING_CREDIT,
 	RING_DATA_BYTES,
-	RING_HEADER,
 	RING_HELD,
 	RING_INDEX_MASK,
 	RING_MAX_PACKET,
@@ -30,25 +23,36 @@ import {
 	TAG_READER,
 } from "../layout/ring.ts";
 import { BAD_SIZE, RING_EMPTY, RING_TOO_SMALL } from "../layout/status.ts";
-import { copy } from "../memory/copy.ts";
-import { copyOut, herePtr, isOpen, recordOf, ringRefusal, wrappedPtr } from "./data.ts";
-import { advance, bytesBefore, look, release, releaseWaiting } from "./look.ts";
+import { copyOut, headerOf, herePtr, isOpen, recordOf, ringRefusal, wrappedPtr } from "./data.ts";
+import { advance, bytesBefore, countConsumed } from "./look.ts";
+import { claimedBytes, claimedOffset, claimsHold } from "./packet.ts";
+import { releaseNew, Steps } from "./steps.ts";
 
-/** Copies the packet that `look` found to `to` from byte `offset` on; a raw copy gets the checked header. */
-function takeOut(record: usize, to: usize, bytes: u32, offset: u32): void {
-	const at = load<u32>(record, RING_AT);
-	if (at + bytes <= load<u32>(record, RING_RUN_END)) {
-		const packet = herePtr(record, at);
-		store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
-		copy(to, packet + offset, bytes - offset);
-	} else {
-		store<u64>(record, load<u64>(wrappedPtr(record, at + u32(PACKET_ID))), RING_PACKET_ID);
-		copyOut(record, at + offset, to, bytes - offset);
-	}
-	if (offset === 0) {
-		store<u64>(to, load<u64>(record, RING_PACKET_HEAD));
+/**
+ * Takes the packet that look found at data offset `at` out. The caller moves this end behind it, or releases.
+ * @param head what look answered
+ * @param raw header and payload, with checked lengths; else the payload alone
+ * @returns the next data offset
+ */
+function takeOut(record: usize, at: u32, to: usize, head: u64, raw: bool): u32 {
+	const bytes = claimedBytes(head);
+	const offset = raw ? PACKET_HEADER_BYTES : claimedOffset(head);
+	const next = at + bytes + PACKET_TRAILER_BYTES;
+	const linear = next < load<u32>(record, RING_RUN_END);
+	keepId(record, at);
+	if (raw) {
+		store<u64>(to, load<u64>(record, RING_PACKET_HEAD), PACKET_HEAD);
 		store<u64>(to, load<u64>(record, RING_PACKET_ID), PACKET_ID);
+		to += PACKET_HEADER_BYTES;
 	}
+	if (linear) Steps.copyPayload(to, herePtr(record, at) + offset, bytes - offset);
+	else copyOut(record, at + offset, to, bytes - offset);
+	return advance(record, at, bytes + PACKET_TRAILER_BYTES);
+}
+
+/** Keeps the id of the packet at data offset `at`. */
+function keepId(record: usize, at: u32): void {
+	store<u64>(record, load<u64>(wrappedPtr(record, at + u32(PACKET_ID))), RING_PACKET_ID);
 }
 
 /**
@@ -62,71 +66,50 @@ export function ringRead(ring: u32, raw: i32, to: usize, bufferBytes: u32): i32 
 	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
 	const record = recordOf(ring);
 	if (bufferBytes === 0) return BAD_SIZE;
-	if ((load<u32>(record, RING_HELD) | load<u32>(record, RING_STOPPED)) !== 0) {
-		advance(record, load<u32>(record, RING_HELD));
-		if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
-	}
-	const at = load<u32>(record, RING_AT);
-	// look, takeOut and release in short, for a packet with nothing wrong: a call costs as much as 64 bytes
-	if (!COCO_THREADS && raw === 0 && load<u32>(record, RING_INDEX_MASK) === 0) {
-		const header = record + load<u32>(record, RING_HEADER);
-		const dataBytes = load<u32>(record, RING_DATA_BYTES);
-		const write = load<u32>(header, HEADER_WRITE_INDEX);
-		const consumed = write === load<u32>(record, RING_REMOTE) ? load<u32>(record, RING_CONSUMED) : 0;
-		if (write < dataBytes && consumed < dataBytes) {
-			const limit = min<u32>(bytesBefore(write, at, dataBytes), load<u32>(record, RING_MAX_PACKET));
-			const packet = herePtr(record, at);
-			const head = load<u64>(packet, PACKET_HEAD);
-			const bytes = (u32(head >> 32) & 0xffff) << 3;
-			const offset = (u32(head) >>> 16) << 3;
-			const wanted = bytes - offset;
-			const next = at + bytes + PACKET_TRAILER_BYTES;
-			const holds = bytes <= limit && offset >= PACKET_HEADER_BYTES && offset <= bytes;
-			if (holds && wanted >= 16 && wanted <= bufferBytes) {
-				store<u64>(record, head, RING_PACKET_HEAD);
-				if (next >= load<u32>(record, RING_RUN_END)) {
-					store<u64>(record, load<u64>(wrappedPtr(record, at + u32(PACKET_ID))), RING_PACKET_ID);
-					copyOut(record, at + offset, to, wanted);
-					store<u64>(record, u64(write) | (u64(consumed) << 32), RING_REMOTE);
-					advance(record, bytes + PACKET_TRAILER_BYTES);
-					return i32(wanted << 1) | release(record);
+	// the steps of readOther: most packets are well and lie in one piece, and four calls cost as much as 128 bytes
+	if ((load<u32>(record, RING_HELD) | load<u32>(record, RING_STOPPED) | u32(raw)) === 0) {
+		const header = headerOf(record);
+		const at = load<u32>(record, RING_AT);
+		const head = Steps.peek(record, header, at);
+		const bytes = claimedBytes(head);
+		const wanted = bytes - claimedOffset(head);
+		const next = at + bytes + PACKET_TRAILER_BYTES;
+		if (head !== 0) {
+			if (wanted <= bufferBytes) {
+				if (next < load<u32>(record, RING_RUN_END)) {
+					const packet = herePtr(record, at);
+					store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
+					Steps.copyPayload(to, packet + claimedOffset(head), wanted);
+					countConsumed(record, bytes + PACKET_TRAILER_BYTES);
+					const signal = Steps.release(record, header, load<u32>(record, RING_PUBLISHED), next);
+					return signal < 0 ? signal : i32(wanted << 1) | signal;
 				}
-				store<u64>(record, load<u64>(packet, PACKET_ID), RING_PACKET_ID);
-				let from = packet + offset;
-				if (COCO_AUDIT) moved(to, from, wanted);
-				if (wanted <= INLINE_COPY_BYTES) {
-					const lastTo = to + wanted - 16;
-					const last = v128.load(from + wanted - 16);
-					for (; to < lastTo; to += 16) {
-						v128.store(to, v128.load(from));
-						from += 16;
-					}
-					v128.store(lastTo, last);
-				} else memory.copy(to, from, wanted);
-				// RING_REMOTE and RING_CONSUMED, RING_AT and RING_PUBLISHED: each two words side by side
-				store<u64>(record, u64(write) | (u64(consumed + bytes + PACKET_TRAILER_BYTES) << 32), RING_REMOTE);
-				const before = load<u32>(record, RING_PUBLISHED);
-				store<u64>(record, u64(next) | (u64(next) << 32), RING_AT);
-				store<u32>(header, next, HEADER_READ_INDEX);
-				if (COCO_AUDIT) plainPut(header + HEADER_READ_INDEX, 4);
-				const pending = load<u32>(header, HEADER_PENDING_SEND);
-				if (pending === 0 || (load<u32>(header, HEADER_FEATURES) & FEATURE_PENDING_SEND) === 0) return i32(wanted << 1);
-				return i32(wanted << 1) | releaseWaiting(record, before, pending);
+				return takeAndRelease(record, at, to, head, false);
 			}
 		}
 	}
-	const bytes = look(record);
-	if (bytes < 0) return bytes;
-	const offset = raw !== 0 ? 0 : (u32(load<u64>(record, RING_PACKET_HEAD)) >>> 16) << 3;
-	const wanted = u32(bytes) - offset;
+	return readOther(record, raw !== 0, to, bufferBytes);
+}
+
+/** ringRead of any packet. */
+function readOther(record: usize, raw: bool, to: usize, bufferBytes: u32): i32 {
+	const at = Steps.consumeHeld(record);
+	if (load<u32>(record, RING_STOPPED) !== 0) return RING_EMPTY;
+	const head = Steps.look(record, at);
+	if (head < 0) return i32(head);
+	const wanted = raw ? claimedBytes(head) : claimedBytes(head) - claimedOffset(head);
 	if (wanted > bufferBytes) {
-		store<u64>(record, load<u64>(wrappedPtr(record, at + u32(PACKET_ID))), RING_PACKET_ID);
+		keepId(record, at);
 		return RING_TOO_SMALL;
 	}
-	takeOut(record, to, u32(bytes), offset);
-	advance(record, u32(bytes) + PACKET_TRAILER_BYTES);
-	const signal = release(record);
-	return signal < 0 ? signal : i32(wanted << 1) | signal;
+	return takeAndRelease(record, at, to, head, raw);
+}
+
+/** takeOut, then release. @returns as ringRead */
+function takeAndRelease(record: usize, at: u32, to: usize, head: u64, raw: bool): i32 {
+	const signal = releaseNew(record, takeOut(record, at, to, head, raw));
+	const taken = raw ? claimedBytes(head) : claimedBytes(head) - claimedOffset(head);
+	return signal < 0 ? signal : i32(taken << 1) | signal;
 }
 
 /**
@@ -136,26 +119,26 @@ export function ringRead(ring: u32, raw: i32, to: usize, bufferBytes: u32): i32 
 export function ringReadBurst(ring: u32, to: usize, bufferBytes: u32, max: u32): i32 {
 	if (!isOpen(ring, TAG_READER)) return ringRefusal(ring);
 	const record = recordOf(ring);
-	const held = load<u32>(record, RING_HELD);
-	if (held !== 0) advance(record, held);
+	let at = Steps.consumeHeld(record);
 	let filled: u32 = 0;
 	let packets: u32 = 0;
 	let status: i32 = RING_EMPTY;
 	while (packets < max && load<u32>(record, RING_STOPPED) === 0) {
-		const bytes = look(record);
-		status = bytes < 0 ? bytes : u32(bytes) > bufferBytes - filled ? RING_TOO_SMALL : 0;
+		const head = Steps.look(record, at);
+		const bytes = claimedBytes(head);
+		status = head < 0 ? i32(head) : bytes > bufferBytes - filled ? RING_TOO_SMALL : 0;
 		if (status < 0) break;
-		takeOut(record, to + filled, u32(bytes), 0);
-		advance(record, u32(bytes) + PACKET_TRAILER_BYTES);
-		filled += u32(bytes);
+		at = takeOut(record, at, to + filled, head, true);
+		filled += bytes;
 		if (++packets === max) break;
 		const run = takeRun(record, to + filled, bufferBytes - filled, max - packets);
 		packets += u32(run);
 		filled += u32(run >> 32);
+		at = load<u32>(record, RING_AT);
 	}
 	store<u32>(record, filled, RING_BURST_BYTES);
 	if (packets === 0) return status;
-	const signal = release(record);
+	const signal = releaseNew(record, at);
 	return signal < 0 ? signal : i32(packets << 1) | signal;
 }
 
@@ -180,27 +163,13 @@ function takeRun(record: usize, to: usize, bufferBytes: u32, max: u32): u64 {
 	while (packets < max && consumed < dataBytes) {
 		const packet = base + at;
 		const head = load<u64>(packet, PACKET_HEAD);
-		const bytes = (u32(head >> 32) & 0xffff) << 3;
-		const offset = (u32(head) >>> 16) << 3;
+		const bytes = claimedBytes(head);
 		const total = bytes + PACKET_TRAILER_BYTES;
-		if (total > available || bytes > most || bytes > bufferBytes - filled || at + total >= end) break;
-		if (offset < PACKET_HEADER_BYTES || offset > bytes) break;
-		store<u64>(to, head);
+		if (total > available || bytes > bufferBytes - filled || at + total >= end || !claimsHold(head, most)) break;
+		store<u64>(to, head, PACKET_HEAD);
 		store<u64>(to, load<u64>(packet, PACKET_ID), PACKET_ID);
 		if (COCO_AUDIT) moved(to, packet, PACKET_HEADER_BYTES);
-		const payload = bytes - PACKET_HEADER_BYTES;
-		if (payload - 16 <= INLINE_COPY_BYTES - 16) {
-			let from = packet + PACKET_HEADER_BYTES;
-			let into = to + PACKET_HEADER_BYTES;
-			const lastTo = into + payload - 16;
-			if (COCO_AUDIT) moved(into, from, payload);
-			const last = v128.load(from + payload - 16);
-			for (; into < lastTo; into += 16) {
-				v128.store(into, v128.load(from));
-				from += 16;
-			}
-			v128.store(lastTo, last);
-		} else copy(to + PACKET_HEADER_BYTES, packet + PACKET_HEADER_BYTES, payload);
+		Steps.copyPayload(to + PACKET_HEADER_BYTES, packet + PACKET_HEADER_BYTES, bytes - PACKET_HEADER_BYTES);
 		to += bytes;
 		filled += bytes;
 		at += total;

@@ -59,7 +59,7 @@ import { addressOf } from "../memory/address.ts";
 import { context, takeBlock } from "../memory/context.ts";
 import { rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
-import { moveTo, ownWord, pageEntry, peerIndex, ringAt, ringShut } from "./data.ts";
+import { headerOf, moveTo, ownWord, pageEntry, peerIndex, ringAt, ringShut } from "./data.ts";
 import { requestEnd, requestorBytes, requestorInit } from "./requestor.ts";
 
 /**
@@ -111,11 +111,12 @@ export function ringAttach(gpas: usize, count: u32, flags: u32, maxPacketBytes: 
 	}
 	ringLocate(record);
 	if ((flags & RING_INIT) !== 0) {
-		ownWord(record, HEADER_WRITE_INDEX, 0);
-		ownWord(record, HEADER_READ_INDEX, 0);
-		ownWord(record, HEADER_INTERRUPT_MASK, 0);
-		ownWord(record, HEADER_PENDING_SEND, 0);
-		ownWord(record, HEADER_FEATURES, FEATURE_PENDING_SEND);
+		const header = headerOf(record);
+		ownWord(header, HEADER_WRITE_INDEX, 0);
+		ownWord(header, HEADER_READ_INDEX, 0);
+		ownWord(header, HEADER_INTERRUPT_MASK, 0);
+		ownWord(header, HEADER_PENDING_SEND, 0);
+		ownWord(header, HEADER_FEATURES, FEATURE_PENDING_SEND);
 	}
 	const own = peerIndex(record, reads ? HEADER_READ_INDEX : HEADER_WRITE_INDEX);
 	const remote = peerIndex(record, reads ? HEADER_WRITE_INDEX : HEADER_READ_INDEX);

@@ -1,12 +1,6 @@
-/** The producer: in-band packets and completions, one by one or in bursts, and waiting for room. */
-
-import { moved, plainPut } from "../audit/hooks.ts";
 import {
-	HEADER_INTERRUPT_MASK,
 	HEADER_PENDING_SEND,
 	HEADER_READ_INDEX,
-	HEADER_WRITE_INDEX,
-	INLINE_COPY_BYTES,
 	PACKET_HEADER_BYTES,
 	PACKET_ID,
 	PACKET_TRAILER_BYTES,
@@ -15,8 +9,6 @@ import {
 	RING_DATA_BYTES,
 	RING_FULL_NOW,
 	RING_GIVEN_ID,
-	RING_HEADER,
-	RING_INDEX_MASK,
 	RING_PUBLISHED,
 	RING_REMOTE,
 	RING_REQUESTOR,
@@ -24,9 +16,11 @@ import {
 	TAG_WRITER,
 } from "../layout/ring.ts";
 import { OK } from "../layout/status.ts";
-import { freeBetween, herePtr, isOpen, ownWord, peerIndex, recordOf, ringRefusal } from "./data.ts";
-import { MAX_PAYLOAD, publish, put, putInPieces } from "./put.ts";
+import { freeBetween, headerOf, herePtr, isOpen, ownWord, peerIndex, recordOf, ringRefusal } from "./data.ts";
+import { padded } from "./packet.ts";
+import { freeSeen, MAX_PAYLOAD, publish, publishNew, put } from "./put.ts";
 import { requestEnd } from "./requestor.ts";
+import { Steps } from "./steps.ts";
 
 /**
  * Writes an in-band packet or a completion behind the write index without publishing it. All or nothing.
@@ -40,9 +34,10 @@ export function ringPut(ring: u32, kind: u32, idLow: u32, idHigh: u32, ptr: usiz
 	return put(record, kind, u64(idLow) | (u64(idHigh) << 32), ptr, bytes);
 }
 
-/** publish (above) by number. */
+/** publishNew by number. */
 export function ringPublish(ring: u32): i32 {
-	return isOpen(ring, TAG_WRITER) ? publish(recordOf(ring)) : ringRefusal(ring);
+	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
+	return publishNew(recordOf(ring));
 }
 
 /**
@@ -52,57 +47,35 @@ export function ringPublish(ring: u32): i32 {
 export function ringWrite(ring: u32, kind: u32, idLow: u32, idHigh: u32, ptr: usize, bytes: u32): i32 {
 	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
 	const record = recordOf(ring);
-	const at = load<u32>(record, RING_AT);
-	const padded = (bytes + 7) & ~7;
-	const end = at + PACKET_HEADER_BYTES + padded;
-	// put and publish in short, for the packet that is common: a call costs as much as 64 bytes. All else takes the calls below
-	if (bytes - 16 <= MAX_PAYLOAD - 16 && kind >> 16 === 0) {
-		const header = record + load<u32>(record, RING_HEADER);
-		const dataBytes = load<u32>(record, RING_DATA_BYTES);
-		const read = COCO_THREADS ? load<u32>(record, RING_REMOTE) : load<u32>(header, HEADER_READ_INDEX);
-		const sane = read < dataBytes && (read & load<u32>(record, RING_INDEX_MASK)) === 0;
-		if (sane && freeBetween(at, read, dataBytes) > end + PACKET_TRAILER_BYTES - at) {
-			store<u32>(record, 0, RING_FULL_NOW);
-			const next = end + PACKET_TRAILER_BYTES;
-			if (next >= load<u32>(record, RING_RUN_END)) {
-				putInPieces(record, at, kind, u64(idLow) | (u64(idHigh) << 32), ptr, bytes);
-				return publish(record);
-			}
-			const to = herePtr(record, at);
-			store<u64>(to, u64(kind | ((PACKET_HEADER_BYTES >> 3) << 16)) | (u64((PACKET_HEADER_BYTES + padded) >> 3) << 32));
-			store<u64>(to + (PACKET_TRAILER_BYTES + padded), 0);
-			let payload = to + PACKET_HEADER_BYTES;
-			if (COCO_AUDIT) plainPut(to, PACKET_HEADER_BYTES + padded + PACKET_TRAILER_BYTES);
-			if (COCO_AUDIT) moved(payload, ptr, bytes);
-			if (bytes <= INLINE_COPY_BYTES) {
-				const lastTo = payload + bytes - 16;
-				const last = v128.load(ptr + bytes - 16);
-				for (; payload < lastTo; payload += 16) {
-					v128.store(payload, v128.load(ptr));
-					ptr += 16;
+	const id = u64(idLow) | (u64(idHigh) << 32);
+	// put and publish by their steps: most packets have no flags and fit, and two calls cost as much as 64 bytes
+	if (kind >> 16 === 0) {
+		if (bytes <= MAX_PAYLOAD) {
+			const header = headerOf(record);
+			const at = load<u32>(record, RING_AT);
+			const length = PACKET_HEADER_BYTES + padded(bytes);
+			const next = at + length + PACKET_TRAILER_BYTES;
+			if (freeSeen(record, header, at) > length + PACKET_TRAILER_BYTES) {
+				if (next < load<u32>(record, RING_RUN_END)) {
+					const to = herePtr(record, at);
+					store<u32>(record, 0, RING_FULL_NOW);
+					Steps.layPacket(to, kind, 0, ptr, bytes);
+					store<u64>(to, id, PACKET_ID);
+					store<u64>(to + length, u64(at) << 32);
+					return publish(record, header, load<u32>(record, RING_PUBLISHED), next);
 				}
-				v128.store(lastTo, last);
-			} else memory.copy(payload, ptr, bytes);
-			store<u64>(to, u64(idLow) | (u64(idHigh) << 32), PACKET_ID);
-			store<u64>(to + PACKET_HEADER_BYTES + padded, u64(at) << 32);
-			if (COCO_THREADS) {
-				store<u32>(record, next, RING_AT);
-				return publish(record);
 			}
-			const before = load<u32>(record, RING_PUBLISHED);
-			// RING_AT and, next to it, RING_PUBLISHED
-			store<u64>(record, u64(next) | (u64(next) << 32), RING_AT);
-			store<u32>(header, next, HEADER_WRITE_INDEX);
-			if (COCO_AUDIT) plainPut(header + HEADER_WRITE_INDEX, 4);
-			return i32(load<u32>(header, HEADER_READ_INDEX) === before) & i32(load<u32>(header, HEADER_INTERRUPT_MASK) === 0);
 		}
+		return writeOther(record, kind, id, ptr, bytes);
 	}
-	const status = put(record, kind, u64(idLow) | (u64(idHigh) << 32), ptr, bytes);
-	return status !== OK ? status : publishOrReclaim(record, kind);
+	return writeOther(record, kind, id, ptr, bytes);
 }
 
-function publishOrReclaim(record: usize, kind: u32): i32 {
-	const signal = publish(record);
+/** ringWrite of any packet. Called from two places, so that the compiler leaves it out of line. */
+function writeOther(record: usize, kind: u32, id: u64, ptr: usize, bytes: u32): i32 {
+	const status = put(record, kind, id, ptr, bytes);
+	if (status !== OK) return status;
+	const signal = publishNew(record);
 	if (signal < 0 && kind >> 16 === PACKET_WANTS_COMPLETION) {
 		const requestor = load<u32>(record, RING_REQUESTOR);
 		if (requestor !== 0) requestEnd(record + requestor, load<u64>(record, RING_GIVEN_ID));
@@ -118,7 +91,7 @@ function publishOrReclaim(record: usize, kind: u32): i32 {
 export function ringSetPending(ring: u32, bytes: u32): i32 {
 	if (!isOpen(ring, TAG_WRITER)) return ringRefusal(ring);
 	const record = recordOf(ring);
-	ownWord(record, HEADER_PENDING_SEND, bytes);
+	ownWord(headerOf(record), HEADER_PENDING_SEND, bytes);
 	const free = ringFree(ring);
 	return free < 0 ? free : i32(u32(free) > bytes);
 }
