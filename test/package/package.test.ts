@@ -127,6 +127,13 @@ describe("a door of the installed package", () => {
 		);
 	});
 
+	it("names each of its WebAssembly files by a literal URL, which a bundler follows without running anything", () => {
+		const code = readFileSync(join(folder, "node_modules/coco-dma/build/src/wasm.js"), "utf8");
+		const named = [...code.matchAll(/new URL\("([^"]+)", import\.meta\.url\)/g)].map(([, path]) => path);
+		const packed = packedFiles.filter((path) => path.endsWith(".wasm"));
+		expect(named.sort()).toEqual(packed.map((path) => path.replace("build/", "../")).sort());
+	});
+
 	it.each(DOORS.filter(([door]) => door !== "coco-dma/node"))(
 		"%s is bundled for a browser: every import resolves, and what is not used is left out",
 		async (door) => {
