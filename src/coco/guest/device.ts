@@ -3,6 +3,7 @@ import { BAD_SIZE, NEEDS_TRANSIENT } from "../../../assembly/layout/status.ts";
 import { DmaApi, type MappedSegment, type Segment } from "../../dma/api.ts";
 import type { Device, DeviceCounters } from "../../dma/device.ts";
 import type { DeviceOptions } from "../../dma/options.ts";
+import { type Refusal, type RefusedRequest, refusedBy } from "../../dma/refusal.ts";
 import { Attr, type Direction, type DmaAddr, type Gpa } from "../../types.ts";
 import type {
 	CoherentAllocation,
@@ -316,6 +317,15 @@ export class GuestDevice extends DmaApi {
 
 	get maxSegments(): number {
 		return this.dma.maxSegments;
+	}
+
+	/** As Device's; where a policy forbids to bounce, that is the rule that is broken. */
+	refusal(request: RefusedRequest, status: number): Refusal {
+		const refusal = this.dma.refusal(request, status);
+		const { policy } = this.#setting;
+		const mechanism = policy?.mechanism?.[this.believed ? "accepted" : "others"] ?? "bounce";
+		if (policy === null || mechanism === "bounce") return refusal;
+		return refusedBy(refusal, { rule: "policy", policy: policy.name, mechanism });
 	}
 
 	protected describePool(): string {
