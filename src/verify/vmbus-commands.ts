@@ -5,6 +5,7 @@ import * as layout from "../../assembly/layout/ring.ts";
 import { bytesOfHex } from "../bytes.ts";
 import type { Engine } from "../engine.ts";
 import { type GpaRange, PacketType } from "../ring/packet.ts";
+import { orThrow } from "../status.ts";
 import type { CallbackMode, GuestChannel, OpenOptions } from "../vmbus/guest/channel.ts";
 import type { VmbusGuest } from "../vmbus/guest/guest.ts";
 import type { DriverPlan, GuestStatus } from "../vmbus/guest/options.ts";
@@ -222,7 +223,8 @@ const DRIVER_COMMANDS: Readonly<Record<string, (replay: GuestReplay, args: LineA
 	},
 	pendsz: ({ engine, guest }, args) => {
 		const rings = channelOf(guest, args.number(0, "relid"))?.rings;
-		if (rings != null) engine.instance.exports.ringSetPending(rings.writer.number, args.number(1, "bytes"));
+		if (rings != null)
+			orThrow(engine.instance.exports.ringSetPending(rings.writer.number, args.number(1, "bytes")), () => "pendsz");
 		return "ok";
 	},
 	ring: (replay, args) => {

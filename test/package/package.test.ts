@@ -55,7 +55,7 @@ describe("the package", () => {
 			join(folder, "use.ts"),
 			`import { Direction, DmaError, Engine, type Gpa } from "coco-dma";
 const engine: Engine = await Engine.create({ ram: "128M" });
-const device = engine.addDevice({ forceBounce: true });
+const device = engine.addDevice();
 const at: Gpa = 0x1000;
 try { device.unmap(device.map(at, 4096, Direction.ToDevice), 4096, Direction.FromDevice); }
 catch (error) { if (error instanceof DmaError) console.log(error.status, engine.pools[0]?.used); }
