@@ -124,7 +124,7 @@ export class Engine {
 			exports.contextInit(context.ptr, context.bytes, regions.length, maxPools, maxDevices),
 			() => "Engine.create()",
 		);
-		exports.attach(context.ptr);
+		orThrow(exports.attach(context.ptr), () => "Engine.create()");
 		if (audit !== null) {
 			const span = spanOf(regions);
 			const { auditEvents = AUDIT_EVENTS } = options;

@@ -184,6 +184,6 @@ export class Device extends DmaApi {
 	}
 
 	resetCounters(): void {
-		this.#exports.deviceResetCounters(this.index);
+		orThrow(this.#exports.deviceResetCounters(this.index), () => `resetCounters() of device ${this.index}`);
 	}
 }

@@ -140,7 +140,7 @@ export function setDevice(instance: Instance, index: number, options: DeviceOpti
 	orThrow(exports.deviceSet(index, pool?.index ?? -1, flagsOf(options), options.minAlignMask ?? 0), call);
 	for (const [name, field, fallback] of FIELDS) {
 		const value = options[name] ?? fallback;
-		exports.deviceSet64(index, field, Number(value & 0xffffffffn), Number(value >> 32n));
+		orThrow(exports.deviceSet64(index, field, Number(value & 0xffffffffn), Number(value >> 32n)), call);
 	}
 	if (options.privatePool) orThrow(exports.deviceSetPrivatePool(index, options.privatePool.index), call);
 }
