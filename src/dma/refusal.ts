@@ -42,8 +42,11 @@ export type BrokenRule =
 			/** Bits that the encoding adds to a gpa: 0 where none. */
 			readonly encodingBits: number;
 	  }
-	/** dma_capable after the 7.3 merge: the memory is private, and the device reaches shared memory only. */
-	| { readonly rule: "state" }
+	/**
+	 * dma_capable after the 7.3 merge: the memory is private, and the device reaches shared memory only. reachesShared: whether
+	 * the buffer's address in the shared form would pass.
+	 */
+	| { readonly rule: "state"; readonly reachesShared: boolean }
 	/** dma_kmalloc_needs_bounce: a buffer of a device that is not coherent may share a cache line of 64 bytes. */
 	| { readonly rule: "cache-line"; readonly bytes: number }
 	/** DMA_ATTR_REQUIRE_COHERENT of a device that is not coherent. */
@@ -106,8 +109,8 @@ export type Remedy =
 			/** Whether it is the encoding alone that is out of reach. */
 			readonly byEncoding: boolean;
 	  }
-	/** Decrypt the buffer and map it with DMA_ATTR_CC_SHARED. */
-	| { readonly remedy: "share" }
+	/** Have the device accepted; or, where its shared form is in reach, decrypt the buffer and map it with DMA_ATTR_CC_SHARED. */
+	| { readonly remedy: "private-or-shared"; readonly reachesShared: boolean }
 	/** A pool of the other state. */
 	| { readonly remedy: "pool-state"; readonly shared: boolean }
 	| { readonly remedy: "without-attribute"; readonly attribute: string }
@@ -309,7 +312,10 @@ class Inquiry {
 		const broken: BrokenRule[] = [];
 		const reach = this.#reachOf("buffer", this.#directDma(), bytes, gpa);
 		if (reach !== null) broken.push(reach);
-		if (this.#checksState && !this.#ccShared && this.#has(layout.DEVICE_NEEDS_SHARED)) broken.push({ rule: "state" });
+		if (this.#checksState && !this.#ccShared && this.#has(layout.DEVICE_NEEDS_SHARED)) {
+			const reachesShared = this.#reachOf("buffer", this.#encode(gpa, true), bytes, gpa) === null;
+			broken.push({ rule: "state", reachesShared });
+		}
 		if (this.#nonCoherent && !this.#isMmio && kmallocBounces(bytes, dir)) broken.push({ rule: "cache-line", bytes });
 		return broken;
 	}
@@ -408,6 +414,7 @@ class Inquiry {
 	/** Refusal.largestBytes, where the rules of bouncing that do not hang on the size are these. */
 	largest(bounceRules: readonly BrokenRule[], directRules: readonly BrokenRule[]): number | null {
 		const direct = this.#largestDirect(directRules);
+		if (directRules.some(({ rule }) => rule === "coherence")) return 0;
 		const never = bounceRules.some(({ rule }) => rule === "attribute" || rule === "no-pool" || rule === "pool-state");
 		if (never || this.#pools.length === 0) return direct;
 		const reaches = this.#pools.map((pool) => {
@@ -430,8 +437,8 @@ class Inquiry {
 		return most > 64 ? 64 : 0;
 	}
 
-	get largestAnywhere(): number | null {
-		if (this.#pools.length === 0 || this.#forbids !== null) return null;
+	/** dma_max_mapping_size() of what bounces. */
+	get largestBounced(): number {
 		const align = this.#minAlignMask;
 		return Math.max(0, IO_TLB_MAX_MAPPING - Math.ceil(align / IO_TLB_SIZE) * IO_TLB_SIZE);
 	}
@@ -465,7 +472,7 @@ class Inquiry {
 }
 
 /** What mends a rule. */
-function remedyOf(rule: BrokenRule, { largestAnywhereBytes }: Pick<Refusal, "largestAnywhereBytes">): Remedy {
+function remedyOf(rule: BrokenRule, largestBounced: number): Remedy {
 	switch (rule.rule) {
 		case "reach": {
 			const { of, limit, limitedBy, endDma, encodingBits } = rule;
@@ -473,7 +480,7 @@ function remedyOf(rule: BrokenRule, { largestAnywhereBytes }: Pick<Refusal, "lar
 			return { remedy: "reach", of, limit, maskBits: limitedBy === "dma_mask" ? bitsOf(endDma) : null, byEncoding };
 		}
 		case "state":
-			return { remedy: "share" };
+			return { remedy: "private-or-shared", reachesShared: rule.reachesShared };
 		case "cache-line":
 			return { remedy: "cache-lines", bytes: KMALLOC_BOUNCES_TO + 1 };
 		case "coherence":
@@ -487,7 +494,7 @@ function remedyOf(rule: BrokenRule, { largestAnywhereBytes }: Pick<Refusal, "lar
 		case "pool-state":
 			return { remedy: "pool-state", shared: rule.needsShared };
 		case "max-mapping":
-			return { remedy: "split", bytes: largestAnywhereBytes ?? IO_TLB_MAX_MAPPING, anywhere: true };
+			return { remedy: "split", bytes: largestBounced, anywhere: true };
 		case "free-run":
 			// a pool of twice the slots has whole segments that nobody uses
 			return rule.disabled ? { remedy: "usable-pool" } : { remedy: "pool", slots: powerAbove(rule.totalSlots) };
@@ -511,9 +518,9 @@ export function refusalOf(device: RefusingDevice, request: RefusedRequest, statu
 	const inquiry = new Inquiry(device, request);
 	const direct = inquiry.direct();
 	const bounce = direct.some(({ rule }) => rule === "coherence") ? [] : inquiry.bounce(name);
-	const largestAnywhereBytes = inquiry.largestAnywhere;
+	const bounces = bounce.every(({ rule }) => rule === "max-mapping" || rule === "free-run");
+	const largestAnywhereBytes = bounces ? inquiry.largestBounced : null;
 	const largestBytes = inquiry.largest(bounce, direct);
-	const common = { largestBytes, largestAnywhereBytes };
 	return {
 		status: name,
 		request,
@@ -521,8 +528,9 @@ export function refusalOf(device: RefusingDevice, request: RefusedRequest, statu
 		message: inquiry.message(name),
 		broken: [...direct, ...bounce.slice(0, 1)],
 		next: bounce.slice(1),
-		...common,
-		ways: waysOf(direct, bounce, common),
+		largestBytes,
+		largestAnywhereBytes,
+		ways: waysOf(direct, bounce, largestBytes, inquiry.largestBounced),
 	};
 }
 
@@ -546,13 +554,13 @@ export function refusedBy(refusal: Refusal, policy: BrokenRule & { readonly rule
 function waysOf(
 	direct: readonly BrokenRule[],
 	bounce: readonly BrokenRule[],
-	largest: Pick<Refusal, "largestBytes" | "largestAnywhereBytes">,
+	largestBytes: number | null,
+	largestBounced: number,
 ): Remedy[][] {
 	const ways = [direct, bounce]
 		.filter((rules) => rules.length > 0)
-		.map((rules) => rules.map((rule) => remedyOf(rule, largest)));
+		.map((rules) => rules.map((rule) => remedyOf(rule, largestBounced)));
 	// what is short of slots now, or reaches beyond the end, may be had in smaller pieces
-	const { largestBytes } = largest;
 	const isSplit = ways.some((steps) => steps.length === 1 && steps[0]?.remedy === "split");
 	if (largestBytes !== null && largestBytes > 0 && !isSplit)
 		ways.push([{ remedy: "split", bytes: largestBytes, anywhere: false }]);

@@ -18,7 +18,15 @@ import type { Hazard } from "../memory/hazard.ts";
 import type { GuestPool } from "../memory/pools.ts";
 import type { DeviceView } from "../platform/parties.ts";
 import { encodeGpa, type Platform } from "../platform/platform.ts";
-import { type Answers, coherentRules, compile, type Decision, type Question } from "../rules/decision.ts";
+import {
+	type Answers,
+	coherentRules,
+	compile,
+	type Decision,
+	everyAnswer,
+	type PredicateReply,
+	type Question,
+} from "../rules/decision.ts";
 import { encodingOf, limitOf, type RuledDevice } from "../rules/device.ts";
 import type { Kernel } from "../rules/kernel.ts";
 import { ACCEPTANCES, type KernelCrash, type Mechanism, type Policy } from "../rules/policy.ts";
@@ -244,6 +252,11 @@ export class GuestDevice extends DmaApi {
 	/** What its kernel and its policy answer about it now, before any mapping. */
 	get answers(): Answers {
 		return this.#decision.answers;
+	}
+
+	/** Every predicate's answer about it, those that coherent memory asks too. */
+	get replies(): readonly PredicateReply[] {
+		return everyAnswer(this.#question);
 	}
 
 	/** What follows from the answers for its streaming maps. */
