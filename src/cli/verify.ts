@@ -5,7 +5,8 @@ import type { VerifyDocument } from "../report/documents.ts";
 import { DmaError } from "../status.ts";
 import type { VerifyResult } from "../verify/result.ts";
 import { loadModule } from "../wasm.ts";
-import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
+import { checkOutputs, writeJson } from "./outputs.ts";
+import { parseOptions, progress, UsageError } from "./usage.ts";
 
 const VERIFY_HELP = `Usage: coco-dma verify FILE... [options]
 
@@ -33,7 +34,7 @@ export async function verifyCommand(args: readonly string[]): Promise<number> {
 		return 0;
 	}
 	if (files.length === 0) throw new UsageError("expected at least one FILE");
-	checkWritable(values.json);
+	checkOutputs({ json: values.json }, files);
 	const build = values.reference ? "reference" : "engine";
 	const results: VerifyResult[] = [];
 	const errors: { file: string; error: string }[] = [];
