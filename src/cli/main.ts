@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { writeSync } from "node:fs";
-import { thrown } from "../input-error.ts";
+import { oneLine, thrown } from "../input-error.ts";
 import { run } from "./run.ts";
 
 const FAILED = 2;
@@ -11,7 +11,7 @@ let answer: number | null = null;
 /** One line on standard error, written at once: the process may be about to end. */
 function say(text: string): void {
 	try {
-		writeSync(2, `coco-dma: ${text}\n`);
+		writeSync(2, `coco-dma: ${oneLine(text)}\n`);
 	} catch {
 		// nobody reads it
 	}

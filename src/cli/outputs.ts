@@ -34,14 +34,14 @@ function code(error: unknown): string | undefined {
 
 /** @throws InputError for a path that cannot be written */
 function checkPath(option: string, path: string): void {
-	const say = (why: string) => new InputError(`--${option}: ${shown(path)} cannot be written: ${why}`);
+	const say = (why: string) => new InputError(`--${option}: ${path}: cannot be written: ${why}`);
 	let found: Stats | undefined;
 	try {
 		found = statSync(path, { throwIfNoEntry: false });
 		if (found?.isDirectory()) throw say("it is a folder");
 		const folder = dirname(resolve(path));
 		if (found === undefined && statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true)
-			throw say(`there is no folder ${shown(folder)}`);
+			throw say(`there is no folder ${folder}`);
 		accessSync(found === undefined ? folder : path, constants.W_OK);
 	} catch (error) {
 		throw error instanceof InputError ? error : say(String(code(error)));

@@ -50,7 +50,7 @@ function joinedValues(args: readonly string[], options: Options): string[] {
 }
 
 function unknownOption(rawName: string, names: readonly string[]): string {
-	return `unknown option ${shown(rawName)}: expected ${names.map((name) => `--${name}`).join(", ")}`;
+	return `Unknown option '${rawName}': expected ${names.map((name) => `--${name}`).join(", ")}`;
 }
 
 /** A whole number option. @throws UsageError */

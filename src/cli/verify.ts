@@ -1,4 +1,4 @@
-import { InputError } from "../input-error.ts";
+import { InputError, oneLine } from "../input-error.ts";
 import { environment } from "../node/environment.ts";
 import { verifyFile } from "../node/input.ts";
 import type { VerifyDocument } from "../report/documents.ts";
@@ -49,7 +49,7 @@ export async function verifyCommand(args: readonly string[]): Promise<number> {
 			if (!(error instanceof InputError || error instanceof RangeError || error instanceof DmaError)) throw error;
 			progress("");
 			errors.push({ file, error: error.message });
-			process.stderr.write(`coco-dma verify: ${error.message}\n`);
+			process.stderr.write(`coco-dma verify: ${oneLine(error.message)}\n`);
 		}
 	}
 	const identical = errors.length === 0 && results.every((result) => result.identical);
