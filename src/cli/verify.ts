@@ -13,7 +13,8 @@ Replays recordings of real kernel code, plain or gzip, and stops each at the fir
 swiotlb-recorded (a running kernel), swiotlb-dynamic (one whose swiotlb grows), swiotlb-ops (the allocator, op by op),
 ring (the VMBus ring, op by op) and vmbus (transcripts of the VMBus guest driver: our guest in its place, and our server
 opposite a host that behaves); see docs/recordings.md.
-Exit code: 0 when all are identical, 1 when one differs, 2 when one cannot be read.
+Exit code: 0 when all are identical, 1 when one differs or is of a kernel whose rules are not here, 2 when one cannot be
+read.
 
 Options:
   --reference        replay on the kernel's list algorithm instead of the engine's bitmaps

@@ -1,9 +1,9 @@
 /** An audit: what the host could read of a workload under a policy. */
 import type { Finding } from "../leaks/findings.ts";
-import { historyText } from "../leaks/history-text.ts";
 import { hex } from "../status.ts";
 import type { AuditReport, OwnerReport } from "../study/audit.ts";
 import type { FirstByteReport } from "../study/first-byte.ts";
+import { historyText } from "./history.ts";
 import {
 	type Block,
 	type Figure,

@@ -300,8 +300,13 @@ export class GuestDevice extends DmaApi {
 			const { pool, privatePool } = this.#pools;
 			this.#record = { ...decision.record, pool: pool?.pool ?? null, privatePool: privatePool?.pool ?? null };
 		}
-		this.dma.configure({ ...hardwareOf(this.options), ...this.#record });
+		this.#configure(this.#record);
 		return decision;
+	}
+
+	/** Gives the engine a record. Trusted: what it may map as it is, its kernel and policy have decided, not the engine. */
+	#configure(record: DeviceOptions): void {
+		this.dma.configure({ trusted: true, ...hardwareOf(this.options), ...record });
 	}
 
 	/** The end of what its addresses reach, as gpas: the encoding bit does not count. */
@@ -336,9 +341,9 @@ export class GuestDevice extends DmaApi {
 
 	/** MMIO is mapped by rules of its own, where those of its memory are others. */
 	#mapMmio(mmio: DeviceOptions, gpa: Gpa, bytes: number, dir: Direction, cpu: number, attrs: number): DmaAddr {
-		this.dma.configure({ ...hardwareOf(this.options), ...mmio });
+		this.#configure(mmio);
 		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
-		this.dma.configure({ ...hardwareOf(this.options), ...this.#record });
+		this.#configure(this.#record);
 		return dma;
 	}
 
