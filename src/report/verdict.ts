@@ -18,11 +18,11 @@ const NEEDS: Readonly<Record<Needed, string>> = {
 };
 
 /** What a hazard is called. */
-const HAZARDS: Readonly<Record<HazardName, string>> = {
-	PAGE_STATE: "a page is not in the state that it is taken for",
-	SLEEPING_IN_ATOMIC: "sleeps where it may not",
-	TRUST_CHANGED: "trust changed under held memory",
-	POOL_STATE_UNKNOWN: "the pool's state is not known",
+const HAZARDS: Readonly<Record<HazardName, { readonly full: string; readonly brief: string }>> = {
+	PAGE_STATE: { full: "a page is not in the state that it is taken for", brief: "page state" },
+	SLEEPING_IN_ATOMIC: { full: "sleeps where it may not", brief: "sleeps in atomic" },
+	TRUST_CHANGED: { full: "trust changed under held memory", brief: "trust changed" },
+	POOL_STATE_UNKNOWN: { full: "the pool's state is not known", brief: "pool state unknown" },
 };
 
 function bytesText(bytes: number): string {
@@ -110,7 +110,8 @@ function sayings(verdict: Verdict, wording: Wording): Saying[] {
 	}
 	if (hiddenBytes > 0) said.push({ kind: "hidden", text: `private (${amount(hiddenBytes)} hidden from the host)` });
 	const whole: Saying[] = said.length === 0 ? [{ kind: "private", text: "private" }] : said;
-	return [...whole, ...hazards.map((hazard): Saying => ({ kind, text: `hazard: ${HAZARDS[hazard]}` }))];
+	const how = wording === "full" ? "full" : "brief";
+	return [...whole, ...hazards.map((hazard): Saying => ({ kind, text: `hazard: ${HAZARDS[hazard][how]}` }))];
 }
 
 /** A verdict in a line. */

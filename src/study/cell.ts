@@ -177,13 +177,16 @@ const LOUD: ReadonlySet<VerdictKind> = new Set(["BREACH", "crash", "undefined"])
 /** The first part, and every one that comes to something of another kind, or meets another hazard, than those before it. */
 function tellingParts<P extends Pick<CellPart, "group" | "verdict">>(parts: readonly P[]): ReadonlySet<P> {
 	const told = new Set<string>();
+	const kinds = new Set<VerdictKind>();
 	return new Set(
 		parts.filter(({ group, verdict: { kind, also, cause, hazards } }) => {
 			const said = [kind, ...also, ...hazards].join();
 			if (told.has(said)) return false;
+			const isNews = LOUD.has(kind) && !kinds.has(kind);
 			// a change of trust that is refused has met no hazard of the guest's own
-			if (QUIET.has(group) && !LOUD.has(kind) && (hazards.length === 0 || cause !== null)) return false;
+			if (QUIET.has(group) && !isNews && (hazards.length === 0 || cause !== null)) return false;
 			told.add(said);
+			for (const each of [kind, ...also]) kinds.add(each);
 			return true;
 		}),
 	);

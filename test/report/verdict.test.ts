@@ -139,7 +139,7 @@ describe("a cell", () => {
 			"TO_DEVICE on tdx: BREACH 4,096\u00a0B + refused",
 			"coherent on tdx: refused",
 			"small: BREACH 4,064\u00a0B of neighbours",
-			"atomic: private + hazard: sleeps where it may not",
+			"atomic: private + hazard: sleeps in atomic",
 		]);
 	});
 
