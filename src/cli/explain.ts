@@ -9,8 +9,9 @@ import { explainReport } from "../report/explain.ts";
 import { renderText } from "../report/render/text.ts";
 import { EXPLAINED_POOLS, type ExplainOptions, explainMapping, isRefused } from "../study/explain.ts";
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
+import { checkOutputs, writeJson } from "./outputs.ts";
 import { parseSize } from "./sizes.ts";
-import { checkWritable, mayColor, parseOptions, UsageError, writeJson } from "./usage.ts";
+import { mayColor, parseOptions, UsageError } from "./usage.ts";
 
 const EXPLAIN_HELP = `Usage: coco-dma explain --platform P [options]
 
@@ -116,7 +117,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 		throw new UsageError(`--platform: expected one of ${Object.keys(PLATFORMS).join(", ")}`);
 	if (values.accepted && values.offer) throw new UsageError("--accepted and --offer exclude each other");
 	if (values.atomic && !values.coherent) throw new UsageError("--atomic goes with --coherent: no mapping sleeps");
-	checkWritable(values.json);
+	checkOutputs({ json: values.json });
 	const options: ExplainOptions = {
 		platform: platformNamed(values.platform).name as keyof typeof PLATFORMS,
 		device: devicePresetNamed(values.device ?? "nvme").name,

@@ -246,7 +246,8 @@ export class GuestDevice extends DmaApi {
 		const { forced, noforce, policy } = this.#setting;
 		const accepted = this.believed;
 		const encoded = accepted && policy?.plainAddresses === true ? false : (this.options.encoded ?? true);
-		return { ...this.#pools, accepted, forced, noforce, encoded, reach: limitOf(this.options) };
+		const vmbus = this.offer !== null;
+		return { ...this.#pools, accepted, forced, noforce, vmbus, encoded, reach: limitOf(this.options) };
 	}
 
 	/** What its kernel and its policy answer about it now, before any mapping. */
@@ -378,10 +379,12 @@ export class GuestDevice extends DmaApi {
 	}
 
 	trySyncForDevice(dma: DmaAddr, bytes: number, dir: Direction): number {
+		if (this.#setting.policy?.syncs === false) return 0;
 		return this.dma.trySyncForDevice(dma, bytes, dir);
 	}
 
 	trySyncForCpu(dma: DmaAddr, bytes: number, dir: Direction): number {
+		if (this.#setting.policy?.syncs === false) return 0;
 		return this.dma.trySyncForCpu(dma, bytes, dir);
 	}
 
@@ -433,6 +436,7 @@ export class GuestDevice extends DmaApi {
 	 * @throws DmaError BAD_SIZE; KernelCrash where its policy brings one about
 	 */
 	allocCoherent(bytes: number, request: CoherentRequest = {}): CoherentAllocation {
+		if (this.#setting.policy?.allocates === false) return { ok: false, status: "NO_ALLOC_OPERATION", message: "" };
 		const device = this.#forCoherent(coherentRules(this.#question, "alloc"));
 		return this.#setting.coherent.alloc(device, bytes, request);
 	}
