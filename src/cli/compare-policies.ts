@@ -11,7 +11,7 @@ import { renderText } from "../report/render/text.ts";
 import { comparePolicies, type PolicyComparison } from "../study/compare.ts";
 import { checkRepeat, DEFAULT_REPEAT } from "../study/layout.ts";
 import type { Workload } from "../workload/workload.ts";
-import { guestSize, policyPlace, type REPLAY_OPTIONS } from "./replay-options.ts";
+import { guestSize, policyPlace, type REPLAY_OPTIONS, traceOptions } from "./replay-options.ts";
 import { checkWritable, mayColor, progress, UsageError, wholeNumber, writeJson, writeOutput } from "./usage.ts";
 
 /** Runs `coco-dma compare --policy`. @returns the exit code */
@@ -31,7 +31,7 @@ export async function comparePolicyCommand(
 	checkWritable(values.json);
 	checkWritable(values.html);
 	const workloads: Workload[] = [];
-	for (const trace of traces) workloads.push(await readTraceFile(trace));
+	for (const trace of traces) workloads.push(await readTraceFile(trace, traceOptions(values)));
 	const env = environment();
 	const comparisons: PolicyComparison[] = [];
 	for (const workload of workloads)
