@@ -3,6 +3,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { InputError } from "../input-error.ts";
 import { DmaError } from "../status.ts";
+import { endWithUs } from "./children.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** A call as it is sent, by structured clone. */
@@ -42,6 +43,7 @@ export class TaskProcess {
 			stdio: ["ignore", "ignore", "inherit", "ipc"],
 			serialization: "advanced",
 		});
+		endWithUs(this.#child);
 		this.#child.on("message", (answer: TaskAnswer) => {
 			const waits = this.#waits;
 			this.#waits = null;

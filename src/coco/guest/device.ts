@@ -237,7 +237,8 @@ export class GuestDevice extends DmaApi {
 		const { forced, noforce, policy } = this.#setting;
 		const accepted = this.believed;
 		const encoded = accepted && policy?.plainAddresses === true ? false : (this.options.encoded ?? true);
-		return { ...this.#pools, accepted, forced, noforce, encoded, reach: limitOf(this.options) };
+		const vmbus = this.offer !== null;
+		return { ...this.#pools, accepted, forced, noforce, vmbus, encoded, reach: limitOf(this.options) };
 	}
 
 	/** What its kernel and its policy answer about it now, before any mapping. */
@@ -299,8 +300,13 @@ export class GuestDevice extends DmaApi {
 			const { pool, privatePool } = this.#pools;
 			this.#record = { ...decision.record, pool: pool?.pool ?? null, privatePool: privatePool?.pool ?? null };
 		}
-		this.dma.configure({ ...hardwareOf(this.options), ...this.#record });
+		this.#configure(this.#record);
 		return decision;
+	}
+
+	/** Gives the engine a record. Trusted: what it may map as it is, its kernel and policy have decided, not the engine. */
+	#configure(record: DeviceOptions): void {
+		this.dma.configure({ trusted: true, ...hardwareOf(this.options), ...record });
 	}
 
 	/** The end of what its addresses reach, as gpas: the encoding bit does not count. */
@@ -335,9 +341,9 @@ export class GuestDevice extends DmaApi {
 
 	/** MMIO is mapped by rules of its own, where those of its memory are others. */
 	#mapMmio(mmio: DeviceOptions, gpa: Gpa, bytes: number, dir: Direction, cpu: number, attrs: number): DmaAddr {
-		this.dma.configure({ ...hardwareOf(this.options), ...mmio });
+		this.#configure(mmio);
 		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
-		this.dma.configure({ ...hardwareOf(this.options), ...this.#record });
+		this.#configure(this.#record);
 		return dma;
 	}
 
@@ -350,10 +356,12 @@ export class GuestDevice extends DmaApi {
 	}
 
 	trySyncForDevice(dma: DmaAddr, bytes: number, dir: Direction): number {
+		if (this.#setting.policy?.syncs === false) return 0;
 		return this.dma.trySyncForDevice(dma, bytes, dir);
 	}
 
 	trySyncForCpu(dma: DmaAddr, bytes: number, dir: Direction): number {
+		if (this.#setting.policy?.syncs === false) return 0;
 		return this.dma.trySyncForCpu(dma, bytes, dir);
 	}
 
@@ -405,6 +413,7 @@ export class GuestDevice extends DmaApi {
 	 * @throws DmaError BAD_SIZE; KernelCrash where its policy brings one about
 	 */
 	allocCoherent(bytes: number, request: CoherentRequest = {}): CoherentAllocation {
+		if (this.#setting.policy?.allocates === false) return { ok: false, status: "NO_ALLOC_OPERATION", message: "" };
 		const device = this.#forCoherent(coherentRules(this.#question, "alloc"));
 		return this.#setting.coherent.alloc(device, bytes, request);
 	}

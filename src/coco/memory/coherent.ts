@@ -63,7 +63,8 @@ export interface CoherentRefusal {
 	readonly ok: false;
 	/**
 	 * NOT_DECRYPTED: the pages are leaked. POOL_STATE: the restricted pool is shared and the device needs private memory, or
-	 * the reverse. NO_ATOMIC_POOLS: the kernel has none, and the caller may not sleep.
+	 * the reverse. NO_ATOMIC_POOLS: the kernel has none, and the caller may not sleep. NO_ALLOC_OPERATION: the DMA operations
+	 * in place have none, and the caller gets NULL.
 	 */
 	readonly status:
 		| "NO_MEMORY"
@@ -74,7 +75,8 @@ export interface CoherentRefusal {
 		| "UNALIGNED_SLOTS"
 		| "NO_ATOMIC_POOLS"
 		| "POOL_EXHAUSTED"
-		| "NO_SUITABLE_POOL";
+		| "NO_SUITABLE_POOL"
+		| "NO_ALLOC_OPERATION";
 	/** What Linux logs, if it logs anything. */
 	readonly message: string;
 }
