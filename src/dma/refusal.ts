@@ -534,6 +534,28 @@ export function refusalOf(device: RefusingDevice, request: RefusedRequest, statu
 	};
 }
 
+/** Rules that each status stands for. */
+const STANDS_FOR: Readonly<Partial<Record<StatusName, readonly BrokenRule["rule"][]>>> = {
+	BEYOND_MASK: ["no-pool", "attribute", "policy"],
+	NEEDS_SHARED: ["no-pool", "attribute", "policy"],
+	SHARES_CACHE_LINE: ["no-pool", "attribute", "policy"],
+	NO_POOL: ["no-pool", "policy"],
+	BOUNCE_REFUSED: ["attribute"],
+	NOT_COHERENT: ["coherence"],
+	POOL_STATE: ["pool-state"],
+	OVER_MAX_MAPPING: ["max-mapping"],
+	POOL_FULL: ["free-run"],
+	NEEDS_TRANSIENT: ["free-run"],
+	UNUSABLE_POOL: ["free-run"],
+	SLOTS_BEYOND_MASK: ["reach"],
+};
+
+/** Whether the mapping breaks what its status stands for: it does unless things changed since. */
+export function tellsWhy({ status, broken }: Refusal): boolean {
+	const last = broken.at(-1);
+	return last !== undefined && STANDS_FOR[status]?.includes(last.rule) === true;
+}
+
 /** A refusal where a policy forbids to bounce: its record has no pool, and that is not why. */
 export function refusedBy(refusal: Refusal, policy: BrokenRule & { readonly rule: "policy" }): Refusal {
 	const { broken, next, ways } = refusal;

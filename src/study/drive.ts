@@ -6,7 +6,7 @@ import { Attr, Direction, type DmaAddr } from "../types.ts";
 import type { Command, Entry } from "../workload/plan.ts";
 import { accessCause, type Cause, type CauseCount, CauseCounts, crashCause } from "./cause.ts";
 import type { CheckedRun, Driver, Pass } from "./driver.ts";
-import { type Refusal, refusalNow } from "./refusal.ts";
+import { type FirstRefusal, refusalNow } from "./refusal.ts";
 import type { Replay } from "./replay.ts";
 import { Sampler } from "./sampler.ts";
 import { clockCostNs } from "./statistics.ts";
@@ -17,7 +17,7 @@ export interface DriveResult {
 	/** Commands refused, by status. */
 	readonly refused: Readonly<Partial<Record<StatusName, number>>>;
 	/** The first of them, or null. */
-	readonly firstRefused: Refusal | null;
+	readonly firstRefused: FirstRefusal | null;
 	/** Where the kernel ended, or null. What came behind is not run, and what was mapped stays. */
 	readonly crash: Cause | null;
 	/** Entries whose bytes did not arrive. */
@@ -50,7 +50,7 @@ export class Drive {
 	/** DMA addresses of the commands under way, in the order of their entries. */
 	readonly #live = new Map<number, DmaAddr[]>();
 	readonly #refused: Partial<Record<StatusName, number>> = {};
-	#firstRefused: Refusal | null = null;
+	#firstRefused: FirstRefusal | null = null;
 	/** A command a byte: 1 where it was refused. */
 	readonly refused: Uint8Array;
 	#wrongBytes = 0;
@@ -125,11 +125,15 @@ export class Drive {
 				guest.engine.ram.write(gpa, this.#dataOf(number, i, bytes));
 				if (audit !== null) audit.pen = null;
 			}
-			const dma = device.tryMap(gpa, bytes, dir as Direction, command.cpu, attrsOf(command, i));
+			const attrs = attrsOf(command, i);
+			const dma = device.tryMap(gpa, bytes, dir as Direction, command.cpu, attrs);
 			if (dma < 0) {
-				this.#unmap(command, mapped, Attr.SkipCpuSync);
 				const status = statusName(dma);
-				this.#firstRefused ??= refusalNow(workload, request, dma, guest);
+				if (this.#firstRefused === null) {
+					const why = device.refusal({ gpa, bytes, dir: dir as Direction, attrs }, dma);
+					this.#firstRefused = refusalNow(workload, request, dma, guest, why);
+				}
+				this.#unmap(command, mapped, Attr.SkipCpuSync);
 				this.refused[number] = 1;
 				this.#refused[status] = (this.#refused[status] ?? 0) + 1;
 				return;
@@ -193,7 +197,7 @@ export class Drive {
 }
 
 /** Attributes of a command's entry: its data's are the request's, control structures have none. */
-function attrsOf({ before, data, attrs }: Command, entry: number): number {
+export function attrsOf({ before, data, attrs }: Command, entry: number): number {
 	return entry >= before && entry < before + data ? attrs : 0;
 }
 
