@@ -34,6 +34,9 @@ interface DriveHooks {
 	readonly label?: Label;
 	/** Called before each event of the trace, with its time since the start (ns). */
 	readonly onEvent?: (number: number, timeNs: number) => void;
+	/** Called after a command's maps, before the device sees it, and after its unmaps: what its queue is for. */
+	readonly onIssued?: (command: number) => void;
+	readonly onDone?: (command: number) => void;
 	/** Called after each command was issued or completed. */
 	readonly onCommand?: () => void;
 }
@@ -141,6 +144,7 @@ export class Drive {
 			mapped.push(dma);
 		}
 		this.#live.set(number, mapped);
+		this.#hooks.onIssued?.(number);
 	}
 
 	#complete(number: number): void {
@@ -155,6 +159,7 @@ export class Drive {
 			for (const [i, { bytes, dir }] of entries.entries())
 				this.#move(mapped[i] as DmaAddr, dir === Direction.ToDevice, this.#dataOf(number, i, bytes));
 		this.#unmap(command, mapped, 0);
+		this.#hooks.onDone?.(number);
 		if (!moves) return;
 		for (const [i, { gpa, bytes, dir }] of entries.entries()) {
 			if (dir === Direction.ToDevice) continue;
