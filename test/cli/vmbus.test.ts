@@ -327,6 +327,14 @@ describe("coco-dma vmbus decode", () => {
 			const file = temporaryFile("bad.txt", `${hello}${line}\n`);
 			expectRefused(await coco("vmbus", "decode", file), "bad.txt:2", field);
 		}
+		for (const [name, text, ...what] of [
+			["garbage", `${hello}\u0001\u0002garbage\nG MSSG zz\nG END\n`, "garbage:2: line: expected G, H, C or S"],
+			["cut", `${hello}G POST 4 1 0300000000000000 hc\nH RET`, 'cut: expected a last line "G END', "ends early"],
+			["hello", hello, 'hello: expected a last line "G END'],
+			["empty", `${hello}C connect\nG END proto=0\n`, "empty: expected messages or packets", "found none"],
+			["long", `${hello}${"x".repeat(100_000)}\nG END\n`, "long:2: line: expected", "..."],
+		] as const)
+			expectRefused(await coco("vmbus", "decode", temporaryFile(name, text)), ...what);
 	});
 });
 
