@@ -115,6 +115,7 @@ describe("a decoded slot", () => {
 		const slot = slotOf("0c0000000000000007000000");
 		slot[4] = 241;
 		expect(describeSlot(slot).error).toBe("payload size 241, expected at most 240");
+		expect(() => describeSlot(slot.subarray(1))).toThrow("slot: expected 256 bytes, not 255");
 		slot.set([0x10, 0, 0, 0x80, 24]);
 		expect(describeSlot(slot)).toMatchObject({ title: "message slot, type 0x80000010" });
 		expect(describeSlot(slot).error).toBeUndefined();
