@@ -1,7 +1,14 @@
 /** Pools: making them out of guest RAM, and what can be asked about them. */
 
 import { filled } from "../audit/hooks.ts";
-import { CONVERTS_POOL_PAGES, CTX_MAX_POOLS, CTX_NPOOLS, CTX_POOLS, PAGE_HIDDEN, PAGE_SIZE } from "../layout/context.ts";
+import {
+	CONVERTS_POOL_PAGES,
+	CTX_MAX_POOLS,
+	CTX_NPOOLS,
+	CTX_POOLS,
+	PAGE_HIDDEN,
+	PAGE_SIZE,
+} from "../layout/context.ts";
 import {
 	AREA_FIRST,
 	AREA_LOCK,

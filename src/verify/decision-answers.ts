@@ -213,7 +213,9 @@ export class DecisionAnswers {
 	#poolKind(tlb: Gpa): string {
 		const { pool } = this.#booted;
 		if (pool === null || (tlb >= pool.pool.start && tlb < pool.pool.start + POOL_BYTES)) return "first";
-		return pool.growing?.transients.some(({ gpa, bytes }) => tlb >= gpa && tlb < gpa + bytes) === true ? "transient" : "grown";
+		return pool.growing?.transients.some(({ gpa, bytes }) => tlb >= gpa && tlb < gpa + bytes) === true
+			? "transient"
+			: "grown";
 	}
 
 	/**
@@ -260,7 +262,13 @@ export class DecisionAnswers {
 			if (asksSwiotlb({ dma, bounced })) traced++;
 			names.push(...this.#messages(dma, bounced, false, said));
 			if (dma < 0) failed = dma;
-			else mapped.push({ dma, how: bounced ? "bounce" : isPeer && lastSegment === "bus" ? "bus" : "direct", gpa: at, isPeer });
+			else
+				mapped.push({
+					dma,
+					how: bounced ? "bounce" : isPeer && lastSegment === "bus" ? "bus" : "direct",
+					gpa: at,
+					isPeer,
+				});
 		}
 		if (failed < 0) {
 			for (const { dma, how } of mapped)
@@ -287,7 +295,17 @@ export class DecisionAnswers {
 		this.#add("uw", classes(guest.messages.slice(ended).flatMap(classOf)));
 	}
 
-	#segment({ dma, how, gpa, isPeer }: { dma: DmaAddr; how: "direct" | "bounce" | "bus"; gpa: Gpa; isPeer: boolean }): void {
+	#segment({
+		dma,
+		how,
+		gpa,
+		isPeer,
+	}: {
+		dma: DmaAddr;
+		how: "direct" | "bounce" | "bus";
+		gpa: Gpa;
+		isPeer: boolean;
+	}): void {
 		this.#add("r", how);
 		if (how === "bus") {
 			this.#add("dma", dma.toString(16));
@@ -347,6 +365,7 @@ export class DecisionAnswers {
 		this.#add("phys", at.toString(16));
 		this.#add("pg", this.#state(gpa));
 		this.#add("va", VA_OF[mapped]);
-		if (mapped === "remapped" && source !== "atomic") this.#add("prot", this.#booted.device.mapRules.needsShared ? "shared" : "private");
+		if (mapped === "remapped" && source !== "atomic")
+			this.#add("prot", this.#booted.device.mapRules.needsShared ? "shared" : "private");
 	}
 }

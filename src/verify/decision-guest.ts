@@ -135,9 +135,7 @@ export async function bootCase(
 	const restrictedGpa = high ? 0x108000000 : 0x8000000;
 	const { protection } = platformNamed(platform);
 	const defaultGpa = kernel.rules.placesPoolAnywhere.is.includes(protection) ? 0x104000000 : 0x4000000;
-	const pools: GuestPoolOptions[] = restricted
-		? [{ kind: "restricted", size: POOL_BYTES, start: restrictedGpa }]
-		: [];
+	const pools: GuestPoolOptions[] = restricted ? [{ kind: "restricted", size: POOL_BYTES, start: restrictedGpa }] : [];
 	const touched = new TouchedStretches();
 	touched.add(defaultGpa, POOL_BYTES);
 	if (restricted) touched.add(restrictedGpa, POOL_BYTES);

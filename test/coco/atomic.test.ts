@@ -1,12 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { AtomicPools, type AtomicZone, atomicPoolBytes } from "../../src/coco/memory/atomic.ts";
+import { AtomicPools, atomicPoolBytes } from "../../src/coco/memory/atomic.ts";
 import { PageConverter } from "../../src/coco/platform/convert.ts";
 import { type PlatformName, platformNamed } from "../../src/coco/platform/platform.ts";
-import { KERNELS, type KernelName } from "../../src/coco/rules/kernel.ts";
+import { KERNELS, type KernelName, type ZoneName } from "../../src/coco/rules/kernel.ts";
 import { Engine } from "../../src/engine.ts";
 import { PageAllocator } from "../../src/memory/allocator.ts";
 import { PageState } from "../../src/memory/ram.ts";
+import { otherPoolsShared } from "../helpers/kernel-facts.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
 
 const PAGE = 4096;
@@ -32,10 +33,10 @@ async function makePools({ platform: name = "snp", kernel = "linux-7.3", pages =
 	const converter = new PageConverter(engine, platform);
 	const allocator = new PageAllocator(ram);
 	prepare?.(converter, allocator);
-	const encrypted = platform.memEncrypt;
-	const options = { ram: engine.ram, allocator, converter, bytes: pages * PAGE, encrypted, kernel: KERNELS[kernel] };
+	const encrypted = otherPoolsShared(name);
+	const options = { ram: engine.ram, allocator, converter, bytes: pages * PAGE, kernel: KERNELS[kernel] };
 	const pools = new AtomicPools(options);
-	const take = (n: number, zone: AtomicZone = "Normal") => {
+	const take = (n: number, zone: ZoneName = "Normal") => {
 		const got = pools.alloc(n * PAGE, { device: "nvme0", zone, ccShared: encrypted });
 		if (!got.ok) throw new Error(got.message);
 		return got.gpa;
@@ -210,12 +211,12 @@ describe("the atomic pools", () => {
 	});
 
 	it("never give a page twice, lose none and keep every page's state over random histories", async () => {
-		type Step = { kind: "take" | "free" | "tick" | "fail" | "empty"; n: number; zone: AtomicZone };
+		type Step = { kind: "take" | "free" | "tick" | "fail" | "empty"; n: number; zone: ZoneName };
 		const steps = fc.array(
 			fc.record({
 				kind: fc.constantFrom<Step["kind"]>("take", "take", "take", "free", "free", "tick", "fail", "empty"),
 				n: fc.integer({ min: 1, max: 9 }),
-				zone: fc.constantFrom<AtomicZone>("Normal", "DMA32", "DMA"),
+				zone: fc.constantFrom<ZoneName>("Normal", "DMA32", "DMA"),
 			}),
 			{ maxLength: 80 },
 		);

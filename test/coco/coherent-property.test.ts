@@ -4,6 +4,7 @@ import type { CoherentBuffer } from "../../src/coco/memory/coherent.ts";
 import type { KernelName } from "../../src/coco/rules/kernel.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { coherentGuest, PAGE, slotsAt } from "../helpers/coherent.ts";
+import { otherPoolsShared, reportsEncryption } from "../helpers/kernel-facts.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
 import { bySuite } from "../helpers/suite.ts";
 
@@ -104,8 +105,8 @@ async function history(platform: "snp" | "tdx" | "pkvm" | "none", kernel: Kernel
 			// a trusted device's buffer is private wherever there is private memory, or the kernel says that it is not
 			const wrong = start === Private && (state === Shared) !== needsShared;
 			const told = hazards.slice(before).some(({ what }) => what === "PAGE_STATE");
-			if (wrong && (needsShared || guest.platform.memEncrypt)) expect(told).toBe(true);
-			if (kernel === "linux-7.3" && guest.platform.memEncrypt) expect([wrong, told]).toEqual([false, false]);
+			if (wrong && (needsShared || reportsEncryption(kernel, platform))) expect(told).toBe(true);
+			if (kernel === "linux-7.3" && reportsEncryption(kernel, platform)) expect([wrong, told]).toEqual([false, false]);
 			held.push({ buffer: got, device: index, needsShared, state });
 		});
 	};
@@ -157,7 +158,7 @@ async function history(platform: "snp" | "tdx" | "pkvm" | "none", kernel: Kernel
 	const poolPages = atomic?.pools.reduce((sum, { bytes }) => sum + bytes / PAGE, 0) ?? 0;
 	expect(allocator.usedPages).toBe(poolPages);
 	for (const { bytes, freeBytes } of atomic?.pools ?? []) expect(freeBytes).toBe(bytes);
-	const sharedByPools = guest.platform.memEncrypt ? poolPages : 0;
+	const sharedByPools = otherPoolsShared(platform) ? poolPages : 0;
 	if (start === Private) expect(pages.pagesInState(Shared)).toBe(POOL_PAGES + sharedByPools);
 }
 

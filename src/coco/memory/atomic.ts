@@ -167,7 +167,9 @@ export class AtomicPools {
 		const { converter, kernel } = this.#options;
 		const { hasDma32 } = converter.platform.architecture;
 		const firstOf = (asked: ZoneName) =>
-			kernel.rules.atomicFallback.is[asked].flatMap((name) => this.#pools.filter(({ place }) => place.zone === name))[0];
+			kernel.rules.atomicFallback.is[asked].flatMap((name) =>
+				this.#pools.filter(({ place }) => place.zone === name),
+			)[0];
 		// where there is no such zone, nobody looks for its pool
 		const first = firstOf(zone) ?? (zone === "DMA32" && !hasDma32 ? firstOf("Normal") : undefined);
 		return first === undefined ? [] : this.#pools.slice(this.#pools.indexOf(first));
@@ -222,7 +224,8 @@ export class AtomicPools {
 			const gpa = allocator.alloc(pages, { belowGpa: pool.place.belowGpa });
 			if (gpa < 0) continue;
 			const bytesOfBlock = pages * PAGE_SIZE;
-			if (pool.ccShared && !convertBlock(allocator, converter, { gpa, pages }, bytesOfBlock, PageState.Shared)) return 0;
+			if (pool.ccShared && !convertBlock(allocator, converter, { gpa, pages }, bytesOfBlock, PageState.Shared))
+				return 0;
 			pool.chunks.unshift({ gpa, used: new Uint8Array(pages) });
 			pool.bytes += bytesOfBlock;
 			pool.freeBytes += bytesOfBlock;

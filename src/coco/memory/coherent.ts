@@ -232,7 +232,8 @@ export class CoherentMemory {
 		const first = zones.findIndex(({ zone }) => zone === zoneFor(converter.platform, device.reach));
 		for (const [i, { zone, belowGpa }] of zones.entries()) {
 			// Linux goes to DMA32 only where the limit is below 64 bits, and there is such a zone
-			const skips = zone === "DMA32" && i > first && (!converter.platform.architecture.hasDma32 || device.reach >= MAX_U64);
+			const skips =
+				zone === "DMA32" && i > first && (!converter.platform.architecture.hasDma32 || device.reach >= MAX_U64);
 			if (i < first || skips) continue;
 			const gpa = allocator.alloc(pages, { belowGpa });
 			if (gpa < 0) return refuse("NO_MEMORY", `no block of ${pages} pages for ${device.name} in zone ${zone}`);

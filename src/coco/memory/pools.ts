@@ -236,7 +236,11 @@ export class GuestPoolMemory implements PoolMemory {
 				continue;
 			}
 			if (this.#converts)
-				onHazard({ what: "SLEEPING_IN_ATOMIC", device: null, detail: "a transient pool's pages are decrypted in a map" });
+				onHazard({
+					what: "SLEEPING_IN_ATOMIC",
+					device: null,
+					detail: "a transient pool's pages are decrypted in a map",
+				});
 			if (!this.#decrypt(gpa, bytes)) return null;
 			this.#fromAtomic.set(gpa, false);
 			return { gpa, zone };

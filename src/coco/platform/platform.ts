@@ -260,7 +260,12 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 		hostBarrier: "nothing: whoever reads past the memory controller finds ciphertext",
 		hiddenPages: false,
 		exception: null,
-		conversion: { canFail: true, toShared: "scrambled", toPrivate: "scrambled", steps: { toShared: [PTE_CHANGE], toPrivate: [PTE_CHANGE] } },
+		conversion: {
+			canFail: true,
+			toShared: "scrambled",
+			toPrivate: "scrambled",
+			steps: { toShared: [PTE_CHANGE], toPrivate: [PTE_CHANGE] },
+		},
 		source:
 			"Linux 6.12 arch/x86/mm/mem_encrypt_amd.c; arch/x86/mm/mem_encrypt.c, force_dma_unencrypted; arch/x86/coco/core.c, amd_cc_platform_has. A device whose addresses lack the C-bit is the host of this model: it reads what memory holds. CPUID 0x8000001f tells the bit: 47 on the first EPYC",
 	},

@@ -40,7 +40,10 @@ export function asksSwiotlb({ dma, bounced }: Pick<MapOutcome, "dma" | "bounced"
  * The classes, in the order in which they are logged. Linux kernel/dma/swiotlb.c, swiotlb_map and swiotlb_tbl_map_single;
  * kernel/dma/direct.c, dma_direct_map_phys; 6.12 kernel/dma/direct.h, dma_direct_map_page
  */
-export function mapMessages({ kernel, platform }: Pick<Situation, "kernel" | "platform">, outcome: MapOutcome): MapMessage[] {
+export function mapMessages(
+	{ kernel, platform }: Pick<Situation, "kernel" | "platform">,
+	outcome: MapOutcome,
+): MapMessage[] {
 	const { dma, mmio, noWarn } = outcome;
 	if (dma === status.NO_POOL) return ["NO-POOL"];
 	if (OVERFLOWS.includes(dma))
