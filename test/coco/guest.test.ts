@@ -76,6 +76,11 @@ describe("the pools of a guest", () => {
 			const isPrivate = one.kind === "private";
 			const device = guest.addDevice({ pools: [one], matcher: () => one, ...(isPrivate ? { offer: OFFER } : {}) });
 			const dma = device.tryMap(buffer, 100, ToDevice);
+			if (isPrivate && name === "sme" && kernel === "linux-7.3") {
+				// on an encrypted host what bounces has to be within every device's reach
+				expect(statusOf(dma)).toBe("POOL_STATE");
+				continue;
+			}
 			expect([one.name, statusOf(dma), Math.max(dma, 0)]).toEqual([
 				one.name,
 				"OK",
@@ -98,7 +103,7 @@ describe("the pools of a guest", () => {
 			expect([await refusal(call), started]).toEqual([status, false]);
 		}
 		const wrong: [RegExp, Partial<GuestOptions>][] = [
-			[/platform must be one of snp, snp-vtom, tdx, cca, pkvm, none, not "sgx"/, { platform: "sgx" as "snp" }],
+			[/platform must be one of snp, snp-vtom, tdx, cca, pkvm, s390-pv, sme, arm64, none, not "sgx"/, { platform: "sgx" as "snp" }],
 			[/kernel must be one of linux-6.12, linux-7.3, not "linux-5"/, { kernel: "linux-5" as "linux-6.12" }],
 			[/growthSlabs must be a whole number from 0 to 2\^20, not 1.5/, { growthSlabs: 1.5 }],
 			[/growthSlabs/, { growthSlabs: -128 }],
@@ -169,9 +174,11 @@ describe("the pools of a guest", () => {
 		const [standard, restricted] = guest.pools;
 		expect([standard?.disabled, restricted?.disabled]).toEqual([false, true]);
 		const buffer = takePages(guest, 1);
-		const stuck = guest.addDevice({ pools: [restricted as (typeof guest.pools)[number]] });
-		expect(statusOf(stuck.tryMap(buffer, 100, ToDevice))).toBe("POOL_FULL");
-		expect(statusOf(guest.addDevice().tryMap(buffer, 100, ToDevice))).toBe("OK");
+		// the attach fails, and the device keeps the default pool
+		const kept = guest.addDevice({ pools: [restricted as (typeof guest.pools)[number]] });
+		expect([kept.attachError, kept.pool]).toEqual([-5, standard]);
+		expect(statusOf(kept.tryMap(buffer, 100, ToDevice))).toBe("OK");
+		expect(guest.addDevice()).toMatchObject({ attachError: null, pool: standard });
 	});
 });
 

@@ -296,12 +296,14 @@ export class CoherentMemory {
 		return true;
 	}
 
-	#freeSlots(device: CoherentDevice, { buffer: { gpa, bytes }, remapped }: Live, slots: SlotSource): CoherentFree {
-		const { kernel } = this.#options;
-		if (kernel.rules.allocConvertsSlots.is && !remapped && this.#converts(device.needsShared)) {
-			if (!this.#convertSlots(gpa, bytes, PageState.Private)) return NOT_ENCRYPTED;
-			this.#report("PAGE_STATE", device, `encrypts its pool's pages at gpa ${hex(gpa)}, which are shared for good`);
-		}
+	/** Whether a kernel encrypts slots that are given back: by what the device needs by then. */
+	#encryptsSlots({ needsShared }: CoherentDevice, { remapped }: Live): boolean {
+		return this.#options.kernel.rules.allocConvertsSlots.is && !remapped && this.#converts(needsShared);
+	}
+
+	#freeSlots(device: CoherentDevice, live: Live, slots: SlotSource): CoherentFree {
+		const { gpa, bytes } = live.buffer;
+		if (this.#encryptsSlots(device, live) && !this.#convertSlots(gpa, bytes, PageState.Private)) return NOT_ENCRYPTED;
 		slots.free(gpa, bytes);
 		return { ok: true };
 	}
@@ -357,6 +359,8 @@ export class CoherentMemory {
 			);
 		}
 		if (buffer.source === "atomic") return;
+		if (live.slots !== null && this.#encryptsSlots(device, live))
+			this.#report("PAGE_STATE", device, `encrypts its pool's pages at gpa ${hex(buffer.gpa)}, which are shared for good`);
 		if (remapped) this.#mayNotSleep(atomic, device, "unmaps remapped pages");
 		if (decrypted) this.#mayNotSleep(atomic, device, "encrypts pages again");
 	}

@@ -163,7 +163,8 @@ export class PageConverter {
 				return { ok: false, step, leakedPages: unasked ? 0 : bytes / PAGE_SIZE };
 			}
 		} catch (error) {
-			this.#leak(gpa, bytes, from, inPool);
+			if (unasked) ram.convert(gpa, bytes, from, inPool);
+			else this.#leak(gpa, bytes, from, inPool);
 			throw error;
 		}
 		if (from !== to) {
