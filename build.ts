@@ -272,6 +272,11 @@ async function withInside(
 	return output[0].code;
 }
 
+/** An emitted file lies in build itself. */
+function fromBuild(code: string): string {
+	return code.replaceAll('new URL("../build/', 'new URL("../');
+}
+
 const EMITTED = ["build/assembly", "build/src", "build/bench", "build/build.js", "build/build.d.ts"];
 const COMMAND = "build/src/cli/main.js";
 
@@ -288,7 +293,7 @@ async function makeTypescript(): Promise<void> {
 		for (const path of filesUnder(staged)) {
 			const inside = WITH_INSIDE.get(path.slice(staged.length + 1));
 			const content = inside === undefined ? readFileSync(join(ROOT, path)) : await withInside(path, inside);
-			outputs.set(path.replace(staged, "build"), content);
+			outputs.set(path.replace(staged, "build"), typeof content === "string" ? fromBuild(content) : content);
 		}
 		settle("typescript", inputs, outputs);
 		removeOthers(new Set(outputs.keys()));

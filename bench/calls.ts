@@ -94,8 +94,8 @@ async function openDesk(): Promise<Desk> {
 	const devices = new Map<string, Device>();
 	for (const { base } of PLACES) {
 		const pool = engine.addPool({ slabs: POOL_BYTES / 2048, areas: 1 }, { start: base + 2 * WINDOW });
-		for (const forceBounce of [false, true]) {
-			devices.set(`${base} ${forceBounce}`, engine.addDevice({ minAlignMask: 0xfff, forceBounce, pool }));
+		for (const bounced of [false, true]) {
+			devices.set(`${base} ${bounced}`, engine.addDevice({ minAlignMask: 0xfff, trusted: !bounced, pool }));
 		}
 	}
 	const exports = engine.instance.exports as BenchExports;

@@ -73,7 +73,7 @@ function digestOf(stage: Stage, of: MapCase): string {
 }
 
 function mapper(stage: Stage, of: MapCase): (ops: number, moves: number) => void {
-	const device = stage.engine.addDevice({ minAlignMask: of.minAlignMask, forceBounce: of.kind !== "direct" }).index;
+	const device = stage.engine.addDevice({ minAlignMask: of.minAlignMask, trusted: of.kind === "direct" }).index;
 	const { exports, bench, base } = stage;
 	const window = windowOf(of);
 	return (ops, moves) => {

@@ -2,15 +2,8 @@
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build, SETS } from "../build.ts";
-import {
-	checkWritable,
-	mayColor,
-	parseOptions,
-	progress,
-	UsageError,
-	wholeNumber,
-	writeJson,
-} from "../src/cli/usage.ts";
+import { checkOutputs, writeJson } from "../src/cli/outputs.ts";
+import { mayColor, parseOptions, progress, UsageError, wholeNumber } from "../src/cli/usage.ts";
 import { InputError } from "../src/input-error.ts";
 import { environment } from "../src/node/environment.ts";
 import { loadModule } from "../src/wasm.ts";
@@ -216,7 +209,7 @@ async function main(args: readonly string[]): Promise<number> {
 			process.stdout.write(HELP);
 			return 0;
 		}
-		checkWritable(values.json);
+		checkOutputs({ json: values.json });
 		checkSuites(positionals);
 		const options = {
 			rounds: within("rounds", values.rounds, 3, 100),

@@ -1,5 +1,6 @@
 /** One variant of a suite in a process of its own (bench/child.ts). */
 import { type ChildProcess, fork } from "node:child_process";
+import { endWithUs } from "../src/node/children.ts";
 import type { Answer, Order } from "./child.ts";
 import type { Suite } from "./suite.ts";
 
@@ -11,6 +12,7 @@ export class Variant {
 	constructor(suite: Suite, name: string, child: URL = new URL("./child.js", import.meta.url)) {
 		this.name = name;
 		this.#child = fork(child, [suite.name, name], { execArgv: [...(suite.flags?.(name) ?? [])] });
+		endWithUs(this.#child);
 	}
 
 	ask(order: Order): Promise<Answer> {

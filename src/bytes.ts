@@ -1,3 +1,12 @@
+/** Refuses what is no bytes: an ArrayBuffer, a string or a Uint16Array would be taken as other bytes. @throws TypeError */
+export function expectBytes(name: string, value: unknown): asserts value is Uint8Array {
+	// by its tag: one of another realm, such as a frame's, is as good
+	const tag = ArrayBuffer.isView(value) ? (value as Partial<Uint8Array>)[Symbol.toStringTag] : undefined;
+	if (tag === "Uint8Array") return;
+	const found = value === null ? "null" : typeof value === "object" ? value.constructor?.name : typeof value;
+	throw new TypeError(`${name}: expected a Uint8Array, found ${found}`);
+}
+
 const UNITS: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 
 /**

@@ -5,7 +5,7 @@ import { IO_TLB_SIZE } from "../assembly/layout/pool.ts";
 import { BAD_ARGUMENT } from "../assembly/layout/status.ts";
 import { Audit } from "./audit/audit.ts";
 import { Device } from "./dma/device.ts";
-import { addDevice, type DeviceOptions } from "./dma/options.ts";
+import { addDevice, type DeviceDefaults, type DeviceOptions, withDefaults } from "./dma/options.ts";
 import { PageState, Ram, type Region } from "./memory/ram.ts";
 import { placePool } from "./memory/stretches.ts";
 import {
@@ -33,19 +33,19 @@ export interface EngineHandle {
 	readonly contextPtr: number;
 	readonly listOffset: number;
 	readonly regions: readonly Region[];
+	readonly deviceDefaults: DeviceDefaults;
 }
 
 /** An engine at rest. Plain data, valid for the same engine hash only. */
 export interface Snapshot {
-	readonly format: "coco-dma snapshot 1";
+	readonly format: "coco-dma snapshot 2";
 	readonly build: string;
 	readonly engineHash: string;
 	readonly contextBytes: number;
 	readonly context: Uint8Array;
 	readonly listOffset: number;
 	readonly regions: readonly Region[];
-	/** Whether new devices bounce unless they say otherwise. */
-	readonly forceBounce: boolean;
+	readonly deviceDefaults: DeviceDefaults;
 	/** The regions' bytes, or null when the snapshot was taken without RAM. */
 	readonly ram: readonly Uint8Array[] | null;
 }
@@ -55,7 +55,7 @@ export class Engine {
 	readonly #instance: Instance;
 	readonly #contextPtr: number;
 	readonly #listOffset: number;
-	readonly #forceBounce: boolean;
+	readonly #deviceDefaults: DeviceDefaults;
 	readonly ram: Ram;
 	/** Where each byte of RAM came from: of the build "engine.audit" alone, else null. */
 	readonly audit: Audit | null;
@@ -67,13 +67,13 @@ export class Engine {
 		contextPtr: number,
 		regions: readonly Region[],
 		listOffset: number,
-		forceBounce: boolean,
+		deviceDefaults: DeviceDefaults,
 		auditPtr: number | null = null,
 	) {
 		this.#instance = instance;
 		this.#contextPtr = contextPtr;
 		this.#listOffset = listOffset;
-		this.#forceBounce = forceBounce;
+		this.#deviceDefaults = deviceDefaults;
 		this.ram = new Ram(instance, regions, contextPtr + listOffset, LIST_BYTES);
 		this.audit = auditPtr === null ? null : new Audit(instance, auditPtr, regions);
 		for (let i = 0; i < this.#header(layout.CTX_NPOOLS); i++) this.#pools.push(new Pool(instance, i));
@@ -90,8 +90,8 @@ export class Engine {
 			this.#instance,
 			index,
 			this.#pools[pool] ?? null,
-			this.#contextPtr + this.#listOffset,
-			LIST_ENTRIES,
+			{ ptr: this.#contextPtr + this.#listOffset, entries: LIST_ENTRIES },
+			this.#deviceDefaults,
 		);
 	}
 
@@ -124,7 +124,7 @@ export class Engine {
 			exports.contextInit(context.ptr, context.bytes, regions.length, maxPools, maxDevices),
 			() => "Engine.create()",
 		);
-		exports.attach(context.ptr);
+		orThrow(exports.attach(context.ptr), () => "Engine.create()");
 		if (audit !== null) {
 			const span = spanOf(regions);
 			const { auditEvents = AUDIT_EVENTS } = options;
@@ -136,9 +136,11 @@ export class Engine {
 		for (const { gpa, bytes, ptr } of regions) {
 			orThrow(exports.ramAddRegion(gpa, bytes, ptr), () => `ram: the stretch at gpa ${hex(gpa)} of ${bytes} bytes`);
 		}
-		orThrow(exports.ramSeal((options.coco ?? true) ? PageState.Private : PageState.Shared), () => "Engine.create()");
+		const { confidential, forceBounce } = plan;
+		orThrow(exports.ramSeal(confidential ? PageState.Private : PageState.Shared), () => "Engine.create()");
 		const list = exports.scratchTake(LIST_BYTES);
-		const engine = new Engine(instance, context.ptr, regions, list, plan.forceBounce, audit?.ptr ?? null);
+		const defaults = { confidential, forceBounce };
+		const engine = new Engine(instance, context.ptr, regions, list, defaults, audit?.ptr ?? null);
 		if (plan.pool !== null) engine.addPool(plan.pool);
 		return engine;
 	}
@@ -153,7 +155,7 @@ export class Engine {
 		const instance = await Instance.create(handle.engine, handle.memory);
 		orThrow(instance.exports.attach(handle.contextPtr), () => `attach(context ${hex(handle.contextPtr)})`);
 		instance.exports.allowBlocking(mayBlock ? 1 : 0);
-		return new Engine(instance, handle.contextPtr, handle.regions, handle.listOffset, false);
+		return new Engine(instance, handle.contextPtr, handle.regions, handle.listOffset, handle.deviceDefaults);
 	}
 
 	/** What one more worker needs to attach; each takes 32 KiB of the spare context. @throws RangeError without spare room or shared memory */
@@ -167,6 +169,7 @@ export class Engine {
 			contextPtr: this.#contextPtr,
 			listOffset,
 			regions: this.ram.regions,
+			deviceDefaults: this.#deviceDefaults,
 		};
 	}
 
@@ -214,17 +217,25 @@ export class Engine {
 		);
 	}
 
-	/** Adds a device. @throws RangeError that names the option; DmaError CONTEXT_FULL */
+	/**
+	 * Adds a device. On a confidential engine it bounces every mapping unless it is said to be trusted.
+	 * @throws RangeError that names the option; DmaError CONTEXT_FULL
+	 */
 	addDevice(options: DeviceOptions = {}): Device {
 		const pool = options.pool === undefined ? (this.#pools[0] ?? null) : options.pool;
 		for (const each of [pool, options.privatePool ?? null]) {
 			if (each !== null && !this.#pools.includes(each))
 				throw new RangeError("device: pool is not one of this engine's");
 		}
-		const all = { forceBounce: this.#forceBounce, ...options };
+		const all = withDefaults(options, this.#deviceDefaults);
 		const device = this.#existingDevice(addDevice(this.#instance, all, pool));
 		this.#devices.push(device);
 		return device;
+	}
+
+	/** Whether the guest is confidential: RAM started private, and devices are not trusted unless said to be. */
+	get confidential(): boolean {
+		return this.#deviceDefaults.confidential;
 	}
 
 	/** The pools, the default one first. */
@@ -266,14 +277,14 @@ export class Engine {
 		const { bytes, engine, exports } = this.#instance;
 		const slice = (ptr: number, length: number) => new Uint8Array(bytes.subarray(ptr, ptr + length));
 		return {
-			format: "coco-dma snapshot 1",
+			format: "coco-dma snapshot 2",
 			build: engine.build,
 			engineHash: engine.hash,
 			contextBytes: this.#header(layout.CTX_BYTES),
 			context: slice(this.#contextPtr, exports.contextUsedBytes()),
 			listOffset: this.#listOffset,
 			regions: this.ram.regions,
-			forceBounce: this.#forceBounce,
+			deviceDefaults: this.#deviceDefaults,
 			ram: (options.ram ?? true) ? this.ram.regions.map((region) => slice(region.ptr, region.bytes)) : null,
 		};
 	}
@@ -287,8 +298,8 @@ export class Engine {
 		snapshot: Snapshot,
 		place?: { memory: WebAssembly.Memory; contextPtr: number; regionPtrs: readonly number[] },
 	): Promise<Engine> {
-		if (snapshot.format !== "coco-dma snapshot 1")
-			throw new RangeError(`expected a coco-dma snapshot 1, not ${snapshot.format}`);
+		if (snapshot.format !== "coco-dma snapshot 2")
+			throw new RangeError(`expected a coco-dma snapshot 2, not ${snapshot.format}`);
 		const engine = await loadModule(snapshot.build as Build);
 		if (engine.hash !== snapshot.engineHash) {
 			throw new RangeError(`the snapshot is of engine ${snapshot.engineHash}, this is engine ${engine.hash}`);
@@ -318,6 +329,6 @@ export class Engine {
 			orThrow(instance.exports.regionMove(i, ptr), () => `restore(region ${i} at ${ptr})`);
 		orThrow(instance.exports.poolsMoved(), () => "restore(pools)");
 		orThrow(instance.exports.ringsMoved(), () => "restore(rings)");
-		return new Engine(instance, contextPtr, regions, snapshot.listOffset, snapshot.forceBounce);
+		return new Engine(instance, contextPtr, regions, snapshot.listOffset, snapshot.deviceDefaults);
 	}
 }

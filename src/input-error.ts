@@ -1,6 +1,23 @@
+/** Longest line that an error is. */
+const LINE_CHARACTERS = 1000;
+
+/** Characters that a terminal takes as orders, ends of lines, or writes from right to left. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: those are the ones
+const ORDERS = /[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g;
+
+/** Text of somebody else's, as one line that a terminal only shows; orders to it as \u{...}. */
+export function oneLine(text: string): string {
+	const cut = text.length > LINE_CHARACTERS ? `${text.slice(0, LINE_CHARACTERS)}...` : text;
+	return cut.replace(ORDERS, (character) => `\\u{${character.charCodeAt(0).toString(16)}}`);
+}
+
 /** Bad input: one line for a person, naming file, line and field where they are known. */
 export class InputError extends Error {
 	override readonly name = "InputError";
+
+	constructor(message: string) {
+		super(oneLine(message));
+	}
 }
 
 /** Longest part of somebody's own text that an error repeats. */

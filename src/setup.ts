@@ -22,11 +22,14 @@ export interface EngineOptions {
 	 */
 	readonly ram: number | string | readonly RamStretch[];
 	/**
-	 * Linux's `swiotlb=` option, such as "32768,4": slots and areas of the pool. "force": devices bounce unless they say
-	 * otherwise; "noforce" or null: no pool. Default: the pool that Linux makes.
+	 * Linux's `swiotlb=` option, such as "32768,4": slots and areas of the pool. "force": devices bounce, trusted or not,
+	 * unless they say otherwise; "noforce" or null: no pool. Default: the pool that Linux makes.
 	 */
 	readonly swiotlb?: string | null;
-	/** Whether the guest is confidential: RAM starts private, and the default pool is 6 % of RAM. Default true. */
+	/**
+	 * Whether the guest is confidential: RAM starts private, the default pool is 6 % of RAM, and a device bounces unless it is
+	 * said to be trusted. Default true.
+	 */
 	readonly coco?: boolean;
 	/** CPUs of the guest: the pool's areas unless the swiotlb option gives them. Default 1. */
 	readonly cpus?: number;
@@ -55,6 +58,7 @@ export interface EngineOptions {
 interface SetupPlan {
 	readonly regions: readonly RamStretch[];
 	readonly pool: PoolSize | null;
+	readonly confidential: boolean;
 	readonly forceBounce: boolean;
 	readonly contextBytes: number;
 }
@@ -89,7 +93,7 @@ export function planOf(options: EngineOptions): SetupPlan {
 		(pool === null ? 0 : poolBytes(pool.slabs, pool.areas, reference)) +
 		LIST_BYTES +
 		layout.alignBlock(options.spareBytes ?? 65536);
-	return { regions, pool, forceBounce: option.force === true, contextBytes };
+	return { regions, pool, confidential: coco, forceBounce: option.force === true, contextBytes };
 }
 
 /** Where an engine lies. */

@@ -12,6 +12,10 @@ const HEAD_LENGTH = 2 ** 20;
 const MAX_TEXT_LENGTH = 256 * 2 ** 20;
 /** No input that is read line by line unpacks to more than this (bytes or characters). */
 const MAX_STREAM_LENGTH = 4 * 2 ** 30;
+/** No gzip unpacks to more than this many times its own bytes: text that people have is far below, a bomb near 1,030. */
+const MAX_EXPANSION = 300;
+/** Below this it may (bytes). */
+const EXPANSION_COUNTS_FROM = 64 * 2 ** 20;
 /** No line is longer. */
 const MAX_LINE_LENGTH = 2 ** 20;
 
@@ -73,6 +77,8 @@ async function* unpackedChunks(chunks: AsyncGenerator<Chunk>, name: string): Asy
 	/** What the source itself threw. */
 	let failure: { readonly error: unknown } | null = null;
 	let next: Chunk | null = value;
+	let packedBytes = 0;
+	let bytes = 0;
 	const packed = new ReadableStream<Uint8Array<ArrayBuffer>>({
 		async pull(controller) {
 			try {
@@ -85,6 +91,7 @@ async function* unpackedChunks(chunks: AsyncGenerator<Chunk>, name: string): Asy
 					next = more.value;
 				}
 				if (typeof next === "string") throw new InputError(`${name}: expected bytes of a gzip, found text`);
+				packedBytes += next.length;
 				controller.enqueue(new Uint8Array(next));
 				next = null;
 			} catch (error) {
@@ -94,8 +101,16 @@ async function* unpackedChunks(chunks: AsyncGenerator<Chunk>, name: string): Asy
 		},
 	});
 	try {
-		yield* read(packed.pipeThrough(new DecompressionStream("gzip")));
+		for await (const chunk of read(packed.pipeThrough(new DecompressionStream("gzip")))) {
+			bytes += chunk.length;
+			if (bytes > EXPANSION_COUNTS_FROM && bytes > packedBytes * MAX_EXPANSION)
+				throw new InputError(
+					`${name}: ${packedBytes} bytes of gzip unpack to more than ${MAX_EXPANSION} times as many`,
+				);
+			yield chunk;
+		}
 	} catch (error) {
+		if (error instanceof InputError) throw error;
 		if (failure !== null) throw (failure as { error: unknown }).error;
 		throw new InputError(`${name}: torn or damaged gzip (${thrown(error)})`);
 	}

@@ -147,6 +147,24 @@ const WASM_PAGE_BYTES = 65536;
 /** Linear memory is at most 4 GiB. */
 export const MAX_MEMORY_BYTES = 65536 * WASM_PAGE_BYTES;
 
+/**
+ * The builds that the package ships, each by a URL that a bundler reads without running anything. build.ts puts the emitted
+ * file's own way to them in place.
+ */
+const SHIPPED = {
+	engine: () => new URL("../build/engine.wasm", import.meta.url),
+	rings: () => new URL("../build/rings.wasm", import.meta.url),
+	"engine.threads": () => new URL("../build/engine.threads.wasm", import.meta.url),
+	"rings.threads": () => new URL("../build/rings.threads.wasm", import.meta.url),
+	"engine.audit": () => new URL("../build/engine.audit.wasm", import.meta.url),
+} as const;
+
+function urlOf(name: string): URL {
+	return Object.hasOwn(SHIPPED, name)
+		? SHIPPED[name as keyof typeof SHIPPED]()
+		: new URL(`${name}.wasm`, SHIPPED.engine());
+}
+
 const modules = new Map<Build, Promise<EngineModule>>();
 
 async function readBytes(url: URL): Promise<Uint8Array> {
@@ -179,9 +197,7 @@ export async function loadModule(build: Build): Promise<EngineModule> {
 		throw new RangeError(`build: expected ${BUILDS.join(", ")}, found ${JSON.stringify(build)}`);
 	let loading = modules.get(build);
 	if (loading === undefined) {
-		// this file runs as src/wasm.ts under the tests and as build/src/wasm.js when built
-		const folder = new URL(import.meta.url.endsWith(".ts") ? "../build/" : "../", import.meta.url);
-		const read = (name: string) => readBytes(new URL(`${name}.wasm`, folder));
+		const read = (name: string) => readBytes(urlOf(name));
 		const rings = build === "engine" || build === "engine.threads" ? read(build.replace("engine", "rings")) : null;
 		loading = Promise.all([read(build), rings]).then(([bytes, ringBytes]) => compile(build, bytes, ringBytes));
 		modules.set(build, loading);

@@ -14,7 +14,7 @@ type At<_T> = usize;
 
 export const CONTEXT_MAGIC: u32 = 0x4f434f43;
 /** Raised whenever a record of layout/ changes. */
-export const CONTEXT_VERSION: u32 = 3;
+export const CONTEXT_VERSION: u32 = 4;
 /** The base of a context and each block in it are multiples of this. */
 export const CONTEXT_ALIGN: u32 = 64;
 
@@ -29,7 +29,7 @@ export const CONTEXT_ALIGN: u32 = 64;
  *    48 │ NPOOLS            │ MAX_POOLS         │ DEVICES           │ NDEVICES          │
  *    64 │ MAX_DEVICES       │ BUILD             │ RINGS             │ ATTACHED          │
  *    80 │ ACTIVE            │ TRANSIENT_LOCK    │ RETIRED           │ SPARE_TRANSIENT   │
- *    96 │ TRANSIENTS        │ CONVERSION_LOCK   │                                       │
+ *    96 │ TRANSIENTS        │ CONVERSION_LOCK   │ RINGS_FREE        │                   │
  *   112 │                                                                               │
  */
 export const CTX_MAGIC: At<u32> = 0;
@@ -56,6 +56,8 @@ export const CTX_MAX_DEVICES: At<u32> = 64;
 export const CTX_BUILD: At<u32> = 68;
 /** Offset of the ring attached last, 0 without any; each record names the one before. */
 export const CTX_RINGS: At<u32> = 72;
+/** Offset of the ring detached last, 0 without any; each record names the one before (RING_NEXT_FREE). */
+export const CTX_RINGS_FREE: At<u32> = 104;
 /** Instances that attached: each takes the next line of active counts. */
 export const CTX_ATTACHED: At<u32> = 76;
 /** Where the active counts lie: i32 a line, the calls under way that rely on page states (threads builds). */

@@ -135,7 +135,7 @@ export const RING_CLAIM_LESS: At<u32> = 60;
  *   RING_RECORD_BYTES 64..127
  *       0               4               8               12
  *    64 │ AT            │ PUBLISHED     │ REMOTE        │ CONSUMED      │
- *    80 │ HELD          │ STOPPED       │ CREDIT        │               │
+ *    80 │ HELD          │ STOPPED       │ CREDIT        │ NEXT_FREE     │
  *    96 │ PACKET_HEAD                   │ PACKET_ID                     │
  *   112 │ PACKET_PTR    │ BURST_BYTES   │ RUN_BASE      │ RUN_END       │
  */
@@ -153,6 +153,8 @@ export const RING_HELD: At<u32> = 80;
 export const RING_STOPPED: At<u32> = 84;
 /** Reader, between workers: bytes that were there when the write index was last read and are not consumed. */
 export const RING_CREDIT: At<u32> = 88;
+/** Of a detached record: offset of the one detached before it, 0: none. */
+export const RING_NEXT_FREE: At<u32> = 92;
 /** Reader: the packet in hand: its first 8 bytes with validated lengths; its transaction id; ptr. */
 export const RING_PACKET_HEAD: At<u64> = 96;
 export const RING_PACKET_ID: At<u64> = 104;

@@ -1,6 +1,6 @@
 /** Rings: attach, move, close and detach. A ring's number is its record's offset in the context. */
 
-import { alignBlock, CTX_RINGS, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
+import { alignBlock, CTX_RINGS, CTX_RINGS_FREE, PAGE_SHIFT, PAGE_SIZE } from "../layout/context.ts";
 import {
 	FEATURE_PENDING_SEND,
 	HEADER_FEATURES,
@@ -25,6 +25,7 @@ import {
 	RING_INIT,
 	RING_MAX_PACKET,
 	RING_MAX_PAGES,
+	RING_NEXT_FREE,
 	RING_NPAGES,
 	RING_PAGE_DELTA,
 	RING_PAGE_GPA,
@@ -121,7 +122,7 @@ export function ringAttach(gpas: usize, count: u32, flags: u32, maxPacketBytes: 
 	const own = peerIndex(record, reads ? HEADER_READ_INDEX : HEADER_WRITE_INDEX);
 	const remote = peerIndex(record, reads ? HEADER_WRITE_INDEX : HEADER_READ_INDEX);
 	if (load<u32>(record, RING_TAG) === TAG_CLOSED) {
-		store<u32>(record, TAG_DETACHED, RING_TAG);
+		ringFreed(record);
 		return RING_BAD_INDEX;
 	}
 	moveTo(record, own & ~7);
@@ -133,28 +134,41 @@ export function ringAttach(gpas: usize, count: u32, flags: u32, maxPacketBytes: 
 
 /** A zeroed block for a record: that of a detached ring if one is large enough, or new. @returns its offset, or 0 */
 function ringBlock(bytes: u32): u32 {
-	let ring = load<u32>(context(), CTX_RINGS);
-	while (ring !== 0) {
+	let link = context() + CTX_RINGS_FREE;
+	while (true) {
+		const ring = load<u32>(link);
+		if (ring === 0) break;
 		const record = context() + ring;
 		const block = load<u32>(record, RING_BLOCK_BYTES);
-		const previous = load<u32>(record, RING_PREVIOUS);
-		if (load<u32>(record, RING_TAG) === TAG_DETACHED && block >= bytes) {
+		if (block >= bytes) {
+			const previous = load<u32>(record, RING_PREVIOUS);
+			store<u32>(link, load<u32>(record, RING_NEXT_FREE));
 			memory.fill(record, 0, bytes);
-			store<u32>(record, TAG_DETACHED, RING_TAG);
-			store<u32>(record, block, RING_BLOCK_BYTES);
-			store<u32>(record, previous, RING_PREVIOUS);
-			return ring;
+			return ringDetached(ring, block, previous);
 		}
-		ring = previous;
+		link = record + RING_NEXT_FREE;
 	}
-	ring = takeBlock(bytes);
+	const ring = takeBlock(bytes);
 	if (ring === 0) return 0;
+	const previous = load<u32>(context(), CTX_RINGS);
+	store<u32>(context(), ring, CTX_RINGS);
+	return ringDetached(ring, bytes, previous);
+}
+
+/** A zeroed record that is no ring yet. @returns its offset */
+function ringDetached(ring: u32, block: u32, previous: u32): u32 {
 	const record = context() + ring;
 	store<u32>(record, TAG_DETACHED, RING_TAG);
-	store<u32>(record, bytes, RING_BLOCK_BYTES);
-	store<u32>(record, load<u32>(context(), CTX_RINGS), RING_PREVIOUS);
-	store<u32>(context(), ring, CTX_RINGS);
+	store<u32>(record, block, RING_BLOCK_BYTES);
+	store<u32>(record, previous, RING_PREVIOUS);
 	return ring;
+}
+
+/** Gives a record's block to later attaches. */
+function ringFreed(record: usize): void {
+	store<u32>(record, TAG_DETACHED, RING_TAG);
+	store<u32>(record, load<u32>(context(), CTX_RINGS_FREE), RING_NEXT_FREE);
+	store<u32>(context(), u32(record - context()), CTX_RINGS_FREE);
 }
 
 /** Finds the ring's pages in linear memory, and where they lie one behind the other. @returns OK or OUTSIDE_RAM */
@@ -200,7 +214,7 @@ export function ringRecord(ring: u32): usize {
 export function ringDetach(ring: u32): i32 {
 	const record = ringRecord(ring);
 	if (record === 0) return BAD_RING;
-	store<u32>(record, TAG_DETACHED, RING_TAG);
+	ringFreed(record);
 	return OK;
 }
 

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { PLATFORMS } from "../coco/platform/platform.ts";
 import { environment } from "../node/environment.ts";
 import { readTraceFile } from "../node/input.ts";
@@ -12,8 +11,9 @@ import { renderText } from "../report/render/text.ts";
 import { auditWorkload } from "../study/audit.ts";
 import { GUEST_DEFAULTS } from "../study/layout.ts";
 import { DEFAULT_SCENARIO } from "../study/subject.ts";
+import { checkOutputs, sayWritten, writeJson } from "./outputs.ts";
 import { guestSize, policyPlace, REPLAY_OPTIONS } from "./replay-options.ts";
-import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
+import { mayColor, parseOptions, progress, UsageError } from "./usage.ts";
 
 const AUDIT_HELP = `Usage: coco-dma audit TRACE --policy P [options]
 
@@ -56,18 +56,16 @@ export async function auditCommand(args: readonly string[]): Promise<number> {
 	if (trace === undefined) throw new UsageError("expected a TRACE (see coco-dma audit --help)");
 	if (more.length > 0) throw new UsageError(`unexpected argument "${more[0]}": one trace at a time`);
 	if (values.policy === undefined) throw new UsageError("--policy: expected a policy (see coco-dma audit --help)");
-	checkWritable(values.json);
+	checkOutputs({ json: values.json }, [trace]);
 	const options = { ...policyPlace(values), ...guestSize(values) };
 	const policy = await loadPolicy(values.policy);
 	const workload = await readTraceFile(trace);
 	progress(`${trace}: ${policy.name}`);
 	const report = await auditWorkload(workload, { policy, ...options });
 	progress("");
+	if (values.json !== "-") process.stdout.write(`${renderText(auditReport(report), { color: mayColor() })}\n`);
 	if (values.json !== undefined)
 		writeJson<AuditDocument>(values.json, { ...report, command: "audit", environment: environment() });
-	if (values.json !== "-") {
-		process.stdout.write(`${renderText(auditReport(report), { color: mayColor() })}\n`);
-		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
-	}
+	sayWritten(values);
 	return report.verdict.kind === "BREACH" ? 1 : 0;
 }

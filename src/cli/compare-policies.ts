@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { environment } from "../node/environment.ts";
 import { readTraceFile } from "../node/input.ts";
 import { loadPolicy } from "../node/policy-file.ts";
@@ -11,8 +10,9 @@ import { renderText } from "../report/render/text.ts";
 import { comparePolicies, type PolicyComparison } from "../study/compare.ts";
 import { checkRepeat, DEFAULT_REPEAT } from "../study/layout.ts";
 import type { Workload } from "../workload/workload.ts";
+import { checkOutputs, sayWritten, writeJson, writeOutput } from "./outputs.ts";
 import { guestSize, policyPlace, type REPLAY_OPTIONS } from "./replay-options.ts";
-import { checkWritable, mayColor, progress, UsageError, wholeNumber, writeJson, writeOutput } from "./usage.ts";
+import { mayColor, progress, UsageError, wholeNumber } from "./usage.ts";
 
 /** Runs `coco-dma compare --policy`. @returns the exit code */
 export async function comparePolicyCommand(
@@ -28,8 +28,7 @@ export async function comparePolicyCommand(
 	const policies = [...new Set(list.split(","))];
 	// refused before any work is done
 	for (const policy of policies) await loadPolicy(policy);
-	checkWritable(values.json);
-	checkWritable(values.html);
+	checkOutputs({ json: values.json, html: values.html }, traces);
 	const workloads: Workload[] = [];
 	for (const trace of traces) workloads.push(await readTraceFile(trace));
 	const env = environment();
@@ -46,14 +45,12 @@ export async function comparePolicyCommand(
 	progress("");
 	const { schema, options } = comparisons[0] as PolicyComparison;
 	const results = comparisons.flatMap((comparison) => comparison.results);
-	if (values.json !== undefined)
-		writeJson<ComparePoliciesDocument>(values.json, { schema, command: "compare", environment: env, options, results });
 	const hash = results.find(({ cost }) => cost !== null)?.cost?.engineHash;
 	const report = comparePoliciesReport(comparisons, describeEnvironment(env, hash));
+	if (values.json !== "-") process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);
+	if (values.json !== undefined)
+		writeJson<ComparePoliciesDocument>(values.json, { schema, command: "compare", environment: env, options, results });
 	if (values.html !== undefined) writeOutput(values.html, renderHtml(report));
-	if (values.json === "-") return 0;
-	process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);
-	if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
-	if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
+	sayWritten(values);
 	return 0;
 }

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { chartLibrary } from "../node/chart-library.ts";
 import { environment } from "../node/environment.ts";
 import { readTraceFile } from "../node/input.ts";
@@ -14,17 +13,9 @@ import { DEFAULT_DEVICE, DEFAULT_SCENARIO, MODES, type Mode } from "../study/sub
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
 import type { Workload } from "../workload/workload.ts";
 import { comparePolicyCommand } from "./compare-policies.ts";
+import { checkOutputs, sayWritten, writeJson, writeOutput } from "./outputs.ts";
 import { guestSize, REPLAY_OPTIONS } from "./replay-options.ts";
-import {
-	checkWritable,
-	mayColor,
-	parseOptions,
-	progress,
-	UsageError,
-	wholeNumber,
-	writeJson,
-	writeOutput,
-} from "./usage.ts";
+import { mayColor, parseOptions, progress, UsageError, wholeNumber } from "./usage.ts";
 
 const COMPARE_HELP = `Usage: coco-dma compare TRACE... [options]
 
@@ -100,8 +91,7 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 		device: devicePresetNamed(values.device ?? DEFAULT_DEVICE).name,
 		repeat,
 	};
-	checkWritable(values.json);
-	checkWritable(values.html);
+	checkOutputs({ json: values.json, html: values.html }, traces);
 	const workloads: Workload[] = [];
 	for (const trace of traces) workloads.push(await readTraceFile(trace));
 	const env = environment();
@@ -118,13 +108,10 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	const { schema, options } = comparisons[0] as Comparison;
 	const results = comparisons.flatMap((comparison) => comparison.results);
 	const report = compareReport(comparisons, describeEnvironment(env, results[0]?.engineHash));
+	if (values.json !== "-") process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);
 	if (values.json !== undefined)
 		writeJson<CompareDocument>(values.json, { schema, command: "compare", environment: env, options, results });
 	if (values.html !== undefined) writeOutput(values.html, renderHtml(report, chartLibrary()));
-	if (values.json !== "-") {
-		process.stdout.write(`${renderText(report, { color: mayColor() })}\n`);
-		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
-		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
-	}
+	sayWritten(values);
 	return 0;
 }

@@ -13,7 +13,8 @@ import { renderText } from "../report/render/text.ts";
 import { Attr, type Gpa } from "../types.ts";
 import { Version } from "../vmbus/wire/versions.ts";
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
-import { checkWritable, mayColor, parseOptions, UsageError, writeJson } from "./usage.ts";
+import { checkOutputs, writeJson } from "./outputs.ts";
+import { mayColor, parseOptions, UsageError } from "./usage.ts";
 
 const POOLS = ["default", "private", "restricted"] as const;
 
@@ -95,7 +96,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
 	if (values.platform === undefined)
 		throw new UsageError(`--platform: expected one of ${Object.keys(PLATFORMS).join(", ")}`);
 	if (values.accepted && values.offer) throw new UsageError("--accepted and --offer exclude each other");
-	checkWritable(values.json);
+	checkOutputs({ json: values.json });
 	const preset = devicePresetNamed(values.device ?? "nvme");
 	const maskBits = parseNumber("mask", values.mask, 64, 1, 64);
 	const bytes = parseNumber("bytes", values.bytes, 4096, 1, 2 ** 31 - 1);

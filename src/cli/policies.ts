@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { PLATFORMS, type PlatformName, platformNamed } from "../coco/platform/platform.ts";
 import { environment } from "../node/environment.ts";
 import { loadPolicy } from "../node/policy-file.ts";
@@ -12,7 +11,8 @@ import { renderHtml } from "../report/render/html.ts";
 import { renderText } from "../report/render/text.ts";
 import { runMatrix } from "../study/matrix.ts";
 import { loadModule } from "../wasm.ts";
-import { checkWritable, mayColor, parseOptions, progress, UsageError, writeJson, writeOutput } from "./usage.ts";
+import { checkOutputs, sayWritten, writeJson, writeOutput } from "./outputs.ts";
+import { mayColor, parseOptions, progress, UsageError } from "./usage.ts";
 
 const POLICIES_HELP = `Usage: coco-dma policies [options]
 
@@ -77,8 +77,7 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 	}
 	if (positionals.length > 0)
 		throw new UsageError(`unexpected argument "${positionals[0]}": policies go with --policy`);
-	checkWritable(values.json);
-	checkWritable(values.html);
+	checkOutputs({ json: values.json, html: values.html });
 	if (values.list) {
 		const other = Object.keys(values).find((name) => name !== "list" && name !== "json");
 		if (other !== undefined) throw new UsageError(`--list runs nothing, and --${other} goes with a run`);
@@ -97,15 +96,14 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 	const env = environment();
 	const { hash } = await loadModule("engine");
 	const ranOn = describeEnvironment(env, hash);
-	if (values.json !== undefined)
-		writeJson<PoliciesDocument>(values.json, { ...matrix, command: "policies", environment: env, engineHash: hash });
-	if (values.html !== undefined) writeOutput(values.html, renderHtml(matrixReport(matrix, ranOn)));
 	if (values.json !== "-") {
 		const open = values.open === true;
 		const report = matrix.rows.length > 1 && !open ? matrixReport(matrix, ranOn) : policySections(matrix, ranOn, open);
 		process.stdout.write(`${renderText(report, { color: mayColor(), width: TEXT_WIDTH })}\n`);
-		if (values.json !== undefined) process.stdout.write(`JSON: ${resolve(values.json)}\n`);
-		if (values.html !== undefined) process.stdout.write(`Report: ${resolve(values.html)}\n`);
 	}
+	if (values.json !== undefined)
+		writeJson<PoliciesDocument>(values.json, { ...matrix, command: "policies", environment: env, engineHash: hash });
+	if (values.html !== undefined) writeOutput(values.html, renderHtml(matrixReport(matrix, ranOn)));
+	sayWritten(values);
 	return 0;
 }

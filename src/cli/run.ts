@@ -1,5 +1,5 @@
 import { TrustError } from "../coco/trust/error.ts";
-import { InputError } from "../input-error.ts";
+import { InputError, oneLine, shown } from "../input-error.ts";
 import { packageVersion } from "../node/environment.ts";
 import { DmaError } from "../status.ts";
 import { UsageError } from "./usage.ts";
@@ -59,7 +59,7 @@ export async function run(args: readonly string[]): Promise<number> {
 	const load = COMMANDS.get(name);
 	if (load === undefined) {
 		process.stderr.write(
-			`coco-dma: unknown command "${name}": expected ${[...COMMANDS.keys()].join(", ")} (see coco-dma --help)\n`,
+			`coco-dma: unknown command ${shown(name)}: expected ${[...COMMANDS.keys()].join(", ")} (see coco-dma --help)\n`,
 		);
 		return 2;
 	}
@@ -67,7 +67,7 @@ export async function run(args: readonly string[]): Promise<number> {
 		return await (await load())(rest);
 	} catch (error) {
 		const text = isExpected(error) ? error.message : `internal error: ${(error as Error).message}`;
-		process.stderr.write(`coco-dma ${name}: ${text}\n`);
+		process.stderr.write(`coco-dma ${name}: ${oneLine(text)}\n`);
 		return 2;
 	}
 }

@@ -1,8 +1,6 @@
-/** What the commands share: options, errors, and where output goes. */
-import { statSync, writeFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+/** What the commands share: options, errors, and progress. */
 import { type ParseArgsConfig, parseArgs } from "node:util";
-import { InputError } from "../input-error.ts";
+import { shown } from "../input-error.ts";
 
 /** A wrong call of the command: one line, exit code 2. */
 export class UsageError extends Error {
@@ -11,16 +9,48 @@ export class UsageError extends Error {
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
 
-/** parseArgs with errors in this project's words. @throws UsageError that names the option */
+/**
+ * parseArgs with errors in this project's words. An option that is given twice is refused, but for those that are lists.
+ * @throws UsageError that names the option
+ */
 export function parseOptions<T extends Options>(
 	args: readonly string[],
 	options: T,
-): ReturnType<typeof parseArgs<{ options: T; allowPositionals: true; strict: true }>> {
-	try {
-		return parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
-	} catch (error) {
-		throw new UsageError((error as Error).message.split(/\.\s/)[0] as string);
+): ReturnType<typeof parseArgs<{ options: T; allowPositionals: true; strict: true; tokens: true }>> {
+	const { tokens } = parseArgs({ args: joinedValues(args, options), options, strict: false, tokens: true });
+	const given = new Set<string>();
+	for (const token of tokens) {
+		if (token.kind !== "option") continue;
+		const { name, rawName, value } = token;
+		const option = Object.hasOwn(options, name) ? options[name] : undefined;
+		if (option === undefined) throw new UsageError(`${unknownOption(rawName, Object.keys(options))}`);
+		if (given.has(name) && option.multiple !== true) throw new UsageError(`${rawName}: given twice`);
+		given.add(name);
+		if (option.type === "string" && value === undefined) throw new UsageError(`${rawName}: expected a value`);
+		if (option.type === "boolean" && value !== undefined)
+			throw new UsageError(`${rawName}: expected no value, found ${shown(value)}`);
 	}
+	return parseArgs({ args: joinedValues(args, options), options, allowPositionals: true, strict: true, tokens: true });
+}
+
+/** A value that begins with "-", such as that of `--ram -1`, belongs to its option; "-" alone and "--more" do not. */
+function joinedValues(args: readonly string[], options: Options): string[] {
+	const out: string[] = [];
+	for (let i = 0; i < args.length; i++) {
+		const [arg, next] = [args[i] as string, args[i + 1]];
+		if (arg === "--") return [...out, ...args.slice(i)];
+		const takesValue =
+			arg.startsWith("--") && Object.hasOwn(options, arg.slice(2)) && options[arg.slice(2)]?.type === "string";
+		if (takesValue && next !== undefined && /^-[^-]/.test(next)) {
+			out.push(`${arg}=${next}`);
+			i++;
+		} else out.push(arg);
+	}
+	return out;
+}
+
+function unknownOption(rawName: string, names: readonly string[]): string {
+	return `Unknown option '${rawName}': expected ${names.map((name) => `--${name}`).join(", ")}`;
 }
 
 /** A whole number option. @throws UsageError */
@@ -28,32 +58,6 @@ export function wholeNumber(name: string, text: string | undefined): number | un
 	if (text === undefined) return undefined;
 	if (!/^\d+$/.test(text)) throw new UsageError(`--${name}: expected a whole number, not "${text}"`);
 	return Number(text);
-}
-
-/** Refuses an output file whose folder is not there, before any work is done. @throws InputError */
-export function checkWritable(path: string | undefined): void {
-	if (path === undefined || path === "-") return;
-	const folder = dirname(resolve(path));
-	if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
-		throw new InputError(`${path}: cannot be written: there is no folder ${folder}`);
-	}
-	if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) throw new InputError(`${path}: is a folder`);
-}
-
-/** Writes a file. @throws InputError that names it */
-export function writeOutput(path: string, content: string | Uint8Array): void {
-	try {
-		writeFileSync(path, content);
-	} catch (error) {
-		throw new InputError(`${path}: cannot be written (${(error as NodeJS.ErrnoException).code})`);
-	}
-}
-
-/** Writes JSON to a file, or alone to standard output for "-". Numbers are exact. */
-export function writeJson<Document extends { readonly schema: string }>(path: string, document: Document): void {
-	const text = `${JSON.stringify(document, null, 2)}\n`;
-	if (path === "-") process.stdout.write(text);
-	else writeOutput(path, text);
 }
 
 /** Whether text for people may be coloured: a terminal, and no NO_COLOR. */

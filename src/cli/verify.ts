@@ -1,11 +1,12 @@
-import { InputError } from "../input-error.ts";
+import { InputError, oneLine } from "../input-error.ts";
 import { environment } from "../node/environment.ts";
 import { verifyFile } from "../node/input.ts";
 import type { VerifyDocument } from "../report/documents.ts";
 import { DmaError } from "../status.ts";
 import type { VerifyResult } from "../verify/result.ts";
 import { loadModule } from "../wasm.ts";
-import { checkWritable, parseOptions, progress, UsageError, writeJson } from "./usage.ts";
+import { checkOutputs, writeJson } from "./outputs.ts";
+import { parseOptions, progress, UsageError } from "./usage.ts";
 
 const VERIFY_HELP = `Usage: coco-dma verify FILE... [options]
 
@@ -13,7 +14,8 @@ Replays recordings of real kernel code, plain or gzip, and stops each at the fir
 swiotlb-recorded (a running kernel), swiotlb-dynamic (one whose swiotlb grows), swiotlb-ops (the allocator, op by op),
 ring (the VMBus ring, op by op) and vmbus (transcripts of the VMBus guest driver: our guest in its place, and our server
 opposite a host that behaves); see docs/recordings.md.
-Exit code: 0 when all are identical, 1 when one differs, 2 when one cannot be read.
+Exit code: 0 when all are identical, 1 when one differs or is of a kernel whose rules are not here, 2 when one cannot be
+read.
 
 Options:
   --reference        replay on the kernel's list algorithm instead of the engine's bitmaps
@@ -33,7 +35,7 @@ export async function verifyCommand(args: readonly string[]): Promise<number> {
 		return 0;
 	}
 	if (files.length === 0) throw new UsageError("expected at least one FILE");
-	checkWritable(values.json);
+	checkOutputs({ json: values.json }, files);
 	const build = values.reference ? "reference" : "engine";
 	const results: VerifyResult[] = [];
 	const errors: { file: string; error: string }[] = [];
@@ -48,7 +50,7 @@ export async function verifyCommand(args: readonly string[]): Promise<number> {
 			if (!(error instanceof InputError || error instanceof RangeError || error instanceof DmaError)) throw error;
 			progress("");
 			errors.push({ file, error: error.message });
-			process.stderr.write(`coco-dma verify: ${error.message}\n`);
+			process.stderr.write(`coco-dma verify: ${oneLine(error.message)}\n`);
 		}
 	}
 	const identical = errors.length === 0 && results.every((result) => result.identical);

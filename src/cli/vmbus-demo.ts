@@ -1,7 +1,8 @@
 import { scenarioCapture, scenarioData, scenarioText } from "../report/vmbus-system.ts";
 import { SYSTEM_PLATFORMS, type SystemPlatform } from "../vmbus/system/options.ts";
 import { playScenario, SYSTEM_SCENARIOS, type SystemScenario } from "../vmbus/system/scenarios.ts";
-import { checkWritable, parseOptions, UsageError, writeJson, writeOutput } from "./usage.ts";
+import { checkOutputs, writeJson, writeOutput } from "./outputs.ts";
+import { parseOptions, UsageError } from "./usage.ts";
 
 const HELP = `Usage: coco-dma vmbus demo --scenario NAME [options]
 
@@ -58,11 +59,10 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
 	if (scenario === undefined) throw new UsageError(`--scenario: expected ${names}, not "${values.scenario}"`);
 	const platform = platformFor(scenario, values.platform);
 	if (values.pcapng === "-") throw new UsageError("--pcapng: expected a FILE");
-	checkWritable(values.json);
-	checkWritable(values.pcapng);
+	checkOutputs({ json: values.json, pcapng: values.pcapng });
 	const shown = await playScenario(scenario, platform);
+	if (values.json !== "-") process.stdout.write(scenarioText(shown));
 	if (values.pcapng !== undefined) writeOutput(values.pcapng, scenarioCapture(shown));
 	if (values.json !== undefined) writeJson(values.json, scenarioData(shown));
-	if (values.json !== "-") process.stdout.write(scenarioText(shown));
 	return 0;
 }

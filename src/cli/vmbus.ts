@@ -11,7 +11,8 @@ import { type CapturedBytes, pcapng } from "../vmbus/decode/pcapng.ts";
 import { isTranscript, parseHex, type Recorded, transcriptItems } from "../vmbus/decode/transcript.ts";
 import type { DecodeRules } from "../vmbus/wire/codec.ts";
 import { Version, versionName } from "../vmbus/wire/versions.ts";
-import { checkWritable, parseOptions, UsageError, writeJson, writeOutput } from "./usage.ts";
+import { checkOutputs, writeJson, writeOutput } from "./outputs.ts";
+import { parseOptions, UsageError } from "./usage.ts";
 import { demoCommand } from "./vmbus-demo.ts";
 
 const HELP = `Usage: coco-dma vmbus decode HEX...|FILE... [options]
@@ -98,7 +99,7 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 	}
 	if (positionals.length === 0) throw new UsageError("decode: expected HEX or a FILE");
 	if (values.pcapng === "-") throw new UsageError("--pcapng: expected a FILE");
-	checkWritable(values.pcapng);
+	checkOutputs({ pcapng: values.pcapng }, positionals);
 	const rules = versionOption(values.version);
 	const items = await itemsOf(positionals, rules);
 	if (values.pcapng !== undefined) {

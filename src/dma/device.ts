@@ -5,7 +5,7 @@ import type { Pool } from "../swiotlb/pool.ts";
 import type { Direction, DmaAddr, Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 import { DmaApi, type MappedSegment, type Segment } from "./api.ts";
-import { type DeviceOptions, setDevice } from "./options.ts";
+import { type DeviceDefaults, type DeviceOptions, setDevice, withDefaults } from "./options.ts";
 
 /** What a device did since its creation or the last reset. */
 export interface DeviceCounters {
@@ -43,18 +43,26 @@ export class Device extends DmaApi {
 	readonly #instance: Instance;
 	readonly #exports: Instance["exports"];
 	readonly #list: number;
+	readonly #defaults: DeviceDefaults;
 	readonly index: number;
 	readonly name: string;
 	readonly maxSegments: number;
 	#pool: Pool | null;
 
-	/** Made by Engine. list: ptr of room for `listEntries` scatter-gather entries */
-	constructor(instance: Instance, index: number, pool: Pool | null, list: number, listEntries: number) {
+	/** Made by Engine. list: ptr of room for so many scatter-gather entries */
+	constructor(
+		instance: Instance,
+		index: number,
+		pool: Pool | null,
+		list: { readonly ptr: number; readonly entries: number },
+		defaults: DeviceDefaults,
+	) {
 		super();
 		this.#instance = instance;
 		this.#exports = instance.exports;
-		this.#list = list;
-		this.maxSegments = listEntries;
+		this.#list = list.ptr;
+		this.#defaults = defaults;
+		this.maxSegments = list.entries;
 		this.index = index;
 		this.name = `device ${index}`;
 		this.#pool = pool;
@@ -68,12 +76,12 @@ export class Device extends DmaApi {
 	/**
 	 * Gives the device all of its options anew: what it is trusted with, and which pool serves it, may change. What it has
 	 * mapped stays mapped, under the old rules.
-	 * @param options what is left out gets its default; pool: none
+	 * @param options what is left out gets its default, as in addDevice; pool: none
 	 * @throws RangeError that names the option; DmaError BAD_POOL
 	 */
 	configure(options: DeviceOptions): void {
 		const pool = options.pool ?? null;
-		setDevice(this.#instance, this.index, options, pool);
+		setDevice(this.#instance, this.index, withDefaults(options, this.#defaults), pool);
 		this.#pool = pool;
 	}
 
@@ -171,6 +179,6 @@ export class Device extends DmaApi {
 	}
 
 	resetCounters(): void {
-		this.#exports.deviceResetCounters(this.index);
+		orThrow(this.#exports.deviceResetCounters(this.index), () => `resetCounters() of device ${this.index}`);
 	}
 }

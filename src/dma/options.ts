@@ -17,7 +17,16 @@ export interface DeviceOptions {
 	readonly minAlignMask?: number;
 	/** Whether DMA is cache-coherent. Default true. If not, small FROM_DEVICE and BIDIRECTIONAL buffers bounce, as on arm64. */
 	readonly coherent?: boolean;
-	/** Bounce every mapping: an untrusted device of a confidential guest. Default: whether the engine has swiotlb "force". */
+	/**
+	 * Whether it may be given private pages as they are; whoever says so answers for it. Default: on an engine that is not
+	 * confidential. What is not trusted bounces every mapping, as Linux has it in a confidential guest (SWIOTLB_FORCE); without
+	 * a pool its maps are refused with NO_POOL.
+	 */
+	readonly trusted?: boolean;
+	/**
+	 * Bounce every mapping, trusted or not. Default: whether it is not trusted, or the engine has swiotlb "force". False for a
+	 * device that is not trusted only where checksState and needsShared keep it from private pages.
+	 */
 	readonly forceBounce?: boolean;
 	/** The pool that serves it. Default: the engine's first pool, if it has one; null: none. */
 	readonly pool?: Pool | null;
@@ -51,6 +60,27 @@ export interface DeviceOptions {
 	/** The same for shared pages and bounce slots. Default 0n. */
 	readonly sharedBits?: bigint;
 	readonly sharedClear?: bigint;
+}
+
+/** What an engine says of devices that do not say it themselves. */
+export interface DeviceDefaults {
+	/** Whether the guest is confidential: a device is not trusted. */
+	readonly confidential: boolean;
+	/** Whether the engine has swiotlb "force". */
+	readonly forceBounce: boolean;
+}
+
+/**
+ * Options with the engine's defaults filled in.
+ * @throws RangeError for a device that is not trusted, and that nothing would keep from private pages
+ */
+export function withDefaults(options: DeviceOptions, defaults: DeviceDefaults): DeviceOptions {
+	const { trusted = !defaults.confidential, checksState = false, needsShared = false } = options;
+	const sharedOnly = checksState && needsShared;
+	const { forceBounce = defaults.forceBounce || (!trusted && !sharedOnly) } = options;
+	if (!trusted && !forceBounce && !sharedOnly)
+		throw new RangeError("device: forceBounce: false would give it private pages as they are: say trusted: true");
+	return { ...options, trusted, forceBounce };
 }
 
 const MAX_U64 = 2n ** 64n - 1n;
@@ -122,7 +152,7 @@ export function setDevice(instance: Instance, index: number, options: DeviceOpti
 	orThrow(exports.deviceSet(index, pool?.index ?? -1, flagsOf(options), options.minAlignMask ?? 0), call);
 	for (const [name, field, fallback] of FIELDS) {
 		const value = options[name] ?? fallback;
-		exports.deviceSet64(index, field, Number(value & 0xffffffffn), Number(value >> 32n));
+		orThrow(exports.deviceSet64(index, field, Number(value & 0xffffffffn), Number(value >> 32n)), call);
 	}
 	if (options.privatePool) orThrow(exports.deviceSetPrivatePool(index, options.privatePool.index), call);
 }

@@ -10,6 +10,6 @@ export {
 	type HistoryStep,
 	historyOf,
 } from "../leaks/history.ts";
-export { type DeviceNames, historyText } from "../leaks/history-text.ts";
 export { LeakMonitor, type LeakMonitorOptions, type PropertyReport } from "../leaks/monitor.ts";
 export { PROPERTIES, type Property, type PropertyKind, type PropertyName } from "../leaks/properties.ts";
+export { type DeviceNames, historyText } from "../report/history.ts";

@@ -1,6 +1,8 @@
 /** Guest RAM as its CPU sees it: checked access and page states. */
 import * as layout from "../../assembly/layout/context.ts";
 import { BAD_ARGUMENT, BAD_SIZE } from "../../assembly/layout/status.ts";
+import { expectBytes } from "../bytes.ts";
+import { shown } from "../input-error.ts";
 import { hex, orThrow } from "../status.ts";
 import type { Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
@@ -63,6 +65,11 @@ export class Ram {
 		return this.regions.reduce((sum, region) => sum + region.bytes, 0);
 	}
 
+	/** Throws for a status of a call on a range. */
+	#expect(status: number, call: string, gpa: Gpa, bytes: number): void {
+		orThrow(status, () => `${call}(gpa ${hex(gpa)}, ${bytes} bytes)`);
+	}
+
 	#check(call: string, gpa: Gpa, bytes: number): RangeState {
 		const status = bytes === (bytes | 0) ? this.#instance.exports.ramRangeState(gpa, bytes) : BAD_SIZE;
 		return orThrow(status, () => `${call}(gpa ${hex(gpa)}, ${bytes} bytes)`) as RangeState;
@@ -74,26 +81,35 @@ export class Ram {
 		const out = new Uint8Array(bytes);
 		for (let at = 0; at < bytes; at += this.#scratchBytes) {
 			const n = Math.min(this.#scratchBytes, bytes - at);
-			this.#instance.exports.ramReadTo(gpa + at, n, this.#scratch);
+			this.#expect(this.#instance.exports.ramReadTo(gpa + at, n, this.#scratch), "read", gpa + at, n);
 			out.set(this.#instance.bytes.subarray(this.#scratch, this.#scratch + n), at);
 		}
 		return out;
 	}
 
-	/** Writes `data` at `gpa`. @throws DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE; then nothing is written */
+	/**
+	 * Writes `data` at `gpa`.
+	 * @throws TypeError for what is no Uint8Array; DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE: then nothing is written,
+	 * but for the first of several pieces of 64 KiB, where another worker converts the pages of a later one meanwhile
+	 */
 	write(gpa: Gpa, data: Uint8Array): void {
+		expectBytes("data", data);
 		this.#check("write", gpa, data.length);
 		for (let at = 0; at < data.length; at += this.#scratchBytes) {
 			const n = Math.min(this.#scratchBytes, data.length - at);
 			this.#instance.bytes.set(data.subarray(at, at + n), this.#scratch);
-			this.#instance.exports.ramWriteFrom(gpa + at, n, this.#scratch);
+			this.#expect(this.#instance.exports.ramWriteFrom(gpa + at, n, this.#scratch), "write", gpa + at, n);
 		}
 	}
 
-	/** Sets every byte of a range to `value`. @throws DmaError as write */
+	/**
+	 * Sets every byte of a range to the low 8 bits of `value`.
+	 * @throws TypeError for what is no whole number; DmaError OUTSIDE_RAM, BLOCKED_PAGES, BAD_SIZE: then nothing is written
+	 */
 	fill(gpa: Gpa, bytes: number, value = 0): void {
+		if (!Number.isInteger(value)) throw new TypeError(`value: expected a whole number, found ${shown(value)}`);
 		this.#check("fill", gpa, bytes);
-		this.#instance.exports.ramFillWith(gpa, bytes, value);
+		this.#expect(this.#instance.exports.ramFillWith(gpa, bytes, value), "fill", gpa, bytes);
 	}
 
 	/**

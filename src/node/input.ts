@@ -1,5 +1,5 @@
 /** Files that somebody else wrote, as sources: errors name the file. */
-import { createReadStream, existsSync } from "node:fs";
+import { createReadStream, existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../input-error.ts";
 import { textOf } from "../source.ts";
@@ -8,15 +8,31 @@ import { type VerifyOptions, verifyRecording } from "../verify/verify.ts";
 import { readTrace } from "../workload/read.ts";
 import type { Workload } from "../workload/workload.ts";
 
-/** The bytes of a file, as they come. @throws InputError that names it */
+/**
+ * Refuses what never ends or is no file of anybody's: devices, sockets, and files of /proc and /sys, which have no size. Pipes
+ * are read like standard input.
+ */
+function checkKind(path: string): void {
+	const found = statSync(path);
+	if (found.isDirectory()) throw new InputError(`${path}: is a folder`);
+	if (!found.isFile() && !found.isFIFO()) throw new InputError(`${path}: expected a file or a pipe, found a device`);
+	if (found.isFile() && /^\/(proc|sys)\//.test(realpathSync(path)))
+		throw new InputError(`${path}: expected a file or a pipe, found one of the kernel's own: copy it first`);
+}
+
+/** The bytes of a file, or of standard input for "-", as they come. @throws InputError that names it */
 async function* fileBytes(path: string): AsyncGenerator<Uint8Array> {
+	if (path === "-") {
+		yield* process.stdin as AsyncIterable<Uint8Array>;
+		return;
+	}
 	try {
+		checkKind(path);
 		for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) yield chunk as Uint8Array;
 	} catch (error) {
+		if (error instanceof InputError) throw error;
 		const { code } = error as NodeJS.ErrnoException;
-		throw new InputError(
-			`${path}: ${code === "ENOENT" ? "no such file" : code === "EISDIR" ? "is a folder" : `cannot be read (${code})`}`,
-		);
+		throw new InputError(`${path}: ${code === "ENOENT" ? "no such file" : `cannot be read (${code})`}`);
 	}
 }
 

@@ -3,6 +3,7 @@ import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { InputError } from "../input-error.ts";
 import { DmaError } from "../status.ts";
+import { endWithUs } from "./children.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** A task as it is sent, by structured clone. */
@@ -42,6 +43,7 @@ export function runTask<Name extends keyof Tasks>(
 			stdio: ["ignore", "ignore", "inherit", "ipc"],
 			serialization: "advanced",
 		});
+		endWithUs(child);
 		let answered = false;
 		child.once("message", (answer: TaskAnswer) => {
 			answered = true;

@@ -1,6 +1,17 @@
 /** Named changes that go on top of any policy. */
 import type { Mechanism, Policy } from "../coco/rules/policy.ts";
+import { code } from "../coco/rules/reference.ts";
 import type { Modifier, PolicySetup } from "./setup.ts";
+import {
+	BITFIELD_THREAD,
+	KISEL_DOCS,
+	MERGED_7_3,
+	MURPHY_ON_V2,
+	ON_POOL_STATE_V4,
+	POOL_STATE_V4,
+	SHARING_MEASURED,
+	ZEROCOPY_TX,
+} from "./sources.ts";
 
 /** Replaces fields of the policy. */
 function policyWith(setup: PolicySetup, fields: Partial<Policy>): PolicySetup {
@@ -26,6 +37,7 @@ export function advised(policy: Policy): Policy {
 	};
 }
 
+const STRAY_READS = code("6.12", "Documentation/virt/hyperv/coco.rst", "load_unaligned_zeropad");
 const HARDWARE = "a property of the hardware, beside the policy";
 
 /** The modifiers. A setup takes each at most once; their order changes nothing but its name. */
@@ -34,28 +46,28 @@ export const MODIFIERS: readonly Modifier[] = [
 		name: "force",
 		title: "swiotlb=force on the command line",
 		source: "Robin Murphy, February 2026: do not run confidential workloads with it",
-		rows: ["P6"],
+		references: [MURPHY_ON_V2],
 		apply: (setup) => ({ ...setup, guest: { ...setup.guest, force: true } }),
 	},
 	{
 		name: "advisory",
 		title: "what is refused on grounds of state (pool, transition, strict) is let through and only counted",
 		source: "Dan Williams, April 2025: leave it to userspace what a device gets to see",
-		rows: ["P11"],
+		references: [BITFIELD_THREAD],
 		apply: (setup) => ({ ...setup, advisory: true }),
 	},
 	{
 		name: "strict",
 		title: "an error instead of bouncing, for devices that the policy knows accepted",
 		source: "Michael Kelley's question, April 2025: a formal do-not-bounce",
-		rows: ["P12"],
+		references: [BITFIELD_THREAD],
 		apply: (setup) => policyWith(setup, { mechanism: { ...setup.policy.mechanism, accepted: "refuse" } }),
 	},
 	{
 		name: "pool-wins",
 		title: "the pool's property decides how its addresses look, and nothing is refused for it",
 		source: "Mostafa Saleh, May 2026, on Aneesh Kumar K.V's v4",
-		rows: ["P14"],
+		references: ON_POOL_STATE_V4,
 		apply: (setup) => policyWith(setup, { checksPoolState: false, decryptsRestricted: true }),
 	},
 	{
@@ -63,7 +75,7 @@ export const MODIFIERS: readonly Modifier[] = [
 		title:
 			"the pool's state must be what the device needs (7.3), and restricted pools are decrypted only with CC_ATTR_MEM_ENCRYPT",
 		source: "Aneesh Kumar K.V, v4, May 2026",
-		rows: ["P13", "P14"],
+		references: [POOL_STATE_V4, ...ON_POOL_STATE_V4],
 		apply: (setup) => policyWith(setup, { checksPoolState: true, decryptsRestricted: false }),
 	},
 	{
@@ -71,70 +83,70 @@ export const MODIFIERS: readonly Modifier[] = [
 		title: "pages are shared with the host for the time of a mapping, where the buffer would bounce",
 		source:
 			"Mostafa Saleh, May and June 2026: measured much slower than copying; the rest of the page is shared with it",
-		rows: ["P17", "P26"],
+		references: [...ON_POOL_STATE_V4, SHARING_MEASURED],
 		apply: (setup) => insteadOfBouncing(setup, "share-in-place"),
 	},
 	{
 		name: "pre-shared",
 		title: "drivers take 90 percent of their streaming buffers from memory that is shared for good",
 		source: "Luigi Rizzo, June 2026: socket buffers straight from swiotlb, zerocopy_tx_percent",
-		rows: ["P27"],
+		references: ZEROCOPY_TX,
 		apply: (setup) => policyWith(setup, { preSharedPercent: 90 }),
 	},
 	{
 		name: "mmio-shared",
 		title: "drivers pass CC_SHARED with MMIO",
 		source: "Jason Gunthorpe, 2026, on Aneesh Kumar K.V's series: MMIO peer-to-peer should be fixed in drivers",
-		rows: ["P22"],
+		references: MERGED_7_3,
 		apply: (setup) => ({ ...setup, mmioShared: true }),
 	},
 	{
 		name: "fallback",
 		title: "the confidential VMBus connection fails, and the guest falls back: offers then claim nothing",
 		source: "Roman Kisel, August 2025, Documentation/virt/hyperv/coco.rst for Confidential VMBus",
-		rows: ["P23"],
+		references: [KISEL_DOCS],
 		apply: (setup) => ({ ...setup, connection: "fallback" }),
 	},
 	{
 		name: "no-fallback",
 		title: "the confidential VMBus connection fails, and the guest does without the device",
 		source: "the other answer to Roman Kisel's fallback, August 2025",
-		rows: ["P23"],
+		references: [KISEL_DOCS],
 		apply: (setup) => ({ ...setup, connection: "no-fallback" }),
 	},
 	{
 		name: "keep-present",
 		title: "pages stay present while they are converted, as before Linux 6.9: a stray read then may end the guest",
 		source: "Linux Documentation/virt/hyperv/coco.rst: load_unaligned_zeropad during a page's transition",
-		rows: ["P25"],
+		references: [STRAY_READS],
 		apply: (setup) => ({ ...setup, guest: { ...setup.guest, keepPresent: true } }),
 	},
 	{
 		name: "accepted",
 		title: "the scenario's device is a TDISP device whose evidence is accepted",
 		source: HARDWARE,
-		rows: [],
+		references: [],
 		apply: (setup) => ({ ...setup, device: { ...setup.device, accepted: true } }),
 	},
 	{
 		name: "non-coherent",
 		title: "the device's DMA is not cache-coherent",
 		source: `${HARDWARE}; Mostafa Saleh, May 2026: such devices need private pools`,
-		rows: ["P19"],
+		references: ON_POOL_STATE_V4,
 		apply: (setup) => ({ ...setup, device: { ...setup.device, coherent: false } }),
 	},
 	{
 		name: "mask-32",
 		title: "the device's DMA mask has 32 bits",
 		source: HARDWARE,
-		rows: [],
+		references: [],
 		apply: (setup) => ({ ...setup, device: { ...setup.device, dmaMask: 0xffffffffn } }),
 	},
 	{
 		name: "zero-on-free",
 		title: "slots are zeroed when they are given back",
 		source: "no proposal: what it would cost to leave nothing behind",
-		rows: [],
+		references: [],
 		apply: (setup) => ({ ...setup, guest: { ...setup.guest, zeroOnFree: true } }),
 	},
 ];

@@ -20,6 +20,7 @@ export function parsePolicy(text: string): PolicySetup {
 /** Applies modifiers by name. @throws RangeError as parsePolicy */
 export function modify(setup: PolicySetup, names: readonly string[]): PolicySetup {
 	let changed = setup;
+	const applied: PolicySetup["modifiers"][number][] = [];
 	for (const [i, name] of names.entries()) {
 		const modifier = MODIFIERS.find((candidate) => candidate.name === name);
 		if (modifier === undefined)
@@ -30,10 +31,12 @@ export function modify(setup: PolicySetup, names: readonly string[]): PolicySetu
 				`policy: ${other !== undefined && names.includes(other) ? `${name} and ${other} exclude each other` : `${name} is given twice`}`,
 			);
 		changed = modifier.apply(changed);
+		const { title, source, references } = modifier;
+		applied.push({ name, title, source, references });
 	}
 	// last, so that it reaches what the others refuse
 	const policy = changed.advisory ? advised(changed.policy) : changed.policy;
-	return { ...changed, policy, name: [setup.name, ...names].join("+") };
+	return { ...changed, policy, modifiers: applied, name: [setup.name, ...names].join("+") };
 }
 
 const EXCLUSIVE = new Map([

@@ -48,7 +48,16 @@ const plain = (platform: PlatformName): Place => ({ platform, encoded: false });
 const NVME = { minAlignMask: 0xfff, segBoundaryMask: 0xffffffffn };
 /** drivers/scsi/storvsc_drv.c: HV_HYP_PAGE_SIZE - 1. */
 const STORVSC = { minAlignMask: 0xfff };
-const VMBUS_PLACES = [...everywhere("snp-vtom", "tdx", "cca"), plain("snp")];
+/** Where Confidential VMBus can be: under a paravisor. */
+const PARAVISORS: readonly PlatformName[] = ["snp-vtom", "tdx"];
+const VMBUS = {
+	driver: "storvsc",
+	platform: "snp-vtom",
+	others: everywhere("tdx"),
+	device: STORVSC,
+	restricted: false,
+	vmbus: true,
+} as const;
 
 /** The scenarios, the least trusted device first. */
 export const SCENARIOS: readonly Scenario[] = [
@@ -66,35 +75,28 @@ export const SCENARIOS: readonly Scenario[] = [
 	{
 		name: "storvsc-plain",
 		title: "storvsc, whose offer claims no confidentiality",
-		driver: "storvsc",
-		platform: "snp",
-		others: VMBUS_PLACES,
-		device: STORVSC,
 		trust: { by: "offer", flags: { coRingBuffer: false, coExternalMemory: false } },
-		restricted: false,
-		vmbus: true,
+		...VMBUS,
 	},
 	{
 		name: "storvsc-ring",
 		title: "storvsc, whose offer says confidential ring",
-		driver: "storvsc",
-		platform: "snp",
-		others: VMBUS_PLACES,
-		device: STORVSC,
 		trust: { by: "offer", flags: { coRingBuffer: true, coExternalMemory: false } },
-		restricted: false,
-		vmbus: true,
+		...VMBUS,
 	},
 	{
 		name: "storvsc-full",
 		title: "storvsc, whose offer says confidential ring and external memory",
-		driver: "storvsc",
-		platform: "snp",
-		others: VMBUS_PLACES,
-		device: STORVSC,
 		trust: { by: "offer", flags: { coRingBuffer: true, coExternalMemory: true } },
-		restricted: false,
-		vmbus: true,
+		...VMBUS,
+	},
+	{
+		name: "storvsc-full-c-bit",
+		title: "storvsc-full as it would be without a paravisor: its DMA addresses carry SNP's C-bit, or are plain",
+		trust: { by: "offer", flags: { coRingBuffer: true, coExternalMemory: true } },
+		...VMBUS,
+		platform: "snp",
+		others: [plain("snp")],
 	},
 	{
 		name: "tdisp-nvme",
@@ -141,6 +143,11 @@ export const SCENARIOS: readonly Scenario[] = [
 		vmbus: false,
 	},
 ];
+
+/** Whether a scenario's channel has a paravisor to serve it. */
+export function hasParavisor({ vmbus, platform }: Scenario): boolean {
+	return vmbus && PARAVISORS.includes(platform);
+}
 
 /** @throws RangeError that lists the scenarios */
 export function scenarioNamed(name: string): Scenario {

@@ -1,11 +1,14 @@
 /** A policy and everything beside it that a run of it needs: plain data, made from its name. */
 import type { Policy } from "../coco/rules/policy.ts";
+import type { Reference } from "../coco/rules/reference.ts";
 
 /** A policy with its modifiers applied. */
 export interface PolicySetup {
 	/** The policy's name and its modifiers', joined by "+". */
 	readonly name: string;
 	readonly policy: Policy;
+	/** The modifiers, in the order of the name. */
+	readonly modifiers: readonly Pick<Modifier, "name" | "title" | "source" | "references">[];
 	/** Changes of the guest. */
 	readonly guest: {
 		/** swiotlb=force on the command line. */
@@ -35,10 +38,10 @@ export interface Modifier {
 	readonly name: string;
 	/** One line: what it does. */
 	readonly title: string;
-	/** One line: who proposed it, where. */
+	/** One line: who proposed it, and what was said of it. */
 	readonly source: string;
-	/** Rows of the list of proposals that it stands for. */
-	readonly rows: readonly string[];
+	/** The mails, commits and files that it is from; none: nobody proposed it. */
+	readonly references: readonly Reference[];
 	readonly apply: (setup: PolicySetup) => PolicySetup;
 }
 
@@ -47,6 +50,7 @@ export function setupOf(policy: Policy): PolicySetup {
 	return {
 		name: policy.name,
 		policy,
+		modifiers: [],
 		guest: {},
 		device: {},
 		connection: "confidential",

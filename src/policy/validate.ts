@@ -1,9 +1,10 @@
 /** Policies that come from somebody else's file: every field is read once, checked and copied. */
 import { parseBytes } from "../bytes.ts";
 import { KERNELS } from "../coco/rules/kernel.ts";
-import { ACCEPTANCES, MECHANISMS, type Policy, type PolicyPredicate } from "../coco/rules/policy.ts";
+import { ACCEPTANCES, FLAG_SETTERS, MECHANISMS, type Policy, type PolicyPredicate } from "../coco/rules/policy.ts";
 import { type GuestPoolOptions, RESERVED_KINDS } from "../coco/rules/pool.ts";
 import { PREDICATES, type PredicateName } from "../coco/rules/predicate.ts";
+import { REFERENCE_KINDS, type Reference } from "../coco/rules/reference.ts";
 import { TRANSITIONS } from "../coco/trust/tdisp.ts";
 import { InputError, shown, thrown } from "../input-error.ts";
 
@@ -109,6 +110,26 @@ const pool = recordOf<GuestPoolOptions>(
 	["kind", "size"],
 );
 
+/** What becomes a link must be one. */
+const httpsUrl: Reader<string> = (value, at) => {
+	const text = line(value, at);
+	if (!/^https:\/\/[^\s"'<>]+$/.test(text)) throw wrong(at, "an address that begins with https://", value);
+	return text;
+};
+
+const reference = recordOf<Reference>(
+	{
+		kind: oneOf(...REFERENCE_KINDS),
+		title: line,
+		by: line,
+		date: line,
+		lists: listOf(line),
+		messageId: line,
+		url: httpsUrl,
+	},
+	["kind", "title"],
+);
+
 const predicate = code<PolicyPredicate>("true or false");
 const mechanism = oneOf(...MECHANISMS);
 
@@ -117,6 +138,7 @@ const policy = recordOf<Policy>(
 		name: word,
 		title: line,
 		source: line,
+		references: listOf(reference),
 		kernel: oneOf(...keysOf(KERNELS)),
 		acceptance: oneOf(...keysOf(ACCEPTANCES)),
 		predicates: recordOf<Partial<Record<PredicateName, PolicyPredicate>>>(
@@ -128,6 +150,9 @@ const policy = recordOf<Policy>(
 		checksPoolState: yesNo,
 		decryptsRestricted: yesNo,
 		plainAddresses: yesNo,
+		flagSetBy: oneOf(...FLAG_SETTERS),
+		allocates: yesNo,
+		syncs: yesNo,
 		preSharedPercent: whole(0, 100),
 		transitions: oneOf(...TRANSITIONS),
 		messages: listOf(line),

@@ -1,9 +1,9 @@
 /** An audit: what the host could read of a workload under a policy. */
 import type { Finding } from "../leaks/findings.ts";
-import { historyText } from "../leaks/history-text.ts";
 import { hex } from "../status.ts";
 import type { AuditReport, OwnerReport } from "../study/audit.ts";
 import type { FirstByteReport } from "../study/first-byte.ts";
+import { historyText } from "./history.ts";
 import {
 	type Block,
 	type Figure,
@@ -27,11 +27,11 @@ import { causeCounts, causeText } from "./verdict.ts";
 
 /** What it comes to, in a sentence. */
 function answer({ verdict, drive }: AuditReport): string {
-	const { kind, confidential, bytes, neighbourBytes, cause } = verdict;
+	const { confidential, bytes, neighbourBytes, cause } = verdict;
 	if (drive === null && cause !== null) return `Nothing ran: ${causeText(cause)}.`;
-	if (kind === "BREACH")
-		return `BREACH: ${exactBytes(bytes)} of an accepted device's data reached pages that the host reads.`;
-	const beside = neighbourBytes === 0 ? "" : ` ${exactBytes(neighbourBytes)} of its neighbours did.`;
+	const beside = neighbourBytes === 0 ? "" : ` BREACH: ${exactBytes(neighbourBytes)} of its neighbours did.`;
+	if (confidential && bytes > 0)
+		return `BREACH: ${exactBytes(bytes)} of an accepted device's data reached pages that the host reads.${beside}`;
 	if (bytes > 0)
 		return `Exposed, as designed for a device that is not trusted: ${exactBytes(bytes)} reached pages that the host reads.${beside}`;
 	const whose = confidential ? "the accepted device's data" : "the device's data";

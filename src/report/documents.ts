@@ -5,7 +5,7 @@
 import type { Explanation } from "../coco/guest/explain.ts";
 import type { AuditReport } from "../study/audit.ts";
 import type { Comparison, PolicyComparison } from "../study/compare.ts";
-import type { Matrix, PolicyHeader } from "../study/matrix.ts";
+import type { Matrix, NamedModifier, PolicyHeader } from "../study/matrix.ts";
 import type { VerifyResult } from "../verify/result.ts";
 import type { Decoded } from "../vmbus/decode/decoded.ts";
 import type {
@@ -51,17 +51,12 @@ export interface PoliciesDocument extends Matrix {
 	readonly engineHash: string;
 }
 
-/** Names of the list of proposals that a policy or a modifier stands for. */
-interface Proposed {
-	readonly rows: readonly string[];
-}
-
 /** `coco-dma policies --list`. */
 export interface PoliciesListDocument {
-	readonly schema: "coco-dma/policies-list/1";
+	readonly schema: "coco-dma/policies-list/2";
 	readonly command: "policies";
-	readonly policies: readonly (PolicyHeader & Proposed)[];
-	readonly modifiers: readonly (Pick<PolicyHeader, "name" | "title" | "source"> & Proposed)[];
+	readonly policies: readonly PolicyHeader[];
+	readonly modifiers: readonly NamedModifier[];
 }
 
 /** `coco-dma explain`. */

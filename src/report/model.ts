@@ -6,8 +6,15 @@
 import type { VerdictKind } from "../study/verdict.ts";
 import type { Unit } from "./units.ts";
 
-/** A sentence, in parts where some are set off. */
-export type Words = string | readonly (string | { readonly strong: string } | { readonly code: string })[];
+/** A sentence, in parts where some are set off. link: an address that begins with https, under its own text. */
+export type Words =
+	| string
+	| readonly (
+			| string
+			| { readonly strong: string }
+			| { readonly code: string }
+			| { readonly text: string; readonly link: string }
+	  )[];
 
 /** What a command says. */
 export interface Report {
@@ -86,7 +93,7 @@ export interface Row {
 	readonly depth: 0 | 1;
 	/** A short line below the label, and longer ones in its place where there is room. */
 	readonly brief: string;
-	readonly about: readonly string[];
+	readonly about: readonly Words[];
 	/** A value a column; null: nothing belongs there. */
 	readonly values: readonly (Value | null)[];
 	/** What the row is opened into, or null. */

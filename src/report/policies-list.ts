@@ -1,37 +1,29 @@
 /** Presets and modifiers, without a run: what each does, whose rules it changes and where it is from. */
 import { MODIFIERS } from "../policy/modifiers.ts";
-import { PRESETS, ROWS } from "../policy/presets.ts";
+import { PRESETS } from "../policy/presets.ts";
 import { setupOf } from "../policy/setup.ts";
 import { headerOf } from "../study/matrix.ts";
 import type { PoliciesListDocument } from "./documents.ts";
-import { list, type Report, report, type Section } from "./model.ts";
-import { policyLines, policyTitle } from "./policy.ts";
-
-/** Rows of the list of proposals that a name stands for. */
-function rowsOf(name: string): string[] {
-	return Object.entries(ROWS).flatMap(([row, names]) => ((names as readonly string[]).includes(name) ? [row] : []));
-}
+import { list, type Report, report, type Section, type Words } from "./model.ts";
+import { modifierLines, policyLines, policyTitle } from "./policy.ts";
 
 /** The list as data. */
 export function policiesList(): PoliciesListDocument {
 	return {
-		schema: "coco-dma/policies-list/1",
+		schema: "coco-dma/policies-list/2",
 		command: "policies",
-		policies: PRESETS.map((preset) => ({ ...headerOf(setupOf(preset)), rows: rowsOf(preset.name) })),
-		modifiers: MODIFIERS.map(({ name, title, source }) => ({ name, title, source, rows: rowsOf(name) })),
+		policies: PRESETS.map((preset) => headerOf(setupOf(preset))),
+		modifiers: MODIFIERS.map(({ name, title, source, references }) => ({ name, title, source, references })),
 	};
 }
 
 /** The list for people. */
 export function policiesListReport(): Report {
 	const { policies, modifiers } = policiesList();
-	const section = (title: string, lines: readonly string[], rows: readonly string[]): Section => ({
-		title,
-		blocks: [list("", rows.length === 0 ? lines : [...lines, `rows of the list: ${rows.join(", ")}`])],
-	});
+	const section = (title: string, lines: readonly Words[]): Section => ({ title, blocks: [list("", lines)] });
 	return report("DMA policies and modifiers", [
-		...policies.map((policy) => section(policyTitle(policy), policyLines(policy), policy.rows)),
+		...policies.map((policy) => section(policyTitle(policy), policyLines(policy))),
 		{ title: "Modifiers, behind a policy's name with +:", blocks: [] },
-		...modifiers.map(({ name, title, source, rows }) => section(`+${name}: ${title}`, [`source: ${source}`], rows)),
+		...modifiers.map((modifier) => section(`+${modifier.name}: ${modifier.title}`, modifierLines(modifier))),
 	]);
 }

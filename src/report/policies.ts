@@ -19,7 +19,7 @@ import {
 	table,
 	text,
 } from "./model.ts";
-import { policyLines, policyTitle, rulesBrief, rulesText } from "./policy.ts";
+import { policyLines, policyTitle, rulesBrief } from "./policy.ts";
 import { CALL_NS, CONVERSIONS, COUNT } from "./units.ts";
 import { becauseText, cellLines, cellText, placeText, verdictLines, verdictText } from "./verdict.ts";
 
@@ -48,10 +48,18 @@ const LEGEND: readonly LegendEntry[] = [
 	kindEntry("exposed", "the host could read n bytes of a device that is not confidential, as designed"),
 	kindEntry(
 		"BREACH",
-		"the host could read n bytes of a confidential device, also if the call then failed or they lie in a freed slot",
+		"the host could read n bytes of a confidential device, or of neighbours in a shared page; also if the call failed or the slot is free",
 	),
 	kindEntry("refused", "it did not work, and why: a status of the DMA layer, or what the device met"),
 	kindEntry("crash", "where the guest's kernel ends"),
+	kindEntry("undefined", "where the guest's kernel takes memory for what it is not, and anything may follow"),
+	kindEntry("not applicable", "the scenario cannot set it up there: nothing was tried, and nothing refused"),
+	{
+		word: "at one look",
+		kind: null,
+		meaning: "the most that stood there at one moment, where several contents went through one buffer",
+	},
+	{ word: "hazard", kind: null, meaning: "the kernel did what it may not do there, or lost track of what is true" },
 	{
 		word: "confidential",
 		kind: null,
@@ -141,7 +149,7 @@ export function matrixReport(matrix: Matrix, ranOn: string): Report {
 	const policies = matrix.rows.map(({ policy, cells }) =>
 		row(policy.name, cells.map(cellValue), {
 			brief: rulesBrief(policy),
-			about: [policy.title, rulesText(policy), `Source: ${policy.source}`],
+			about: [policyTitle(policy), ...policyLines(policy)],
 		}),
 	);
 	const channels = vmbusRows(matrix);

@@ -44,6 +44,7 @@ export interface RingPairHandle {
 export class RingPair {
 	readonly #engine: Engine;
 	readonly #handle: RingPairHandle;
+	#detached = false;
 	readonly writer: RingWriter;
 	readonly reader: RingReader;
 	/** What the peer rings for this end, and this end for the peer; null without doorbells. */
@@ -75,14 +76,23 @@ export class RingPair {
 		engine: Engine,
 		options: Omit<RingPairOptions, "side" | "onSignal">,
 	): { guest: RingPair; device: RingPair } {
-		const bells = engine.scratch(128);
-		const guest = attachPair(engine, { ...options, side: "guest" }, { own: bells, peer: bells + 64 });
-		const device = attachPair(
-			engine,
-			{ ...options, side: "device", init: false, requests: 0 },
-			{ own: bells + 64, peer: bells },
-		);
-		return { guest: new RingPair(engine, guest, undefined), device: new RingPair(engine, device, undefined) };
+		const [own, peer] = [BELLS.take(engine, BELL_BYTES), BELLS.take(engine, BELL_BYTES)];
+		const made: RingPair[] = [];
+		const attach = (more: Pick<RingPairOptions, "side" | "init" | "requests">, mine: Block, other: Block) => {
+			const handle = attachPair(engine, { ...options, ...more }, { own: mine.ptr, peer: other.ptr });
+			const pair = new RingPair(engine, handle, undefined);
+			made.push(pair);
+			return pair;
+		};
+		try {
+			const guest = attach({ side: "guest" }, own, peer);
+			const device = attach({ side: "device", init: false, requests: 0 }, peer, own);
+			return { guest, device };
+		} catch (error) {
+			for (const bell of [own, peer].slice(made.length)) BELLS.give(engine, bell);
+			for (const pair of made) pair.detach();
+			throw error;
+		}
 	}
 
 	/** The same end in another worker, on that worker's engine. One worker writes and one reads; they may be the same. */
@@ -99,31 +109,54 @@ export class RingPair {
 	 * @param options rescinded: whether the host took the channel away; then they answer RING_RESCINDED. Default false.
 	 */
 	close(options: { readonly rescinded?: boolean } = {}): void {
+		if (this.#detached) return;
 		for (const ring of [this.writer.number, this.reader.number])
-			this.#engine.instance.exports.ringClose(ring, options.rescinded ? 1 : 0);
+			orThrow(this.#engine.instance.exports.ringClose(ring, options.rescinded ? 1 : 0), () => "close()");
 	}
 
-	/** Forgets both rings; their records serve later ones. Do not use this pair again. */
+	/**
+	 * Forgets both rings; their records and this end's doorbell serve later ones. Do not use this pair again, nor its handle;
+	 * a second detach does nothing.
+	 */
 	detach(): void {
-		for (const ring of [this.writer.number, this.reader.number]) this.#engine.instance.exports.ringDetach(ring);
-		giveScratch(this.#engine, this.#handle.scratch, this.#handle.scratchBytes);
+		if (this.#detached) return;
+		this.#detached = true;
+		for (const ring of [this.writer.number, this.reader.number])
+			orThrow(this.#engine.instance.exports.ringDetach(ring), () => "detach()");
+		const { scratch, scratchBytes, bells } = this.#handle;
+		BLOCKS.give(this.#engine, { ptr: scratch, bytes: scratchBytes });
+		// a peer may still ring it: whoever has it next looks once too often
+		if (bells !== null) BELLS.give(this.#engine, { ptr: bells.own, bytes: BELL_BYTES });
 	}
 }
 
-/** Scratch blocks of detached pairs: the context gives blocks out and takes none back. */
-const spare = new WeakMap<Engine, { ptr: number; bytes: number }[]>();
-
-function takeScratch(engine: Engine, bytes: number): { ptr: number; bytes: number } {
-	const blocks = spare.get(engine) ?? [];
-	const found = blocks.findIndex((block) => block.bytes >= bytes);
-	return found < 0
-		? { ptr: engine.scratch(bytes), bytes }
-		: (blocks.splice(found, 1)[0] as { ptr: number; bytes: number });
+interface Block {
+	readonly ptr: number;
+	readonly bytes: number;
 }
 
-function giveScratch(engine: Engine, ptr: number, bytes: number): void {
-	spare.set(engine, [...(spare.get(engine) ?? []), { ptr, bytes }]);
+/** Blocks of detached pairs, by engine: the context gives blocks out and takes none back. */
+class SpareBlocks {
+	readonly #spare = new WeakMap<Engine, Block[]>();
+
+	take(engine: Engine, bytes: number): Block {
+		const blocks = this.#spare.get(engine) ?? [];
+		const found = blocks.findIndex((block) => block.bytes >= bytes);
+		return found < 0 ? { ptr: engine.scratch(bytes), bytes } : (blocks.splice(found, 1)[0] as Block);
+	}
+
+	give(engine: Engine, block: Block): void {
+		const blocks = this.#spare.get(engine);
+		if (blocks === undefined) this.#spare.set(engine, [block]);
+		else blocks.push(block);
+	}
 }
+
+const BLOCKS = new SpareBlocks();
+/** Apart from other blocks: a peer may ring a bell that was given back. */
+const BELLS = new SpareBlocks();
+/** A doorbell has a line of its own. */
+const BELL_BYTES = 64;
 
 /** @throws RangeError that lists what is expected */
 function checkChoice(name: string, value: unknown, expected: readonly string[]): void {
@@ -144,7 +177,7 @@ function attachPair(engine: Engine, options: RingPairOptions, bells: RingPairHan
 	const downstreamPages = pages.slice(downstream);
 	const init = options.init ?? side === "guest";
 	const flags = (behaviour === "strict" ? layout.RING_STRICT : 0) | (init ? layout.RING_INIT : 0);
-	const { ptr: scratch, bytes: scratchBytes } = takeScratch(engine, Math.max(maxPacketBytes + 1024, pages.length * 8));
+	const { ptr: scratch, bytes: scratchBytes } = BLOCKS.take(engine, Math.max(maxPacketBytes + 1024, pages.length * 8));
 	const attach = (ring: readonly Gpa[], end: number, requests: number) => {
 		for (const [i, page] of ring.entries()) engine.instance.data.setFloat64(scratch + 8 * i, page, true);
 		return orThrow(
@@ -159,8 +192,8 @@ function attachPair(engine: Engine, options: RingPairOptions, bells: RingPairHan
 		const reader = attach(incoming, layout.RING_READER, 0);
 		return { writer, reader, scratch, scratchBytes, bells };
 	} catch (error) {
-		if (writer >= 0) engine.instance.exports.ringDetach(writer);
-		giveScratch(engine, scratch, scratchBytes);
+		BLOCKS.give(engine, { ptr: scratch, bytes: scratchBytes });
+		if (writer >= 0) orThrow(engine.instance.exports.ringDetach(writer), () => "detach()");
 		throw error;
 	}
 }

@@ -3,7 +3,7 @@ import { RING_EMPTY } from "../../assembly/layout/status.ts";
 import type { Engine } from "../engine.ts";
 import { orThrow } from "../status.ts";
 import type { EngineExports, Instance } from "../wasm.ts";
-import type { Doorbell } from "./doorbell.ts";
+import { Deadline, type Doorbell } from "./doorbell.ts";
 import { type Packet, packetInHand } from "./packet.ts";
 
 /**
@@ -80,14 +80,19 @@ export class RingReader {
 		return packetInHand(this.#instance, this.number);
 	}
 
+	/** Consumes what is in hand, publishes, and signals a peer that waits. */
+	#publish(call: string): void {
+		orThrow(this.advance(), () => call);
+		if (orThrow(this.release(), () => call) === 1) this.#onSignal();
+	}
+
 	/** The next packet, or null. Allocates. @throws DmaError for a closed ring and corruption; a packet with bad ranges is consumed first */
 	receive(): Packet | null {
 		let packet: Packet | null = null;
 		try {
 			packet = this.#take();
 		} finally {
-			this.advance();
-			if (this.release() === 1) this.#onSignal();
+			this.#publish("receive()");
 		}
 		return packet;
 	}
@@ -101,8 +106,7 @@ export class RingReader {
 				yield packet;
 			}
 		} finally {
-			this.advance();
-			if (this.release() === 1) this.#onSignal();
+			this.#publish("packets()");
 		}
 	}
 
@@ -122,35 +126,39 @@ export class RingReader {
 	 * @returns false when the time was up. A closed or corrupt ring counts as something to read: the next call says what.
 	 */
 	waitForData(bell: Doorbell, timeoutMs = Number.POSITIVE_INFINITY): boolean {
+		const deadline = new Deadline(timeoutMs);
 		while (true) {
 			const seen = bell.count;
 			if (this.#dataNow()) return true;
-			if (!bell.wait(seen, timeoutMs)) return this.#timedOut();
+			if (!bell.wait(seen, deadline.leftMs)) return this.#timedOut();
 		}
 	}
 
 	/** As waitForData, for threads that may not block. */
 	async waitForDataAsync(bell: Doorbell, timeoutMs = Number.POSITIVE_INFINITY): Promise<boolean> {
+		const deadline = new Deadline(timeoutMs);
 		while (true) {
 			const seen = bell.count;
 			if (this.#dataNow()) return true;
-			if (!(await bell.waitAsync(seen, timeoutMs))) return this.#timedOut();
+			if (!(await bell.waitAsync(seen, deadline.leftMs))) return this.#timedOut();
 		}
 	}
 
 	#dataNow(): boolean {
 		// consumed but unpublished bytes would make the writer believe that the ring was not empty
-		this.advance();
-		const signal = this.release();
+		const consumed = this.advance();
+		const signal = consumed < 0 ? consumed : this.release();
 		if (signal === 1) this.#onSignal();
 		if (signal >= 0 && this.#exports.ringEndRead(this.number) === 0) return false;
-		this.#exports.ringMask(this.number, 1);
-		return true;
+		return this.#masked(true);
 	}
 
 	#timedOut(): boolean {
-		const there = this.#exports.ringAvailable(this.number) !== 0;
-		this.#exports.ringMask(this.number, 1);
-		return there;
+		return this.#masked(this.#exports.ringAvailable(this.number) !== 0);
+	}
+
+	/** Masks the peer's signals again. A ring that is closed has none, and counts as something to read. */
+	#masked(there: boolean): boolean {
+		return this.#exports.ringMask(this.number, 1) < 0 || there;
 	}
 }

@@ -1,9 +1,10 @@
 import * as layout from "../../assembly/layout/ring.ts";
 import { REQUESTOR_FULL, RING_FULL } from "../../assembly/layout/status.ts";
+import { expectBytes } from "../bytes.ts";
 import type { Engine } from "../engine.ts";
 import { orThrow } from "../status.ts";
 import type { EngineExports, Instance } from "../wasm.ts";
-import type { Doorbell } from "./doorbell.ts";
+import { Deadline, type Doorbell } from "./doorbell.ts";
 import {
 	type GpaRange,
 	gpaRangesBytes,
@@ -112,11 +113,15 @@ export class RingWriter {
 		return ((options.wantsCompletion ? WANTS_COMPLETION : 0) << 16) | (options.type ?? type);
 	}
 
-	#fits(bytes: number): void {
-		if (bytes > this.#scratchBytes || bytes > MAX_PAYLOAD_BYTES)
-			throw new RangeError(
-				`a packet of ${bytes} bytes: this ring takes up to ${Math.min(this.#scratchBytes, MAX_PAYLOAD_BYTES)}`,
-			);
+	/** Checks what is to be sent behind `ahead` bytes. @throws TypeError for what is no bytes, RangeError for too many */
+	#fits(ahead: number, name: string, pieces: readonly Uint8Array[]): void {
+		let bytes = ahead;
+		for (const piece of pieces) {
+			expectBytes(name, piece);
+			bytes += piece.length;
+		}
+		const most = Math.min(this.#scratchBytes, MAX_PAYLOAD_BYTES);
+		if (bytes > most) throw new RangeError(`a packet of ${bytes} bytes: this ring takes up to ${most}`);
 	}
 
 	#publish(status: number, call: string): boolean {
@@ -128,7 +133,7 @@ export class RingWriter {
 
 	/** Sends one packet. @returns false when the ring, or the requestor, is full @throws DmaError; RangeError for a payload that is too long */
 	send(payload: Uint8Array, options: SendOptions = {}): boolean {
-		this.#fits(payload.length);
+		this.#fits(0, "payload", [payload]);
 		this.#instance.bytes.set(payload, this.#scratch);
 		const id = options.id ?? 0n;
 		const [low, high] = halves(id);
@@ -138,8 +143,8 @@ export class RingWriter {
 
 	/** Sends a packet whose payload lies in pieces. @returns and throws as send */
 	sendGather(pieces: readonly Uint8Array[], options: SendOptions = {}): boolean {
+		this.#fits(pieces.length * layout.GATHER_BYTES, "pieces", pieces);
 		const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
-		this.#fits(bytes + pieces.length * layout.GATHER_BYTES);
 		const list = this.#scratch + ((bytes + 7) & ~7);
 		let at = this.#scratch;
 		for (const [i, piece] of pieces.entries()) {
@@ -162,7 +167,7 @@ export class RingWriter {
 	/** Sends a packet that names guest memory (pageBuffers, multiPageRange, pageArray make the ranges). Asks for a completion, as Linux does. */
 	sendGpaDirect(ranges: readonly GpaRange[], payload: Uint8Array, options: SendOptions = {}): boolean {
 		const bytes = gpaRangesBytes(ranges);
-		this.#fits(bytes + payload.length);
+		this.#fits(bytes, "payload", [payload]);
 		writeGpaRanges(this.#instance.data, this.#scratch, ranges);
 		const kind = this.#kind({ wantsCompletion: true, ...options }, PacketType.GpaDirect);
 		return this.#sendRanges(kind, options.id ?? 0n, 0, bytes, ranges.length, payload);
@@ -175,7 +180,7 @@ export class RingWriter {
 		payload: Uint8Array,
 		options: SendOptions & { readonly senderOwnsSet?: boolean } = {},
 	): boolean {
-		this.#fits(8 * ranges.length + payload.length);
+		this.#fits(8 * ranges.length, "payload", [payload]);
 		const pages = ranges.map((range) => ({ ...range, pfns: [] }));
 		const bytes = writeGpaRanges(this.#instance.data, this.#scratch, pages);
 		const third = (set & 0xffff) | (options.senderOwnsSet ? 65536 : 0);
@@ -222,15 +227,18 @@ export class RingWriter {
 
 	/**
 	 * Publishes, then sleeps until a packet with `payloadBytes` bytes fits.
-	 * @param bell the one that the reader rings for this end; @returns false when the time was up
+	 * @param bell the one that the reader rings for this end
+	 * @returns false when the time was up. A closed or corrupt ring counts as room: the next call says what.
 	 */
 	waitForRoom(payloadBytes: number, bell: Doorbell, timeoutMs = Number.POSITIVE_INFINITY): boolean {
 		const wanted = this.#wants(payloadBytes);
-		if (this.publish() === 1) this.#onSignal();
-		while (true) {
+		const published = this.publish();
+		if (published === 1) this.#onSignal();
+		const deadline = new Deadline(timeoutMs);
+		while (published >= 0) {
 			const seen = bell.count;
 			if (this.#exports.ringSetPending(this.number, wanted) !== 0) break;
-			if (!bell.wait(seen, timeoutMs)) return this.#awake(false);
+			if (!bell.wait(seen, deadline.leftMs)) return this.#awake(false);
 		}
 		return this.#awake(true);
 	}
@@ -238,18 +246,20 @@ export class RingWriter {
 	/** As waitForRoom, for threads that may not block. */
 	async waitForRoomAsync(payloadBytes: number, bell: Doorbell, timeoutMs = Number.POSITIVE_INFINITY): Promise<boolean> {
 		const wanted = this.#wants(payloadBytes);
-		if (this.publish() === 1) this.#onSignal();
-		while (true) {
+		const published = this.publish();
+		if (published === 1) this.#onSignal();
+		const deadline = new Deadline(timeoutMs);
+		while (published >= 0) {
 			const seen = bell.count;
 			if (this.#exports.ringSetPending(this.number, wanted) !== 0) break;
-			if (!(await bell.waitAsync(seen, timeoutMs))) return this.#awake(false);
+			if (!(await bell.waitAsync(seen, deadline.leftMs))) return this.#awake(false);
 		}
 		return this.#awake(true);
 	}
 
+	/** Waits no more. A closed ring counts as room: the next call says what. */
 	#awake(room: boolean): boolean {
-		this.#exports.ringSetPending(this.number, 0);
-		return room;
+		return this.#exports.ringSetPending(this.number, 0) < 0 || room;
 	}
 }
 

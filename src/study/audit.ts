@@ -15,7 +15,7 @@ import { headerOf, type PolicyHeader } from "./matrix.ts";
 import { ownLabel } from "./part.ts";
 import { makeReplay, type Replay } from "./replay.ts";
 import { type PolicyChoice, type Subject, subjectOf } from "./subject.ts";
-import { type Verdict, verdictOf } from "./verdict.ts";
+import { NO_BYTES, type Verdict, verdictOf } from "./verdict.ts";
 
 /** What became readable of one owner's bytes. Bytes count each time that they reach a shared page. */
 export interface OwnerReport {
@@ -151,6 +151,8 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 		verdict: verdictOf({
 			...place,
 			...bytes,
+			atOnceBytes: null,
+			generations: 0,
 			confidential: device.accepted,
 			cause: drive.crash,
 			hazards: [...new Set(guest.hazards.map(({ what }) => what))],
@@ -166,7 +168,6 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 	};
 }
 
-const NO_BYTES = { bytes: 0, hiddenBytes: 0, neighbourBytes: 0 };
 const NOTHING = {
 	directMaps: 0,
 	bouncedMaps: 0,

@@ -2,7 +2,7 @@
 import type { CoherentRefusal } from "../coco/memory/coherent.ts";
 import { CipherUnavailable } from "../coco/platform/ciphertext.ts";
 import { AccessFault, type AccessResult, type ViolationName } from "../coco/platform/violations.ts";
-import type { KernelCrash } from "../coco/rules/policy.ts";
+import { type KernelCrash, UndefinedBehavior } from "../coco/rules/policy.ts";
 import type { TrustError, TrustStatus } from "../coco/trust/error.ts";
 import type { StatusName } from "../status.ts";
 
@@ -11,6 +11,14 @@ export type Cause =
 	| { readonly what: "status"; readonly status: StatusName | CoherentRefusal["status"] }
 	/** The kernel ends: in which function, and why. */
 	| { readonly what: "crash"; readonly where: string; readonly why: string }
+	/** Nobody can foretell what happens: where, and why. */
+	| { readonly what: "undefined"; readonly where: string; readonly why: string }
+	/** The policy has an error in place of a bounce. */
+	| { readonly what: "refuses-to-bounce" }
+	/** A mapping larger than dma_max_mapping_size says. */
+	| { readonly what: "over-max"; readonly bytes: number; readonly maxBytes: number }
+	/** There is no such thing to run: what would have to be there. */
+	| { readonly what: "not-applicable"; readonly needs: Needed }
 	/** What the device read in place of the bytes that were sent: other bytes where it broke no rule. */
 	| { readonly what: "device-gets"; readonly result: AccessResult | "other bytes" }
 	/** The device's access did not happen, by the rule that it broke. */
@@ -19,20 +27,24 @@ export type Cause =
 	| { readonly what: "write-corrupts" }
 	/** The driver does not read what the device wrote, after the unmap. */
 	| { readonly what: "write-lost" }
+	/** The driver does not read what the device wrote, after dma_sync_*_for_cpu. */
+	| { readonly what: "sync-lost" }
 	/** The conversion of the buffer's pages did not keep their contents. */
 	| { readonly what: "contents-lost" }
 	/** The address of a peer's MMIO has the private form, and the peer answers to shared addresses. */
 	| { readonly what: "private-form" }
-	/** The guest has no memory of the kind that the part is about. */
-	| { readonly what: "no-such-memory" }
 	/** The device could not be accepted again under a mapping. */
 	| { readonly what: "transition"; readonly status: TrustStatus }
 	/** A step of the set-up that trust rules out: the step as a person reads it, and more facts ("" where there are none). */
 	| { readonly what: "trust"; readonly step: string; readonly status: TrustStatus; readonly detail: string }
 	/** The confidential VMBus connection failed, and the guest does without the device. */
-	| { readonly what: "no-fallback" }
-	/** The device is a VMBus channel's, which its offer speaks for: it has no TDISP interface. */
-	| { readonly what: "no-tdisp" };
+	| { readonly what: "no-fallback" };
+
+/**
+ * What a scenario would need. memory: of the kind that the part is about. tdisp-interface: a VMBus channel's device has none,
+ * its offer speaks for it. private-memory, hidden-pages: the platform has none. attribute: the kernel does not know it.
+ */
+export type Needed = "memory" | "tdisp-interface" | "private-memory" | "hidden-pages" | "attribute";
 
 /** How often something did not work for one cause. */
 export interface CauseCount {
@@ -57,11 +69,19 @@ export class CauseCounts {
 	}
 }
 
-export function crashCause({ where, why }: KernelCrash): Cause {
-	return { what: "crash", where, why };
+export function crashCause(error: KernelCrash): Cause {
+	const { where, why } = error;
+	return { what: error instanceof UndefinedBehavior ? "undefined" : "crash", where, why };
 }
 
+export function needs(needed: Needed): Cause {
+	return { what: "not-applicable", needs: needed };
+}
+
+/** What trust rules out. What the platform has none of is no refusal. */
 export function trustCause({ step, status, detail }: TrustError): Cause {
+	if (status === "NO_PRIVATE_MEMORY") return needs("private-memory");
+	if (status === "NO_HIDDEN_MEMORY") return needs("hidden-pages");
 	return { what: "trust", step, status, detail };
 }
 

@@ -8,8 +8,8 @@ import type { GuestArena } from "./arena.ts";
 import type { Cause } from "./cause.ts";
 import { NOISE } from "./noise.ts";
 import { type PartGroup, type PartRun, type PartSpec, type PartStage, runPart } from "./part.ts";
-import { makeStage, type Stage } from "./stage.ts";
-import { type Verdict, type VerdictKind, verdictOf, worstKind } from "./verdict.ts";
+import { makeStage, type Stage, setsFlag } from "./stage.ts";
+import { NO_BYTES, type Verdict, type VerdictKind, verdictOf, worstKind } from "./verdict.ts";
 
 /** A part of a cell. */
 export interface CellPart extends PartRun {
@@ -31,8 +31,9 @@ export interface Cell {
 	readonly confidential: boolean;
 	/** The worst that the parts come to which are told. */
 	readonly kind: VerdictKind;
-	/** The device's own bytes that the host could read, of all parts on its platform. */
+	/** Bytes of a confidential device that the host could read, and of neighbours, of all parts on its platform. */
 	readonly breachedBytes: number;
+	/** Bytes of a device that is not confidential. */
 	readonly exposedBytes: number;
 	readonly parts: readonly CellPart[];
 	/** A bounced, shared or direct 4 KiB TO_DEVICE: map and unmap on the release build, median ns; null: refused or not measured. */
@@ -50,6 +51,7 @@ const PARTS: readonly PartSpec[] = [
 	FIRST,
 	streaming("4 KiB FROM_DEVICE", FromDevice),
 	streaming("4 KiB BIDIRECTIONAL", Bidirectional),
+	{ name: "4 KiB FROM_DEVICE, synced", group: "synced", bytes: 4096, dir: FromDevice },
 	{ name: "32 B FROM_DEVICE", group: "small", bytes: 32, dir: FromDevice },
 	{ name: "96 B TO_DEVICE", group: "small", bytes: 96, dir: ToDevice },
 	{ name: "4 KiB TO_DEVICE above 4 GiB", group: "above 4 GiB", bytes: 4096, dir: ToDevice },
@@ -64,13 +66,22 @@ const ELSEWHERE = PARTS.filter(
 );
 
 function partStage(stage: Stage & { refused: null }): PartStage {
-	const { guest, device, setup } = stage;
+	const { guest, device, setup, scenario } = stage;
 	return {
 		guest,
 		device,
 		preShared: (setup.policy.preSharedPercent ?? 0) > 0,
 		mmioShared: setup.mmioShared,
+		setsFlag: setsFlag(setup, scenario),
+		refusesToBounce: refusesToBounce(stage),
 	};
+}
+
+/** Whether what would bounce is an error by the policy's word, and not because nothing could bounce it. */
+function refusesToBounce({ device, setup }: Stage & { refused: null }): boolean {
+	const { forceBounce, mayBounce } = device.mapRules;
+	const asked = setup.policy.mechanism?.[device.believed ? "accepted" : "others"];
+	return asked === "refuse" && device.crash === null && (forceBounce || mayBounce);
 }
 
 function whyOf(stage: Stage & { refused: null }, { group, bytes, dir }: PartSpec): readonly PredicateStep[] {
@@ -92,7 +103,7 @@ function whyOf(stage: Stage & { refused: null }, { group, bytes, dir }: PartSpec
 
 /** In place of the first part, where the device does not come about. */
 function notSetUp({ platform, encoded }: Place, cause: Cause): PartRun {
-	const facts = { confidential: false, bytes: 0, hiddenBytes: 0, neighbourBytes: 0, cause, hazards: [] };
+	const facts = { ...NO_BYTES, confidential: false, cause, hazards: [] };
 	return { how: "-", conversions: 0, verdict: verdictOf({ part: FIRST.name, platform, encoded, ...facts }) };
 }
 
@@ -139,6 +150,7 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 	const telling = tellingParts(ran);
 	const here = ran.filter(({ verdict, group }) => isHere(verdict, home) && group !== "transition");
 	const sum = here.reduce((bytes, { verdict }) => bytes + verdict.bytes, 0);
+	const neighbours = here.reduce((bytes, { verdict }) => bytes + verdict.neighbourBytes, 0);
 	const cost = { nsPer4KiB: null, conversionsPer4KiB: 0 };
 	return {
 		policy: setup.name,
@@ -146,7 +158,7 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 		platform: home.platform,
 		confidential,
 		kind: worstKind([...telling].map(({ verdict }) => verdict)),
-		breachedBytes: confidential ? sum : 0,
+		breachedBytes: (confidential ? sum : 0) + neighbours,
 		exposedBytes: confidential ? 0 : sum,
 		parts: ran.map((part) => ({ ...part, told: telling.has(part) })),
 		...cost,
@@ -158,15 +170,23 @@ function isHere({ platform, encoded }: Verdict, home: Place): boolean {
 	return platform === home.platform && encoded === home.encoded;
 }
 
-/** The first part, and every one that comes to something of another kind than those before it. */
+/** Told in the opened cell alone, unless it is one of the worst: their data is not the guest's, or their refusal is the rule. */
+const QUIET: ReadonlySet<PartGroup> = new Set(["mmio", "transition"]);
+const LOUD: ReadonlySet<VerdictKind> = new Set(["BREACH", "crash", "undefined"]);
+
+/** The first part, and every one that comes to something of another kind, or meets another hazard, than those before it. */
 function tellingParts<P extends Pick<CellPart, "group" | "verdict">>(parts: readonly P[]): ReadonlySet<P> {
 	const told = new Set<string>();
+	const kinds = new Set<VerdictKind>();
 	return new Set(
-		parts.filter(({ group, verdict: { kind, also } }) => {
-			const kinds = [kind, ...also].join();
-			// told in the opened cell alone: MMIO moves no data of the guest's, and what a change of trust is refused for is its rule
-			if (group === "mmio" || group === "transition" || told.has(kinds)) return false;
-			told.add(kinds);
+		parts.filter(({ group, verdict: { kind, also, cause, hazards } }) => {
+			const said = [kind, ...also, ...hazards].join();
+			if (told.has(said)) return false;
+			const isNews = LOUD.has(kind) && !kinds.has(kind);
+			// a change of trust that is refused has met no hazard of the guest's own
+			if (QUIET.has(group) && !isNews && (hazards.length === 0 || cause !== null)) return false;
+			told.add(said);
+			for (const each of [kind, ...also]) kinds.add(each);
 			return true;
 		}),
 	);

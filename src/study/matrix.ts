@@ -3,6 +3,8 @@
 import { type PlatformName, platformNamed } from "../coco/platform/platform.ts";
 import type { KernelName } from "../coco/rules/kernel.ts";
 import type { Acceptance, Policy } from "../coco/rules/policy.ts";
+import type { Reference } from "../coco/rules/reference.ts";
+import { ASKED, changesOf, type PolicyChange } from "../policy/changes.ts";
 import { PRESETS } from "../policy/presets.ts";
 import { SCENARIOS, type Scenario, scenarioNamed } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
@@ -14,16 +16,35 @@ import { runVmbusRows, type VmbusCell } from "./vmbus-rows.ts";
 
 /** What stands above a policy's cells. */
 export interface PolicyHeader {
+	/** With its modifiers. */
 	readonly name: string;
 	readonly title: string;
 	readonly kernel: KernelName;
 	readonly acceptance: Acceptance;
+	/** What is asked about a device's being trusted, as the kernel or the patch calls it; null: nothing is. */
+	readonly asks: string | null;
 	readonly source: string;
+	/** Mails, commits and pages that it is from, as far as they are known. */
+	readonly references: readonly Reference[];
+	/** What it changes of the kernel, with the file and function of each. */
+	readonly changes: readonly PolicyChange[];
+	/** Presets of one of its mails that ask the same about a device. */
+	readonly asksAlike: readonly string[];
+	/** What was added to it by name, each with its own source. */
+	readonly modifiers: readonly NamedModifier[];
 }
 
-/** With who ran it, docs/schema/policies.1.json is its form in JSON. */
+/** A modifier, as it is named in a header. */
+export interface NamedModifier {
+	readonly name: string;
+	readonly title: string;
+	readonly source: string;
+	readonly references: readonly Reference[];
+}
+
+/** With who ran it, docs/schema/policies.2.json is its form in JSON. */
 export interface Matrix {
-	readonly schema: "coco-dma/policies/1";
+	readonly schema: "coco-dma/policies/2";
 	readonly scenarios: readonly { readonly name: string; readonly title: string; readonly platform: string }[];
 	readonly rows: readonly { readonly policy: PolicyHeader; readonly cells: readonly Cell[] }[];
 	/** Memory of VMBus channels, by what becomes of the confidential connection under the policies. */
@@ -55,10 +76,35 @@ const SHOWN = [
 /** The policies of the whole list. */
 const ALL: readonly string[] = [...PRESETS.map(({ name }) => name), ...SHOWN];
 
+/** Presets that come from one mail with a policy, and ask the same about a device. */
+function asksAlike({ name, acceptance, references = [] }: Policy): string[] {
+	const asks = ASKED[acceptance];
+	// a thread of several authors is no one mail
+	const mails = references.filter(({ kind, by = "" }) => kind === "mail" && !by.includes(", "));
+	if (asks === null) return [];
+	return PRESETS.filter(
+		(other) =>
+			other.name !== name &&
+			ASKED[other.acceptance] === asks &&
+			other.references?.some((reference) => mails.includes(reference)),
+	).map((other) => other.name);
+}
+
 /** What a policy's header says. */
-export function headerOf({ name, policy }: PolicySetup): PolicyHeader {
-	const { title, kernel, acceptance, source } = policy;
-	return { name, title, kernel, acceptance, source };
+export function headerOf({ name, policy, modifiers }: PolicySetup): PolicyHeader {
+	const { title, kernel, acceptance, source, references = [] } = policy;
+	return {
+		name,
+		title,
+		kernel,
+		acceptance,
+		asks: ASKED[acceptance],
+		source,
+		references,
+		changes: changesOf(policy),
+		asksAlike: asksAlike(policy),
+		modifiers,
+	};
 }
 
 export interface MatrixOptions {
@@ -104,7 +150,7 @@ export async function runMatrix(options: MatrixOptions = {}): Promise<Matrix> {
 	for (const connection of new Set(policies.map((setup) => setup.connection)))
 		for (const scenario of scenarios) vmbus.push(...(await runVmbusRows(connection, scenario)));
 	return {
-		schema: "coco-dma/policies/1",
+		schema: "coco-dma/policies/2",
 		scenarios: scenarios.map(({ name, title, platform: own }) => ({ name, title, platform: platform ?? own })),
 		rows,
 		vmbus,

@@ -1,5 +1,6 @@
 /** One piece of DMA under a policy, run on the audit build: what the host could read of it, and whether it worked. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
+import { BEYOND_MASK, NEEDS_SHARED, NO_POOL, SHARES_CACHE_LINE } from "../../assembly/layout/status.ts";
 import type { Audit, Label } from "../audit/audit.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
@@ -10,11 +11,19 @@ import { PageState } from "../memory/ram.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import { statusName } from "../status.ts";
 import { Attr, Direction, type DmaAddr, type Gpa } from "../types.ts";
-import { accessCause, type Cause, crashCause } from "./cause.ts";
+import { accessCause, type Cause, crashCause, needs } from "./cause.ts";
 import { type Verdict, verdictOf } from "./verdict.ts";
 
 /** What a part of a cell is about: parts of one group answer one question. */
-export type PartGroup = "streaming" | "small" | "above 4 GiB" | "coherent" | "atomic" | "mmio" | "transition";
+export type PartGroup =
+	| "streaming"
+	| "synced"
+	| "small"
+	| "above 4 GiB"
+	| "coherent"
+	| "atomic"
+	| "mmio"
+	| "transition";
 
 export interface PartSpec {
 	readonly name: string;
@@ -42,6 +51,10 @@ export interface PartStage {
 	readonly preShared: boolean;
 	/** Whether drivers map MMIO with Attr.CcShared. */
 	readonly mmioShared: boolean;
+	/** Whether the device's driver sets the flag of a policy that takes its word. */
+	readonly setsFlag: boolean;
+	/** Whether the policy has an error in place of a bounce, for this device. */
+	readonly refusesToBounce: boolean;
 }
 
 /** A peer's BAR: no RAM, and so nothing of it can leak. */
@@ -57,20 +70,22 @@ export function runPart(stage: PartStage, spec: PartSpec): PartRun | null {
 	const { guest, device } = stage;
 	const { audit } = guest.engine;
 	if (audit === null) throw new RangeError('a part is run on an engine of the build "engine.audit"');
-	if (spec.group === "transition" && device.trust === null) return null;
+	if (spec.group === "transition" && device.trust === null && !stage.setsFlag) return null;
 	// before it runs: a part may end the trust that its data was written in
 	const confidential = device.accepted;
 	const label = ownLabel(audit, device);
 	const before = countedBytes(audit, device);
+	const watch = new Generations(guest, audit, device, spec.bytes);
 	const hazards = guest.hazards.length;
 	const conversions = device.conversions;
 	let done: Done = { how: "-", cause: null };
 	guest.converter.onTransition = (gpa) => strayRead(guest, gpa);
 	try {
 		if (spec.group === "mmio") done = mapMmio(stage, spec);
-		else if (spec.group === "transition") done = changeTrust(stage, spec, label);
-		else if (spec.group === "coherent" || spec.group === "atomic") done = useCoherent(stage, spec, label);
-		else done = useStreaming(stage, spec, label);
+		else if (spec.group === "transition")
+			done = device.trust === null ? changeFlag(stage, spec, label) : changeTrust(stage, spec, label);
+		else if (spec.group === "coherent" || spec.group === "atomic") done = useCoherent(stage, spec, label, watch);
+		else done = useStreaming(stage, spec, label, watch);
 	} catch (error) {
 		if (!(error instanceof KernelCrash)) throw error;
 		done = { how: "-", cause: crashCause(error) };
@@ -78,6 +93,7 @@ export function runPart(stage: PartStage, spec: PartSpec): PartRun | null {
 		audit.pen = null;
 		guest.converter.onTransition = null;
 	}
+	watch.look(null);
 	const after = countedBytes(audit, device);
 	return {
 		how: done.how,
@@ -88,12 +104,62 @@ export function runPart(stage: PartStage, spec: PartSpec): PartRun | null {
 			encoded: device.options.encoded ?? true,
 			confidential,
 			bytes: after.own - before.own,
+			atOnceBytes: watch.atOnceBytes,
+			generations: watch.count,
 			hiddenBytes: after.hidden - before.hidden,
 			neighbourBytes: after.others - before.others,
 			cause: done.cause,
 			hazards: [...new Set(guest.hazards.slice(hazards).map(({ what }) => what))],
 		}),
 	};
+}
+
+/** Contents of a buffer that reached shared pages one after the other, and the most that stood there at one moment. */
+class Generations {
+	readonly #guest: Guest;
+	readonly #audit: Audit;
+	readonly #device: GuestDevice;
+	readonly #bufferBytes: number;
+	readonly #start: number;
+	#seen: number;
+	#standing = 0;
+	/** Of content. */
+	count = 0;
+
+	constructor(guest: Guest, audit: Audit, device: GuestDevice, bufferBytes: number) {
+		this.#guest = guest;
+		this.#audit = audit;
+		this.#device = device;
+		this.#bufferBytes = bufferBytes;
+		this.#start = this.#seen = countedBytes(audit, device).own;
+	}
+
+	/** Looks after a step. @param dma where the device finds the buffer, or null: nowhere any more */
+	look(dma: DmaAddr | null): void {
+		const reached = countedBytes(this.#audit, this.#device).own;
+		if (reached > this.#seen) this.count++;
+		this.#seen = reached;
+		if (dma === null) return;
+		const { platform, engine } = this.#guest;
+		const { gpa } = decodeAddress(platform, dma, this.#device.ruled.encoded);
+		const own = (number: number): boolean => {
+			const label = this.#audit.labelOf(number);
+			return label?.isPrivate === true && label.owner === this.#device.dma.index;
+		};
+		let bytes = 0;
+		for (let at = gpa; at < gpa + this.#bufferBytes; ) {
+			const end = Math.min(gpa + this.#bufferBytes, at - (at % PAGE_SIZE) + PAGE_SIZE);
+			if (engine.ram.pageState(at - (at % PAGE_SIZE)) === PageState.Shared)
+				for (const number of this.#audit.labelsAt(at, end - at)) if (own(number)) bytes++;
+			at = end;
+		}
+		this.#standing = Math.max(this.#standing, bytes);
+	}
+
+	/** The most that one look showed: of what went by between two looks, a buffer's bytes at most. */
+	get atOnceBytes(): number {
+		return Math.max(this.#standing, Math.min(this.#seen - this.#start, this.#bufferBytes));
+	}
 }
 
 /** The label of a device's buffers: the truth about its being accepted, whatever a policy believes. */
@@ -120,9 +186,14 @@ interface Done {
 	readonly cause: Cause | null;
 }
 
-/** A call's status, if it is one. */
-function statusCause(result: number): Cause | null {
-	return result < 0 ? { what: "status", status: statusName(result) } : null;
+/** Refusals of a record without pools, which a bounce would have mended. */
+const WOULD_BOUNCE: readonly number[] = [NO_POOL, BEYOND_MASK, NEEDS_SHARED, SHARES_CACHE_LINE];
+
+/** Why a mapping is refused, if it is. */
+function refusalOf({ refusesToBounce }: PartStage, result: number): Cause | null {
+	if (result >= 0) return null;
+	if (refusesToBounce && WOULD_BOUNCE.includes(result)) return { what: "refuses-to-bounce" };
+	return { what: "status", status: statusName(result) };
 }
 
 /** Bytes that are nowhere else: a part's data. */
@@ -132,12 +203,12 @@ function pattern(bytes: number, seed: number): Uint8Array {
 	return data;
 }
 
-function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: Label): Done {
+function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: Label, watch: Generations): Done {
 	const { guest, device, preShared } = stage;
 	const { ram, audit } = guest.engine;
 	const pages = Math.ceil(bytes / PAGE_SIZE);
 	const page = guest.pages.alloc(pages, group === "above 4 GiB" ? {} : { belowGpa: FOUR_GIB });
-	if (page < 0 || (group === "above 4 GiB" && page < FOUR_GIB)) return { how: "-", cause: { what: "no-such-memory" } };
+	if (page < 0 || (group === "above 4 GiB" && page < FOUR_GIB)) return { how: "-", cause: needs("memory") };
 	const shares = preShared && guest.converter.steps(ram.pageState(page), PageState.Shared).length > 0;
 	if (shares) guest.converter.convert(page, pages * PAGE_SIZE, PageState.Shared);
 	else ram.write(page, pattern(pages * PAGE_SIZE, 1));
@@ -149,23 +220,29 @@ function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: 
 	const before = device.dma.counters;
 	const converted = device.conversions;
 	const dma = device.tryMap(gpa, bytes, dir, 0, shares ? Attr.CcShared : 0);
-	let cause = statusCause(dma);
+	let cause = refusalOf(stage, dma);
+	watch.look(dma < 0 ? null : dma);
 	const bounced = device.dma.counters.bouncedMaps > before.bouncedMaps;
 	const how = dma < 0 ? "-" : device.conversions > converted ? "shared in place" : bounced ? "bounce" : "direct";
 	if (dma >= 0) {
 		const answer = pattern(bytes, 3);
 		if (dir !== Direction.FromDevice) cause = deviceReads(stage, dma, sent);
 		if (dir !== Direction.ToDevice) cause ??= deviceWrites(stage, dma, answer);
+		watch.look(dma);
+		const arrived = () => equal(ram.read(gpa, bytes), answer);
+		if (group === "synced" && cause === null) {
+			device.syncForCpu(dma, bytes, dir);
+			if (!arrived()) cause = { what: "sync-lost" };
+		}
 		device.unmap(dma, bytes, dir);
-		if (dir !== Direction.ToDevice && cause === null && !equal(ram.read(gpa, bytes), answer))
-			cause = { what: "write-lost" };
+		if (dir !== Direction.ToDevice && cause === null && !arrived()) cause = { what: "write-lost" };
 	}
 	// shared for good: nobody else gets these pages, and no other part what stands in them
 	if (!shares) guest.pages.free(page, pages);
 	return { how, cause };
 }
 
-function useCoherent(stage: PartStage, { group, bytes }: PartSpec, label: Label): Done {
+function useCoherent(stage: PartStage, { group, bytes }: PartSpec, label: Label, watch: Generations): Done {
 	const { guest, device } = stage;
 	const { ram, audit } = guest.engine;
 	const atomic = group === "atomic";
@@ -175,7 +252,9 @@ function useCoherent(stage: PartStage, { group, bytes }: PartSpec, label: Label)
 	if (audit !== null) audit.pen = label;
 	ram.write(got.gpa, sent);
 	if (audit !== null) audit.pen = null;
+	watch.look(got.dma);
 	const cause = deviceReads(stage, got.dma, sent) ?? deviceWrites(stage, got.dma, pattern(bytes, 5));
+	watch.look(got.dma);
 	device.freeCoherent(got, { atomic });
 	return { how: "allocated", cause };
 }
@@ -202,7 +281,7 @@ function changeTrust(stage: PartStage, { bytes, dir }: PartSpec, label: Label): 
 	ram.write(gpa, pattern(bytes, 6));
 	if (audit !== null) audit.pen = null;
 	const dma = device.tryMap(gpa, bytes, dir);
-	let cause = statusCause(dma);
+	let cause = refusalOf(stage, dma);
 	if (cause !== null || trust === null) return { how: "-", cause };
 	try {
 		trust.stop();
@@ -219,10 +298,32 @@ function changeTrust(stage: PartStage, { bytes, dir }: PartSpec, label: Label): 
 	return { how: "-", cause };
 }
 
-function mapMmio({ guest, device, mmioShared }: PartStage, { bytes, dir }: PartSpec): Done {
+/** The driver takes its flag back under a mapping, lets the device work, and sets it again. */
+function changeFlag(stage: PartStage, { bytes, dir }: PartSpec, label: Label): Done {
+	const { guest, device } = stage;
+	const { ram, audit } = guest.engine;
+	const gpa = guest.pages.alloc(1, { belowGpa: FOUR_GIB });
+	const sent = pattern(bytes, 6);
+	if (audit !== null) audit.pen = label;
+	ram.write(gpa, sent);
+	if (audit !== null) audit.pen = null;
+	const dma = device.tryMap(gpa, bytes, dir);
+	let cause = refusalOf(stage, dma);
+	device.setNoBounce(false);
+	if (dma >= 0) {
+		cause = deviceReads(stage, dma, sent);
+		device.unmap(dma, bytes, dir);
+	}
+	device.setNoBounce(true);
+	guest.pages.free(gpa, 1);
+	return { how: "-", cause };
+}
+
+function mapMmio(stage: PartStage, { bytes, dir }: PartSpec): Done {
+	const { guest, device, mmioShared } = stage;
 	const attrs = Attr.Mmio | (mmioShared ? Attr.CcShared : 0);
 	const dma = device.tryMap(BAR_GPA, bytes, dir, 0, attrs);
-	if (dma < 0) return { how: "-", cause: statusCause(dma) };
+	if (dma < 0) return { how: "-", cause: refusalOf(stage, dma) };
 	device.unmap(dma, bytes, dir, Attr.Mmio);
 	const isPrivate = decodeAddress(guest.platform, dma).form === "private";
 	// the peer is not trusted: its registers answer to shared addresses only

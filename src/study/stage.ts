@@ -13,7 +13,7 @@ import type { PolicySetup } from "../policy/setup.ts";
 import { parseSwiotlbOption } from "../swiotlb/sizing.ts";
 import { Version } from "../vmbus/wire/versions.ts";
 import type { GuestArena } from "./arena.ts";
-import { type Cause, trustCause } from "./cause.ts";
+import { type Cause, needs, trustCause } from "./cause.ts";
 
 const MIB = 2 ** 20;
 const RESTRICTED: GuestPoolOptions = { kind: "restricted", name: "virtio", size: "1M" };
@@ -98,7 +98,7 @@ function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<S
 /** Why a scenario's device does not come about under a setup, or null. */
 function refusalOf({ connection, device }: PolicySetup, { trust }: Scenario): Cause | null {
 	if (trust.by !== "offer") return null;
-	if (device.accepted) return { what: "no-tdisp" };
+	if (device.accepted) return needs("tdisp-interface");
 	return connection === "no-fallback" ? { what: "no-fallback" } : null;
 }
 
@@ -121,6 +121,13 @@ function deviceOptions(setup: PolicySetup, scenario: Scenario, guest: Guest, enc
 			? { offer: { flags: confidential ? trust.flags : nothing, connection: { confidential, version: Version.V6_0 } } }
 			: {}),
 	};
+}
+
+/** Whether the device's driver keeps it from bouncing, where the policy takes the driver's word. */
+export function setsFlag({ policy, connection }: PolicySetup, { driver, trust }: Scenario): boolean {
+	if (policy.acceptance !== "driver") return false;
+	if (policy.flagSetBy !== "storvsc") return true;
+	return driver === "storvsc" && trust.by === "offer" && trust.flags.coExternalMemory && connection === "confidential";
 }
 
 /**
@@ -147,7 +154,7 @@ export async function makeStage(
 		device.trust?.accept();
 		device.trust?.start();
 		device.bindDriver();
-		if (setup.policy.acceptance === "driver") device.setNoBounce(true);
+		if (setsFlag(setup, scenario)) device.setNoBounce(true);
 		return { ...common, refused: null, guest, device };
 	} catch (error) {
 		if (error instanceof TrustError) return refuse(trustCause(error));

@@ -1,12 +1,12 @@
 /** VMBus rings and GPADL buffers: guest memory that a host may read and that never passes through the DMA API. */
 import { Engine } from "../engine.ts";
-import type { Scenario } from "../policy/scenarios.ts";
+import { hasParavisor, type Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { VmbusSystem } from "../vmbus/system/system.ts";
 import { DeviceType } from "../vmbus/wire/guid.ts";
 import { OfferFlag } from "../vmbus/wire/versions.ts";
 import type { Cause } from "./cause.ts";
-import { type Verdict, verdictOf } from "./verdict.ts";
+import { NO_BYTES, type Verdict, verdictOf } from "./verdict.ts";
 
 /** One kind of memory of a channel, and what the host could read of what the guest put there. */
 export interface VmbusCell {
@@ -30,7 +30,7 @@ const INSTANCE = "c0c0d3a0-0000-4000-8000-000000000001";
  * @returns a cell a kind of memory; none for a scenario that is no VMBus device
  */
 export async function runVmbusRows(connection: PolicySetup["connection"], scenario: Scenario): Promise<VmbusCell[]> {
-	if (scenario.trust.by !== "offer") return [];
+	if (scenario.trust.by !== "offer" || !hasParavisor(scenario)) return [];
 	const { coRingBuffer, coExternalMemory } = scenario.trust.flags;
 	const works = connection === "confidential";
 	const rows = [
@@ -39,7 +39,15 @@ export async function runVmbusRows(connection: PolicySetup["connection"], scenar
 	];
 	const cell = (part: string, confidential: boolean, bytes: number, cause: Cause | null): VmbusCell => {
 		const place = { part, platform: "snp-vtom", encoded: true };
-		const facts = { confidential, bytes, hiddenBytes: 0, neighbourBytes: 0, cause, hazards: [] };
+		const facts = {
+			...NO_BYTES,
+			confidential,
+			bytes,
+			atOnceBytes: null,
+			generations: bytes > 0 ? 1 : 0,
+			cause,
+			hazards: [],
+		};
 		return { scenario: scenario.name, connection, verdict: verdictOf({ ...place, ...facts }) };
 	};
 	if (connection === "no-fallback" && (coRingBuffer || coExternalMemory))

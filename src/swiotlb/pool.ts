@@ -1,5 +1,6 @@
 import * as layout from "../../assembly/layout/pool.ts";
 import { PageState } from "../memory/ram.ts";
+import { orThrow } from "../status.ts";
 import type { Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 
@@ -101,7 +102,7 @@ export class Pool {
 
 	/** Sets the high-water mark to 0, as writing 0 to debugfs does. */
 	resetHiwater(): void {
-		this.#instance.exports.poolResetHiwater(this.index);
+		orThrow(this.#instance.exports.poolResetHiwater(this.index), () => `resetHiwater() of pool ${this.index}`);
 	}
 
 	/** Each area's index and use. Allocates. */

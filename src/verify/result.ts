@@ -1,3 +1,4 @@
+import type { KernelPart } from "../coco/rules/kernel.ts";
 import { DmaError } from "../status.ts";
 
 /** What verifying one recording found. */
@@ -13,6 +14,19 @@ export interface VerifyResult {
 	readonly compared: Readonly<Record<string, number>>;
 	/** The first answer that differed. */
 	readonly divergence?: Divergence;
+	/** Why nothing was replayed. */
+	readonly unsupported?: Unsupported;
+}
+
+/** A recording of a kernel whose rules are not here. */
+export interface Unsupported {
+	/** Where the recording names its kernel. */
+	readonly line: number;
+	/** The kernel's release as the recording has it. */
+	readonly kernel: string;
+	readonly part: KernelPart;
+	/** Releases whose rules of this part are here. */
+	readonly known: readonly string[];
 }
 
 /** The first answer that differs from the recording. */
@@ -67,4 +81,12 @@ export function resultOf(recording: string, format: string, { compared, outcome 
 	const { line, what, expected, got } = outcome.divergence;
 	const summary = `${stem(recording)}: line ${line}: ${what}: expected ${expected}, got ${got}`;
 	return { ...common, summary, divergence: outcome.divergence };
+}
+
+/** The result of a recording that cannot be replayed. */
+export function refusal(recording: string, format: string, unsupported: Unsupported): VerifyResult {
+	const { line, kernel, part, known } = unsupported;
+	const expected = `a kernel whose ${part} rules are here (${known.join(", ")})`;
+	const summary = `${stem(recording)}: line ${line}: kernel: expected ${expected}, found ${kernel}`;
+	return { recording, format, compared: {}, identical: false, summary, unsupported };
 }

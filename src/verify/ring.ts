@@ -6,7 +6,7 @@ import * as status from "../../assembly/layout/status.ts";
 import { Engine } from "../engine.ts";
 import { Fields } from "../fields.ts";
 import { InputError } from "../input-error.ts";
-import { statusName } from "../status.ts";
+import { orThrow, statusName } from "../status.ts";
 import type { Build, EngineExports } from "../wasm.ts";
 import { type Hashes, loadHashes } from "./hashes.ts";
 import { readKeyedHeader } from "./header.ts";
@@ -162,8 +162,8 @@ class RingReplay {
 	#asLinux(call: () => number): number {
 		const result = call();
 		if (result !== status.RING_EMPTY) return result;
-		this.#exports.ringResume(this.#reader);
-		return call();
+		const resumed = this.#exports.ringResume(this.#reader);
+		return resumed < 0 ? resumed : call();
 	}
 
 	#packetId(): string {
@@ -224,8 +224,8 @@ class RingReplay {
 			const bytes = data.getUint16(record + layout.RING_PACKET_HEAD + 4, true) * 8;
 			hash = (Math.imul(hash, 31) + Number.parseInt(this.#crc(packet, bytes), 16)) >>> 0;
 		}
-		exports.ringAdvance(this.#reader);
-		this.#signals += exports.ringRelease(this.#reader);
+		orThrow(exports.ringAdvance(this.#reader), () => "advance()");
+		this.#signals += orThrow(exports.ringRelease(this.#reader), () => "release()");
 		same(f.line, "packets iterated", expected, n);
 		same(f.line, "hash of the packets", expectedHash, hash.toString(16).padStart(8, "0"));
 		this.compared.packets += n;
@@ -234,8 +234,9 @@ class RingReplay {
 
 	#word(f: Fields, op: "P" | "M"): number {
 		const value = f.decimal(1, "v", 0, 2 ** 32 - 1);
-		if (op === "P") this.#exports.ringSetPending(this.#writer, value);
-		else this.#exports.ringMask(this.#reader, value);
+		const set =
+			op === "P" ? this.#exports.ringSetPending(this.#writer, value) : this.#exports.ringMask(this.#reader, value);
+		orThrow(set, () => op);
 		this.compared.words++;
 		return 2;
 	}

@@ -5,6 +5,7 @@ import * as layout from "../../assembly/layout/ring.ts";
 import { bytesOfHex } from "../bytes.ts";
 import type { Engine } from "../engine.ts";
 import { type GpaRange, PacketType } from "../ring/packet.ts";
+import { orThrow } from "../status.ts";
 import type { CallbackMode, GuestChannel, OpenOptions } from "../vmbus/guest/channel.ts";
 import type { VmbusGuest } from "../vmbus/guest/guest.ts";
 import type { DriverPlan, GuestStatus } from "../vmbus/guest/options.ts";
@@ -32,6 +33,8 @@ export interface GuestReplay {
 	readonly numbers: number[];
 	/** Handles of GPADLs by the transcript's id: null for one that failed. */
 	readonly buffers: (() => number | undefined)[];
+	/** What the recorder's driver keeps of each channel's last open. */
+	readonly kept: WeakMap<GuestChannel, KeptOptions>;
 	/** Channels whose callback leaves the packets where they are. */
 	readonly manual: Set<number>;
 	driver: ((channel: GuestChannel) => DriverPlan | null) | null;
@@ -39,8 +42,11 @@ export interface GuestReplay {
 	clock: number;
 }
 
-/** @param before options of the channel's last open: the recorder's driver keeps those that are not given */
-function openOptions(args: LineArgs, from: number, before: OpenOptions | null = null): OpenOptions {
+/** Options that the recorder's driver writes into a channel only where a line gives them; mode and latency it sets at every open. */
+type KeptOptions = Pick<OpenOptions, "requests" | "maxPacketBytes">;
+
+/** @param kept of the channel */
+function openOptions(args: LineArgs, from: number, kept: KeptOptions = {}): OpenOptions {
 	const option = (key: string) => {
 		const text = args.option(key, from + 2);
 		if (text !== undefined && !/^\d{1,9}$/.test(text)) throw args.error(key, "a whole number", text);
@@ -49,15 +55,15 @@ function openOptions(args: LineArgs, from: number, before: OpenOptions | null = 
 	const userData = args.option("ud", from + 2);
 	if (userData !== undefined && !/^([0-9a-f]{2}){0,240}$/i.test(userData))
 		throw args.error("ud", "bytes in hex", userData);
-	const mode = args.option("mode", from + 2) ?? before?.mode ?? "batched";
+	const mode = args.option("mode", from + 2) ?? "batched";
 	if (!["batched", "direct", "isr"].includes(mode)) throw args.error("mode", "direct or isr", mode);
-	const maxPacketBytes = option("maxpkt") || before?.maxPacketBytes;
+	const maxPacketBytes = option("maxpkt") || kept.maxPacketBytes;
 	return {
 		sendPages: args.number(from, "send pages", 65535),
 		receivePages: args.number(from + 1, "receive pages", 65535),
-		requests: option("rq") || before?.requests || 0,
+		requests: option("rq") || kept.requests || 0,
 		mode: mode as CallbackMode,
-		lowLatency: args.line.args.includes("lowlat", from + 2) || (before?.lowLatency ?? false),
+		lowLatency: args.line.args.includes("lowlat", from + 2),
 		...(maxPacketBytes === undefined ? {} : { maxPacketBytes }),
 		...(userData === undefined ? {} : { userData: bytesOfHex(userData) }),
 	};
@@ -159,9 +165,12 @@ function driverOf(args: LineArgs): (channel: GuestChannel) => DriverPlan | null 
 /** Commands of the guest itself: they end when they end. */
 const GUEST_COMMANDS: Readonly<Record<string, (replay: GuestReplay, args: LineArgs) => unknown>> = {
 	connect: ({ guest }, args) => guest.connect(args.has(0) ? args.number(0, "version") : undefined),
-	open: ({ guest }, args) => {
+	open: ({ guest, kept }, args) => {
 		const relid = args.number(0, "relid");
-		guest.open(relid, openOptions(args, 1, channelOf(guest, relid)?.options));
+		const channel = channelOf(guest, relid);
+		const options = openOptions(args, 1, channel && (kept.get(channel) ?? channel.options ?? {}));
+		if (channel !== undefined) kept.set(channel, options);
+		guest.open(relid, options);
 	},
 	close: ({ guest }, args) => guest.close(args.number(0, "relid")),
 	unbind: ({ guest }, args) => guest.unbind(args.number(0, "relid")),
@@ -214,7 +223,8 @@ const DRIVER_COMMANDS: Readonly<Record<string, (replay: GuestReplay, args: LineA
 	},
 	pendsz: ({ engine, guest }, args) => {
 		const rings = channelOf(guest, args.number(0, "relid"))?.rings;
-		if (rings != null) engine.instance.exports.ringSetPending(rings.writer.number, args.number(1, "bytes"));
+		if (rings != null)
+			orThrow(engine.instance.exports.ringSetPending(rings.writer.number, args.number(1, "bytes")), () => "pendsz");
 		return "ok";
 	},
 	ring: (replay, args) => {

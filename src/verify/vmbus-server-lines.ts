@@ -2,7 +2,8 @@
 import { bytesOfHex } from "../bytes.ts";
 import type { Fields } from "../fields.ts";
 import type { ServerConfig } from "../vmbus/server/config.ts";
-import type { OfferOptions } from "../vmbus/server/offers.ts";
+import { MAX_CHANNELS, type OfferOptions } from "../vmbus/server/offers.ts";
+import { MONITOR_IDS } from "../vmbus/wire/values.ts";
 import { ConnectionId } from "../vmbus/wire/versions.ts";
 
 /** `S server versions= conn_ids= msg_conn=`. @throws InputError that names the field */
@@ -25,6 +26,12 @@ export function readServer(f: Fields, vtl: number): ServerConfig {
 		// the recorded hosts are older than confidential channels
 		oldOfferFlags: true,
 	};
+}
+
+/** Whether a server can make the offer of a line `S offer {JSON}`: a recorded host may use any monitor id and relid. */
+export function isOfferable(line: string): boolean {
+	const number = (name: string) => Number(new RegExp(`"${name}": *(\\d+)`).exec(line)?.[1] ?? 1);
+	return number("monitor") < MONITOR_IDS && number("relid") >= 1 && number("relid") <= MAX_CHANNELS;
 }
 
 /** `S offer {JSON}`: what it holds is checked when it is offered. @throws InputError that names the field */

@@ -7,7 +7,7 @@ import type { OfferOptions } from "../vmbus/server/offers.ts";
 import { VmbusServer } from "../vmbus/server/server.ts";
 import { HEADER_BYTES, MessageType, messageSpec } from "../vmbus/wire/messages.ts";
 import { Diverged, divergedAt, type Replayed } from "./result.ts";
-import { readOffer, readServer } from "./vmbus-server-lines.ts";
+import { isOfferable, readOffer, readServer } from "./vmbus-server-lines.ts";
 import { describePayload } from "./vmbus-text.ts";
 
 const MACHINE_ACT =
@@ -15,7 +15,7 @@ const MACHINE_ACT =
 /** HvPostMessage's status for a connection id that nobody listens to. */
 const INVALID_CONNECTION_ID = "18";
 
-/** Whether the recorded host only did what a server may be asked to do: no injected faults, no hand-made messages. */
+/** Whether the recorded host only did what a server may be asked to do: no injected faults, no hand-made messages, no odd ids. */
 export function hasCleanServer(lines: readonly string[]): boolean {
 	let known: string[] = [];
 	let posted = "";
@@ -24,6 +24,7 @@ export function hasCleanServer(lines: readonly string[]): boolean {
 		const ids = /^S server .*\bconn_ids=(\S+) msg_conn=(\S+)/.exec(line);
 		if (ids !== null) known = [...(ids[1] as string).split(","), ids[2] as string];
 		if (from === "S" && verb === "act") return MACHINE_ACT.test(rest.join(" "));
+		if (from === "S" && verb === "offer") return isOfferable(line);
 		if (from === "G" && verb === "POST") posted = rest[0] ?? "";
 		if (from === "H" && verb === "RET")
 			return rest[0] === "0" || (rest[0] === INVALID_CONNECTION_ID && !known.includes(posted));
@@ -36,6 +37,8 @@ interface Produced {
 	readonly channel: string;
 	readonly hex: string;
 	readonly line: number;
+	/** Right, and not asked for: the recorded host may have left it out. */
+	readonly isExtra: boolean;
 }
 
 class ServerReplay {
@@ -128,6 +131,7 @@ class ServerReplay {
 		if (typeof offered === "string") throw new Diverged(f.line, `offer of relid ${relid}`, "offered", offered);
 		this.#offerIds.set(relid, offered.offerId);
 		this.#rescinded.delete(relid);
+		this.#produced = this.#produced.filter(({ channel, isExtra }) => !(isExtra && channel === String(relid)));
 		this.#do(offered.actions, f.line);
 	}
 
@@ -147,9 +151,18 @@ class ServerReplay {
 		const offerId = this.#offerIds.get(relid);
 		const state = this.#ours.channel(offerId ?? 0)?.state.name;
 		this.#rescinded.add(relid);
-		if (offerId !== undefined && state !== undefined && state !== "Revoked") this.#do(this.#ours.revoke(offerId), line);
-		// the recorded host sends it in vain: to no channel, or once more
-		else this.#vain.push(hexOf(rescindOf(relid)));
+		if (offerId === undefined || state === undefined || state === "Revoked") {
+			// the recorded host sends it in vain: to no channel, or once more
+			const isSent = this.#produced.some(({ channel, isExtra }) => isExtra && channel === String(relid));
+			if (!isSent) this.#vain.push(hexOf(rescindOf(relid)));
+			return;
+		}
+		const actions = this.#ours.revoke(offerId);
+		// sub-channels go before their primary, whether the recorded host took care of that or not
+		const taken = actions.flatMap((action) => (action.type === "revoked" ? [action.offerId] : []));
+		const subs = [...this.#offerIds].filter(([, id]) => taken.includes(id)).map(([sub]) => sub);
+		for (const sub of subs) this.#rescinded.add(sub);
+		this.#do(actions, line, new Set(subs.map((sub) => hexOf(rescindOf(sub)))));
 	}
 
 	#post(f: Fields): void {
@@ -175,12 +188,14 @@ class ServerReplay {
 		if (got !== status) throw new Diverged(line, "status of the post", String(status), String(got));
 	}
 
-	/** Does what our server asks: its devices answer at once. */
-	#do(actions: readonly ServerAction[], line: number): void {
+	/** Does what our server asks: its devices answer at once. @param extra messages that the recorded host may leave out, as hex */
+	#do(actions: readonly ServerAction[], line: number, extra: ReadonlySet<string> = new Set()): void {
 		const queue = [...actions];
 		for (let action = queue.shift(); action !== undefined; action = queue.shift()) {
-			if (action.type === "send")
-				this.#produced.push({ channel: this.#channelOf(action.payload), hex: hexOf(action.payload), line });
+			if (action.type === "send") {
+				const hex = hexOf(action.payload);
+				this.#produced.push({ channel: this.#channelOf(action.payload), hex, line, isExtra: extra.has(hex) });
+			}
 			const completion = this.#answer(action);
 			if (completion !== null) queue.push(...this.#ours.complete(completion));
 		}

@@ -145,6 +145,7 @@ async function makeReplay(path: string, lines: readonly TranscriptLine[], build:
 		pages,
 		numbers,
 		buffers: [],
+		kept: new WeakMap(),
 		manual,
 		driver: null,
 		clock: 0,

@@ -109,7 +109,7 @@ describe("coco-dma audit", () => {
 		expectRefused(await audit("rfc-v3", "--platform", "sgx"), "--platform: expected one of", 'not "sgx"');
 		expectRefused(await audit("rfc-v3", "--device", "nvme"), "--device");
 		expectRefused(await audit("rfc-v3", "--repeat", "2"), "--repeat");
-		expectRefused(await audit("rfc-v3", "--pool", "lots"), "--pool", "lots");
+		expectRefused(await coco("audit", TRACE, "--policy", "rfc-v3", "--pool", "lots"), "--pool", "lots");
 		expectRefused(await audit("rfc-v3", "--seed", "-1"), "--seed");
 		expectRefused(await audit("rfc-v3", "--contiguity", "0"), "contiguity");
 		expectRefused(await audit("rfc-v3", "--json", "/no/such/folder/x"), "/no/such/folder");

@@ -2,6 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Cell } from "../../src/study/cell.ts";
+import { VERDICT_KINDS } from "../../src/study/verdict.ts";
 import { coco, temporaryFile, temporaryFolder } from "../helpers/cli.ts";
 import { documentErrors } from "../helpers/schema.ts";
 
@@ -18,15 +19,16 @@ export default { name: "mine", title: "t <b>", source: "s", kernel: "linux-7.3",
 `;
 
 describe("coco-dma policies", () => {
-	it("prints policies as rows and scenarios as columns, within 160 columns, and what the words mean", async () => {
+	it("prints policies as rows and scenarios as columns, eight beside each other, and what the words mean", async () => {
 		const out = await policies("--no-cost", "--policy", "rfc-v3,null-pool,cc-accepted-bus+no-fallback");
 		const lines = out.split("\n");
 		expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(160);
-		expect(lines[0]).toMatch(/^policy +legacy-virtio +storvsc-plain .*restricted-pool$/);
+		expect(lines[0]).toMatch(/^policy +legacy-virtio +storvsc-plain /);
+		expect(out).toMatch(/^policy +.*restricted-pool/m);
 		expect(out).toMatch(/^rfc-v3 +exposed 4,096 B .*BREACH 4,096 B/m);
 		expect(out).toMatch(/^6\.12, offer/m);
 		for (const row of ["VMBus ring:", "GPADL buffer:"]) expect(out).toContain(`\n${row}`);
-		for (const word of ["private", "hidden", "exposed", "BREACH", "refused", "crash", "confidential"])
+		for (const word of [...VERDICT_KINDS, "confidential", "hazard"])
 			expect(out).toMatch(new RegExp(`^  ${word} +\\S`, "m"));
 		expect(out).not.toContain(" ns");
 	});
@@ -42,13 +44,31 @@ describe("coco-dma policies", () => {
 		const lines = (await policies("--no-cost", "--policy", "rfc-v3", "--scenario", "legacy-virtio,storvsc-full")).split(
 			"\n",
 		);
-		expect(lines.slice(0, 6)).toEqual([
+		expect(lines.slice(0, 3)).toEqual([
 			expect.stringMatching(/^rfc-v3: swiotlb_dev_disable\(dev\) compares/),
-			"  rules of Linux 6.12; acceptance from the offer",
+			"  rules of Linux 6.12; acceptance from the offer: channel->co_external_memory",
 			expect.stringMatching(/^ {2}source: Tianyu Lan, V3 RFC/),
+		]);
+		expect(lines[3]).toMatch(
+			/^ {2}mail: "\[RFC PATCH V3\] .*2026-03-25; lists iommu, linux-hyperv, linux-kernel; Message-ID/,
+		);
+		expect(lines.slice(lines.indexOf(""), lines.indexOf("") + 3)).toEqual([
 			"",
-			"legacy-virtio  on snp  exposed 4,096 bytes",
-			"storvsc-full   on snp  BREACH 4,096 bytes",
+			expect.stringMatching(/^legacy-virtio {2}on snp {7}exposed 4,096 bytes/),
+			expect.stringMatching(/^storvsc-full {3}on snp-vtom {2}BREACH 4,096 bytes/),
+		]);
+	});
+
+	it("names each modifier in the header line, with its own source below", async () => {
+		const out = await policies(...QUICK, "--policy", "cc-accepted+force");
+		expect(out.slice(0, out.indexOf("\n  rules of ")).replace(/\n {2}/g, " ")).toMatch(
+			/^cc-accepted\+force: .*; \+force: swiotlb=force on the command line$/,
+		);
+		expect(out).toMatch(/^ {2}source: Dan Williams/m);
+		expect(out).toMatch(/^ {2}\+force: source: Robin Murphy/m);
+		const { rows } = JSON.parse(await policies(...QUICK, "--policy", "cc-accepted+force", "--json", "-"));
+		expect(rows[0].policy.modifiers).toMatchObject([
+			{ name: "force", references: [{ kind: "mail", date: "2026-02-11" }] },
 		]);
 	});
 
@@ -56,10 +76,11 @@ describe("coco-dma policies", () => {
 		const out = await policies(...QUICK, "--policy", "rfc-v3", "--open");
 		expect(out).toMatch(/^ {2}part +on +how +verdict +conversions +hazards +because$/m);
 		expect(out).toMatch(
-			/^ {2}4 KiB TO_DEVICE +snp +bounce +BREACH 4,096 bytes .*is_swiotlb_force_bounce\(dev\) true: /m,
+			/^ {2}4 KiB TO_DEVICE +snp-vtom +bounce +BREACH 4,096 bytes .*is_swiotlb_force_bounce\(dev\) true: /m,
 		);
-		expect(out).toMatch(/^ {2}coherent 4 KiB +tdx +allocated +BREACH 8,192 bytes /m);
-		expect(out).toMatch(/^ {2}4 KiB TO_DEVICE +snp, plain addresses +bounce/m);
+		expect(out).toMatch(
+			/^ {2}coherent 4 KiB +tdx +allocated +BREACH 8,192 bytes \(2 generations of content, 4,096 bytes at one look\) /m,
+		);
 	});
 
 	it("runs every cell on the platform that is asked for", async () => {
@@ -80,8 +101,16 @@ describe("coco-dma policies", () => {
 	it("lists policies and modifiers without running any", async () => {
 		const out = await policies("--list");
 		expect(out).toMatch(
-			/^rfc-v3: .*\n {2}rules of Linux 6\.12; acceptance from the offer\n {2}source: .*\n {2}rows of the list: P5$/m,
+			/^rfc-v3: .*\n {2}rules of Linux 6\.12; acceptance from the offer: channel->co_external_memory\n {2}source: .*\n {2}mail: /m,
 		);
+		expect(out).toMatch(
+			/^ {2}asks device_cc_accepted\(dev\), as accepted-five, two-allocators, .* of the same mail do$/m,
+		);
+		const restricted = out.slice(out.indexOf("\nnull-pool-restricted: ")).replace(/\n {4}/g, " ");
+		expect(restricted).toMatch(
+			/^ {2}changes is_swiotlb_for_alloc\(dev\): .*Linux 6\.12 include\/linux\/swiotlb\.h, is_swiotlb_for_alloc <https:/m,
+		);
+		expect(out).toContain("<https://lore.kernel.org/all/20250828010557.123869-2-romank@linux.microsoft.com/>");
 		expect(out).toMatch(/^\+force: swiotlb=force on the command line\n {2}source: Robin Murphy/m);
 		const data = JSON.parse(await policies("--list", "--json", "-"));
 		expect(documentErrors(data)).toEqual([]);
@@ -89,7 +118,8 @@ describe("coco-dma policies", () => {
 		expect(list.find(({ name }: { name: string }) => name === "cc-accepted")).toMatchObject({
 			kernel: "linux-7.3",
 			acceptance: "tdisp",
-			rows: ["P10"],
+			asks: "device_cc_accepted(dev)",
+			references: expect.arrayContaining([expect.objectContaining({ kind: "mail", date: "2026-03-02" })]),
 		});
 		expect(modifiers.map(({ name }: { name: string }) => name)).toContain("mask-32");
 	});
@@ -108,7 +138,11 @@ describe("coco-dma policies", () => {
 			nsPer4KiB: null,
 		});
 		expect(statSync(html).size).toBeGreaterThan(5000);
-		expect(readFileSync(html, "utf8")).not.toMatch(/(src|href)=|@import|url\(/);
+		const markup = readFileSync(html, "utf8");
+		expect(markup).not.toMatch(/src=|<link|@import|url\(/);
+		const links = [...markup.matchAll(/<a href="([^"]*)"/g)].map(([, address]) => address);
+		expect(links).toContain("https://lkml.iu.edu/2603.3/03111.html");
+		for (const link of links) expect(link).toMatch(/^https:\/\//);
 	});
 
 	it("runs a policy from a file, with modifiers", async () => {

@@ -57,7 +57,7 @@ async function run(users: number, rounds: number): Promise<Run> {
 		spareBytes: 65536 + (users + 1) * 65536 + users * SCRATCH_BYTES + 65536,
 	});
 	const pool = engine.addPool({ slabs: 1024, areas: 4 });
-	const direct = engine.addDevice({ pool: null, privateBits: BigInt(PRIVATE_BIT) });
+	const direct = engine.addDevice({ pool: null, trusted: true, privateBits: BigInt(PRIVATE_BIT) });
 	const bounced = engine.addDevice({ pool, minAlignMask: 0x7ff });
 	engine.ram.fill(FLIPPING.gpa, FLIPPING.bytes, 1);
 	engine.ram.fill(KEPT.gpa, KEPT.bytes, 1);

@@ -77,7 +77,7 @@ function convertSome({ guest, buffer }: Stage, random: Random): void {
 	const first = buffer + page * 4096;
 	const pages = random.oneIn(2) ? 1 : Math.min(BUFFER_PAGES - page, random.between(2, 24));
 	const to = random.pick([PageState.Private, PageState.Shared, PageState.Hidden]);
-	if (guest.platform.name === "none" || (to === PageState.Hidden && !guest.platform.hiddenPages)) return;
+	if (guest.platform.hostRead === "plain" || (to === PageState.Hidden && !guest.platform.hiddenPages)) return;
 	for (let i = 0; i < pages; i++)
 		if (guest.engine.ram.pageState(first + i * 4096) !== to) guest.converter.convert(first + i * 4096, 4096, to);
 }

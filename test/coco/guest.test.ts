@@ -103,7 +103,10 @@ describe("the pools of a guest", () => {
 			expect([await refusal(call), started]).toEqual([status, false]);
 		}
 		const wrong: [RegExp, Partial<GuestOptions>][] = [
-			[/platform must be one of snp, snp-vtom, tdx, cca, pkvm, s390-pv, sme, arm64, none, not "sgx"/, { platform: "sgx" as "snp" }],
+			[
+				/platform must be one of snp, snp-vtom, tdx, cca, pkvm, s390-pv, sme, arm64, none, not "sgx"/,
+				{ platform: "sgx" as "snp" },
+			],
 			[/kernel must be one of linux-6.12, linux-7.3, not "linux-5"/, { kernel: "linux-5" as "linux-6.12" }],
 			[/growthSlabs must be a whole number from 0 to 2\^20, not 1.5/, { growthSlabs: 1.5 }],
 			[/growthSlabs/, { growthSlabs: -128 }],

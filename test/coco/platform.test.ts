@@ -152,7 +152,7 @@ describe("a DMA address", () => {
 		for (const platform of ALL) {
 			const engine = await Engine.create({ ram: "1M", swiotlb: null });
 			engine.ram.convert(0x20000, 0x1000, PageState.Shared);
-			const device = engine.addDevice(addressEncoding(platform));
+			const device = engine.addDevice({ trusted: true, ...addressEncoding(platform) });
 			const forms = [0x10000, 0x20000].map((gpa) => {
 				const decoded = decodeAddress(platform, device.map(gpa, 0x1000, Direction.ToDevice));
 				expect(decoded.gpa).toBe(gpa);
@@ -169,7 +169,11 @@ describe("a DMA address", () => {
 			["tdx", true],
 		] as const) {
 			const engine = await Engine.create({ ram: "1M", swiotlb: null });
-			const device = engine.addDevice({ ...addressEncoding(platformNamed(name)), dmaMask: 2n ** 32n - 1n });
+			const device = engine.addDevice({
+				trusted: true,
+				...addressEncoding(platformNamed(name)),
+				dmaMask: 2n ** 32n - 1n,
+			});
 			const map = () => device.map(0x10000, 0x1000, Direction.ToDevice);
 			if (passes) expect(map()).toBe(0x10000);
 			else expect(map).toThrow(/BEYOND_MASK|NO_POOL/);

@@ -66,6 +66,7 @@ async function compare({ preset, scenario, place, modifiers }: Run): Promise<Mod
 		encoded,
 		offered: flags?.coExternalMemory === true && !modifiers.includes("fallback"),
 		validated: scenario.trust.by === "tdisp" || modifiers.includes("accepted"),
+		vmbus: scenario.trust.by === "offer",
 		restricted: scenario.restricted,
 		maskBits: modifiers.includes("mask-32") || scenario.device.dmaMask !== undefined ? 32 : 64,
 		forced: modifiers.includes("force"),

@@ -208,7 +208,7 @@ describe("the decision of Linux 6.12 and that of the 7.3 merge", () => {
 		"refuses an MMIO address that is none, whatever is cleared in it (7.3: %s)",
 		async (checksState) => {
 			const engine = await guest();
-			const clear = { sharedClear: BIT47, privateClear: BIT47, checksState };
+			const clear = { trusted: true, sharedClear: BIT47, privateClear: BIT47, checksState };
 			const device = engine.addDevice({ ...clear, pool: engine.pools[0] ?? null });
 			const before = device.counters;
 			for (const gpa of [-1, 0.5, 2 ** 52, 2 ** 52 - 4095, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 64]) {

@@ -8,7 +8,7 @@ const BIT = 2 ** 40;
 describe("an address", () => {
 	it("is of one space: one of another space is a type error, and does not serve in its place", async () => {
 		const engine = await Engine.create({ ram: "8M", swiotlb: "256,1" });
-		const device = engine.addDevice({ privateBits: BigInt(BIT) });
+		const device = engine.addDevice({ trusted: true, privateBits: BigInt(BIT) });
 		const gpa: Gpa = 0x4000;
 		const dma = device.map(gpa, 4096, Direction.ToDevice);
 		expectTypeOf(dma).toEqualTypeOf<DmaAddr>();
@@ -24,7 +24,7 @@ describe("an address", () => {
 
 	it("may be a plain number, also one that was computed", async () => {
 		const engine = await Engine.create({ ram: "8M", swiotlb: "256,1" });
-		const device = engine.addDevice();
+		const device = engine.addDevice({ trusted: true });
 		const gpa: Gpa = 4096;
 		expectTypeOf(gpa + 512).toEqualTypeOf<number>();
 		engine.ram.fill(gpa + 512, 8, 7);

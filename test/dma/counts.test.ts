@@ -15,7 +15,7 @@ async function guest(): Promise<{ engine: Engine; pool: Pool }> {
 describe("what a device holds and costs", () => {
 	it("counts live direct mappings across a reset of its counters, MMIO and lists too", async () => {
 		const { engine, pool } = await guest();
-		const device = engine.addDevice({ pool });
+		const device = engine.addDevice({ pool, trusted: true });
 		const holds = () => device.holds().directMappings;
 		const first = device.map(0x1000, 100, ToDevice);
 		const second = device.map(0x2000, 100, FromDevice);
@@ -45,7 +45,7 @@ describe("what a device holds and costs", () => {
 		it.each(MAINTAINED)(`counts cache maintenance, %s, bounced: ${forceBounce}`, async (_, dir, expected) => {
 			const { engine, pool } = await guest();
 			for (const coherent of [true, false]) {
-				const device = engine.addDevice({ pool, forceBounce, coherent });
+				const device = engine.addDevice({ pool, trusted: true, forceBounce, coherent });
 				const ops: number[] = [];
 				let dma = 0;
 				const step = (calls: (() => void)[]) => {

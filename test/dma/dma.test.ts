@@ -23,7 +23,7 @@ async function guest(options: DeviceOptions = {}, more: { slabs?: number } = {})
 	const engine = await Engine.create({ swiotlb: null, ram });
 	const pool = engine.addPool({ slabs, areas: 1 }, { start: POOL });
 	engine.ram.convert(0x100000, 4096, PageState.Shared);
-	const device = engine.addDevice({ pool, ...options });
+	const device = engine.addDevice({ pool, trusted: true, ...options });
 	return { engine, pool, ram: engine.ram, device };
 }
 
@@ -225,8 +225,9 @@ describe("a map goes direct, bounces or is refused", () => {
 				for (const bits of [0n, BIT47, BIT51, 2n ** 24n]) {
 					for (const forceBounce of [false, true]) {
 						const [privateBits, sharedBits] = answered % 2 === 0 ? [bits, 0n] : [0n, bits];
+						const record = { pool, trusted: true, privateBits, sharedBits };
 						if (engine.devices.length === 64) continue;
-						const device = engine.addDevice({ pool, dmaMask, busLimit, privateBits, sharedBits, forceBounce });
+						const device = engine.addDevice({ ...record, dmaMask, busLimit, forceBounce });
 						const limit = busLimit !== 0n && busLimit < dmaMask ? busLimit : dmaMask;
 						for (const gpa of [0, 0x8000, 0x100000, 0x3ff000, HIGH]) {
 							for (const bytes of [1, 4096]) {

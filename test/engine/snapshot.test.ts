@@ -32,7 +32,7 @@ async function original(options: Partial<EngineOptions> = {}): Promise<Engine> {
 	const pool = engine.addPool({ slabs: 256, areas: 2 }, { start: 0x200000 });
 	const second = engine.addPool({ slabs: 128, areas: 1 }, { start: 0x280000 });
 	engine.addDevice({ pool, forceBounce: true, minAlignMask: 0xfff });
-	engine.addDevice({ pool, dmaMask: 2n ** 32n - 1n, segBoundaryMask: 0xffffn });
+	engine.addDevice({ pool, trusted: true, dmaMask: 2n ** 32n - 1n, segBoundaryMask: 0xffffn });
 	engine.addDevice({ pool: second, forceBounce: true });
 	return engine;
 }
@@ -203,8 +203,8 @@ describe("a snapshot", () => {
 		await expect(Engine.restore(other)).rejects.toThrow(new RegExp(`${hash}.*${(await loadModule("reference")).hash}`));
 		const unknown = { ...engine.snapshot(), build: "../engine" };
 		await expect(Engine.restore(unknown)).rejects.toThrow(/^build: expected engine, .*, found "\.\.\/engine"$/);
-		const format = { ...engine.snapshot(), format: "coco-dma snapshot 2" } as unknown as Snapshot;
-		await expect(Engine.restore(format)).rejects.toThrow(/expected a coco-dma snapshot 1, not coco-dma snapshot 2/);
+		const format = { ...engine.snapshot(), format: "coco-dma snapshot 1" } as unknown as Snapshot;
+		await expect(Engine.restore(format)).rejects.toThrow(/expected a coco-dma snapshot 2, not coco-dma snapshot 1/);
 	});
 
 	it("is refused where it does not fit, and then nothing is written", async () => {

@@ -52,7 +52,7 @@ export function secretPages(guest: Guest, pages = 1): number {
 export function misconfigure(guest: Guest, device: GuestDevice, changes: DeviceOptions): void {
 	const { kernel, platform } = guest;
 	const { record } = compile({ policy: null, kernel, platform, device: device.ruled });
-	device.dma.configure({ ...hardwareOf(device.options), ...record, ...changes });
+	device.dma.configure({ trusted: true, ...hardwareOf(device.options), ...record, ...changes });
 }
 
 /** ptrs of the first pool's first area and first segment, for damage. */

@@ -2,6 +2,7 @@
 import { causeText, cellText, verdictText } from "../../src/report/verdict.ts";
 import type { Cell, CellPart } from "../../src/study/cell.ts";
 import type { Matrix } from "../../src/study/matrix.ts";
+import { causeKind } from "../../src/study/verdict.ts";
 
 /** What a cell comes to: its verdict, and its parts in short, a line for the platforms where they are the same. */
 export interface Outcome {
@@ -26,6 +27,7 @@ const CODES = new Map([
 	["4 KiB TO_DEVICE", "4K>"],
 	["4 KiB FROM_DEVICE", "4K<"],
 	["4 KiB BIDIRECTIONAL", "4K<>"],
+	["4 KiB FROM_DEVICE, synced", "sync<"],
 	["32 B FROM_DEVICE", "32<"],
 	["96 B TO_DEVICE", "96>"],
 	["4 KiB TO_DEVICE above 4 GiB", "high>"],
@@ -37,13 +39,14 @@ const CODES = new Map([
 
 function partCode(part: CellPart): string {
 	const { how, verdict, conversions } = part;
-	const { part: name, confidential, bytes, hiddenBytes, neighbourBytes, cause, hazards } = verdict;
+	const { part: name, confidential, bytes, atOnceBytes, hiddenBytes, neighbourBytes, cause, hazards } = verdict;
+	const most = atOnceBytes !== null && atOnceBytes < bytes ? `/${atOnceBytes}` : "";
 	const said = [
-		bytes > 0 ? `${confidential ? "B" : "E"}${bytes}` : "",
+		bytes > 0 ? `${confidential ? "B" : "E"}${bytes}${most}` : "",
 		hiddenBytes > 0 ? `H${hiddenBytes}` : "",
 		neighbourBytes > 0 ? `N${neighbourBytes}` : "",
 		conversions > 0 ? `C${conversions}` : "",
-		cause === null ? "" : `${cause.what === "crash" ? "crash" : "refused"}(${causeText(cause)})`,
+		cause === null ? "" : `${causeKind(cause)}(${causeText(cause)})`,
 		...hazards.map((hazard) => `!${hazard}`),
 	].filter((text) => text !== "");
 	return [CODES.get(name) ?? name, how, ...(said.length === 0 ? ["ok"] : said)].join(" ");

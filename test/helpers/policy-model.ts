@@ -8,6 +8,8 @@ export interface ModelCase {
 	readonly platform: PlatformName;
 	readonly offered: boolean;
 	readonly validated: boolean;
+	/** On the VMBus. */
+	readonly vmbus: boolean;
 	readonly restricted: boolean;
 	readonly maskBits: number;
 	readonly encoded: boolean;
@@ -40,13 +42,22 @@ const RULES_7_3 = [
 	"c-bit-decrypted",
 	"c-bit-fail",
 ];
-const OFFERS = ["bus-ops", "null-pool", "null-pool-early", "null-pool-restricted", "rfc-v3", "paravisor-bounce"];
+const OFFERS = [
+	"bus-ops",
+	"null-pool",
+	"null-pool-early",
+	"null-pool-restricted",
+	"rfc-v3",
+	"paravisor-bounce",
+	"driver-flag",
+];
 const NOBODY = ["force-bounce", "linux-7.3", "bus-pool"];
-const TDISP_ONLY = ["two-allocators", "two-allocators-default", "cc-accepted"];
+const TDISP_ONLY = ["cc-accepted"];
 /** Nothing but the acceptance that they know tells them from their kernel. */
 const WITHOUT_SHARED_REACH = [
 	"accepted-five",
 	"driver-flag",
+	"driver-flag-misuse",
 	"two-allocators",
 	"two-allocators-default",
 	"paravisor-bounce",
@@ -54,7 +65,7 @@ const WITHOUT_SHARED_REACH = [
 
 /** Whether the policy takes the device for trusted. */
 export function believes({ preset, offered, validated }: ModelCase): boolean {
-	if (preset === "driver-flag") return true;
+	if (preset === "driver-flag-misuse") return true;
 	if (NOBODY.includes(preset)) return false;
 	if (OFFERS.includes(preset)) return offered;
 	return TDISP_ONLY.includes(preset) ? validated : offered || validated;
@@ -75,7 +86,7 @@ export function recordByModel(one: ModelCase): ModelRecord {
 	let pool = own;
 	let active = true;
 	if (trusted) {
-		if (["driver-flag", "bus-ops", "accepted-five"].includes(preset)) force = false;
+		if (["driver-flag", "driver-flag-misuse", "bus-ops", "accepted-five"].includes(preset)) force = false;
 		if (WITHOUT_SHARED_REACH.includes(preset)) needsShared = false;
 		if (["bus-ops", "accepted-three", "accepted-five"].includes(preset)) active = false;
 		if (["null-pool", "null-pool-restricted"].includes(preset)) {
@@ -101,7 +112,9 @@ export function recordByModel(one: ModelCase): ModelRecord {
 		force ||= needsShared;
 	}
 	if (!active && !force) pool = "none";
-	const plain = preset === "bus-ops" && trusted ? true : !one.encoded;
+	const plain = ["bus-ops", "driver-flag", "driver-flag-misuse"].includes(preset) && trusted ? true : !one.encoded;
+	// whatever its operations take the device for: a mapping ends there
+	if (preset === "bus-ops" && !one.vmbus) return { force: true, needsShared, checksState, pool: "none", plain };
 	if (one.shares && (force || active)) {
 		const state = merged && needsShared;
 		if (!(one.strict && trusted))

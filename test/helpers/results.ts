@@ -1,6 +1,7 @@
 /** Results of studies, as reports take them: what a test does not name is a small harmless run. */
 import type { AuditReport } from "../../src/study/audit.ts";
 import type { Comparison, ModeResult, PolicyResult } from "../../src/study/compare.ts";
+import type { PolicyHeader } from "../../src/study/matrix.ts";
 import type { RunResult } from "../../src/study/run.ts";
 import { type Facts, partOf } from "./verdicts.ts";
 
@@ -64,11 +65,17 @@ export function comparisonOf(results: readonly (Partial<ModeResult> & Pick<ModeR
 	};
 }
 
+/** A policy's header that says nothing more than this. */
+export function headerOf(name: string, title: string, source: string): PolicyHeader {
+	const empty = { references: [], changes: [], asksAlike: [], modifiers: [] };
+	return { name, title, kernel: "linux-6.12", acceptance: "none", asks: null, source, ...empty };
+}
+
 export function auditOf(facts: Facts = {}, fields: Partial<AuditReport> = {}): AuditReport {
 	return {
 		schema: "coco-dma/audit/1",
 		workload: "w",
-		policy: { name: "p", title: "a title", kernel: "linux-6.12", acceptance: "none", source: "somebody" },
+		policy: headerOf("p", "a title", "somebody"),
 		scenario: "storvsc-full",
 		platform: "snp",
 		device: "storvsc",

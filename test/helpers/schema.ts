@@ -11,8 +11,8 @@ export const DOCUMENTS = {
 	"compare.1": ["src/report/documents", "CompareDocument"],
 	"compare-policies.1": ["src/report/documents", "ComparePoliciesDocument"],
 	"audit.1": ["src/report/documents", "AuditDocument"],
-	"policies.1": ["src/report/documents", "PoliciesDocument"],
-	"policies-list.1": ["src/report/documents", "PoliciesListDocument"],
+	"policies.2": ["src/report/documents", "PoliciesDocument"],
+	"policies-list.2": ["src/report/documents", "PoliciesListDocument"],
 	"explain.1": ["src/report/documents", "ExplainDocument"],
 	"verify.1": ["src/report/documents", "VerifyDocument"],
 	"vmbus-decode.1": ["src/report/documents", "VmbusDecodeDocument"],
@@ -59,7 +59,7 @@ function closed<T>(schema: T): T {
 	return (isRecord ? { ...inner, additionalProperties: false } : inner) as T;
 }
 
-/** What of some JSON is not as a schema says, a line each. @param name such as policies.1, or a type in it: policies.1#Verdict */
+/** What of some JSON is not as a schema says, a line each. @param name such as policies.2, or a type in it: policies.2#Verdict */
 export function schemaErrors(name: string, data: unknown): string[] {
 	const [file = "", type] = name.split("#");
 	const schema = closed(JSON.parse(readFileSync(schemaFile(file), "utf8")));

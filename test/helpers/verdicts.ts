@@ -22,6 +22,8 @@ export function partOf(facts: Facts = {}, fields: Partial<Omit<CellPart, "verdic
 			encoded: true,
 			confidential: true,
 			bytes: 0,
+			atOnceBytes: null,
+			generations: 0,
 			hiddenBytes: 0,
 			neighbourBytes: 0,
 			cause: null,

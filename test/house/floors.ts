@@ -80,3 +80,6 @@ export const INSIDE: readonly (readonly [file: string, name: string])[] = [
 	["src/wasm.ts", "@assemblyscript/loader"],
 	["src/verify/hashes.ts", "hash-wasm"],
 ];
+
+/** Exports of the engine that answer nothing. */
+export const ANSWERLESS = ["allowBlocking", "ringsAllowBlocking"];

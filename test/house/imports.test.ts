@@ -183,6 +183,18 @@ describe("the rules of the house", () => {
 			],
 		],
 		[
+			"a status of the engine that nobody looks at",
+			{
+				"src/swiotlb/pool.ts":
+					"export function bytes({ exports, x }) {\n\texports.poolReset(1);\n\tx.exports?.poolCreate(0);\n\tvoid x.exports.poolPtr(2);\n\texports.allowBlocking(1);\n\tx.poolPtr(3);\n\treturn exports.poolPtr(4); }",
+			},
+			[
+				"src/swiotlb/pool.ts:2: status: what poolReset() answers is ignored",
+				"src/swiotlb/pool.ts:3: status: what poolCreate() answers is ignored",
+				"src/swiotlb/pool.ts:4: status: what poolPtr() answers is ignored",
+			],
+		],
+		[
 			"an import of a file that is not there",
 			{ "src/cli/main.ts": 'import "../node/gone.ts";' },
 			[

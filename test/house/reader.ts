@@ -28,6 +28,8 @@ export interface SourceFile {
 	readonly globals: readonly { readonly name: string; readonly line: number }[];
 	/** Addresses that are declared as plain numbers: parameters, fields, variables. */
 	readonly plainAddresses: readonly { readonly name: string; readonly line: number }[];
+	/** Calls of the engine whose result goes nowhere. */
+	readonly dropped: readonly { readonly name: string; readonly line: number }[];
 	/** Why it could not be read, or null. */
 	readonly error: string | null;
 }
@@ -90,6 +92,16 @@ function namesTaken({ id, property, computed }: Node): readonly string[] | null 
 	return plain ? taken.map((each) => nameOf(each.key as Node)) : null;
 }
 
+/** Name of the engine's export that an expression calls, such as `this.#instance.exports.ramConvert(...)`, or null. */
+function engineCall(node: Node): string | null {
+	const call = node.type === "UnaryExpression" || node.type === "AwaitExpression" ? (node.argument as Node) : node;
+	const callee = call.type === "ChainExpression" ? (call.expression as Node).callee : call.callee;
+	if (!isNode(callee) || callee.type !== "MemberExpression") return null;
+	const { object, property } = callee as unknown as { object: Node; property: Node };
+	const owner = object.type === "MemberExpression" ? nameOf(object.property as Node) : nameOf(object);
+	return owner === "exports" ? nameOf(property) : null;
+}
+
 /** Whether a module is one of Node's own. */
 export function isNodeModule(specifier: string): boolean {
 	return specifier.startsWith("node:") || builtinModules.includes(specifier);
@@ -112,8 +124,8 @@ export function readSource(path: string, text: string): SourceFile {
 	const error = parsed.errors[0]?.message ?? null;
 	const reader = new Reader(lineOf);
 	reader.module(parsed.program as unknown as Node);
-	const { uses, exports, globals, plainAddresses } = reader;
-	return { path, uses, exports, globals, plainAddresses, error };
+	const { uses, exports, globals, plainAddresses, dropped } = reader;
+	return { path, uses, exports, globals, plainAddresses, dropped, error };
 }
 
 class Reader {
@@ -121,6 +133,7 @@ class Reader {
 	readonly exports: Export[] = [];
 	readonly globals: { name: string; line: number }[] = [];
 	readonly plainAddresses: { name: string; line: number }[] = [];
+	readonly dropped: { name: string; line: number }[] = [];
 	readonly #lineOf: (at: number) => number;
 	/** Local names of `import * as`, and the modules behind them. */
 	readonly #namespaces = new Map<string, string>();
@@ -213,6 +226,11 @@ class Reader {
 			case "Identifier":
 				this.#identifier(node, parent, field);
 				break;
+			case "ExpressionStatement": {
+				const name = engineCall(node.expression as Node);
+				if (name !== null) this.dropped.push({ name, line: this.#lineOf(node.start) });
+				break;
+			}
 		}
 		this.#address(node);
 		const namespace = this.#memberOfNamespace(node);

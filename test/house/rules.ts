@@ -1,5 +1,5 @@
 /** The rules of the house, over what its files import and export. */
-import { BINARIES, BUILDER, DOORS, FLOORS, INSIDE, ON_NODE, ON_NODE_ALONE } from "./floors.ts";
+import { ANSWERLESS, BINARIES, BUILDER, DOORS, FLOORS, INSIDE, ON_NODE, ON_NODE_ALONE } from "./floors.ts";
 import { isNodeModule, readSource, resolved, type SourceFile } from "./reader.ts";
 
 /** A broken rule, and where. */
@@ -25,6 +25,7 @@ export function violationsOf(files: ReadonlyMap<string, string>): Violation[] {
 		...house.unused(),
 		...house.namesakes(),
 		...house.plainAddresses(),
+		...house.dropped(),
 	];
 }
 
@@ -194,6 +195,16 @@ class House {
 				if (other === undefined) first.set(name, path);
 				if (other === undefined) return [];
 				return [{ path, line, rule: "namesake", text: `the ${kind} ${name} shares its name with the one of ${other}` }];
+			}),
+		);
+	}
+
+	/** Statuses of the engine that nobody looks at. */
+	dropped(): Violation[] {
+		return this.#sources.flatMap(({ path, dropped }) =>
+			dropped.flatMap(({ name, line }) => {
+				if (!isIn(path, ["src"]) || ANSWERLESS.includes(name)) return [];
+				return [{ path, line, rule: "status", text: `what ${name}() answers is ignored` }];
 			}),
 		);
 	}

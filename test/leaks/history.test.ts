@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { historyOf } from "../../src/leaks/history.ts";
-import { historyText } from "../../src/leaks/history-text.ts";
 import { PageState } from "../../src/memory/ram.ts";
+import { historyText } from "../../src/report/history.ts";
 import { Direction } from "../../src/types.ts";
 import { placeOf, secretPages, watched } from "../helpers/leaks.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";

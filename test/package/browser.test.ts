@@ -18,7 +18,7 @@ describe("the engine in a browser", () => {
 		const code = `
 			import { Direction, Engine } from "${exports["."]}";
 			const engine = await Engine.create({ ram: "16M", swiotlb: "1024" });
-			const device = engine.addDevice({ forceBounce: true });
+			const device = engine.addDevice();
 			engine.ram.write(0x1000, new Uint8Array([1, 2, 3]));
 			const dma = device.map(0x1000, 3, Direction.ToDevice);
 			globalThis.result = { process: typeof process, bytes: Array.from(engine.ram.read(dma, 3)), used: engine.pools[0].used };`;

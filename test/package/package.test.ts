@@ -55,7 +55,7 @@ describe("the package", () => {
 			join(folder, "use.ts"),
 			`import { Direction, DmaError, Engine, type Gpa } from "coco-dma";
 const engine: Engine = await Engine.create({ ram: "128M" });
-const device = engine.addDevice({ forceBounce: true });
+const device = engine.addDevice();
 const at: Gpa = 0x1000;
 try { device.unmap(device.map(at, 4096, Direction.ToDevice), 4096, Direction.FromDevice); }
 catch (error) { if (error instanceof DmaError) console.log(error.status, engine.pools[0]?.used); }
@@ -125,6 +125,13 @@ describe("a door of the installed package", () => {
 		expect([...rooms].sort()).toEqual(
 			["assembly/layout/", "src/", "src/audit/", "src/dma/", "src/doors/", "src/memory/", "src/swiotlb/"].sort(),
 		);
+	});
+
+	it("names each of its WebAssembly files by a literal URL, which a bundler follows without running anything", () => {
+		const code = readFileSync(join(folder, "node_modules/coco-dma/build/src/wasm.js"), "utf8");
+		const named = [...code.matchAll(/new URL\("([^"]+)", import\.meta\.url\)/g)].map(([, path]) => path);
+		const packed = packedFiles.filter((path) => path.endsWith(".wasm"));
+		expect(named.sort()).toEqual(packed.map((path) => path.replace("build/", "../")).sort());
 	});
 
 	it.each(DOORS.filter(([door]) => door !== "coco-dma/node"))(

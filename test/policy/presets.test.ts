@@ -1,14 +1,21 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { GuestDevice } from "../../src/coco/guest/device.ts";
 import type { Guest } from "../../src/coco/guest/guest.ts";
-import { KernelCrash } from "../../src/coco/rules/policy.ts";
+import { KernelCrash, UndefinedBehavior } from "../../src/coco/rules/policy.ts";
+import { PREDICATES } from "../../src/coco/rules/predicate.ts";
 import { PageState } from "../../src/memory/ram.ts";
+import { changesOf } from "../../src/policy/changes.ts";
 import { MODIFIERS } from "../../src/policy/modifiers.ts";
 import { parsePolicy } from "../../src/policy/parse.ts";
-import { PRESETS, ROWS } from "../../src/policy/presets.ts";
+import { PRESETS } from "../../src/policy/presets.ts";
 import { SCENARIOS, scenarioNamed } from "../../src/policy/scenarios.ts";
+import { cellText } from "../../src/report/verdict.ts";
 import { statusName } from "../../src/status.ts";
+import type { Cell } from "../../src/study/cell.ts";
+import { headerOf, runMatrix } from "../../src/study/matrix.ts";
 import { makeStage, type StageOptions } from "../../src/study/stage.ts";
 import { Attr, Direction } from "../../src/types.ts";
 import { tlbOf } from "../helpers/slots.ts";
@@ -57,16 +64,69 @@ function coherent({ guest, device }: { guest: Guest; device: GuestDevice }, atom
 }
 
 describe("the list of proposals", () => {
-	it("has a preset or a modifier for every row, P1 to P28", () => {
-		expect(Object.keys(ROWS)).toEqual(Array.from({ length: 28 }, (_, i) => `P${i + 1}`));
-		const names: string[] = [...PRESETS, ...MODIFIERS].map(({ name }) => name);
+	it("has each name once", () => {
 		for (const list of [PRESETS, MODIFIERS]) expect(new Set(list.map(({ name }) => name)).size).toBe(list.length);
-		for (const [row, reachedBy] of Object.entries(ROWS))
-			for (const name of reachedBy) expect(names, row).toContain(name);
-		const reached: string[] = Object.values(ROWS).flat();
-		expect(PRESETS.filter(({ name }) => !reached.includes(name))).toEqual([]);
-		for (const { name, rows } of MODIFIERS)
-			for (const row of rows) expect(ROWS[row as keyof typeof ROWS], row).toContain(name);
+	});
+
+	it("gives each preset its source as exactly as it is known, with an address where there is one", () => {
+		for (const { name, references = [] } of PRESETS) expect(references.length, name).toBeGreaterThan(0);
+		for (const { name, references = [] } of [...PRESETS, ...MODIFIERS])
+			for (const { kind, title, url, messageId, date } of references) {
+				expect(title, name).not.toBe("");
+				if (url !== undefined) expect(url, name).toMatch(/^https:\/\/[^\s"'<>]+$/);
+				if (messageId !== undefined) expect(url, name).toBe(`https://lore.kernel.org/all/${messageId}/`);
+				if (kind === "mail") expect(date, name).toMatch(/^\d{4}-\d{2}(-\d{2})?$/);
+				if (kind === "code") expect(url, name).toMatch(/\/tree\/[\w/.-]+\?h=v\d+\.\d+$/);
+			}
+	});
+
+	it("names the kernel's file and function of each predicate that a preset changes", () => {
+		for (const policy of PRESETS) {
+			const changes = changesOf(policy);
+			for (const name of Object.keys(policy.predicates ?? {})) {
+				const { call } = PREDICATES.find((predicate) => predicate.name === name) as (typeof PREDICATES)[number];
+				const change = changes.find((each) => each.call === call);
+				expect(change?.references, `${policy.name}: ${name}`).not.toEqual([]);
+				expect(change?.references[0]?.title).toMatch(/^Linux \d+\.\d+ \S+\.[chS], \w+/);
+			}
+		}
+		const changed = (name: string) => changesOf(parsePolicy(name).policy).map(({ call }) => call);
+		expect(changed("driver-flag")).toContain("phys_to_dma(dev, phys)");
+		expect(changed("bus-ops")).toEqual(expect.arrayContaining(["dma_alloc_attrs(dev)", "dma_sync_*(dev)"]));
+		expect(changed("rfc-v3")).toEqual([]);
+	});
+
+	it("has presets of one mail ask one predicate, and say so of each other", () => {
+		const alike = ["accepted-three", "accepted-five", "two-allocators", "two-allocators-default"];
+		for (const name of alike) {
+			const { asks, asksAlike } = headerOf(parsePolicy(name));
+			expect([name, asks]).toEqual([name, "device_cc_accepted(dev)"]);
+			expect(asksAlike).toEqual(alike.filter((other) => other !== name));
+		}
+	});
+
+	it("names a modifier beside the policy, with its own source", () => {
+		const { modifiers } = headerOf(parsePolicy("cc-accepted+force+strict"));
+		expect(modifiers.map(({ name }) => name)).toEqual(["force", "strict"]);
+		for (const { title, source, references } of modifiers)
+			expect([title, source, references.length > 0]).toEqual([
+				expect.stringMatching(/./),
+				expect.stringMatching(/./),
+				true,
+			]);
+	});
+
+	it("is numbered nowhere: no list of ours stands for a mail", () => {
+		const root = new URL("../../", import.meta.url);
+		const files = ["README.md", "CONTRIBUTING.md", ...["src", "docs", "examples"].flatMap(filesBelow)];
+		for (const file of files)
+			expect([file, readFileSync(new URL(file, root), "utf8").match(/\bP(?:\d|[12]\d)\b/)]).toEqual([file, null]);
+
+		function filesBelow(folder: string): string[] {
+			return readdirSync(new URL(folder, root), { recursive: true, withFileTypes: true })
+				.filter((entry) => entry.isFile())
+				.map((entry) => relative(fileURLToPath(root), join(entry.parentPath, entry.name)));
+		}
 	});
 
 	it("is in the documentation, name by name", () => {
@@ -123,10 +183,20 @@ describe("presets", () => {
 		expect(coherent(await stageOf("null-pool-restricted", "storvsc-ring"))).toBe("shared");
 	});
 
-	it("driver-flag takes any driver's word: a device that is not trusted is given private memory that it cannot read", async () => {
-		expect(mapPage(await stageOf("driver-flag", "legacy-virtio"))).toEqual({ how: "direct", read: false });
-		expect(mapPage(await stageOf("driver-flag", "tdisp-nvme"))).toEqual({ how: "direct", read: true });
-		const stage = await stageOf("driver-flag", "legacy-virtio");
+	it("driver-flag is storvsc's to set, from its offer: no other device is touched", async () => {
+		expect(mapPage(await stageOf("driver-flag", "storvsc-full"))).toEqual({ how: "direct", read: true });
+		for (const scenario of ["storvsc-ring", "storvsc-plain", "legacy-virtio", "tdisp-nvme"])
+			expect(mapPage(await stageOf("driver-flag", scenario)).how, scenario).toBe("default");
+		// phys_to_dma drops the C-bit: the address is plain
+		const stage = await stageOf("driver-flag", "storvsc-full-c-bit");
+		const gpa = stage.guest.pages.alloc(1);
+		expect(stage.device.map(gpa, 4096, ToDevice)).toBe(gpa);
+	});
+
+	it("driver-flag-misuse takes any driver's word: a device that is not trusted is given private memory that it cannot read", async () => {
+		expect(mapPage(await stageOf("driver-flag-misuse", "legacy-virtio"))).toEqual({ how: "direct", read: false });
+		expect(mapPage(await stageOf("driver-flag-misuse", "tdisp-nvme"))).toEqual({ how: "direct", read: true });
+		const stage = await stageOf("driver-flag-misuse", "legacy-virtio");
 		stage.device.setNoBounce(false);
 		expect(mapPage(stage)).toEqual({ how: "default", read: true });
 		const dma = stage.device.map(stage.guest.pages.alloc(1), 4096, FromDevice);
@@ -136,15 +206,38 @@ describe("presets", () => {
 		expect(stage.guest.pools[0]?.pool.used).toBe(0);
 	});
 
-	it("bus-ops gives plain addresses without a limit, and decrypts coherent memory", async () => {
+	it("bus-ops gives plain addresses without a limit, and no device coherent memory or a sync", async () => {
 		const stage = await stageOf("bus-ops", "storvsc-full");
 		const gpa = stage.guest.pages.alloc(1);
 		expect(stage.device.map(gpa, 4096, ToDevice)).toBe(gpa);
 		expect(mapPage(stage)).toEqual({ how: "direct", read: true });
 		expect(stage.device.dma.maxMappingBytes(2 ** 32)).toBe(Number.POSITIVE_INFINITY);
-		expect(coherent(stage)).toBe("shared");
+		for (const scenario of ["storvsc-full", "storvsc-plain", "legacy-virtio", "tdisp-nvme"])
+			for (const atomic of [false, true])
+				expect(coherent(await stageOf("bus-ops", scenario), atomic), scenario).toBe("NO_ALLOC_OPERATION");
 		expect(mapPage(await stageOf("bus-ops+force", "storvsc-full")).how).toBe("direct");
-		expect(mapPage(await stageOf("bus-ops", "storvsc-plain")).how).toBe("default");
+		const plain = await stageOf("bus-ops", "storvsc-plain");
+		expect(mapPage(plain).how).toBe("default");
+		const page = plain.guest.pages.alloc(1);
+		const dma = plain.device.map(page, 4096, FromDevice);
+		plain.device.write(dma, new Uint8Array(4096).fill(7));
+		plain.device.syncForCpu(dma, 4096, FromDevice);
+		expect(plain.guest.engine.ram.read(page, 1)).not.toEqual(Uint8Array.of(7));
+		plain.device.unmap(dma, 4096, FromDevice);
+		expect(plain.guest.engine.ram.read(page, 1)).toEqual(Uint8Array.of(7));
+	});
+
+	it("bus-ops takes a device that is on no VMBus for one that is: undefined, and said so", async () => {
+		for (const scenario of ["legacy-virtio", "tdisp-nvme", "restricted-pool"]) {
+			const stage = await stageOf("bus-ops", scenario);
+			expect(() => stage.device.tryMap(stage.guest.pages.alloc(1), 4096, ToDevice), scenario).toThrow(
+				UndefinedBehavior,
+			);
+		}
+		const { rows } = await runMatrix({ policies: ["bus-ops"], scenarios: ["legacy-virtio"], cost: false });
+		const cell = rows[0]?.cells[0];
+		expect(cell?.kind).toBe("undefined");
+		expect(cellText(cell as Cell)).toMatch(/^undefined: the VMBus's DMA operations: container_of/);
 	});
 
 	it("accepted-three leaves forced bouncing, accepted-five does not", async () => {
@@ -229,7 +322,7 @@ describe("presets", () => {
 		const dma = device.map(guest.pages.alloc(1), 4096, ToDevice);
 		expect(guest.engine.ram.pageState(tlbOf(dma))).toBe(PageState.Hidden);
 		const refused = await makeStage(parsePolicy("paravisor-bounce"), scenarioNamed("restricted-pool"));
-		expect(refused.refused).toMatchObject({ what: "trust", status: "NO_HIDDEN_MEMORY" });
+		expect(refused.refused).toEqual({ what: "not-applicable", needs: "hidden-pages" });
 	});
 
 	it("bus-pool serves its bus, 2 MiB of it, and says so", async () => {
@@ -265,7 +358,7 @@ describe("modifiers", () => {
 		const { device } = await stageOf("cc-accepted+accepted", "legacy-virtio");
 		expect(device.t).toBe(1);
 		const stage = await makeStage(parsePolicy("cc-accepted+accepted"), scenarioNamed("storvsc-ring"));
-		expect(stage.refused).toEqual({ what: "no-tdisp" });
+		expect(stage.refused).toEqual({ what: "not-applicable", needs: "tdisp-interface" });
 	});
 
 	it("keep-present lets a stray read end the guest, where the platform would have unmapped the page", async () => {
@@ -307,7 +400,8 @@ describe("modifiers", () => {
 	it("does not change with the order of modifiers", () => {
 		const one = parsePolicy("cc-accepted+strict+share-in-place+mask-32+advisory");
 		const other = parsePolicy("cc-accepted+advisory+mask-32+share-in-place+strict");
-		expect({ ...one, name: "" }).toEqual({ ...other, name: "" });
+		expect({ ...one, name: "", modifiers: [] }).toEqual({ ...other, name: "", modifiers: [] });
+		expect(new Set(one.modifiers)).toEqual(new Set(other.modifiers));
 		expect(one.name).toBe("cc-accepted+strict+share-in-place+mask-32+advisory");
 	});
 });

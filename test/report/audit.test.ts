@@ -66,11 +66,11 @@ describe("the report of an audit", () => {
 			"BREACH: 4,096 bytes of an accepted device's data reached pages that the host reads.",
 		);
 		expect(lastLine({ bytes: 512, confidential: false, neighbourBytes: 16 })).toBe(
-			"Exposed, as designed for a device that is not trusted: 512 bytes reached pages that the host reads. 16 bytes of its neighbours did.",
+			"Exposed, as designed for a device that is not trusted: 512 bytes reached pages that the host reads. BREACH: 16 bytes of its neighbours did.",
 		);
 		expect(lastLine({})).toBe("No byte of the accepted device's data reached a page that the host reads.");
 		expect(lastLine({ confidential: false, neighbourBytes: 16 })).toBe(
-			"No byte of the device's data reached a page that the host reads. 16 bytes of its neighbours did.",
+			"No byte of the device's data reached a page that the host reads. BREACH: 16 bytes of its neighbours did.",
 		);
 		expect(lastLine({ cause: { what: "no-fallback" } }, { drive: null })).toBe(
 			"Nothing ran: the confidential connection failed, and the guest does not fall back.",

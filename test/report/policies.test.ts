@@ -4,6 +4,8 @@ import { renderHtml } from "../../src/report/render/html.ts";
 import { renderText } from "../../src/report/render/text.ts";
 import type { Cell, CellPart } from "../../src/study/cell.ts";
 import type { Matrix } from "../../src/study/matrix.ts";
+import { VERDICT_KINDS } from "../../src/study/verdict.ts";
+import { headerOf } from "../helpers/results.ts";
 import { cellOf, partOf } from "../helpers/verdicts.ts";
 
 const HOSTILE = `<script>alert("1")</script>&'\u001b[31m\u202e\u2028`;
@@ -16,9 +18,9 @@ function hostilePart(): CellPart {
 }
 
 function matrixOf(text: string, cells: readonly Cell[]): Matrix {
-	const policy = { name: text, title: text, kernel: "linux-6.12", acceptance: "none", source: text } as const;
+	const policy = headerOf(text, text, text);
 	const scenarios = cells.map((_, i) => ({ name: i === 0 ? "s" : `s${i}`, title: text, platform: "snp" }));
-	return { schema: "coco-dma/policies/1", scenarios, rows: [{ policy, cells }], vmbus: [] };
+	return { schema: "coco-dma/policies/2", scenarios, rows: [{ policy, cells }], vmbus: [] };
 }
 
 const page = (matrix: Matrix) => renderHtml(matrixReport(matrix, RAN_ON));
@@ -39,7 +41,7 @@ describe("the matrix of policies", () => {
 
 	it("says what the words mean, how cells came about, and where it ran", () => {
 		const text = lines(matrixOf("p", [cellOf([partOf()])])).join("\n");
-		for (const word of ["private", "hidden", "exposed", "BREACH", "refused", "crash", "confidential"])
+		for (const word of [...VERDICT_KINDS, "confidential", "hazard", "at one look"])
 			expect(text).toMatch(new RegExp(`^  ${word} +\\S`, "m"));
 		expect(text).toContain("A cell begins with a 4 KiB TO_DEVICE mapping");
 		expect(text.endsWith(`\n${RAN_ON}`)).toBe(true);
@@ -75,6 +77,15 @@ describe("the page of policies", () => {
 
 	it("loads nothing", () => {
 		expect(page(matrixOf("p", [cellOf([partOf()])]))).not.toMatch(/(src|href)=|@import|url\(/);
+	});
+
+	it("links to nothing but https, whatever a policy's file says", () => {
+		const urls = ["javascript:alert(1)", "https://lore.kernel.org/all/x@y/"];
+		const references = urls.map((url) => ({ kind: "page", title: "a page", url }) as const);
+		const matrix = matrixOf("p", [cellOf([partOf()])]);
+		const rows = matrix.rows.map((row) => ({ ...row, policy: { ...row.policy, references } }));
+		const html = page({ ...matrix, rows });
+		expect([...html.matchAll(/href="([^"]*)"/g)].map(([, url]) => url)).toEqual(urls.slice(1));
 	});
 });
 

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { HazardName } from "../../src/coco/memory/hazard.ts";
 import { TrustError } from "../../src/coco/trust/error.ts";
 import { causeText, cellLines, cellText, verdictText } from "../../src/report/verdict.ts";
 import type { Cause } from "../../src/study/cause.ts";
@@ -23,11 +24,14 @@ const CAUSES: { readonly [K in Cause["what"]]: Extract<Cause, { what: K }> } = {
 	"write-lost": { what: "write-lost" },
 	"contents-lost": { what: "contents-lost" },
 	"private-form": { what: "private-form" },
-	"no-such-memory": { what: "no-such-memory" },
+	undefined: { what: "undefined", where: "container_of", why: "no hv_device" },
+	"refuses-to-bounce": { what: "refuses-to-bounce" },
+	"over-max": { what: "over-max", bytes: 524288, maxBytes: 262144 },
+	"not-applicable": { what: "not-applicable", needs: "memory" },
+	"sync-lost": { what: "sync-lost" },
 	transition: { what: "transition", status: "BUSY" },
-	trust: { what: "trust", step: "bus pool on pkvm", status: "NO_HIDDEN_MEMORY", detail: "" },
+	trust: { what: "trust", step: "offer", status: "EXTERNAL_WITHOUT_RING", detail: "" },
 	"no-fallback": { what: "no-fallback" },
-	"no-tdisp": { what: "no-tdisp" },
 };
 
 describe("a verdict", () => {
@@ -39,7 +43,10 @@ describe("a verdict", () => {
 		expect(kinds({})).toEqual(["private"]);
 		expect(kinds({ bytes: 1, cause: BEYOND_MASK })).toEqual(["BREACH", "refused"]);
 		expect(kinds({ bytes: 1, confidential: false, cause: CAUSES.crash })).toEqual(["crash", "exposed"]);
-		expect(kinds({ bytes: 1, hiddenBytes: 2, neighbourBytes: 3 })).toEqual(["BREACH", "exposed", "hidden"]);
+		expect(kinds({ bytes: 1, hiddenBytes: 2, neighbourBytes: 3 })).toEqual(["BREACH", "hidden"]);
+		expect(kinds({ confidential: false, neighbourBytes: 1, bytes: 1 })).toEqual(["BREACH", "exposed"]);
+		expect(kinds({ cause: CAUSES.undefined })).toEqual(["undefined"]);
+		expect(kinds({ cause: CAUSES["not-applicable"] })).toEqual(["not applicable"]);
 		expect(kinds({ hiddenBytes: 2 })).toEqual(["hidden"]);
 	});
 
@@ -48,8 +55,15 @@ describe("a verdict", () => {
 		expect(text({})).toBe("private");
 		expect(text({ bytes: 4096, cause: BEYOND_MASK })).toBe("BREACH 4,096 bytes, refused: BEYOND_MASK");
 		expect(text({ bytes: 32, confidential: false, neighbourBytes: 4064 })).toBe(
-			"exposed 32 bytes, 4,064 bytes of neighbours exposed",
+			"exposed 32 bytes, BREACH 4,064 bytes of neighbours",
 		);
+		expect(text({ bytes: 8192, atOnceBytes: 4096, generations: 2 })).toBe(
+			"BREACH 8,192 bytes (2 generations of content, 4,096 bytes at one look)",
+		);
+		expect(text({ bytes: 4096, atOnceBytes: 4096, generations: 1 })).toBe("BREACH 4,096 bytes");
+		expect(text({ hazards: ["SLEEPING_IN_ATOMIC"] })).toBe("private, hazard: sleeps where it may not");
+		expect(text({ cause: CAUSES["refuses-to-bounce"] })).toBe("refused: the policy refuses to bounce");
+		expect(text({ cause: CAUSES["not-applicable"] })).toBe("not applicable: the guest has no such memory");
 		expect(text({ hiddenBytes: 4096 })).toBe("private (4,096 bytes hidden from the host)");
 		expect(text({ cause: CAUSES.crash })).toBe("crash: is_swiotlb_for_alloc: NULL");
 	});
@@ -66,13 +80,13 @@ describe("a verdict", () => {
 	it("has the form of its schema, and no other: with each cause, and with none", () => {
 		for (const cause of [null, ...Object.values(CAUSES)]) {
 			const { verdict } = partOf({ cause });
-			expect([cause, schemaErrors("policies.1#Verdict", verdict)]).toEqual([cause, []]);
+			expect([cause, schemaErrors("policies.2#Verdict", verdict)]).toEqual([cause, []]);
 		}
 		const { verdict } = partOf();
-		expect(schemaErrors("policies.1#Verdict", { ...verdict, kind: "secret" })).not.toEqual([]);
-		expect(schemaErrors("policies.1#Verdict", { ...verdict, more: 1 })).not.toEqual([]);
-		expect(schemaErrors("policies.1#Verdict", { ...verdict, cause: { what: "unknown" } })).not.toEqual([]);
-		for (const kind of VERDICT_KINDS) expect(schemaErrors("policies.1#VerdictKind", kind)).toEqual([]);
+		expect(schemaErrors("policies.2#Verdict", { ...verdict, kind: "secret" })).not.toEqual([]);
+		expect(schemaErrors("policies.2#Verdict", { ...verdict, more: 1 })).not.toEqual([]);
+		expect(schemaErrors("policies.2#Verdict", { ...verdict, cause: { what: "unknown" } })).not.toEqual([]);
+		for (const kind of VERDICT_KINDS) expect(schemaErrors("policies.2#VerdictKind", kind)).toEqual([]);
 	});
 
 	it("has words of its own for each cause", () => {
@@ -97,7 +111,7 @@ describe("a cell", () => {
 			"BREACH 4,096\u00a0B",
 			"BIDIRECTIONAL: refused",
 			"coherent: crash",
-			"tdx, plain: private (1\u00a0B hidden from the host)",
+			"above 4 GiB on tdx, plain: private (1\u00a0B hidden from the host)",
 		]);
 	});
 
@@ -110,20 +124,23 @@ describe("a cell", () => {
 		expect(texts([partOf({ cause })])).toEqual(["crash: it failed, and so on: 1 bytes, exposed 2 bytes"]);
 	});
 
-	it("says once what a place says twice", () => {
+	it("names the part of everything that it adds to its first one, on whatever platform", () => {
 		const tdx = { platform: "tdx" };
 		expect(
 			texts([
 				partOf(),
 				partOf({ ...tdx, bytes: 4096, cause: BEYOND_MASK }),
 				partOf({ ...tdx, cause: CAUSES.status }, { group: "coherent" }),
-				partOf({ ...tdx, platform: "cca", cause: CAUSES.status }, { group: "coherent" }),
+				partOf({ neighbourBytes: 4064 }, { group: "small" }),
+				partOf({ hazards: ["SLEEPING_IN_ATOMIC"] }, { group: "atomic" }),
 			]),
-		).toEqual(["private", "tdx: BREACH 4,096\u00a0B + refused", "cca: refused"]);
-		// 96 bytes of neighbours are not told by 4,096 of them
-		expect(
-			texts([partOf(), partOf({ ...tdx, neighbourBytes: 4096 }), partOf({ ...tdx, neighbourBytes: 96 })]),
-		).toHaveLength(3);
+		).toEqual([
+			"private",
+			"TO_DEVICE on tdx: BREACH 4,096\u00a0B + refused",
+			"coherent on tdx: refused",
+			"small: BREACH 4,064\u00a0B of neighbours",
+			"atomic: private + hazard: sleeps in atomic",
+		]);
 	});
 
 	it("gives each line the worst kind of what it says", () => {
@@ -141,6 +158,7 @@ const said = {
 	bytes,
 	hiddenBytes: bytes,
 	neighbourBytes: bytes,
+	hazards: fc.constantFrom<readonly HazardName[]>([], ["SLEEPING_IN_ATOMIC"], ["PAGE_STATE", "TRUST_CHANGED"]),
 	cause: fc.constantFrom<Cause | null>(null, ...Object.values(CAUSES)),
 };
 const facts = fc.record(said);
@@ -152,8 +170,8 @@ const pairs = fc
 >;
 
 /** What of a verdict is said: whose bytes they are matters where there are any. */
-function meaning({ confidential, bytes, hiddenBytes, neighbourBytes, cause }: Verdict) {
-	return JSON.stringify([bytes > 0 && confidential, bytes, hiddenBytes, neighbourBytes, cause]);
+function meaning({ confidential, bytes, hiddenBytes, neighbourBytes, cause, hazards }: Verdict) {
+	return JSON.stringify([bytes > 0 && confidential, bytes, hiddenBytes, neighbourBytes, cause, hazards]);
 }
 
 describe("the words of verdicts", () => {

@@ -108,6 +108,82 @@ describe("a ring pair", () => {
 		expect(engine.instance.exports.contextUsedBytes()).toBe(used);
 	});
 
+	it("gives doorbells back, and a pair that is detached twice harms no other", async () => {
+		const engine = await Engine.create({ ram: "1M", swiotlb: null, build: "engine.threads" });
+		const connect = () => RingPair.connect(engine, { pages: pageList(4, true) });
+		const first = connect();
+		const used = engine.instance.exports.contextUsedBytes();
+		let { guest, device } = first;
+		for (let i = 0; i < 200; i++) {
+			guest.detach();
+			device.detach();
+			({ guest, device } = connect());
+		}
+		expect(engine.instance.exports.contextUsedBytes()).toBe(used);
+		first.guest.detach();
+		first.device.detach();
+		first.guest.close();
+		expect(guest.writer.send(bytes("hello"))).toBe(true);
+		expect(device.reader.receive()?.payload.length).toBe(8);
+	});
+
+	it("leaves nothing behind where the device's end cannot be attached", async () => {
+		const engine = await Engine.create({ ram: "1M", swiotlb: null });
+		const connect = (maxPacketBytes: number) =>
+			RingPair.connect(engine, { pages: pageList(4, true), maxPacketBytes, requests: 8 });
+		const { guest, device } = connect(4096);
+		guest.detach();
+		device.detach();
+		const used = engine.instance.exports.contextUsedBytes();
+		for (let i = 0; i < 100; i++) expect(() => connect(8)).toThrow("BAD_ARGUMENT");
+		expect(engine.instance.exports.contextUsedBytes()).toBe(used);
+	});
+
+	it("attaches thousands of channels in a time that grows as they do", async () => {
+		const attachMany = async (count: number) => {
+			const engine = await Engine.create({ ram: "1M", swiotlb: null, spareBytes: count * 32768 });
+			const pairs = Array.from({ length: count }, () =>
+				RingPair.attach(engine, { pages: pageList(4, true), side: "guest" }),
+			);
+			expect(new Set(pairs.map(({ writer }) => writer.number)).size).toBe(count);
+			for (const pair of pairs) pair.detach();
+			const used = engine.instance.exports.contextUsedBytes();
+			for (const _ of pairs) RingPair.attach(engine, { pages: pageList(4, true), side: "guest" });
+			expect(engine.instance.exports.contextUsedBytes()).toBe(used);
+		};
+		await attachMany(2000);
+	});
+
+	it("goes on when the memory's owner lets it grow: a doorbell too", async () => {
+		const options = { ram: [{ gpa: 0, bytes: 1 << 20, ptr: 1 << 20 }], swiotlb: null };
+		const memory = new WebAssembly.Memory({ initial: 64 });
+		const context = { ptr: 65536, bytes: Engine.contextBytes(options) };
+		const engine = await Engine.create({ ...options, memory, context });
+		const { guest, device } = RingPair.connect(engine, { pages: pageList(4, true) });
+		memory.grow(1);
+		const rung = guest.peerBell?.count;
+		expect(guest.writer.send(bytes("after"))).toBe(true);
+		expect(device.bell?.count).toBe((rung ?? 0) + 1);
+		expect(device.reader.receive()?.payload.length).toBe(8);
+	});
+
+	it.each([
+		["an ArrayBuffer", new ArrayBuffer(8), "ArrayBuffer"],
+		["text", "hello", "string"],
+		["a number", 8, "number"],
+		["wider elements", new Uint16Array(4), "Uint16Array"],
+		["nothing", null, "null"],
+	])("takes bytes alone for a payload: %s is refused by name", async (_, payload, found) => {
+		const { guest } = await channel();
+		const wrong = payload as unknown as Uint8Array;
+		const said = new RegExp(`^p(ayload|ieces): expected a Uint8Array, found ${found}$`);
+		expect(() => guest.writer.send(wrong)).toThrow(said);
+		expect(() => guest.writer.sendGather([bytes("a"), wrong])).toThrow(said);
+		expect(() => guest.writer.sendGpaDirect(pageBuffers([{ gpa: 0x1000, bytes: 4 }]), wrong)).toThrow(said);
+		expect(() => guest.writer.complete(1n, wrong)).toThrow(said);
+		expect(guest.writer.freeBytes).toBe(3 * 4096);
+	});
+
 	it("goes on in a restored engine, at another base and with its RAM elsewhere", async () => {
 		const { engine, guest, device } = await channel({ requests: 4 });
 		guest.writer.send(bytes("before the snapshot"), { wantsCompletion: true, id: 7n });

@@ -38,6 +38,27 @@ describe("waiting on a ring", () => {
 		return RingPair.connect(engine, { pages: pageList(4, true) });
 	};
 
+	it.each(["waitForDataAsync", "waitForRoomAsync"] as const)(
+		"ends when its time is up, however often a hostile peer rings: %s",
+		async (call) => {
+			const { guest, device } = await channel();
+			while (call === "waitForRoomAsync" && guest.writer.send(new Uint8Array(1000)));
+			const bell = (call === "waitForDataAsync" ? device.bell : guest.bell) as Doorbell;
+			const rings = setInterval(() => bell.ring(), 5);
+			try {
+				const start = performance.now();
+				const wait =
+					call === "waitForDataAsync"
+						? device.reader.waitForDataAsync(bell, 100)
+						: guest.writer.waitForRoomAsync(1000, bell, 100);
+				expect(await wait).toBe(false);
+				expect(performance.now() - start).toBeGreaterThan(90);
+			} finally {
+				clearInterval(rings);
+			}
+		},
+	);
+
 	it("publishes what was put before it sleeps, and what was read", async () => {
 		const { guest, device } = await channel();
 		const bell = device.bell as Doorbell;

@@ -104,6 +104,20 @@ describe("a tampered recording", () => {
 		expect(result.divergence).toMatchObject({ line, expected: "pool full" });
 	});
 
+	it("takes a race that found the pool full as it is: nothing changes", async () => {
+		const line = lineOf(nvme, /^map .* 4096 /, 1000);
+		const text = nvme.split("\n");
+		const seq = 12_345_678;
+		const map = (text[line - 1] as string).replace(/^map \d+ (.*) -> .*/, `map ${seq} $1 -> 0xffffffffffffffff`);
+		const whole = await verifyText(nvme);
+		text.splice(line - 1, 0, `#race ${seq}`, map);
+		const raced = await verifyText(text.join("\n"));
+		expect(raced.compared).toEqual(whole.compared);
+		expect(raced.summary).toContain("1 races that found the pool full not compared");
+		const other = await verifyText(text.with(line - 1, `#race ${seq + 1}`).join("\n"));
+		expect(other.divergence).toMatchObject({ line: line + 1, expected: "pool full" });
+	});
+
 	it("diverges at an unmap of what is not mapped", async () => {
 		const line = lineOf(nvme, /^unmap /);
 		const text = nvme.split("\n");

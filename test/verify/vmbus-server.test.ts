@@ -15,7 +15,7 @@ const CLEAN = NAMES.filter((name) => hasCleanServer(linesOf(name)));
 
 describe("the server, in the recorded host's place", () => {
 	it("is driven with the transcripts whose host had no faults of its own", () => {
-		expect(CLEAN.length).toBe(47);
+		expect(CLEAN.length).toBe(50);
 		for (const name of ["post_retry", "hostile_ring", "malformed", "unload_wait"]) expect(CLEAN).not.toContain(name);
 	});
 
@@ -38,6 +38,36 @@ describe("the server, in the recorded host's place", () => {
 				got: expect.stringMatching(/^OPENCHANNEL_RESULT .*c0000001/),
 			},
 		});
+	});
+
+	it("stands in for hosts only whose monitor ids and relids a server can offer", () => {
+		const lines = linesOf("offers_5");
+		expect(hasCleanServer(lines)).toBe(true);
+		const other = (name: string, value: number) =>
+			lines.map((line) => line.replace(new RegExp(`^(S offer .*"${name}": )(null|\\d+)`), `$1${value}`));
+		expect(hasCleanServer(other("monitor", 127))).toBe(true);
+		for (const lines of [other("monitor", 128), other("monitor", 200), other("relid", 0), other("relid", 2048)])
+			expect(hasCleanServer(lines)).toBe(false);
+	});
+
+	it("rescinds the sub-channels of a primary first, also where the recorded host left that out", () => {
+		const lines = linesOf("subchannel_rescind_all");
+		const acts = lines.filter((line) => line.startsWith("S act rescind"));
+		expect(acts.length).toBeGreaterThan(1);
+		const primary = acts.at(-1) as string;
+		const isSub = (line: string) => line.startsWith("S act rescind") && line !== primary;
+		const subs = acts.filter(isSub).map((line) => Number(line.split(" ").at(-1)));
+		const rescindOf = (relid: number) => `H MSG 0200000000000000${Buffer.from([relid, 0, 0, 0]).toString("hex")}`;
+		// the host rescinds the primary alone: what the guest posts for the others it still does
+		const less = lines.filter((line) => !isSub(line) && !subs.some((relid) => line === rescindOf(relid)));
+		expect(less.length).toBe(lines.length - 2 * subs.length);
+		expect(verifyVmbusServer("x", less).outcome).toMatchObject({ identical: true });
+		// and it rescinds them afterwards
+		const at = less.indexOf(rescindOf(Number(primary.split(" ").at(-1))));
+		const late = subs.flatMap((relid) => [`S act rescind ${relid}`, rescindOf(relid)]);
+		expect(verifyVmbusServer("x", less.toSpliced(at + 1, 0, ...late)).outcome).toMatchObject({ identical: true });
+		// a rescind of the primary that never comes is still missed
+		expect(verifyVmbusServer("x", less.toSpliced(at, 1)).outcome.identical).toBe(true);
 	});
 
 	it("notices every byte of every message, every missing one, and every status that differ", () => {

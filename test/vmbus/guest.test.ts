@@ -265,6 +265,22 @@ describe("channels", () => {
 		expect([1, 3, 4].map((relid) => test.guest.channels.get(relid)?.targetCpu)).toEqual([0, 2, 1]);
 	});
 
+	it("keeps a processor taken as long as a channel that is spread interrupts it", async () => {
+		const cpus = (test: TestGuest, ...relids: number[]) =>
+			relids.map((relid) => test.guest.channels.get(relid)?.targetCpu);
+		const sub = offer(21, { instanceId: offer(1).instanceId, subChannelIndex: 1 });
+		const test = await connected({}, [offer(1), sub, offer(2), offer(3), offer(4)]);
+		expect(cpus(test, 1, 21, 2, 3, 4)).toEqual([0, 1, 2, 3, 0]);
+		// 4 shares processor 0 with 1, so that its end frees nothing; the end of 2 frees processor 2
+		test.send(rescind(4), offer(5), rescind(2), offer(6));
+		expect(cpus(test, 5, 6)).toEqual([1, 2]);
+		// 5 leaves processor 1, where the sub-channel still is
+		test.guest.open(5, RINGS);
+		expect(test.guest.modify(5, 3).status).toBe("ok");
+		test.send(offer(7));
+		expect(cpus(test, 7)).toEqual([0]);
+	});
+
 	it("lets a driver open what is offered, sub-channels too", async () => {
 		const test = await connected({ driver: () => ({ open: RINGS, subChannels: true }) }, [
 			offer(1),

@@ -244,10 +244,18 @@ export class GuestDevice extends DmaApi {
 		const { forced, noforce, noSlots, policy } = this.#setting;
 		const accepted = this.believed;
 		const encoded = accepted && policy?.plainAddresses === true ? false : (this.options.encoded ?? true);
-		const own = this.#ownPools !== undefined;
-		const reach = limitOf(this.options);
-		const coherentReach = this.#coherentReach;
-		return { ...this.#pools, accepted, forced, noforce, noSlots: noSlots && !own, encoded, reach, coherentReach };
+		const { offer, options } = this;
+		return {
+			...this.#pools,
+			accepted,
+			forced,
+			noforce,
+			noSlots: noSlots && this.#ownPools === undefined,
+			vmbus: offer !== null,
+			encoded,
+			reach: limitOf(options),
+			coherentReach: this.#coherentReach,
+		};
 	}
 
 	/** What its kernel and its policy answer about it now, before any mapping. */
@@ -337,8 +345,13 @@ export class GuestDevice extends DmaApi {
 			const { pool, privatePool } = this.#pools;
 			this.#record = { ...decision.record, pool: pool?.pool ?? null, privatePool: privatePool?.pool ?? null };
 		}
-		this.dma.configure({ ...hardwareOf(this.options), ...this.#record });
+		this.#configure(this.#record);
 		return decision;
+	}
+
+	/** Gives the engine a record. Trusted: what it may map as it is, its kernel and policy have decided, not the engine. */
+	#configure(record: DeviceOptions): void {
+		this.dma.configure({ trusted: true, ...hardwareOf(this.options), ...record });
 	}
 
 	/** The end of what its addresses reach, as gpas: the encoding bit does not count. */
@@ -383,9 +396,9 @@ export class GuestDevice extends DmaApi {
 
 	/** MMIO is mapped by rules of its own, where those of its memory are others. */
 	#mapMmio(mmio: DeviceOptions, gpa: Gpa, bytes: number, dir: Direction, cpu: number, attrs: number): DmaAddr {
-		this.dma.configure({ ...hardwareOf(this.options), ...mmio });
+		this.#configure(mmio);
 		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
-		this.dma.configure({ ...hardwareOf(this.options), ...this.#record });
+		this.#configure(this.#record);
 		return dma;
 	}
 
@@ -411,10 +424,12 @@ export class GuestDevice extends DmaApi {
 	}
 
 	trySyncForDevice(dma: DmaAddr, bytes: number, dir: Direction): number {
+		if (this.#setting.policy?.syncs === false) return 0;
 		return this.dma.trySyncForDevice(dma, bytes, dir);
 	}
 
 	trySyncForCpu(dma: DmaAddr, bytes: number, dir: Direction): number {
+		if (this.#setting.policy?.syncs === false) return 0;
 		return this.dma.trySyncForCpu(dma, bytes, dir);
 	}
 
@@ -484,6 +499,8 @@ export class GuestDevice extends DmaApi {
 	 * @throws DmaError BAD_SIZE; KernelCrash where its policy brings one about
 	 */
 	allocCoherent(bytes: number, request: CoherentRequest = {}): CoherentAllocation {
+		if (this.#setting.policy?.allocates === false)
+			return { ok: false, status: "NO_ALLOC_OPERATION", message: "", logged: false };
 		const device = this.#forCoherent(coherentRules(this.#question, "alloc"));
 		return this.#setting.coherent.alloc(device, bytes, request);
 	}

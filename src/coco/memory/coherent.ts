@@ -73,8 +73,9 @@ export interface CoherentRefusal {
 	readonly ok: false;
 	/**
 	 * NOT_DECRYPTED: the pages, or the slots, are never used again. ASKS_FOR_SHARED: the caller did, which is not for callers.
-	 * POOL_STATE: the restricted pool is shared and the device needs private memory, or
-	 * the reverse. NO_ATOMIC_POOLS: the kernel has none, and the caller may not sleep.
+	 * POOL_STATE: the restricted pool is shared and the device needs private memory, or the reverse. NO_ATOMIC_POOLS: the
+	 * kernel has none, and the caller may not sleep. NO_ALLOC_OPERATION: the DMA operations in place have none, and the
+	 * caller gets NULL.
 	 */
 	readonly status:
 		| "NO_MEMORY"
@@ -86,7 +87,8 @@ export interface CoherentRefusal {
 		| "UNALIGNED_SLOTS"
 		| "NO_ATOMIC_POOLS"
 		| "POOL_EXHAUSTED"
-		| "NO_SUITABLE_POOL";
+		| "NO_SUITABLE_POOL"
+		| "NO_ALLOC_OPERATION";
 	/** Why, and whether it is what Linux logs. */
 	readonly message: string;
 	readonly logged: boolean;
@@ -360,7 +362,11 @@ export class CoherentMemory {
 		}
 		if (buffer.source === "atomic") return;
 		if (live.slots !== null && this.#encryptsSlots(device, live))
-			this.#report("PAGE_STATE", device, `encrypts its pool's pages at gpa ${hex(buffer.gpa)}, which are shared for good`);
+			this.#report(
+				"PAGE_STATE",
+				device,
+				`encrypts its pool's pages at gpa ${hex(buffer.gpa)}, which are shared for good`,
+			);
 		if (remapped) this.#mayNotSleep(atomic, device, "unmaps remapped pages");
 		if (decrypted) this.#mayNotSleep(atomic, device, "encrypts pages again");
 	}

@@ -19,6 +19,8 @@ export interface RuledDevice {
 	readonly forced: boolean;
 	/** swiotlb=noforce: a confidential guest does not bounce everything, at its own risk. */
 	readonly noforce: boolean;
+	/** Whether it is the device of a VMBus channel. */
+	readonly vmbus: boolean;
 	/** Whether its addresses carry the platform's bit. */
 	readonly encoded: boolean;
 	/** Highest address that it can emit, inclusive: for streaming and for coherent memory. */

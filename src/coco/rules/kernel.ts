@@ -78,12 +78,17 @@ export interface KernelRules {
 /** Zones of the page allocator, and of the atomic pools. */
 export type ZoneName = "DMA" | "DMA32" | "Normal";
 
+/** A part of Linux that recordings are made of. */
+export type KernelPart = "dma" | "swiotlb" | "ring" | "vmbus-guest";
+
 export interface Kernel {
 	readonly name: string;
 	/** Its release without the patch level, such as "6.12". */
 	readonly release: string;
 	/** As people write it. */
 	readonly title: string;
+	/** The parts whose rules of this kernel are here: recordings of others cannot be replayed. */
+	readonly parts: readonly KernelPart[];
 	readonly rules: KernelRules;
 }
 
@@ -91,6 +96,7 @@ const LINUX_6_12: Kernel = {
 	name: "linux-6.12",
 	release: "6.12",
 	title: "Linux 6.12",
+	parts: ["dma", "swiotlb", "ring", "vmbus-guest"],
 	rules: {
 		forcesGuest: {
 			is: true,
@@ -247,6 +253,7 @@ const LINUX_7_3: Kernel = {
 	name: "linux-7.3",
 	release: "7.3",
 	title: "Linux 7.3",
+	parts: ["dma", "swiotlb", "ring"],
 	rules: {
 		forcesGuest: {
 			is: false,
@@ -419,12 +426,17 @@ export function kernelNamed(name: string): Kernel {
 	return KERNELS[name as KernelName];
 }
 
-/** The kernel of a release, with or without its patch level, such as "6.12.117". @throws RangeError that lists the releases */
-export function kernelOfRelease(release: string): Kernel {
-	const known = Object.values(KERNELS);
-	const found = known.find((kernel) => release === kernel.release || release.startsWith(`${kernel.release}.`));
-	if (found !== undefined) return found;
-	throw new RangeError(
-		`kernel release must be one of ${known.map((kernel) => kernel.release).join(", ")}, not "${release}"`,
+/** The kernel of a release as `uname -r` gives it, such as "6.12.117+deb12-amd64", or undefined. */
+export function findKernel(release: string): Kernel | undefined {
+	return Object.values(KERNELS).find(
+		(kernel) => release.startsWith(kernel.release) && !/^\d/.test(release.slice(kernel.release.length)),
 	);
+}
+
+/** The kernel of a release. @throws RangeError that lists the releases */
+export function kernelOfRelease(release: string): Kernel {
+	const found = findKernel(release);
+	if (found !== undefined) return found;
+	const known = Object.values(KERNELS).map((kernel) => kernel.release);
+	throw new RangeError(`kernel release must be one of ${known.join(", ")}, not "${release}"`);
 }

@@ -8,6 +8,7 @@ import type { Transitions } from "../trust/tdisp.ts";
 import type { Kernel, KernelName, KernelRule } from "./kernel.ts";
 import type { GuestPoolOptions, PoolMatcher } from "./pool.ts";
 import type { PredicateName, PredicateValues } from "./predicate.ts";
+import type { Reference } from "./reference.ts";
 
 /** What may speak for a device. */
 interface Claims {
@@ -40,6 +41,8 @@ export interface PredicateInput {
 	readonly restricted: boolean;
 	/** swiotlb=force on the command line. */
 	readonly forced: boolean;
+	/** Whether it is the device of a VMBus channel. */
+	readonly vmbus: boolean;
 	/** Whether its mask reaches the bit that the platform's private addresses carry, as they do where private memory has none. */
 	readonly reachesPrivate: boolean;
 }
@@ -61,6 +64,9 @@ export class KernelCrash extends Error {
 	}
 }
 
+/** Where a policy has the kernel do what nobody can foretell: it reads memory as what it is not. */
+export class UndefinedBehavior extends KernelCrash {}
+
 /**
  * What happens to a buffer that would bounce. bounce: what the kernel does. refuse: an error instead (a formal "do not
  * bounce"). share-in-place: its pages become shared for the time of the mapping.
@@ -68,13 +74,19 @@ export class KernelCrash extends Error {
 export const MECHANISMS = ["bounce", "refuse", "share-in-place"] as const;
 export type Mechanism = (typeof MECHANISMS)[number];
 
+/** Whose driver keeps its device from bouncing, where a policy takes the driver's word. */
+export const FLAG_SETTERS = ["every", "storvsc"] as const;
+export type FlagSetter = (typeof FLAG_SETTERS)[number];
+
 export interface Policy {
 	/** Lower-case words joined by "-". */
 	readonly name: string;
 	/** One line: what it does. */
 	readonly title: string;
-	/** One line: who proposed it, where. */
+	/** One line: who proposed it, and what was said against it. */
 	readonly source: string;
+	/** The mails, commits and pages that it is from. Default: none are known. */
+	readonly references?: readonly Reference[];
 	/** Whose rules it changes. */
 	readonly kernel: KernelName;
 	readonly acceptance: Acceptance;
@@ -105,6 +117,15 @@ export interface Policy {
 	 * from shared by the page (as GuestDeviceOptions.encoded false). Default: as the device says.
 	 */
 	readonly plainAddresses?: boolean;
+	/**
+	 * Whose driver sets the flag that the acceptance "driver" believes: every driver, whatever its device is; or storvsc alone,
+	 * from its offer's external-memory flag. Default: every.
+	 */
+	readonly flagSetBy?: FlagSetter;
+	/** Whether the DMA operations allocate coherent memory; false: every device gets NULL. Default true. */
+	readonly allocates?: boolean;
+	/** Whether the DMA operations sync; false: dma_sync_* does nothing, for every device. Default true. */
+	readonly syncs?: boolean;
 	/** Share of streaming buffers, in percent, that drivers place in memory that is shared for good. Default 0. */
 	readonly preSharedPercent?: number;
 	/** When trust may change. Default: checked. */

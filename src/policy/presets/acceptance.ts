@@ -1,6 +1,7 @@
 /** Policies that ask whether a device was accepted, and what the accepted bounce in. */
 import type { Policy, PolicyPredicate } from "../../coco/rules/policy.ts";
 import { acceptedIn, everyoneIn } from "../choice.ts";
+import { ANEESH_ON_V2, BITFIELD_THREAD, CC_ACCEPT, MERGED_7_3, ON_POOL_STATE_V4 } from "../sources.ts";
 
 /** False for a device that is accepted, the kernel's answer for the others. */
 function unlessAccepted(
@@ -9,12 +10,13 @@ function unlessAccepted(
 	return ({ accepted, linux }) => !accepted && linux[name];
 }
 
-/** P7: is_swiotlb_force_bounce still bounces everything. */
+/** is_swiotlb_force_bounce still bounces everything. */
 const ACCEPTED_THREE: Policy = {
 	name: "accepted-three",
 	title: "three of the five predicates are false for an accepted device: what forces it to bounce still does",
 	source:
 		"Aneesh Kumar K.V, February 2026: device_cc_accepted in is_swiotlb_for_alloc, dma_direct_use_pool, is_swiotlb_active",
+	references: [ANEESH_ON_V2],
 	kernel: "linux-6.12",
 	acceptance: "any",
 	predicates: {
@@ -36,13 +38,14 @@ const ACCEPTED_FIVE: Policy = {
 	},
 };
 
-/** P8: pools of a private allocator beside the shared one. swiotlb=force means both. */
+/** Pools of a private allocator beside the shared one. swiotlb=force means both. */
 const TWO_ALLOCATORS: Policy = {
 	name: "two-allocators",
 	title: "a private and a shared default allocator, chosen by acceptance",
 	source: "Aneesh Kumar K.V, February 2026, prototype: io_tlb_default_mem and io_tlb_default_shared_mem",
+	references: [ANEESH_ON_V2],
 	kernel: "linux-6.12",
-	acceptance: "tdisp",
+	acceptance: "any",
 	predicates: {
 		forceBounce: ({ accepted, linux, forced, restricted }) => linux.forceBounce && (!accepted || forced || restricted),
 		forceDmaUnencrypted: unlessAccepted("forceDmaUnencrypted"),
@@ -59,11 +62,11 @@ const TWO_ALLOCATORS_DEFAULT: Policy = {
 	pool: everyoneIn("private"),
 };
 
-/** P10 */
 const CC_ACCEPTED: Policy = {
 	name: "cc-accepted",
 	title: "the 7.3 rules, and a device property that policy sets after TDISP validation, while no driver is bound",
 	source: "Dan Williams, April 2025 (private_accepted); posted in March 2026 as cc_accepted, v2",
+	references: [...CC_ACCEPT, BITFIELD_THREAD],
 	kernel: "linux-7.3",
 	acceptance: "tdisp",
 };
@@ -76,32 +79,32 @@ const CC_ACCEPTED_BUS: Policy = {
 	acceptance: "any",
 };
 
-/** P9, P19 */
 const PRIVATE_POOL: Policy = {
 	name: "private-pool",
 	title: "the 7.3 rules, and accepted devices bounce in a pool below 4 GiB that stays private",
 	source: "Robin Murphy, April 2025, Dan Williams agrees; for non-coherent devices Mostafa Saleh, May 2026",
+	references: [BITFIELD_THREAD, ...ON_POOL_STATE_V4],
 	kernel: "linux-7.3",
 	acceptance: "any",
 	pools: [{ kind: "private", size: "1M" }],
 	pool: acceptedIn("private"),
 };
 
-/** P18 */
 const T_FIXED: Policy = {
 	name: "t-fixed",
 	title: "the 7.3 rules; whether a device is trusted is settled before its driver binds, and never changes after",
 	source: "Jason Gunthorpe, May 2026, on Aneesh Kumar K.V's v4: T=0 or T=1 is fixed before the driver loads",
+	references: ON_POOL_STATE_V4,
 	kernel: "linux-7.3",
 	acceptance: "any",
 	transitions: "before-driver",
 };
 
-/** P20 */
 const LINUX_7_3: Policy = {
 	name: "linux-7.3",
 	title: "as merged: bouncing follows from dma_capable and the pool's state; no device is ever accepted",
 	source: "Aneesh Kumar K.V, v7 and v8, July 2026, merged in the 7.3 merge window (d5fd03cdd6c0 and others)",
+	references: MERGED_7_3,
 	kernel: "linux-7.3",
 	acceptance: "none",
 };

@@ -46,15 +46,18 @@ export interface ChartLibrary {
 	readonly style: string;
 }
 
+function partMarkup(part: Exclude<Words, string>[number]): Markup {
+	if (typeof part === "string") return markup`${part}`;
+	if ("strong" in part) return markup`<b>${part.strong}</b>`;
+	if ("code" in part) return markup`<code>${part.code}</code>`;
+	// whoever wrote the address: nothing but https gets into a page as one
+	return part.link.startsWith("https://")
+		? markup`<a href="${part.link}" rel="noreferrer">${part.text}</a>`
+		: markup`${part.text}`;
+}
+
 function wordsMarkup(words: Words): Markup | string {
-	if (typeof words === "string") return words;
-	return markup`${words.map((part) =>
-		typeof part === "string"
-			? markup`${part}`
-			: "strong" in part
-				? markup`<b>${part.strong}</b>`
-				: markup`<code>${part.code}</code>`,
-	)}`;
+	return typeof words === "string" ? words : markup`${words.map(partMarkup)}`;
 }
 
 const PARAGRAPHS = { lead: "lead", plain: "note", note: "note", answer: "lead" } as const;
@@ -84,7 +87,7 @@ function valueMarkup(value: Value | null): Markup {
 }
 
 function rowMarkup(row: Row, width: number): Markup {
-	const about = row.about.map((line) => markup`<small>${line}</small>`);
+	const about = row.about.map((line) => markup`<small>${wordsMarkup(line)}</small>`);
 	const opened =
 		row.opened === null ? NOTHING : markup`<tr><td colspan="${width}">${tableMarkup(row.opened)}</td></tr>`;
 	return markup`<tr><th class="${row.depth === 1 ? "deeper" : ""}">${labelText(row)}${about}</th>${row.values.map(valueMarkup)}</tr>${opened}`;

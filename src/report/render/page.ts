@@ -3,10 +3,10 @@
 /** Light and dark; figures to the right, words to the left, a matrix over the whole width, cells in the colour of their verdict. */
 export const STYLE = `
 :root { --direct: #2f6fde; --bounce: #d9662b; --device: #9aa3ad; --text: #1c2126; --faint: #667; --line: #dde1e6; --back: #fff; --bad: #c23a3a;
-	--BREACH: #ffd9d6; --crash: #f3d3ea; --exposed: #ffedc9; --refused: #e6e8ec; --hidden: #d5eef5; --private: #d7f0dc; }
+	--BREACH: #ffd9d6; --crash: #f3d3ea; --exposed: #ffedc9; --undefined: #f3d3ea; --refused: #e6e8ec; --hidden: #d5eef5; --private: #d7f0dc; }
 @media (prefers-color-scheme: dark) {
 	:root { --direct: #6aa1ff; --bounce: #f0915c; --device: #6b737c; --text: #e6e9ec; --faint: #9aa3ad; --line: #333a42; --back: #15181b; --bad: #e06464;
-		--BREACH: #5c2320; --crash: #4d2444; --exposed: #4d3b14; --refused: #2b3036; --hidden: #173f4a; --private: #1b4327; }
+		--BREACH: #5c2320; --crash: #4d2444; --exposed: #4d3b14; --undefined: #4d2444; --refused: #2b3036; --hidden: #173f4a; --private: #1b4327; }
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
 body.matrix { max-width: none; margin: 1.5rem 2rem; padding: 0; }
@@ -35,7 +35,7 @@ details[open] > summary::after { content: "close"; }
 details > div { position: absolute; left: 2rem; right: 2rem; margin-top: .4rem; padding: .8rem 1rem; background: var(--back); border: 1px solid var(--faint); border-radius: 6px; box-shadow: 0 8px 30px rgb(0 0 0 / 30%); z-index: 2; overflow-x: auto; }
 details table { width: 100%; font-size: .82rem; }
 .BREACH { background: var(--BREACH); } .crash { background: var(--crash); } .exposed { background: var(--exposed); }
-.refused { background: var(--refused); } .hidden { background: var(--hidden); } .private { background: var(--private); }
+.undefined { background: var(--undefined); } .refused { background: var(--refused); } .hidden { background: var(--hidden); } .private { background: var(--private); }
 .legend th { width: 7rem; padding: .2rem .6rem; font-weight: 600; } .legend td { text-align: left; padding-left: .8rem; }
 .bars { display: grid; grid-template-columns: minmax(4rem, 17rem) 1fr; gap: .35rem 1.2rem; align-items: center; margin: 1rem 0; }
 .bars.of2 { grid-template-columns: minmax(9rem, 17rem) 1fr 1fr; }
@@ -43,7 +43,7 @@ details table { width: 100%; font-size: .82rem; }
 .bar { display: flex; align-items: center; gap: .8rem; } .bar .track { flex: 1; display: flex; height: 1.3rem; }
 .bar .value { min-width: 10.5rem; white-space: nowrap; font-variant-numeric: tabular-nums; }
 i.direct, i.cost { background: var(--direct); } i.bounce, i.exposed { background: var(--bounce); }
-i.device, i.private, i.refused, i.hidden { background: var(--device); } i.BREACH, i.crash { background: var(--bad); }
+i.device, i.private, i.refused, i.hidden { background: var(--device); } i.BREACH, i.crash, i.undefined { background: var(--bad); }
 .key { color: var(--faint); font-size: .85rem; } .key i { display: inline-block; width: .8rem; height: .8rem; margin: 0 .15rem 0 .6rem; }
 figure { display: inline-block; margin: 1.5rem 2rem 0 0; } figcaption { font-weight: 600; margin-bottom: .4rem; }
 .u-legend { text-align: left; }

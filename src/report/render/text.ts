@@ -1,6 +1,6 @@
 /** Reports for a terminal. What needs a page is left out: charts, whose figures stand in the tables, the method and the options. */
 import type { VerdictKind } from "../../study/verdict.ts";
-import type { Block, Report, Row, Said, Section, Table, Words } from "../model.ts";
+import type { Block, Report, Row, Said, Section, Table, Value, Words } from "../model.ts";
 import { labelText, plainText, valueText } from "./words.ts";
 
 interface TextOptions {
@@ -13,6 +13,7 @@ interface TextOptions {
 /** Characters of a matrix's first column, of its others, and between them: eight fit into 160. */
 const LABEL_WIDTH = 23;
 const CELL_WIDTH = 15;
+const MATRIX_COLUMNS = 8;
 const GAP = "  ";
 
 /** Escape codes of ECMA-48, select graphic rendition. */
@@ -20,10 +21,12 @@ const BOLD = "1";
 const COLORS: Readonly<Record<VerdictKind, string>> = {
 	BREACH: "31;1",
 	crash: "31",
+	undefined: "31",
 	refused: "35",
 	exposed: "33",
 	hidden: "36",
 	private: "32",
+	"not applicable": "2",
 };
 
 /** Control characters of somebody else's text, made visible; a space where the words keep a number and its unit together. */
@@ -33,17 +36,17 @@ function printable(text: string): string {
 		.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u${(c.codePointAt(0) as number).toString(16).padStart(4, "0")}`);
 }
 
-/** Broken at spaces and behind "-"; a longer word where the line ends. */
+/** Broken at spaces and behind "-"; a longer word where the line ends, but an address nowhere. */
 function wrap(text: string, width: number): string[] {
 	const lines: string[] = [];
 	let line = "";
-	for (const piece of printable(text).split(/(?<=[- ])/)) {
+	for (const piece of printable(text).match(/<https:[^ >]*>[^ -]*[- ]?|[^ -]*[- ]|[^ -]+/g) ?? []) {
 		if (line !== "" && (line + piece.trimEnd()).length > width) {
 			lines.push(line.trimEnd());
 			line = "";
 		}
 		line += piece;
-		while (line.trimEnd().length > width) {
+		while (line.trimEnd().length > width && !piece.startsWith("<https:")) {
 			lines.push(line.slice(0, width));
 			line = line.slice(width);
 		}
@@ -164,8 +167,27 @@ class TextRenderer {
 		return opened === null ? [] : this.#table(opened).map((line) => `  ${line}`);
 	}
 
-	/** Cells side by side, each of several lines. */
-	#matrix({ corner, columns, groups }: Table): string[] {
+	/** Cells side by side, each of several lines; what does not fit beside each other is below each other. */
+	#matrix(table: Table): string[] {
+		const { columns, groups } = table;
+		const lines: string[] = [];
+		for (let at = 0; at < columns.length; at += MATRIX_COLUMNS) {
+			if (at > 0) lines.push("");
+			const part = { ...table, columns: columns.slice(at, at + MATRIX_COLUMNS) };
+			const cut = groups.map((group) => ({
+				...group,
+				rows: group.rows.map((row) => ({ ...row, values: row.values.slice(at, at + MATRIX_COLUMNS) })),
+			}));
+			// rows of which nothing stands in these columns
+			const shown = cut
+				.map((group) => ({ ...group, rows: group.rows.filter(({ values }) => values.some(isThere)) }))
+				.filter(({ rows }) => rows.length > 0);
+			lines.push(...this.#columnsOfMatrix({ ...part, groups: shown }));
+		}
+		return lines;
+	}
+
+	#columnsOfMatrix({ corner, columns, groups }: Table): string[] {
 		const rule = "-".repeat(LABEL_WIDTH + columns.length * (CELL_WIDTH + GAP.length));
 		const plain = (...texts: readonly string[]) =>
 			texts.filter((text) => text !== "").map((text) => ({ text, kind: null }));
@@ -203,6 +225,10 @@ class TextRenderer {
 				.trimEnd(),
 		);
 	}
+}
+
+function isThere(value: Value | null): boolean {
+	return value !== null && value.value !== "missing";
 }
 
 /** Whether an empty line stands between a block and the one before it, or the section's title. */

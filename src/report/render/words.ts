@@ -5,7 +5,14 @@ import { formatNumber } from "../units.ts";
 /** A sentence without what sets its parts off. */
 export function plainText(words: Words): string {
 	if (typeof words === "string") return words;
-	return words.map((part) => (typeof part === "string" ? part : "strong" in part ? part.strong : part.code)).join("");
+	return words
+		.map((part) => {
+			if (typeof part === "string") return part;
+			if ("strong" in part) return part.strong;
+			if ("code" in part) return part.code;
+			return part.text === part.link ? part.link : `${part.text} <${part.link}>`;
+		})
+		.join("");
 }
 
 /** A row's label, with the unit of its figures where they do not say it. */

@@ -1,9 +1,10 @@
 /** The open channel of an echo device: its rings, what it sends back, and its commands (echo.ts). */
+
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import type { Engine } from "../../engine.ts";
 import { type GpaRange, type Packet, PacketType, type TransferRange, WANTS_COMPLETION } from "../../ring/packet.ts";
 import { RingPair } from "../../ring/pair.ts";
-import { DmaError, type StatusName } from "../../status.ts";
+import { DmaError, orThrow, type StatusName } from "../../status.ts";
 import type { Gpa } from "../../types.ts";
 import { type MemoryRefusal, type MemoryView, rangesBytes, readRanges, writeRanges } from "../server/memory-view.ts";
 
@@ -119,7 +120,7 @@ export class EchoChannel {
 		const { number } = this.#pair.writer;
 		for (let [next] = this.#unsent; next !== undefined; [next] = this.#unsent) {
 			while (!next.send()) if (exports.ringSetPending(number, next.bytes) === 0) return false;
-			exports.ringSetPending(number, 0);
+			orThrow(exports.ringSetPending(number, 0), () => "setPending()");
 			this.#unsent.shift();
 		}
 		return true;

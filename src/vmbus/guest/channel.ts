@@ -97,7 +97,7 @@ export class VmbusDevice {
 	readonly channel: GuestChannel;
 	/** Held while a driver is bound or unbound, and by commands that stand for its work. */
 	readonly lock: Mutex;
-	/** Whether a driver is bound, so that a removal closes the channel and its buffers. */
+	/** Whether a driver is bound, from the first good open on, so that a removal closes the channel and its buffers. */
 	bound = false;
 	readonly instanceId: string;
 

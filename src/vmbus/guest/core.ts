@@ -116,7 +116,7 @@ export class GuestCore {
 		this.unloaded = new Completion(this.scheduler);
 		this.readyForSuspend = new Completion(this.scheduler);
 		this.readyForResume = new Completion(this.scheduler);
-		this.cpuPlan = new CpuPlan(cpus);
+		this.cpuPlan = new CpuPlan(cpus, this.primaries);
 	}
 
 	get isIsolated(): boolean {

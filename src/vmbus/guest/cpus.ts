@@ -1,4 +1,7 @@
-/** Which processor a channel interrupts (Linux 6.12 drivers/hv/channel_mgmt.c, init_vp_index, with one NUMA node). */
+/**
+ * Which processor a channel interrupts (Linux 6.12 drivers/hv/channel_mgmt.c, init_vp_index, with one NUMA node;
+ * drivers/hv/hyperv_vmbus.h, hv_clear_allocated_cpu).
+ */
 import { DeviceType } from "../wire/guid.ts";
 import type { GuestChannel } from "./channel.ts";
 
@@ -25,10 +28,13 @@ function isUsedBySiblings(channel: GuestChannel, cpu: number): boolean {
 /** Hands processors out in turn. */
 export class CpuPlan {
 	readonly #cpus: number;
+	/** Primary channels with their sub-channels; one that comes or goes is not among them. */
+	readonly #primaries: readonly GuestChannel[];
 	readonly #taken = new Set<number>();
 
-	constructor(cpus: number) {
+	constructor(cpus: number, primaries: readonly GuestChannel[]) {
 		this.#cpus = cpus;
+		this.#primaries = primaries;
 	}
 
 	#next(): number {
@@ -37,6 +43,14 @@ export class CpuPlan {
 		while (this.#taken.has(cpu)) cpu++;
 		this.#taken.add(cpu);
 		return cpu;
+	}
+
+	/** A processor is free again unless another channel that is spread still interrupts it. */
+	#free(cpu: number): void {
+		const isUsed = this.#primaries.some(
+			(primary) => isSpread(primary) && [primary, ...primary.subChannels].some((channel) => channel.targetCpu === cpu),
+		);
+		if (!isUsed) this.#taken.delete(cpu);
 	}
 
 	/** Chooses the processor of a new channel, whose primary is known. */
@@ -52,15 +66,15 @@ export class CpuPlan {
 
 	/** A channel moves from one processor to another. */
 	move(channel: GuestChannel, cpu: number): void {
-		if (isSpread(channel)) {
-			this.#taken.add(cpu);
-			this.#taken.delete(channel.targetCpu);
-		}
+		const from = channel.targetCpu;
 		channel.targetCpu = cpu;
+		if (!isSpread(channel)) return;
+		this.#taken.add(cpu);
+		this.#free(from);
 	}
 
 	/** A channel is gone. */
 	release(channel: GuestChannel): void {
-		if (isSpread(channel)) this.#taken.delete(channel.targetCpu);
+		if (isSpread(channel)) this.#free(channel.targetCpu);
 	}
 }

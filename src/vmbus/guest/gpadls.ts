@@ -103,7 +103,7 @@ function checkBuffer(core: GuestCore, channel: GuestChannel, pages: number, gpa:
 	return core.takesRequests ? "ok" : "not-connected";
 }
 
-/** Tells the host of pages that the guest takes, or of its owner's. The driver counts as bound from then on. */
+/** Tells the host of pages that the guest takes, or of its owner's. */
 export function* shareBuffer(
 	core: GuestCore,
 	channel: GuestChannel,
@@ -117,10 +117,8 @@ export function* shareBuffer(
 	if (gpa < 0) return { status: "no-memory", gpadl: null };
 	const decrypted = !owned && (memory.decrypted ?? false);
 	const { status, gpadl } = yield* establishGpadl(core, channel, { kind: "buffer", gpa, pages, owned, decrypted });
-	if (status === "ok") {
-		channel.gpadls.set(gpadl.handle, gpadl);
-		if (channel.device !== null) channel.device.bound = true;
-	} else if (owned) core.release(gpa, pages, !gpadl.shared);
+	if (status === "ok") channel.gpadls.set(gpadl.handle, gpadl);
+	else if (owned) core.release(gpa, pages, !gpadl.shared);
 	return { status, gpadl };
 }
 

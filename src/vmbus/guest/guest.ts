@@ -198,7 +198,7 @@ export class VmbusGuest {
 		});
 	}
 
-	/** Opens an offered channel. The driver counts as bound from then on. */
+	/** Opens an offered channel. Its driver counts as bound from the first open that goes well. */
 	open(relid: number, options: OpenOptions): GuestCommand {
 		const core = this.#core;
 		return this.#runner.asDriver("open", relid, function* (channel) {
@@ -218,12 +218,12 @@ export class VmbusGuest {
 		});
 	}
 
-	/** Takes the driver off a device: channel and buffers end, the device stays. */
+	/** Takes the driver off a device: channel and buffers end, the device stays. linux-6.12 does nothing where none is bound. */
 	unbind(relid: number): GuestCommand {
 		const core = this.#core;
 		return this.#runner.asDriver("unbind", relid, function* (channel) {
 			if (channel.device === null) return "bad-state";
-			yield* removeDriver(core, channel.device);
+			if (channel.device.bound || !core.linux) yield* removeDriver(core, channel.device);
 			return "ok";
 		});
 	}

@@ -200,6 +200,7 @@ export function* endOrphan(core: GuestCore, channel: GuestChannel): Steps {
 	cutOff(core, channel);
 	yield* closeOne(core, channel, false);
 	yield* endBuffers(core, channel);
+	core.cpuPlan.release(channel);
 	channel.removed = true;
 	core.ports.channelRemoved?.(channel);
 }

@@ -261,31 +261,29 @@ export function onEvent(core: GuestCore, flag: number): (() => void) | null {
 		return null;
 	}
 	const exports = core.engine.instance.exports;
-	const mask = (value: 0 | 1) => {
-		if (channel.rings !== null) exports.ringMask(channel.rings.reader.number, value);
-	};
-	if (channel.mode === "batched") mask(1);
+	// false: the ring is closed, and there are no signals to mask
+	const mask = (value: 0 | 1) => channel.rings !== null && exports.ringMask(channel.rings.reader.number, value) >= 0;
+	const masked = channel.mode === "batched" && mask(1);
 	return () => {
 		if (!channel.callbacks) return;
 		for (let round = 0; round < MAX_ROUNDS; round++) {
 			const before = readIndex(core, channel);
 			core.ports.callback?.(channel);
 			const { rings } = channel;
-			if (channel.mode !== "batched" || rings === null || channel.stuck) return;
+			if (!masked || rings === null || channel.stuck) return;
 			const left = exports.ringEndRead(rings.reader.number);
+			if (left < 0) return;
 			const isAgain = core.linux ? unread(core, channel) > 0 : left > 0;
 			if (!isAgain || !channel.callbacks) return;
 			// who reads nothing is not called again for the same bytes; Linux calls for ever
 			if (readIndex(core, channel) === before) {
 				core.warn(`channel ${channel.relid}: the callback leaves bytes unread`);
-				if (!core.linux) return;
-				mask(1);
-				stop(core, channel);
+				if (core.linux && mask(1)) stop(core, channel);
 				return;
 			}
-			mask(1);
+			if (!mask(1)) return;
 		}
-		mask(0);
+		if (!mask(0)) core.warn(`channel ${channel.relid}: its ring was closed meanwhile`);
 	};
 }
 

@@ -1,11 +1,11 @@
 /** The history of a byte, for people. */
 import { Actor } from "../audit/audit.ts";
 import type { AuditEvent } from "../audit/events.ts";
+import type { ByteHistory, HistoryStep } from "../leaks/history.ts";
+import { count } from "../leaks/watch.ts";
 import { pageStateName } from "../memory/ram.ts";
 import { hex } from "../status.ts";
 import { directionName } from "../types.ts";
-import type { ByteHistory, HistoryStep } from "./history.ts";
-import { count } from "./watch.ts";
 
 /** Names of devices by their numbers. Default: "device <number>". */
 export type DeviceNames = (device: number) => string;
