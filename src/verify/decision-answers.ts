@@ -135,7 +135,7 @@ export class DecisionAnswers {
 	}
 
 	/** Classes of what one map logged. @param since guest.messages before it */
-	#messages(dma: number, bounced: boolean, mmio: boolean, since: number): string[] {
+	#messages(dma: DmaAddr, bounced: boolean, mmio: boolean, since: number): string[] {
 		const { guest } = this.#booted;
 		const noWarn = this.#asked.attrs.has("NO_WARN");
 		const names: string[] = mapMessages(guest, { dma, bounced, mmio, noWarn });

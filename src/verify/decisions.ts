@@ -11,7 +11,7 @@ export { isDecisions } from "./decision-lines.ts";
  * The fields as they are compared: of pages that the page allocator chose, an address tells the zone, its encoding and
  * its offset in the page.
  */
-export function comparable(header: DecisionHeader, fields: readonly DecisionField[]): DecisionField[] {
+function comparable(header: DecisionHeader, fields: readonly DecisionField[]): DecisionField[] {
 	const value = (name: string) => fields.find((field) => field[0] === name)?.[1];
 	const name = value("src") === "pages" ? "phys" : value("pool") === "transient" ? "tlb" : null;
 	const gpa = name === null ? null : Number.parseInt(value(name) ?? "", 16);

@@ -11,7 +11,7 @@ import type { Platform } from "../platform/platform.ts";
 import type { Kernel, ZoneName } from "../rules/kernel.ts";
 
 /** A zone of the page allocator, and how its atomic pool is asked for. */
-export interface Zone {
+interface Zone {
 	readonly zone: ZoneName;
 	/** Exclusive end. */
 	readonly belowGpa: Gpa;

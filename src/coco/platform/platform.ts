@@ -12,11 +12,10 @@ export type PlatformName = "snp" | "snp-vtom" | "tdx" | "cca" | "pkvm" | "s390-p
  * memory is encrypted, or in a realm. ultravisor: firmware above the hypervisor. stage-2: a hypervisor that the host cannot
  * change. host: a machine that encrypts its own memory, nobody's guest.
  */
-export const PROTECTIONS = ["none", "host", "guest", "ultravisor", "stage-2"] as const;
-export type Protection = (typeof PROTECTIONS)[number];
+export type Protection = "none" | "host" | "guest" | "ultravisor" | "stage-2";
 
 /** What an architecture decides about DMA. Linux arch/x86, arch/arm64, arch/s390. */
-export interface Architecture {
+interface Architecture {
 	readonly name: "x86" | "arm64" | "s390";
 	/** Exclusive end of ZONE_DMA. */
 	readonly dmaZoneEnd: Gpa;

@@ -3,7 +3,7 @@ import type { Platform } from "../platform/platform.ts";
 import type { Kernel } from "./kernel.ts";
 
 /** cc_platform_has(). */
-export interface Attributes {
+interface Attributes {
 	/** CC_ATTR_MEM_ENCRYPT: one of the others. */
 	readonly memEncrypt: boolean;
 	/** CC_ATTR_GUEST_MEM_ENCRYPT. */

@@ -1,5 +1,6 @@
 /** What Linux logs about a streaming map, by class. */
 import * as status from "../../../assembly/layout/status.ts";
+import type { DmaAddr } from "../../types.ts";
 import { attributesOf } from "./attributes.ts";
 import type { Situation } from "./device.ts";
 
@@ -8,7 +9,7 @@ import type { Situation } from "./device.ts";
  * "Can not allocate SWIOTLB buffer earlier". ENC-ACTIVE: "Memory encryption is active and system is using DMA bounce
  * buffers", once a boot. WARN-ON: a warning with a backtrace.
  */
-export type MapMessage = "DMA-OVERFLOW" | "TLB-OVERFLOW" | "FULL" | "NO-POOL" | "ENC-ACTIVE" | "WARN-ON";
+type MapMessage = "DMA-OVERFLOW" | "TLB-OVERFLOW" | "FULL" | "NO-POOL" | "ENC-ACTIVE" | "WARN-ON";
 
 /** Refusals where swiotlb found no slots, with the pool there. */
 const NO_SLOTS: readonly number[] = [
@@ -23,7 +24,7 @@ const OVERFLOWS: readonly number[] = [status.BEYOND_MASK, status.NEEDS_SHARED, s
 /** How a map ended. */
 interface MapOutcome {
 	/** An address, or a status. */
-	readonly dma: number;
+	readonly dma: DmaAddr;
 	readonly bounced: boolean;
 	readonly mmio: boolean;
 	/** DMA_ATTR_NO_WARN. */
