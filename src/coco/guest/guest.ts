@@ -29,6 +29,11 @@ export interface GuestOptions
 		EngineOptions,
 		"ram" | "cpus" | "memory" | "context" | "build" | "audit" | "auditEvents" | "spareBytes" | "maxDevices"
 	> {
+	/**
+	 * The guest's RAM in bytes, where `ram` has only the stretches of it that are held: what the sizes of its pools follow
+	 * from. Default: what `ram` comes to.
+	 */
+	readonly ramBytes?: number;
 	/** A platform's name, or a record of your own. */
 	readonly platform: PlatformName | Platform;
 	/** Default: the policy's, or that of DEFAULT_KERNEL. */
@@ -79,6 +84,14 @@ interface Plan {
 	readonly engine: EngineOptions;
 }
 
+/** RAM of a guest, held or not. @throws RangeError for less than what is held */
+function ramBytesOf({ ramBytes }: GuestOptions, held: readonly { readonly bytes: number }[]): number {
+	const heldBytes = held.reduce((sum, { bytes }) => sum + bytes, 0);
+	if (ramBytes !== undefined && !(ramBytes >= heldBytes))
+		throw new RangeError(`ramBytes: ${ramBytes} is less than the ${heldBytes} bytes of ram`);
+	return ramBytes ?? heldBytes;
+}
+
 function planOf(options: GuestOptions): Plan {
 	const platform = typeof options.platform === "string" ? platformNamed(options.platform) : options.platform;
 	const { policy } = options;
@@ -92,7 +105,7 @@ function planOf(options: GuestOptions): Plan {
 	if (!Number.isInteger(growthSlabs) || growthSlabs < 0 || growthSlabs > 2 ** 20)
 		throw new RangeError(`growthSlabs must be a whole number from 0 to 2^20, not ${growthSlabs}`);
 	const regions = ramStretches(options.ram);
-	const ramBytes = regions.reduce((sum, { bytes }) => sum + bytes, 0);
+	const ramBytes = ramBytesOf(options, regions);
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
 	const coco = attributesOf(kernel, platform).guest;
 	const size = option.force === false ? null : poolSize({ cpus, coco, ramBytes, ...option });
@@ -139,6 +152,7 @@ export class Guest {
 	readonly #sharing: PageSharing;
 	readonly #devices: GuestDevice[] = [];
 	readonly #observers = new Set<(device: GuestDevice) => void>();
+	readonly #ramBytes: number;
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
 	readonly #noSlots: boolean;
@@ -152,6 +166,7 @@ export class Guest {
 		this.engine = engine;
 		this.platform = plan.platform;
 		this.kernel = plan.kernel;
+		this.#ramBytes = ramBytesOf(options, engine.ram.regions);
 		this.#forced = plan.forced;
 		this.#noforce = plan.noforce;
 		this.#noSlots = plan.noSlots;
@@ -201,7 +216,7 @@ export class Guest {
 		return new Guest(await Engine.create(plan.engine), plan, options);
 	}
 
-	#makeAtomic(bytes = atomicPoolBytes(this.engine.ram.bytes)): AtomicPools {
+	#makeAtomic(bytes = atomicPoolBytes(this.#ramBytes)): AtomicPools {
 		const pools = new AtomicPools({
 			ram: this.engine.ram,
 			allocator: this.pages,

@@ -140,7 +140,9 @@ export function convertPool(converter: PageConverter, { rules }: Kernel, pool: P
 	const fine = { state: pool.state, failed: false, disabled: false, attachError: null, message: null };
 	const before = ram.pageState(pool.start);
 	if (before === pool.state) return fine;
-	if (converter.convert(pool.start, pool.bytes, pool.state, { unasked: !asks }).ok) return fine;
+	// a pool's pages are zeroed when it is made; an audit's log has that once
+	const zero = converter.engine.audit === null;
+	if (converter.convert(pool.start, pool.bytes, pool.state, { zero, unasked: !asks }).ok) return fine;
 	if (!asks) return { ...fine, failed: true, state: before };
 	const which = isDefault ? "default memory pool, disabling it" : "restricted DMA pool";
 	return {

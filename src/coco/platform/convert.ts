@@ -167,10 +167,10 @@ export class PageConverter {
 			else this.#leak(gpa, bytes, from, inPool);
 			throw error;
 		}
-		if (from !== to) {
-			if (from === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toShared, "encrypt");
-			else if (to === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toPrivate, "decrypt");
-		}
+		// what is zeroed at once leaves no trace of what the conversion made of it, but in an audit's labels
+		const tells = from !== to && (!zero || this.engine.audit !== null);
+		if (tells && from === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toShared, "encrypt");
+		else if (tells && to === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toPrivate, "decrypt");
 		ram.convert(gpa, bytes, to, inPool);
 		if (zero) ram.fill(gpa, bytes);
 		this.poison.remove(gpa, bytes);
