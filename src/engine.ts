@@ -91,7 +91,7 @@ export class Engine {
 			this.#instance,
 			index,
 			this.#pools[pool] ?? null,
-			{ ptr: this.#contextPtr + this.#listOffset, entries: LIST_ENTRIES },
+			{ ptr: this.#contextPtr, listOffset: this.#listOffset, listEntries: LIST_ENTRIES },
 			this.#deviceDefaults,
 		);
 	}

@@ -34,6 +34,7 @@ import {
 	POOL_PAGES,
 } from "../layout/status.ts";
 import { context, ramPages, takeBlock } from "../memory/context.ts";
+import { zero } from "../memory/copy.ts";
 import { lock, unlock } from "../memory/lock.ts";
 import { rangeSetState, rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
@@ -98,7 +99,7 @@ export function poolAdd(start: u64, nslabs: u32, nareas: u32, state: i32, flags:
 	if (disabled) useUp(pool);
 	else {
 		rangeSetState(start, bytes, state);
-		memory.fill(ptr, 0, usize(bytes));
+		zero(ptr, usize(bytes));
 		if (COCO_AUDIT) filled(ptr, u32(bytes));
 	}
 	store<u32>(context() + load<u32>(context(), CTX_POOLS) + (number << 2), header);

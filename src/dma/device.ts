@@ -6,6 +6,7 @@ import type { Direction, DmaAddr, Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 import { DmaApi, type MappedSegment, type Segment } from "./api.ts";
 import { type DeviceDefaults, type DeviceOptions, setDevice, withDefaults } from "./options.ts";
+import { type Refusal, type RefusedRequest, refusalOf } from "./refusal.ts";
 
 /** What a device did since its creation or the last reset. */
 export interface DeviceCounters {
@@ -39,6 +40,7 @@ function whole(value: number): number {
 export class Device extends DmaApi {
 	readonly #instance: Instance;
 	readonly #exports: Instance["exports"];
+	readonly #contextPtr: number;
 	readonly #list: number;
 	readonly #defaults: DeviceDefaults;
 	readonly index: number;
@@ -46,20 +48,21 @@ export class Device extends DmaApi {
 	readonly maxSegments: number;
 	#pool: Pool | null;
 
-	/** Made by Engine. list: ptr of room for so many scatter-gather entries */
+	/** Made by Engine. context: the engine's state, with room for so many scatter-gather entries at an offset */
 	constructor(
 		instance: Instance,
 		index: number,
 		pool: Pool | null,
-		list: { readonly ptr: number; readonly entries: number },
+		context: { readonly ptr: number; readonly listOffset: number; readonly listEntries: number },
 		defaults: DeviceDefaults,
 	) {
 		super();
 		this.#instance = instance;
 		this.#exports = instance.exports;
-		this.#list = list.ptr;
+		this.#contextPtr = context.ptr;
+		this.#list = context.ptr + context.listOffset;
 		this.#defaults = defaults;
-		this.maxSegments = list.entries;
+		this.maxSegments = context.listEntries;
 		this.index = index;
 		this.name = `device ${index}`;
 		this.#pool = pool;
@@ -80,6 +83,11 @@ export class Device extends DmaApi {
 		const pool = options.pool ?? null;
 		setDevice(this.#instance, this.index, withDefaults(options, this.#defaults), pool);
 		this.#pool = pool;
+	}
+
+	refusal(request: RefusedRequest, status: number): Refusal {
+		const { index } = this;
+		return refusalOf({ instance: this.#instance, contextPtr: this.#contextPtr, index }, request, status);
 	}
 
 	protected describePool(): string {

@@ -3,6 +3,7 @@ import { BAD_SIZE, NEEDS_TRANSIENT } from "../../../assembly/layout/status.ts";
 import { DmaApi, type MappedSegment, type Segment } from "../../dma/api.ts";
 import type { Device, DeviceCounters } from "../../dma/device.ts";
 import type { DeviceOptions } from "../../dma/options.ts";
+import { type Refusal, type RefusedRequest, refusedBy } from "../../dma/refusal.ts";
 import { Attr, type Direction, type DmaAddr, type Gpa } from "../../types.ts";
 import type {
 	CoherentAllocation,
@@ -17,7 +18,15 @@ import type { Hazard } from "../memory/hazard.ts";
 import type { GuestPool } from "../memory/pools.ts";
 import type { DeviceView } from "../platform/parties.ts";
 import { encodeGpa, type Platform } from "../platform/platform.ts";
-import { type Answers, coherentRules, compile, type Decision, type Question } from "../rules/decision.ts";
+import {
+	type Answers,
+	coherentRules,
+	compile,
+	type Decision,
+	everyAnswer,
+	type PredicateReply,
+	type Question,
+} from "../rules/decision.ts";
 import { encodingOf, limitOf, type RuledDevice } from "../rules/device.ts";
 import type { Kernel } from "../rules/kernel.ts";
 import { ACCEPTANCES, type KernelCrash, type Mechanism, type Policy } from "../rules/policy.ts";
@@ -246,6 +255,11 @@ export class GuestDevice extends DmaApi {
 		return this.#decision.answers;
 	}
 
+	/** Every predicate's answer about it, those that coherent memory asks too. */
+	get replies(): readonly PredicateReply[] {
+		return everyAnswer(this.#question);
+	}
+
 	/** What follows from the answers for its streaming maps. */
 	get mapRules(): MapRules {
 		return this.#decision.rules;
@@ -317,6 +331,15 @@ export class GuestDevice extends DmaApi {
 
 	get maxSegments(): number {
 		return this.dma.maxSegments;
+	}
+
+	/** As Device's; where a policy forbids to bounce, that is the rule that is broken. */
+	refusal(request: RefusedRequest, status: number): Refusal {
+		const refusal = this.dma.refusal(request, status);
+		const { policy } = this.#setting;
+		const mechanism = policy?.mechanism?.[this.believed ? "accepted" : "others"] ?? "bounce";
+		if (policy === null || mechanism === "bounce") return refusal;
+		return refusedBy(refusal, { rule: "policy", policy: policy.name, mechanism });
 	}
 
 	protected describePool(): string {

@@ -28,6 +28,11 @@ export interface GuestOptions
 		EngineOptions,
 		"ram" | "cpus" | "memory" | "context" | "build" | "audit" | "auditEvents" | "spareBytes" | "maxDevices"
 	> {
+	/**
+	 * The guest's RAM in bytes, where `ram` has only the stretches of it that are held: what the sizes of its pools follow
+	 * from. Default: what `ram` comes to.
+	 */
+	readonly ramBytes?: number;
 	/** A platform's name, or a record of your own. */
 	readonly platform: PlatformName | Platform;
 	/** Default: the policy's, or that of DEFAULT_KERNEL. */
@@ -72,6 +77,14 @@ interface Plan {
 	readonly engine: EngineOptions;
 }
 
+/** RAM of a guest, held or not. @throws RangeError for less than what is held */
+function ramBytesOf({ ramBytes }: GuestOptions, held: readonly { readonly bytes: number }[]): number {
+	const heldBytes = held.reduce((sum, { bytes }) => sum + bytes, 0);
+	if (ramBytes !== undefined && !(ramBytes >= heldBytes))
+		throw new RangeError(`ramBytes: ${ramBytes} is less than the ${heldBytes} bytes of ram`);
+	return ramBytes ?? heldBytes;
+}
+
 function planOf(options: GuestOptions): Plan {
 	const platform = typeof options.platform === "string" ? platformNamed(options.platform) : options.platform;
 	const { policy } = options;
@@ -84,7 +97,7 @@ function planOf(options: GuestOptions): Plan {
 	if (!Number.isInteger(growthSlabs) || growthSlabs < 0 || growthSlabs > 2 ** 20)
 		throw new RangeError(`growthSlabs must be a whole number from 0 to 2^20, not ${growthSlabs}`);
 	const regions = ramStretches(options.ram);
-	const ramBytes = regions.reduce((sum, { bytes }) => sum + bytes, 0);
+	const ramBytes = ramBytesOf(options, regions);
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
 	const size = option.force === false ? null : poolSize({ cpus, coco: platform.memEncrypt, ramBytes, ...option });
 	const fallback = size === null ? null : { size, grows: growthSlabs > 0, zeroOnFree };
@@ -129,6 +142,7 @@ export class Guest {
 	readonly #sharing: PageSharing;
 	readonly #devices: GuestDevice[] = [];
 	readonly #observers = new Set<(device: GuestDevice) => void>();
+	readonly #ramBytes: number;
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
 	readonly #growthBytes: number;
@@ -141,6 +155,7 @@ export class Guest {
 		this.engine = engine;
 		this.platform = plan.platform;
 		this.kernel = plan.kernel;
+		this.#ramBytes = ramBytesOf(options, engine.ram.regions);
 		this.#forced = plan.forced;
 		this.#noforce = plan.noforce;
 		const { cipher, seed, keepPresent = false, reserved = [], growthSlabs = 0 } = options;
@@ -193,7 +208,7 @@ export class Guest {
 			ram: this.engine.ram,
 			allocator: this.pages,
 			converter: this.converter,
-			bytes: atomicPoolBytes(this.engine.ram.bytes),
+			bytes: atomicPoolBytes(this.#ramBytes),
 			encrypted: this.platform.memEncrypt,
 			kernel: this.kernel,
 		});

@@ -119,7 +119,9 @@ interface ConvertedPool {
 export function convertPool(converter: PageConverter, kernel: Kernel, pool: PlannedPool): ConvertedPool {
 	const { ram } = converter.engine;
 	if (ram.pageState(pool.start) === pool.state) return { ok: true, message: null };
-	if (converter.convert(pool.start, pool.bytes, pool.state).ok) return { ok: true, message: null };
+	// a pool's pages are zeroed when it is made; an audit's log has that once
+	const zero = converter.engine.audit === null;
+	if (converter.convert(pool.start, pool.bytes, pool.state, { zero }).ok) return { ok: true, message: null };
 	if (!kernel.rules.disablesUndecrypted.is) return { ok: false, message: null };
 	const which = pool.kind === "restricted" ? "restricted DMA pool" : "default memory pool, disabling it";
 	return { ok: false, message: `Failed to decrypt ${which}` };

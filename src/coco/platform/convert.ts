@@ -131,8 +131,10 @@ export class PageConverter {
 			ram.convert(gpa, bytes, PageState.Leaked);
 			throw error;
 		}
-		if (from === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toShared, "encrypt");
-		else if (to === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toPrivate, "decrypt");
+		// what is zeroed at once leaves no trace of what the conversion made of it, but in an audit's labels
+		const tells = options.zero !== true || this.engine.audit !== null;
+		if (tells && from === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toShared, "encrypt");
+		else if (tells && to === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toPrivate, "decrypt");
 		ram.convert(gpa, bytes, to);
 		if (options.zero === true) ram.fill(gpa, bytes);
 		this.poison.remove(gpa, bytes);

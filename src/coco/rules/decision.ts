@@ -73,6 +73,34 @@ function ask(question: Question, { name, linux }: Listed, given: Readonly<Record
 	return { value, why: `policy ${policy.name}` };
 }
 
+/** What one predicate of the list answers, whoever asks it. */
+export interface PredicateReply {
+	/** Its name in a policy. */
+	readonly name: PredicateName;
+	/** The kernel's call, and who makes it. */
+	readonly call: string;
+	readonly asked: string;
+	/** Null: the kernel ends in it. */
+	readonly value: boolean | null;
+	readonly why: string;
+}
+
+/** Every predicate's answer about a device, in the order of the list. @throws InputError for an answer that is none */
+export function everyAnswer(question: Question): PredicateReply[] {
+	const given: Record<string, boolean> = {};
+	return PREDICATES.map((predicate) => {
+		const { name, call, asked } = predicate;
+		try {
+			const { value, why } = ask(question, predicate, given);
+			given[name] = value;
+			return { name, call, asked, value, why };
+		} catch (error) {
+			if (!(error instanceof KernelCrash)) throw error;
+			return { name, call, asked, value: null, why: `crash in ${error.message}` };
+		}
+	});
+}
+
 /**
  * What coherent memory's predicates come to.
  * @throws KernelCrash, InputError
