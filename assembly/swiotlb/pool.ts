@@ -1,7 +1,14 @@
 /** Pools: making them out of guest RAM, and what can be asked about them. */
 
 import { filled } from "../audit/hooks.ts";
-import { CTX_MAX_POOLS, CTX_NPOOLS, CTX_POOLS, PAGE_HIDDEN, PAGE_SIZE } from "../layout/context.ts";
+import {
+	CONVERTS_POOL_PAGES,
+	CTX_MAX_POOLS,
+	CTX_NPOOLS,
+	CTX_POOLS,
+	PAGE_HIDDEN,
+	PAGE_SIZE,
+} from "../layout/context.ts";
 import {
 	AREA_FIRST,
 	AREA_LOCK,
@@ -160,7 +167,8 @@ export function poolResetHiwater(index: i32): i32 {
 	return OK;
 }
 
-/** rangeSetState for pages that no pool owns. @returns as rangeSetState, or POOL_PAGES */
+/** rangeSetState for pages that no pool owns, or with CONVERTS_POOL_PAGES for any. @returns as rangeSetState, or POOL_PAGES */
 export function rangeConvert(gpa: u64, bytes: u64, state: i32): i32 {
-	return poolOverlaps(gpa, bytes) ? POOL_PAGES : rangeSetState(gpa, bytes, state);
+	if ((state & CONVERTS_POOL_PAGES) === 0 && poolOverlaps(gpa, bytes)) return POOL_PAGES;
+	return rangeSetState(gpa, bytes, state & ~CONVERTS_POOL_PAGES);
 }

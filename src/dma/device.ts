@@ -17,7 +17,10 @@ export interface DeviceCounters {
 	/** Bytes copied into slots by maps and syncs, and back out of them by unmaps and syncs. */
 	readonly bytesIn: number;
 	readonly bytesBack: number;
-	/** Cache maintenance that a non-coherent device made necessary, and the bytes that it covered. */
+	/**
+	 * Calls for cache maintenance that a non-coherent device made necessary, and the bytes that they covered: none for
+	 * TO_DEVICE memory given back to the CPU.
+	 */
 	readonly cacheOps: number;
 	readonly cacheBytes: number;
 }

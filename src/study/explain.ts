@@ -16,6 +16,7 @@ import { atomicPoolBytes } from "../coco/memory/atomic.ts";
 import type { Hazard } from "../coco/memory/hazard.ts";
 import type { MemoryCipher } from "../coco/platform/ciphertext.ts";
 import { type PlatformName, platformNamed } from "../coco/platform/platform.ts";
+import { attributesOf } from "../coco/rules/attributes.ts";
 import type { PredicateReply } from "../coco/rules/decision.ts";
 import { DEFAULT_KERNEL, type KernelName, kernelNamed } from "../coco/rules/kernel.ts";
 import type { Mechanism } from "../coco/rules/policy.ts";
@@ -152,7 +153,15 @@ async function makeGuest(options: ExplainOptions, setup: PolicySetup | null, ker
 	const { force = false, zeroOnFree = false, keepPresent = false } = setup?.guest ?? {};
 	const forced = force ? [...(swiotlb === undefined || swiotlb === "" ? [] : [swiotlb]), "force"].join(",") : swiotlb;
 	const parsed = parseSwiotlbOption(forced ?? "");
-	const size = parsed.force === false ? null : poolSize({ cpus: 1, coco: platform.memEncrypt, ramBytes, ...parsed });
+	const size =
+		parsed.force === false
+			? null
+			: poolSize({
+					cpus: 1,
+					coco: attributesOf(kernelNamed(kernel ?? DEFAULT_KERNEL), platform).guest,
+					ramBytes,
+					...parsed,
+				});
 	const reserved = [...own, ...(policy?.pools ?? [])].reduce((sum, one) => sum + parseBytes(one.size), 0);
 	const pools = (size?.slabs ?? 0) * IO_TLB_SIZE + reserved;
 	return Guest.create({

@@ -142,7 +142,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 	const pool = poolFor(guest, device, request);
 	const pools = pool?.growing?.pools ?? (pool === null ? [] : [pool.pool]);
 	const indexes = pools.map((each) => each.areas().map(({ index }) => index));
-	const transients = pool?.growing?.transients ?? [];
+	const transients = pool?.growing?.transients.map(({ gpa: start }) => start) ?? [];
 	const before = device.dma.counters;
 	const dma = crashing(() => device.tryMap(gpa, bytes, dir, cpu, attrs));
 	const after = device.dma.counters;
@@ -167,7 +167,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 		readers.push(onlookers.look("after", "buffer", gpa, bytes, null));
 		const refused = { ...common, steps, status: statusName(dma), refusal, dma: null, readers };
 		if (after.beyondMask === before.beyondMask) return { ...refused, decision: "refused", bounce: null };
-		const transient = pool?.growing?.transients.find((start) => !transients.includes(start));
+		const transient = pool?.growing?.transients.find(({ gpa: start }) => !transients.includes(start))?.gpa;
 		const tlb =
 			transient === undefined
 				? residueOf(guest, pools, indexes, device, request)
