@@ -22,6 +22,7 @@ export {
 } from "../study/compare.ts";
 export type { DriveResult } from "../study/drive.ts";
 export type { DriverKind } from "../study/driver.ts";
+export { type ExplainedUse, type ExplainOptions, type ExplainReport, explainMapping } from "../study/explain.ts";
 export type { FirstByteReport } from "../study/first-byte.ts";
 export type { GuestSize, SizedGuest } from "../study/layout.ts";
 export { type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
