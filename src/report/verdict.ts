@@ -65,6 +65,8 @@ export function causeText(cause: Cause): string {
 		}
 		case "no-fallback":
 			return "the confidential connection failed, and the guest does not fall back";
+		case "no-driver":
+			return "user space does not load the driver: nothing is mapped";
 	}
 }
 

@@ -56,6 +56,10 @@ export interface GuestOptions
 	readonly onConverter?: (converter: PageConverter) => void;
 }
 
+/** What a kernel may say of swiotlb=force in a confidential guest: in our words, no kernel says it yet. */
+const FORCE_WARNING =
+	"swiotlb=force in a confidential guest: every device bounces through memory that the host reads, accepted ones too; do not run confidential workloads with it";
+
 /** What a tick did, allocator by allocator. */
 export interface GuestTick {
 	readonly growth: readonly Growth[];
@@ -146,6 +150,8 @@ export class Guest {
 		const { cipher, seed, keepPresent = false, reserved = [], growthSlabs = 0 } = options;
 		this.policy = options.policy ?? null;
 		this.messages.push(...(options.policy?.messages ?? []));
+		if (options.policy?.warnsForce === true && plan.forced && plan.platform.memEncrypt)
+			this.messages.push(FORCE_WARNING);
 		this.#growthBytes = growthSlabs * IO_TLB_SIZE;
 		this.converter = new PageConverter(engine, plan.platform, {
 			...(cipher === undefined ? {} : { cipher }),
