@@ -6,6 +6,7 @@ import { BAD_ARGUMENT } from "../assembly/layout/status.ts";
 import { Audit } from "./audit/audit.ts";
 import { Device } from "./dma/device.ts";
 import { addDevice, type DeviceDefaults, type DeviceOptions, withDefaults } from "./dma/options.ts";
+import { shown } from "./input-error.ts";
 import { PageState, Ram, type Region } from "./memory/ram.ts";
 import { placePool } from "./memory/stretches.ts";
 import {
@@ -255,8 +256,10 @@ export class Engine {
 		return this.#instance.engine.hash;
 	}
 
-	/** Takes a zeroed block of the spare context. @returns its ptr @throws RangeError when no room is left */
+	/** Takes a zeroed block of the spare context, of a whole number of bytes above 0. @returns its ptr @throws RangeError for another number, or when no room is left */
 	scratch(bytes: number): number {
+		if (!(Number.isInteger(bytes) && bytes > 0 && bytes < 2 ** 32))
+			throw new RangeError(`bytes: expected a whole number from 1 to 2^32 - 1, found ${shown(bytes)}`);
 		const offset = this.#instance.exports.scratchTake(bytes);
 		if (offset === 0) throw new RangeError(`the context has no ${bytes} bytes left: ask for more spareBytes`);
 		return this.#contextPtr + offset;

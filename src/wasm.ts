@@ -205,10 +205,24 @@ export async function loadModule(build: Build): Promise<EngineModule> {
 	return loading;
 }
 
-/** A memory of at least `bytes`; shared ones may grow to 4 GiB. */
+/**
+ * A memory of at least `bytes`; shared ones may grow to 4 GiB.
+ * @throws RangeError where the host has none to give, or a page that is not isolated may share none: it says what is needed
+ */
 export function createMemory(bytes: number, shared: boolean): WebAssembly.Memory {
+	if (shared && globalThis.crossOriginIsolated === false)
+		throw new RangeError(
+			"shared memory: this page is not isolated: serve it with Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp",
+		);
 	const initial = Math.ceil(bytes / WASM_PAGE_BYTES);
-	return new WebAssembly.Memory(shared ? { initial, maximum: 65536, shared } : { initial });
+	try {
+		return new WebAssembly.Memory(shared ? { initial, maximum: 65536, shared } : { initial });
+	} catch (error) {
+		if (!(error instanceof RangeError)) throw error;
+		throw new RangeError(
+			`a memory of ${bytes} bytes is needed, and the host gives none of that size: less RAM would fit`,
+		);
+	}
 }
 
 /** One instance over one memory: raw exports, and views that survive a memory.grow. */

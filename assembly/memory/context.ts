@@ -38,14 +38,19 @@ function buildTag(): u32 {
 	return (COCO_THREADS << 1) | COCO_REFERENCE;
 }
 
+/** Whether [ptr, ptr + bytes) is linear memory. */
+export function inMemory(ptr: usize, bytes: u64): bool {
+	return u64(ptr) + bytes <= u64(memory.size()) << 16;
+}
+
 /**
  * Makes an empty context and attaches this instance to it. The caller owns [ptr, ptr + bytes) and keeps others out of it.
- * @param ptr a multiple of 64
+ * @param ptr a multiple of 64, not 0
  * @param bytes at least tablesBytes()
  * @returns OK, BAD_ARGUMENT or CONTEXT_FULL
  */
 export function contextInit(ptr: usize, bytes: u32, maxRegions: u32, maxPools: u32, maxDevices: u32): i32 {
-	if ((ptr & (CONTEXT_ALIGN - 1)) !== 0) return BAD_ARGUMENT;
+	if ((ptr & (CONTEXT_ALIGN - 1)) !== 0 || ptr === 0 || !inMemory(ptr, bytes)) return BAD_ARGUMENT;
 	if (maxRegions - 1 >= 65536 || maxPools > 4096 || maxDevices > MAX_OWNERS) return BAD_ARGUMENT;
 	const tables = tablesBytes(maxRegions, maxPools, maxDevices);
 	if (bytes < tables) return CONTEXT_FULL;
@@ -76,10 +81,12 @@ export function contextInit(ptr: usize, bytes: u32, maxRegions: u32, maxPools: u
  * @returns OK, or BAD_CONTEXT when there is no context of this version and build
  */
 export function contextAttach(ptr: usize): i32 {
-	if ((ptr & (CONTEXT_ALIGN - 1)) !== 0) return BAD_CONTEXT;
+	if ((ptr & (CONTEXT_ALIGN - 1)) !== 0 || !inMemory(ptr, CONTEXT_HEADER_BYTES)) return BAD_CONTEXT;
 	if (load<u32>(ptr, CTX_MAGIC) !== CONTEXT_MAGIC) return BAD_CONTEXT;
 	if (load<u32>(ptr, CTX_VERSION) !== CONTEXT_VERSION) return BAD_CONTEXT;
 	if (load<u32>(ptr, CTX_BUILD) !== buildTag()) return BAD_CONTEXT;
+	if (!inMemory(ptr, load<u32>(ptr, CTX_BYTES)) || load<u32>(ptr, CTX_NEXT) > load<u32>(ptr, CTX_BYTES))
+		return BAD_CONTEXT;
 	base = ptr;
 	return OK;
 }

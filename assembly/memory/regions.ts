@@ -1,5 +1,6 @@
 import { regionAdded } from "../audit/hooks.ts";
 import {
+	CTX_BYTES,
 	CTX_MAX_REGIONS,
 	CTX_NPAGES,
 	CTX_NREGIONS,
@@ -14,7 +15,7 @@ import {
 	REGION_LENGTH,
 } from "../layout/context.ts";
 import { BAD_ARGUMENT, CONTEXT_FULL, OK, OUTSIDE_RAM, OVERLAP } from "../layout/status.ts";
-import { context } from "./context.ts";
+import { context, inMemory } from "./context.ts";
 
 /** No ptr: the range is not in one region. */
 export const NO_PTR: usize = usize.MAX_VALUE;
@@ -36,12 +37,13 @@ function regionAt(index: u32): usize {
  * @param gpa multiple of 4096, gpa + bytes below 2^52
  * @param bytes multiple of 4096, above 0
  * @param ptr where the stretch lies in linear memory, a multiple of 8
- * @returns OK, BAD_ARGUMENT, OVERLAP or CONTEXT_FULL
+ * @returns OK, BAD_ARGUMENT, OVERLAP (also with the context, and of two stretches in linear memory) or CONTEXT_FULL
  */
 export function regionAdd(gpa: u64, bytes: u64, ptr: usize): i32 {
 	if (load<u32>(context(), CTX_NPAGES) !== 0) return BAD_ARGUMENT;
 	if (((gpa | bytes) & (PAGE_SIZE - 1)) !== 0 || (ptr & 7) !== 0) return BAD_ARGUMENT;
-	if (bytes === 0 || gpa + bytes > u64(MAX_GPA) || u64(ptr) + bytes > u64(memory.size()) << 16) return BAD_ARGUMENT;
+	if (bytes === 0 || gpa + bytes > u64(MAX_GPA) || !inMemory(ptr, bytes)) return BAD_ARGUMENT;
+	if (placeTaken(ptr, bytes)) return OVERLAP;
 	const n = load<u32>(context(), CTX_NREGIONS);
 	const delta = ptr - context();
 	if (n > 0) {
@@ -57,6 +59,21 @@ export function regionAdd(gpa: u64, bytes: u64, ptr: usize): i32 {
 	store<u32>(context(), n + 1, CTX_NREGIONS);
 	if (COCO_AUDIT) regionAdded(ptr, bytes);
 	return OK;
+}
+
+/** Whether the context, or a region, lies in [ptr, ptr + bytes) of linear memory. */
+function placeTaken(ptr: usize, bytes: u64): bool {
+	if (meets(ptr, bytes, context(), load<u32>(context(), CTX_BYTES))) return true;
+	const n = load<u32>(context(), CTX_NREGIONS);
+	for (let i: u32 = 0; i < n; i++) {
+		const region = regionAt(i);
+		if (meets(ptr, bytes, context() + load<u32>(region, REGION_DELTA), load<u64>(region, REGION_LENGTH))) return true;
+	}
+	return false;
+}
+
+function meets(ptr: usize, bytes: u64, other: usize, otherBytes: u64): bool {
+	return u64(ptr) < u64(other) + otherBytes && u64(other) < u64(ptr) + bytes;
 }
 
 /** Numbers the pages of all regions in order. @returns how many there are */
@@ -78,7 +95,7 @@ export function regionsNumberPages(): u32 {
 export function regionMove(index: u32, ptr: usize): i32 {
 	if (index >= load<u32>(context(), CTX_NREGIONS) || (ptr & 7) !== 0) return BAD_ARGUMENT;
 	const region = regionAt(index);
-	if (u64(ptr) + load<u64>(region, REGION_LENGTH) > u64(memory.size()) << 16) return BAD_ARGUMENT;
+	if (!inMemory(ptr, load<u64>(region, REGION_LENGTH))) return BAD_ARGUMENT;
 	store<u32>(region, u32(ptr - context()), REGION_DELTA);
 	regionsChanged();
 	return OK;

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import * as layout from "../../assembly/layout/context.ts";
 import * as status from "../../assembly/layout/status.ts";
 import { Engine } from "../../src/engine.ts";
 import { PageState, RangeState } from "../../src/memory/ram.ts";
@@ -511,6 +512,37 @@ describe("hostile numbers", () => {
 		}
 		expect(pool.used).toBe(1);
 	});
+
+	it("given to the raw exports name what lies outside the memory, or over something else", async () => {
+		const memory = createMemory(4 * 65536, false);
+		const { exports } = await Instance.create(await loadModule("engine"), memory);
+		for (const ptr of [0, 32, 2 ** 31, -64, 2 ** 32 - 64, 4 * 65536 - 64])
+			expect(exports.contextInit(ptr, 65536, 4, 2, 2), `contextInit at ${ptr}`).toBe(status.BAD_ARGUMENT);
+		expect(exports.contextInit(64, 65536, 4, 2, 2)).toBe(0);
+		for (const ptr of [0, 32, 128, 2 ** 31, -64, 2 ** 32 - 64, 4 * 65536])
+			expect(exports.attach(ptr), `attach at ${ptr}`).toBe(status.BAD_CONTEXT);
+		// a context that says it is larger than the memory
+		new DataView(memory.buffer).setUint32(64 + layout.CTX_BYTES, 2 ** 31, true);
+		expect(exports.attach(64)).toBe(status.BAD_CONTEXT);
+		new DataView(memory.buffer).setUint32(64 + layout.CTX_BYTES, 65536, true);
+		expect(exports.attach(64)).toBe(0);
+		expect(exports.ramAddRegion(0, 4096, 64)).toBe(status.OVERLAP);
+		expect(exports.ramAddRegion(0, 4096, 65536)).toBe(status.OVERLAP);
+		expect(exports.ramAddRegion(0, 8192, 131072)).toBe(0);
+		expect(exports.ramAddRegion(8192, 4096, 131072)).toBe(status.OVERLAP);
+		expect(exports.ramAddRegion(8192, 4096, 131072 + 4096)).toBe(status.OVERLAP);
+		expect(exports.ramAddRegion(8192, 4096, 4 * 65536 - 4088)).toBe(status.BAD_ARGUMENT);
+		expect(exports.ramAddRegion(8192, 4096, 131072 + 8192)).toBe(0);
+	});
+
+	it.each([-1, 0, 0.5, Number.NaN, 2 ** 32, Number.POSITIVE_INFINITY])(
+		"given to scratch are refused by name: %s bytes",
+		async (bytes) => {
+			const engine = await Engine.create({ ram: "1M", swiotlb: null });
+			expect(() => engine.scratch(bytes)).toThrow(/^bytes: expected a whole number from 1 to 2\^32 - 1, found /);
+			expect(engine.scratch(8)).not.toBe(engine.scratch(8));
+		},
+	);
 
 	it("given to the raw exports never trap", async () => {
 		const memory = createMemory(4 * 65536, false);

@@ -128,6 +128,29 @@ describe.each([
 		}
 	});
 
+	it.each([false, true])(
+		"takes a packet of all but 8 bytes into an empty ring, strict: %s, and no longer one",
+		async (strict) => {
+			const ring = await testRing({ pages: 2, scattered, strict, maxPacketBytes: 8192 });
+			// header and trailer take 24 bytes of the ring
+			const most = ring.dataBytes - 8 - 24;
+			for (let i = 0; i < 5; i++) {
+				const payload = Uint8Array.from({ length: most }, (_, k) => i + 7 * k);
+				const never = strict ? status.RING_TOO_LARGE : status.RING_FULL;
+				expect(ring.exports.ringWrite(ring.writer, IN_BAND, 0, 0, ring.payload(payload), most + 1)).toBe(never);
+				expect(ring.exports.ringWrite(ring.writer, IN_BAND, 0, 0, ring.payload(payload), most)).toBe(1);
+				expect(ring.peek(layout.HEADER_WRITE_INDEX)).toBe((ring.dataBytes - 8 * (i + 1)) % ring.dataBytes);
+				expect(ring.exports.ringWrite(ring.writer, IN_BAND, 0, 0, ring.buffer, 0)).toBe(status.RING_FULL);
+				expect(ring.exports.ringRead(ring.reader, 0, ring.buffer + 8192, 8192) >> 1).toBe(most);
+				expect(Buffer.from(ring.bytes(ring.buffer + 8192, most)).equals(payload)).toBe(true);
+				expect(ring.exports.ringNext(ring.reader, 0)).toBe(status.RING_EMPTY);
+			}
+			// with anything in the ring it waits for room
+			expect(ring.exports.ringWrite(ring.writer, IN_BAND, 0, 0, ring.buffer, 0)).toBe(1);
+			expect(ring.exports.ringWrite(ring.writer, IN_BAND, 0, 0, ring.buffer, most)).toBe(status.RING_FULL);
+		},
+	);
+
 	it("writes gathered pieces, reserved payloads and plain ones to the same bytes", async () => {
 		const payload = Uint8Array.from({ length: 1000 }, (_, i) => i * 7);
 		const images: string[] = [];

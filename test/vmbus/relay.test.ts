@@ -306,11 +306,19 @@ describe("a relay", () => {
 		expect(sent.map(({ type }) => type)).toEqual(["send"]);
 	});
 
-	it("says so when the host is too old, or does not let the guest say how it signals", () => {
+	it("says so when the host is too old, or lacks one of the features that OpenVMM's relay requires", () => {
+		const needed = [
+			Feature.GuestSpecifiedSignalParameters,
+			Feature.ChannelInterruptRedirection,
+			Feature.ModifyConnection,
+		];
+		const lacking = needed.map(
+			(feature) => [{ features: 0x6f & ~feature, vtl: 2, sint: 7 }, "missing-features"] as const,
+		);
 		for (const [config, reason] of [
-			[{ versions: [Version.V5_3], vtl: 2, sint: 7 }, "version-refused"],
-			[{ features: Feature.ChannelInterruptRedirection, vtl: 2, sint: 7 }, "no-signal-parameters"],
-		] as const) {
+			[{ versions: [Version.V5_3], vtl: 2, sint: 7 }, "version-refused"] as const,
+			...lacking,
+		]) {
 			const relay = new VmbusRelay(new VmbusServer());
 			const host = new VmbusServer(config);
 			const [post] = relay.connect();
@@ -329,7 +337,7 @@ describe("a relay", () => {
 		machine.run(machine.relay.connect());
 		const clientId = device(9).instanceId;
 		const [response] = machine.post(contact(Version.V6_0, 0xff, { clientId }), 4);
-		expect(response).toMatchObject({ featureFlags: 0x01 | 0x02 | 0x08 | 0x10 | 0x20 });
+		expect(response).toMatchObject({ featureFlags: 0x01 | 0x02 | 0x04 | 0x08 | 0x10 | 0x20 });
 	});
 
 	it("ends what the guest waits for when the host is given up", () => {
@@ -447,7 +455,7 @@ function honestAnswer(payload: Uint8Array): Uint8Array[] {
 					supported: 1,
 					connectionState: 0,
 					connectionIdOrVersion: 1,
-					featureFlags: 0x23,
+					featureFlags: 0x27,
 				}),
 			];
 		case M.GpadlHeader:
@@ -475,7 +483,7 @@ function hostMessage(random: Random): Uint8Array {
 				supported: 1,
 				connectionState: random.oneIn(9) ? 1 : 0,
 				connectionIdOrVersion: 1,
-				featureFlags: random.oneIn(9) ? 0 : 0x23,
+				featureFlags: random.oneIn(9) ? 0 : 0x27,
 			});
 		case 1:
 		case 2:

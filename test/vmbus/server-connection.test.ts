@@ -86,6 +86,16 @@ describe("negotiation", () => {
 		]) {
 			const refuse = (version: number) => new TestGuest().contact(version, 0, { more: { monitorPages } });
 			expect(refuse(Version.V5_3).sent).toMatchObject([{ supported: 1, connectionState: 2 }]);
+			const all = { monitorPages, clientId: device(9).instanceId };
+			expect(new TestGuest().contact(Version.V6_0, 0xff, { more: all }).sent).toEqual([
+				{
+					type: M.VersionResponse,
+					supported: 1,
+					connectionState: 2,
+					connectionIdOrVersion: 1,
+					featureFlags: ALL_GRANTED & ~Feature.ServerSpecifiedMonitorPages,
+				},
+			]);
 			expect(refuse(Version.V1_1).sent).toMatchObject([{ supported: 0, connectionState: 0 }]);
 		}
 		const none = new TestGuest().contact(Version.V5_3, 0, { more: { monitorPages: [0, 0] } });
@@ -492,6 +502,23 @@ describe("the other messages", () => {
 		expect(guest.server.connection).toMatchObject({ info: { monitorPages: [0x5000, 0x6000] } });
 		guest.connect(Version.V5_3);
 		expect(change([0, 0]).rejected).toEqual(["malformed"]);
+	});
+
+	it("leave the server's own monitor pages as they are", () => {
+		const server = new VmbusServer();
+		const guest = new TestGuest();
+		const own = [0x8000, 0x9000] as const;
+		guest.step(server.post({ connectionId: 4, payload: encodeMessage(contact(Version.V6_0, 0x44)) }).actions);
+		server.complete({ type: "connect", state: 0, monitorPages: own });
+		for (const monitorPages of [
+			[0x5000, 0x6000],
+			[0, 0],
+		] as const) {
+			const payload = encodeMessage({ type: M.ModifyConnection, monitorPages });
+			const step = guest.step(server.post({ connectionId: 1, payload }).actions);
+			expect(step).toMatchObject({ sent: [{ connectionState: 2 }], rejected: ["invalid-monitor-pages"] });
+			expect(server.connection).toMatchObject({ info: { monitorPages: own, serverMonitorPages: true } });
+		}
 	});
 
 	it("ask for hvsock channels; only a failure is answered, from 4.1 on", () => {

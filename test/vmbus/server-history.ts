@@ -30,6 +30,10 @@ export function randomPost(random: Random, server: VmbusServer): RandomPost {
 	};
 	const known = server.channels.flatMap(({ info }) => (info === null ? [] : [info.relid]));
 	const relid = known.length === 0 || random.oneIn(10) ? random.between(1, 6) : random.pick(known);
+	const opened = server.channels.flatMap(({ state, info }) =>
+		state.name === "Open" && info !== null ? [info.relid] : [],
+	);
+	const openRelid = opened.length === 0 || random.oneIn(4) ? relid : random.pick(opened);
 	const gpadl = random.below(12);
 	const channel = server.channels.find(({ info }) => info?.relid === relid);
 	const own = server.gpadls(channel?.offerId ?? 0).find(() => random.oneIn(2));
@@ -41,7 +45,7 @@ export function randomPost(random: Random, server: VmbusServer): RandomPost {
 			if (random.oneIn(8)) return contactAgain();
 			return post({ type: M.RequestOffers });
 		case 1:
-			return post({ type: M.ModifyChannel, relid, targetVp: random.below(4) });
+			return post({ type: M.ModifyChannel, relid: openRelid, targetVp: random.below(4) });
 		case 2:
 		case 3:
 			return post(openChannel(relid, own?.gpadl ?? gpadl));
@@ -59,19 +63,19 @@ export function randomPost(random: Random, server: VmbusServer): RandomPost {
 		case 12:
 			return post(openChannel(relid, own?.gpadl ?? gpadl, { connectionId: relid, eventFlag: 9, openFlags: 1 }));
 		case 13:
-			return post({ type: M.CloseChannel, relid });
+			return post({ type: M.CloseChannel, relid: openRelid });
 		case 14:
 			return post({ type: M.RelidReleased, relid });
 		case 15:
-			return post({ type: M.ModifyChannel, relid, targetVp: random.below(4) });
+			return post({ type: M.ModifyChannel, relid: openRelid, targetVp: random.below(4) });
 		case 16:
 			return random.oneIn(8) ? post({ type: M.Unload }) : post({ type: M.ModifyConnection, monitorPages: [0, 0] });
 		case 17:
-			return post({ type: random.pick([M.Pause, M.Resume, M.Resume]) });
+			return post({ type: random.pick([M.Pause, M.Pause, M.Resume]) });
 		case 18:
 			return random.oneIn(2)
 				? post({ type: M.OpenReservedChannel, relid, targetVp: 0, sint: 5, ringGpadl: gpadl, downstreamPage: 1 })
-				: post({ type: M.CloseReservedChannel, relid, targetVp: 1, sint: 6 });
+				: post({ type: M.CloseReservedChannel, relid: openRelid, targetVp: 1, sint: 6 });
 		default: {
 			const payload = random.bytes(random.below(245));
 			if (payload.length > 3) payload.set([random.below(32), 0, 0, 0]);

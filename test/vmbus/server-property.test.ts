@@ -78,9 +78,12 @@ class History {
 		}
 		switch (random.below(24)) {
 			case 0:
-				return { do: "offer", n: random.between(1, 8), sub: random.below(2) };
+				return { do: "offer", n: random.between(1, 5), sub: random.below(2) };
 			case 1:
-				return { do: "revoke", offerId: server.channels[random.below(20)]?.offerId ?? 99 };
+				return {
+					do: "revoke",
+					offerId: server.channels.length === 0 ? 99 : random.pick(server.channels).offerId,
+				};
 			case 2:
 				return { do: random.pick(["hold", "retry", "retry"] as const) };
 			case 3:

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Rejection } from "../../src/vmbus/server/actions.ts";
+import { VmbusServer } from "../../src/vmbus/server/server.ts";
 import { type Message, MessageType } from "../../src/vmbus/wire/messages.ts";
 import { Version } from "../../src/vmbus/wire/versions.ts";
 import { device, gpadlHeader, openChannel, TestGuest, types } from "./server-guest.ts";
@@ -85,7 +86,7 @@ const ROWS: readonly Row[] = [
 	["Revoked", released(1), "gone", nothing, ""],
 	["Reoffered", released(1), "Closed", [M.OfferChannel], ""],
 
-	["ClientReleased", modify(1), "ClientReleased", nothing, "unknown-relid"],
+	["ClientReleased", modify(1), "ClientReleased", [M.ModifyChannelResponse], "unknown-relid"],
 	["Closed", modify(1), "Closed", [M.ModifyChannelResponse], "invalid-channel-state"],
 	["Opening", modify(1), "Opening", [M.ModifyChannelResponse], "invalid-channel-state"],
 	["Open", modify(1), "Open", nothing, "modify"],
@@ -95,7 +96,7 @@ const ROWS: readonly Row[] = [
 	["Revoked", modify(1), "Revoked", [M.ModifyChannelResponse], "invalid-channel-state"],
 	["Reoffered", modify(1), "Reoffered", [M.ModifyChannelResponse], "invalid-channel-state"],
 
-	["ClientReleased", HEADER, "ClientReleased", nothing, "unknown-relid"],
+	["ClientReleased", HEADER, "ClientReleased", [M.GpadlCreated], "unknown-relid"],
 	["Closed", HEADER, "Closed", nothing, "gpadl"],
 	["Opening", HEADER, "Opening", nothing, "gpadl"],
 	["Open", HEADER, "Open", nothing, "gpadl"],
@@ -312,6 +313,62 @@ describe("a channel of the server", () => {
 		expect(guest.state(1)).toBe("ClientReleased");
 		expect(guest.server.gpadls(1)).toEqual([]);
 		expect(types(guest.connect())).toEqual([M.OfferChannel, M.AllOffersDelivered]);
+	});
+
+	it("opens again after a reserved close, and tells the closer first", () => {
+		const guest = channelIn("Closed");
+		guest.post(openReserved(1));
+		guest.complete("open");
+		guest.post(closeReserved(1));
+		expect(guest.open(1, GPADL).rejected).toEqual([]);
+		expect(guest.state(1)).toBe("ClosingReopen");
+		const restored = VmbusServer.restore({}, JSON.parse(JSON.stringify(guest.server.save())));
+		expect(restored.save()).toEqual(guest.server.save());
+		const step = guest.complete("close");
+		expect(step.actions).toMatchObject([
+			{ type: "send", target: { vp: 2, sint: 6 }, queued: false },
+			{ type: "open", reserved: false },
+		]);
+		expect(step.sent).toEqual([{ type: M.CloseReservedResponse, relid: 1 }]);
+		expect(guest.complete("open").sent).toMatchObject([{ type: M.OpenChannelResult, openId: 1, status: 0 }]);
+		expect(guest.post(close(1)).rejected).toEqual([]);
+	});
+
+	it("forgets that it was to be opened again when the guest unloads, but not who closed it", () => {
+		const guest = channelIn("Closed");
+		guest.post(openReserved(1));
+		guest.complete("open");
+		guest.post(closeReserved(1));
+		guest.open(1, GPADL);
+		expect(types(guest.post({ type: M.Unload }))).toEqual([M.UnloadResponse]);
+		expect(guest.state(1)).toBe("Closing");
+		const step = guest.complete("close");
+		expect(step.actions[0]).toMatchObject({ type: "send", target: { vp: 2, sint: 6 } });
+		expect(step.sent).toEqual([{ type: M.CloseReservedResponse, relid: 1 }]);
+		expect(guest.state(1)).toBe("ClientReleased");
+		// another connection's guest has no such channel to open
+		const next = channelIn("Closed");
+		next.post(openReserved(1));
+		next.complete("open");
+		next.post({ type: M.Unload });
+		next.post(closeReserved(1));
+		next.connect();
+		expect(next.open(1, GPADL).rejected).toEqual(["already-open"]);
+	});
+
+	it("answers what waits for a channel that is not the guest's, in the versions that have the answer", () => {
+		const old = channelIn("Closed", Version.V5_2);
+		for (const relid of [0, 2, 2048, 0xffffffff]) {
+			const header = { ...gpadlHeader(1, 0x77, 2), relid };
+			expect(old.post(header as Message).sent).toEqual([
+				{ type: M.GpadlCreated, relid, gpadl: 0x77, status: 0x8000ffff },
+			]);
+			expect(old.post(modify(relid)).sent).toEqual([]);
+			for (const silent of [openChannel(relid, GPADL), close(relid), released(relid), teardown(relid)])
+				expect(old.post(silent)).toMatchObject({ sent: [], rejected: ["unknown-relid"] });
+		}
+		const modern = channelIn("Closed", Version.V5_3);
+		expect(modern.post(modify(2)).sent).toEqual([{ type: M.ModifyChannelResponse, relid: 2, status: 0x8000ffff }]);
 	});
 
 	it("is taken back without a word when only a reservation of an old connection holds it", () => {

@@ -30,7 +30,10 @@ export type RelayAction =
 	/** The hypervisor's interrupts of this SINT are the guest's, though its SynIC there is the paravisor's. */
 	| { readonly type: "relaySint"; readonly sint: number }
 	/** There will be no relayed channels. */
-	| { readonly type: "relayDown"; readonly reason: "version-refused" | "no-signal-parameters" | "disconnected" };
+	| { readonly type: "relayDown"; readonly reason: RelayDownReason };
+
+/** Why no channel is relayed: the host refuses 6.0, lacks a feature that a relay needs, or was given up. */
+export type RelayDownReason = "version-refused" | "missing-features" | "disconnected";
 
 /** A channel of the host that the guest's server offers again. */
 export interface HostChannel {

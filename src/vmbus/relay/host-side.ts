@@ -4,14 +4,16 @@ import { MAX_CHANNELS } from "../server/offers.ts";
 import { type Message, type MessageOf, MessageType } from "../wire/messages.ts";
 import { ConnectionState } from "../wire/values.ts";
 import { Feature, OfferFlag } from "../wire/versions.ts";
-import type { RelayCore } from "./core.ts";
+import type { RelayCore, RelayDownReason } from "./core.ts";
 import { complete, serve } from "./guest-side.ts";
 
 /** What the host says is confidential is not. */
 const STRIPPED_FLAGS = OfferFlag.ConfidentialRingBuffer | OfferFlag.ConfidentialExternalMemory;
+/** What a host must have to be relayed (OpenVMM vmbus_relay/src/lib.rs, REQUIRED_FEATURE_FLAGS). */
+const REQUIRED_FEATURES =
+	Feature.GuestSpecifiedSignalParameters | Feature.ChannelInterruptRedirection | Feature.ModifyConnection;
 /** What a relay asks the host for, and can pass on. */
-export const RELAYED_FEATURES =
-	Feature.GuestSpecifiedSignalParameters | Feature.ChannelInterruptRedirection | Feature.PauseResume;
+export const RELAYED_FEATURES = REQUIRED_FEATURES | Feature.PauseResume;
 
 /** Takes a message of the host. Answers to what was not asked, and what names nothing, change nothing. */
 export function hear(core: RelayCore, message: Message): void {
@@ -39,7 +41,7 @@ export function hear(core: RelayCore, message: Message): void {
 }
 
 /** Takes all of the host's channels back. */
-export function goDown(core: RelayCore, reason: "version-refused" | "no-signal-parameters" | "disconnected"): void {
+export function goDown(core: RelayCore, reason: RelayDownReason): void {
 	core.state = "down";
 	for (const channel of [...core.byOffer.values()]) {
 		core.drop(channel);
@@ -52,8 +54,8 @@ function connected(core: RelayCore, response: MessageOf<"VersionResponse">): voi
 	const features = (response.featureFlags ?? 0) & RELAYED_FEATURES;
 	if (response.supported === 0 || response.connectionState !== ConnectionState.Ok) {
 		goDown(core, "version-refused");
-	} else if ((features & Feature.GuestSpecifiedSignalParameters) === 0) {
-		goDown(core, "no-signal-parameters");
+	} else if ((features & REQUIRED_FEATURES) !== REQUIRED_FEATURES) {
+		goDown(core, "missing-features");
 	} else {
 		core.state = "connected";
 		core.features = features;

@@ -29,8 +29,8 @@ function handleOpen(core: ServerCore, message: MessageOf<"OpenChannel">): void {
 	};
 	const { state } = channel;
 	if (state.name === "Closed") openChannel(core, channel, request, null);
-	else if (state.name === "Closing" && state.reserved === null)
-		channel.state = { name: "ClosingReopen", request: state.request, next: request };
+	else if (state.name === "Closing" && state.reserved?.orphaned !== true)
+		channel.state = { ...state, name: "ClosingReopen", next: request };
 	else if (!isRevoked(channel)) core.reject("already-open", `OPENCHANNEL of relid ${message.relid}: ${state.name}`);
 }
 
@@ -129,6 +129,7 @@ export function completeClose(core: ServerCore, offerId: number): void {
 			checkDisconnected(core);
 			break;
 		case "ClosingReopen":
+			if (state.reserved !== null) answerCloser(core, channel, state.reserved);
 			openChannel(core, channel, state.next, null);
 			break;
 		case "Closing":
@@ -136,12 +137,17 @@ export function completeClose(core: ServerCore, offerId: number): void {
 				channel.state = { name: "Closed" };
 				break;
 			}
-			core.sendTo(state.reserved.target, { type: MessageType.CloseReservedResponse, relid: core.relidOf(channel) });
+			answerCloser(core, channel, state.reserved);
 			endReservation(core, channel, state.reserved);
 			break;
 		default:
 			core.reject("unexpected-completion", `close of channel ${offerId}: ${state.name}`);
 	}
+}
+
+/** Tells who closed a reserved channel. */
+function answerCloser(core: ServerCore, channel: ServerChannel, { target }: Reservation): void {
+	core.sendTo(target, { type: MessageType.CloseReservedResponse, relid: core.relidOf(channel) });
 }
 
 /** OPEN_RESERVED_CHANNEL: the channel then belongs to a target and outlives the connection. It gets no interrupts. */
@@ -178,10 +184,13 @@ function handleCloseReserved(core: ServerCore, message: MessageOf<"CloseReserved
 	else closeChannel(core, channel, state.request, { ...state.reserved, target: { vp: targetVp, sint } });
 }
 
-/** MODIFYCHANNEL: moves the interrupts; answered from 5.3 on. */
+/** MODIFYCHANNEL: moves the interrupts; answered from 5.3 on, also for an unknown relid. */
 function handleModify(core: ServerCore, { relid, targetVp }: Omit<MessageOf<"ModifyChannel">, "type">): void {
 	const channel = core.channelOf(relid);
-	if (channel === undefined) return;
+	if (channel === undefined) {
+		sendModifyResponse(core, relid, STATUS_UNSUCCESSFUL);
+		return;
+	}
 	const { state } = channel;
 	const version = core.connected?.version ?? 0;
 	if (

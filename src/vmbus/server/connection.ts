@@ -165,14 +165,17 @@ function handleResume(core: ServerCore): void {
 /** MODIFY_CONNECTION: other monitor pages. */
 function handleModifyConnection(core: ServerCore, { monitorPages: pages }: MessageOf<"ModifyConnection">): void {
 	const isPair = (pages[0] === 0) === (pages[1] === 0);
-	if (core.connected?.modifying === true || !isPair) {
-		if (isPair) core.reject("modify-in-progress", "MODIFY_CONNECTION before the answer to the last one");
+	const isModifying = core.connected?.modifying === true;
+	const isServers = core.connected?.serverMonitorPages === true;
+	if (isModifying || isServers || !isPair) {
+		if (isModifying) core.reject("modify-in-progress", "MODIFY_CONNECTION before the answer to the last one");
+		else if (isServers) core.reject("invalid-monitor-pages", "MODIFY_CONNECTION while the server's pages are in use");
 		else core.reject("invalid-monitor-pages", "MODIFY_CONNECTION with one monitor page");
 		core.send({ type: MessageType.ModifyConnectionResponse, connectionState: ConnectionState.UnknownFailure });
 		return;
 	}
 	const monitorPages = pages[0] === 0 ? null : pages;
-	core.change({ monitorPages, serverMonitorPages: false, modifying: true });
+	core.change({ monitorPages, modifying: true });
 	core.act({ type: "modifyConnection", monitorPages });
 }
 

@@ -7,11 +7,14 @@ import { checkDisconnected } from "./connection.ts";
 import type { Handlers, ServerChannel, ServerCore } from "./core.ts";
 import { isReleased, isRevoked, reservationOf, type ServerGpadl } from "./types.ts";
 
-/** GPADL_HEADER. Whatever is wrong with it is answered, for the guest waits. */
+/** GPADL_HEADER. Whatever is wrong with it is answered, for the guest waits; an unknown relid too. */
 function handleGpadlHeader(core: ServerCore, message: MessageOf<"GpadlHeader">): void {
 	const { relid, gpadl: id, rangeBytes, rangeCount, ranges } = message;
 	const channel = core.channelOf(relid);
-	if (channel === undefined) return;
+	if (channel === undefined) {
+		core.send({ type: MessageType.GpadlCreated, relid, gpadl: id, status: STATUS_UNSUCCESSFUL });
+		return;
+	}
 	const quadwords = rangeBytes >>> 3;
 	const refusal = refusalOf(core, channel, id, quadwords, quadwords > ranges.length);
 	if (refusal !== null) {

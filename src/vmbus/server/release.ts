@@ -53,9 +53,12 @@ export function releaseChannel(core: ServerCore, channel: ServerChannel, reoffer
 export function releaseChannels(core: ServerCore, withReserved: boolean): void {
 	for (const channel of [...core.channels.values()]) {
 		const { state } = channel;
-		if (!withReserved && "reserved" in state && state.reserved !== null)
-			channel.state = { ...state, reserved: { ...state.reserved, orphaned: true } };
-		else releaseChannel(core, channel, false);
+		if (!withReserved && "reserved" in state && state.reserved !== null) {
+			const reserved = { ...state.reserved, orphaned: true };
+			// who wanted it open again is gone
+			if (state.name === "ClosingReopen") channel.state = { name: "Closing", request: state.request, reserved };
+			else channel.state = { ...state, reserved };
+		} else releaseChannel(core, channel, false);
 	}
 }
 

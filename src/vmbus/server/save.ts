@@ -119,7 +119,7 @@ const channelState = variants<ServerChannelState>({
 	Opening: opened,
 	Closing: opened,
 	Open: { ...opened, modifying: nullable(modifying) },
-	ClosingReopen: { request, next: request },
+	ClosingReopen: { ...opened, next: request },
 });
 
 interface SavedGpadl {
@@ -262,6 +262,8 @@ function addChannel(core: ServerCore, saved: SavedChannel, path: string): void {
 		throw wrong(`${path}.offer.flags`, "flag 0x2 with flag 0x4");
 	if ((ids === null) !== isReleased(channel))
 		throw wrong(`${path}.info`, "ids if and only if the guest has the channel");
+	if (channel.state.name === "ClosingReopen" && channel.state.reserved?.orphaned === true)
+		throw wrong(`${path}.state.reserved.orphaned`, "a guest that is there to open the channel again");
 	const isKnown = core.connected?.offersSent === true || reservationOf(channel)?.orphaned === true;
 	if (ids !== null && !isKnown) throw wrong(`${path}.state.name`, "a released channel, for no offers were sent");
 	if (ids !== null) {

@@ -75,7 +75,13 @@ export type ServerChannelState =
 			readonly reserved: Reservation | null;
 			readonly modifying: Modifying | null;
 	  }
-	| { readonly name: "ClosingReopen"; readonly request: OpenRequest; readonly next: OpenRequest };
+	| {
+			readonly name: "ClosingReopen";
+			readonly request: OpenRequest;
+			/** Who waits for the end of a reserved channel. */
+			readonly reserved: Reservation | null;
+			readonly next: OpenRequest;
+	  };
 
 export interface Channel {
 	readonly offerId: number;
