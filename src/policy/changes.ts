@@ -96,7 +96,7 @@ const FIELDS: {
 	}),
 	fixesPool: (fixes) => ({
 		call: "dev->dma_io_tlb_mem",
-		does: fixes ? "stays what it was when the device was added" : "follows the device's trust",
+		does: fixes ? "stays what it was when the driver bound" : "follows the device's trust",
 		at: [["kernel/dma/swiotlb.c", "swiotlb_dev_init"]],
 	}),
 	warnsForce: (warns) => ({

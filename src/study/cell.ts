@@ -36,7 +36,7 @@ export interface Cell {
 	/** Bytes of a device that is not confidential. */
 	readonly exposedBytes: number;
 	readonly parts: readonly CellPart[];
-	/** What the kernel logged at boot, on its own platform. */
+	/** What the kernel logged at boot by the policy's doing, on its own platform. */
 	readonly messages: readonly string[];
 	/** A bounced, shared or direct 4 KiB TO_DEVICE: map and unmap on the release build, median ns; null: refused or not measured. */
 	readonly nsPer4KiB: number | null;
@@ -150,7 +150,7 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 			continue;
 		}
 		confidential ||= stage.device.accepted && setup.handsSecrets;
-		if (i === 0) messages.push(...stage.guest.messages);
+		if (i === 0) messages.push(...stage.guest.policyMessages);
 		for (const spec of i === 0 ? PARTS : ELSEWHERE) {
 			const because = whyOf(stage, spec);
 			const run = runPart(partStage(stage), spec);

@@ -117,8 +117,8 @@ export class GuestDevice extends DmaApi {
 	/** Whether a driver is bound, and ever was: of a device without a TDISP interface. */
 	#driverBound = false;
 	#everBound = false;
-	/** The pools that it got when it was added, for policies that leave it those. */
-	#firstPools: ChosenPools<GuestPool> | null = null;
+	/** The pools that it had when its driver bound, for policies that leave it those. */
+	#boundPools: ChosenPools<GuestPool> | null = null;
 	#decision: Decision;
 	/** Null: a refusal is one. */
 	#refused: RefusedMaps | null = null;
@@ -332,8 +332,9 @@ export class GuestDevice extends DmaApi {
 		const before = [this.#pools.privatePool, this.#pools.pool];
 		const choice = { kernel, platform, policy, own, matcher, common, believed: this.believed };
 		const now = choosePools({ ...choice, reaches: (pool) => this.#reachesPool(pool) });
-		this.#firstPools ??= now;
-		const chosen = policy?.fixesPool === true ? this.#firstPools : now;
+		const isBound = this.trust?.driverBound ?? this.#driverBound;
+		const chosen = policy?.fixesPool === true && isBound ? (this.#boundPools ?? now) : now;
+		this.#boundPools = chosen;
 		const left = before.find((pool) => pool !== null && pool !== chosen.pool && pool.growing === null) ?? null;
 		const holdsSlots = () => this.dma.holds().bouncedMappings > 0;
 		this.#leaving = chosen.privatePool === null && left !== null && holdsSlots();

@@ -138,6 +138,8 @@ export class Guest {
 	readonly #growthBytes: number;
 	/** Hazards in the order in which they were met. */
 	readonly hazards: Hazard[] = [];
+	/** What it logged at boot by its policy's doing. */
+	readonly policyMessages: readonly string[];
 	/** What Linux would have logged. */
 	readonly messages: string[] = [];
 
@@ -149,9 +151,10 @@ export class Guest {
 		this.#noforce = plan.noforce;
 		const { cipher, seed, keepPresent = false, reserved = [], growthSlabs = 0 } = options;
 		this.policy = options.policy ?? null;
-		this.messages.push(...(options.policy?.messages ?? []));
-		if (options.policy?.warnsForce === true && plan.forced && plan.platform.memEncrypt)
-			this.messages.push(FORCE_WARNING);
+		const { messages = [], warnsForce = false } = options.policy ?? {};
+		this.policyMessages =
+			warnsForce && plan.forced && plan.platform.memEncrypt ? [...messages, FORCE_WARNING] : messages;
+		this.messages.push(...this.policyMessages);
 		this.#growthBytes = growthSlabs * IO_TLB_SIZE;
 		this.converter = new PageConverter(engine, plan.platform, {
 			...(cipher === undefined ? {} : { cipher }),

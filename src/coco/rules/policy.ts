@@ -128,8 +128,8 @@ export interface Policy {
 	/** Whether the DMA operations sync; false: dma_sync_* does nothing, for every device. Default true. */
 	readonly syncs?: boolean;
 	/**
-	 * Whether the pools that a device gets when it is added stay its own, whatever becomes of its trust: static pools, which
-	 * nothing points it away from. Default false.
+	 * Whether the pools that a device has when its driver binds stay its own, whatever becomes of its trust: static pools,
+	 * which nothing points it away from. Default false.
 	 */
 	readonly fixesPool?: boolean;
 	/** Whether the kernel warns of swiotlb=force in a confidential guest. Default false. */

@@ -24,7 +24,7 @@ interface PoolQuestion<P extends PoolFacts> {
 
 /** What a buffer needs, for those who choose. */
 function needOf(isPrivate: boolean, accepted: boolean, { reaches }: Pick<PoolNeed, "reaches">): PoolNeed {
-	return { isPrivate, accepted, code: isPrivate && !accepted ? "EPERM" : "ERANGE", reaches };
+	return { isPrivate, accepted, code: accepted ? "ERANGE" : "EPERM", reaches };
 }
 
 /** The pools of a device. */

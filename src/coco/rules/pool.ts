@@ -9,7 +9,10 @@ export interface PoolNeed {
 	readonly isPrivate: boolean;
 	/** Whether the device may reach private memory. */
 	readonly accepted: boolean;
-	/** What dma_capable would say where it fails: EPERM, the memory's state is wrong for the device; ERANGE, it is out of reach. */
+	/**
+	 * What dma_capable says where it fails. EPERM: memory's state is wrong, as all private memory's is for a device that is not
+	 * accepted. ERANGE: the address is out of reach, which is all that can fail of an accepted one.
+	 */
 	readonly code: CapableCode;
 	/** Whether the device's addresses reach a pool: the limits, looked at once more. */
 	readonly reaches: (pool: PoolFacts) => boolean;

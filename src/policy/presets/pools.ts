@@ -78,7 +78,7 @@ const LIMITS_REINSPECTED: Policy = {
 
 const STATIC_POOL: Policy = {
 	name: "static-pool",
-	title: "a private pool for accepted devices, but a device keeps the pool that it got when it was added",
+	title: "a private pool for accepted devices, but a device keeps the pool that it had when its driver bound",
 	source:
 		"Jason Gunthorpe, May 2026, on Aneesh Kumar K.V's v4: pools made in advance go stale when a device's state changes",
 	references: ON_POOL_STATE_V4,
