@@ -91,7 +91,7 @@ export class Engine {
 			this.#instance,
 			index,
 			this.#pools[pool] ?? null,
-			{ ptr: this.#contextPtr + this.#listOffset, entries: LIST_ENTRIES },
+			{ ptr: this.#contextPtr, listOffset: this.#listOffset, listEntries: LIST_ENTRIES },
 			this.#deviceDefaults,
 		);
 	}
@@ -206,12 +206,13 @@ export class Engine {
 
 	/**
 	 * Adds a pool to the allocator of one that grows, like it in all but size: the next search looks there first.
+	 * @param state of its pages. Default: that of the first pool's first page
 	 * @throws DmaError as addPool, BAD_POOL when `first` does not grow
 	 */
-	growPool(first: Pool, size: PoolSize, start: Gpa): Pool {
+	growPool(first: Pool, size: PoolSize, start: Gpa, state: PageState = this.ram.pageState(first.start)): Pool {
 		return this.#adopt(
 			orThrow(
-				this.#instance.exports.poolCreateNext(first.index, start, size.slabs, size.areas),
+				this.#instance.exports.poolCreateNext(first.index, start, size.slabs, size.areas, state),
 				() => `growPool(${size.slabs} slabs, ${size.areas} areas, gpa ${hex(start)})`,
 			),
 		);

@@ -27,6 +27,7 @@ const TEXTS = {
 	NEEDS_SHARED: "the device reaches shared memory only, and nothing may bounce the mapping",
 	NOT_COHERENT: "the mapping must be coherent, and the device is not",
 	SHARES_CACHE_LINE: "the buffer may share a cache line, the device is not coherent, and it has no pool",
+	PEER_UNREACHABLE: "the memory is another device's, which this one does not reach",
 	BAD_RING: "there is no open ring of that number at this end",
 	RING_FULL: "the ring has no room for the packet",
 	RING_EMPTY: "the ring holds no packet",

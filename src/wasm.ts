@@ -40,7 +40,7 @@ export interface EngineExports {
 	ramPtr(gpa: Gpa, bytes: number): number;
 	pagesInState(state: number): number;
 	poolCreate(start: Gpa, nslabs: number, nareas: number, state?: number, flags?: number): number;
-	poolCreateNext(first: number, start: Gpa, nslabs: number, nareas: number): number;
+	poolCreateNext(first: number, start: Gpa, nslabs: number, nareas: number, state: number): number;
 	poolCreateTransient(first: number, start: Gpa, nslabs: number): number;
 	retiredTake(): number;
 	poolPtr(index: number): number;

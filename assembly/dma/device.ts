@@ -12,13 +12,13 @@ import {
 	COUNTER_SHARDS,
 	DEVICE_BUS_LIMIT,
 	DEVICE_BYTES,
-	DEVICE_CHECKS_STATE,
 	DEVICE_COUNTERS,
 	DEVICE_DMA_MASK,
 	DEVICE_ENCODES_AS_LINUX,
 	DEVICE_FLAGS,
 	DEVICE_FLAGS_MASK,
 	DEVICE_FORCE_BOUNCE,
+	DEVICE_LIMITS_SHARED_MAPS,
 	DEVICE_MIN_ALIGN_MASK,
 	DEVICE_NEEDS_SHARED,
 	DEVICE_NUMBER,
@@ -181,7 +181,7 @@ export function deviceMaxMappingBytes(index: i32, highest: u64): i32 {
 		(!(asPages || !needsShared) || reachesAll(device, privateDma(device, highest)));
 	// after the 7.3 merge a device that needs shared memory has to bounce what is not
 	const mayBounce =
-		(flags & DEVICE_FORCE_BOUNCE) !== 0 || !reaches || ((flags & DEVICE_CHECKS_STATE) !== 0 && needsShared);
+		(flags & DEVICE_FORCE_BOUNCE) !== 0 || !reaches || ((flags & DEVICE_LIMITS_SHARED_MAPS) !== 0 && needsShared);
 	if (load<i32>(device, DEVICE_POOL) < 0 || !mayBounce) return i32.MAX_VALUE;
 	const alignMask = minAlignMask(device);
 	const lost = (u64(alignMask) + (IO_TLB_SIZE - 1)) & ~u64(IO_TLB_SIZE - 1);

@@ -10,8 +10,10 @@ import {
 	COUNTER_BOUNCED_MAPS,
 	COUNTER_BYTES_IN,
 	COUNTER_DIRECT_MAPS,
+	DEVICE_CHECKS_POOL,
 	DEVICE_CHECKS_STATE,
 	DEVICE_ENCODES_AS_LINUX,
+	DEVICE_ENCODES_MMIO,
 	DEVICE_FLAGS,
 	DEVICE_FORCE_BOUNCE,
 	DEVICE_MMIO_SHARED,
@@ -87,7 +89,8 @@ export function dmaMap(index: i32, gpa: u64, bytes: i32, dir: i32, cpu: u32, att
 	let dma: i64;
 	if (((flags & DEVICE_CHECKS_STATE) | (attrs & DMA_ATTR_MMIO)) === 0)
 		dma = decide(device, flags, gpa, bytes, dir, attrs);
-	else if ((flags & DEVICE_CHECKS_STATE) !== 0) dma = decideByState(device, flags, gpa, bytes, dir, attrs);
+	else if ((attrs & DMA_ATTR_MMIO) === 0 || (flags & DEVICE_ENCODES_MMIO) !== 0)
+		dma = decideByState(device, flags, gpa, bytes, dir, attrs);
 	else dma = decideResource(device, gpa, bytes);
 	if (dma >= 0) {
 		countMaps(countersOf(device, cpu) + COUNTER_DIRECT_MAPS, 1);
@@ -113,12 +116,14 @@ function decide(device: usize, flags: u32, gpa: u64, bytes: i32, dir: i32, attrs
 	if (state < 0) return state;
 	const isPrivate = state === RANGE_PRIVATE;
 	const bounced = isPrivate ? BOUNCE_PRIVATE : BOUNCE_OTHER;
+	// what may not bounce is refused before anybody asks for a pool
+	const bounces = (attrs & ATTR_NO_BOUNCE) === 0;
 	if (((flags & DEVICE_FORCE_BOUNCE) | (attrs & ATTR_FORCE_BOUNCE)) !== 0) return bounced;
 	const asLinux = (flags & DEVICE_ENCODES_AS_LINUX) !== 0;
 	const dma = isPrivate || asLinux ? privateDma(device, gpa) : sharedDma(device, gpa);
-	if (!dmaCapable(device, dma, bytes)) return poolFor(device, isPrivate) === 0 ? BEYOND_MASK : bounced;
+	if (!dmaCapable(device, dma, bytes)) return poolFor(device, isPrivate) === 0 && bounces ? BEYOND_MASK : bounced;
 	if ((flags & DEVICE_NON_COHERENT) !== 0 && kmallocBounces(bytes, dir))
-		return poolFor(device, isPrivate) === 0 ? SHARES_CACHE_LINE : bounced;
+		return poolFor(device, isPrivate) === 0 && bounces ? SHARES_CACHE_LINE : bounced;
 	return state === RANGE_MIXED && !asLinux ? MIXED_PAGES : dma;
 }
 
@@ -164,7 +169,7 @@ function bounce(device: usize, flags: u32, isPrivate: bool, gpa: u64, bytes: u32
 	if ((attrs & ATTR_NO_BOUNCE) !== 0) return BOUNCE_REFUSED;
 	let pool = poolOf(device);
 	let slot: i32;
-	if ((flags & (DEVICE_SPECIAL_POOLS | DEVICE_CHECKS_STATE)) === 0) {
+	if ((flags & (DEVICE_SPECIAL_POOLS | DEVICE_CHECKS_POOL)) === 0) {
 		if (pool === 0) return NO_POOL;
 		slot = takeSlots(pool, device, gpa, bytes, 0, dir, cpu);
 	} else {
@@ -207,7 +212,7 @@ function takeChosen(
 ): i32 {
 	const pool = poolFor(device, isPrivate);
 	if (pool === 0) return NO_POOL;
-	if ((flags & DEVICE_CHECKS_STATE) !== 0) {
+	if ((flags & DEVICE_CHECKS_POOL) !== 0) {
 		const shared = (poolFlags(pool) & POOL_ENCRYPTED) === 0;
 		if (shared !== ((flags & DEVICE_NEEDS_SHARED_POOL) !== 0)) return POOL_STATE;
 	}

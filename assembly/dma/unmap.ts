@@ -61,6 +61,7 @@ function unmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32): i32 {
 	const alignMask = minAlignMask(device);
 	if (dir === TO_DEVICE) {
 		const offset = u32(gpa) & alignMask & (IO_TLB_SIZE - 1);
+		if ((flags & DEVICE_NON_COHERENT) !== 0) maintain(device, areaOf(pool, gpa), bytes, dir, attrs);
 		return (flags & DEVICE_SPECIAL_POOLS) === 0 ? giveSlots(pool, head, offset) : giveAny(pool, head, offset);
 	}
 	const area = areaOf(pool, gpa);
@@ -72,9 +73,9 @@ function unmap(index: i32, dma: u64, bytes: i32, dir: i32, attrs: u32): i32 {
 	return copied;
 }
 
-/** Counts the cache maintenance of an unmap: what the device may have written is invalidated. */
+/** Counts the cache maintenance of an unmap: what the device may have written is invalidated, nothing for TO_DEVICE. */
 function maintain(device: usize, number: u32, bytes: u32, dir: i32, attrs: u32): void {
-	if ((attrs & DMA_ATTR_SKIP_CPU_SYNC) === 0 && dir !== TO_DEVICE) countCache(device, number, bytes);
+	if ((attrs & DMA_ATTR_SKIP_CPU_SYNC) === 0) countCache(device, number, dir === TO_DEVICE ? 0 : bytes);
 }
 
 /**
@@ -110,10 +111,11 @@ function sync(index: i32, dma: u64, bytes: i32, dir: i32, forDevice: bool): i32 
 	const gpa = gpaOf(device, dma);
 	const pool = poolHolding(device, gpa);
 	// to the device a cache is cleaned whatever the direction; back only what the device may have written is invalidated
-	const maintains = (load<u32>(device, DEVICE_FLAGS) & DEVICE_NON_COHERENT) !== 0 && (forDevice || dir !== TO_DEVICE);
+	const maintains = (load<u32>(device, DEVICE_FLAGS) & DEVICE_NON_COHERENT) !== 0;
+	const maintained: u32 = forDevice || dir !== TO_DEVICE ? bytes : 0;
 	if (pool === 0) {
 		if (rangeInRam(gpa, bytes) !== OK) return OUTSIDE_RAM;
-		if (maintains) countCache(device, 0, bytes);
+		if (maintains) countCache(device, 0, maintained);
 		return 0;
 	}
 	const alignMask = minAlignMask(device);
@@ -124,6 +126,6 @@ function sync(index: i32, dma: u64, bytes: i32, dir: i32, forDevice: bool): i32 
 		: bounceSyncForCpu(pool, gpa, bytes, dir, alignMask);
 	leave();
 	if (copied > 0) countBytes(countersOf(device, area) + (forDevice ? COUNTER_BYTES_IN : COUNTER_BYTES_BACK), copied);
-	if (maintains && copied >= 0) countCache(device, area, bytes);
+	if (maintains && copied >= 0) countCache(device, area, maintained);
 	return copied;
 }

@@ -106,6 +106,8 @@ export const PAGE_HIDDEN = 2;
 export const PAGE_IN_TRANSITION = 3;
 /** State unknown after a failed conversion; never used again. */
 export const PAGE_LEAKED = 4;
+/** Beside a state for ramConvert: pages of a live pool, too. */
+export const CONVERTS_POOL_PAGES = 16;
 
 /** What a range check answers. */
 export const RANGE_SHARED = 0;

@@ -64,7 +64,7 @@ export const COUNTER_BEYOND_MASK: At<u32> = 8;
 export const COUNTER_DIRECT_UNMAPS: At<u32> = 12;
 export const COUNTER_BYTES_IN: At<u64> = 16;
 export const COUNTER_BYTES_BACK: At<u64> = 24;
-/** Cache maintenance that a non-coherent device costs: operations, and bytes that they cover. */
+/** Cache maintenance of a non-coherent device: the kernel's calls for it, and bytes that they cover (none for TO_DEVICE given back). */
 export const COUNTER_CACHE_OPS: At<u32> = 32;
 export const COUNTER_CACHE_BYTES: At<u64> = 40;
 /** COUNTER_DIRECT_MAPS at the last reset. */
@@ -78,16 +78,22 @@ export const DEVICE_NON_COHERENT: u32 = 2;
 export const DEVICE_ENCODES_AS_LINUX: u32 = 4;
 /** The device reaches shared memory only: Linux's force_dma_unencrypted. */
 export const DEVICE_NEEDS_SHARED: u32 = 8;
-/** The rules after Linux's 7.3 merge: dma_capable asks for the memory's state, swiotlb for the pool's. */
+/** The rules after Linux's 7.3 merge: attributes tell what memory is, and dma_capable asks for it. */
 export const DEVICE_CHECKS_STATE: u32 = 16;
 /** MMIO takes the shared form whatever its attributes say: a host whose memory is encrypted. */
 export const DEVICE_MMIO_SHARED: u32 = 32;
-/** Under DEVICE_CHECKS_STATE: its pool has to be shared; else it has to be private. */
+/** Under DEVICE_CHECKS_POOL: its pool has to be shared; else it has to be private. */
 export const DEVICE_NEEDS_SHARED_POOL: u32 = 64;
+/** swiotlb asks for the pool's state before it takes slots. */
+export const DEVICE_CHECKS_POOL: u32 = 128;
+/** MMIO is encoded and judged as RAM is; else its address is given as it is. */
+export const DEVICE_ENCODES_MMIO: u32 = 256;
+/** A device that reaches shared memory only is promised no mapping larger than a bounce. */
+export const DEVICE_LIMITS_SHARED_MAPS: u32 = 512;
 /** Set by the engine: its pool is POOL_SPECIAL, or not its only one. */
 export const DEVICE_SPECIAL_POOLS: u32 = 0x80000000;
 /** What a caller may set. */
-export const DEVICE_FLAGS_MASK: u32 = 127;
+export const DEVICE_FLAGS_MASK: u32 = 1023;
 
 /** Directions, as Linux numbers them (include/linux/dma-direction.h). */
 export const BIDIRECTIONAL = 0;

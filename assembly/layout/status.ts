@@ -56,6 +56,8 @@ export const NEEDS_SHARED: i32 = -24;
 export const NOT_COHERENT: i32 = -25;
 /** A small buffer that may share a cache line, for a device that is not coherent and has no pool. */
 export const SHARES_CACHE_LINE: i32 = -26;
+/** Memory of another device that this one does not reach (P2PDMA); the engine never answers it. */
+export const PEER_UNREACHABLE: i32 = -27;
 
 /** No open ring of that number and end. */
 export const BAD_RING: i32 = -32;

@@ -1,7 +1,7 @@
 /** Checked access of the guest's CPU to RAM: a range is in RAM and usable, or nothing happens. */
 import { filled } from "../audit/hooks.ts";
 import { BAD_SIZE, OK } from "../layout/status.ts";
-import { copyFromRam, copyToRam } from "./copy.ts";
+import { copyFromRam, copyToRam, zero } from "./copy.ts";
 import { rangeUsable } from "./pages.ts";
 import { enter, leave } from "./quiesce.ts";
 import { regionOf, regionPtr, regionRemaining } from "./regions.ts";
@@ -40,7 +40,8 @@ function fill(gpa: u64, left: u64, value: u8): void {
 	while (left > 0) {
 		const region = regionOf(gpa);
 		const here = min<u64>(regionRemaining(region, gpa), left);
-		memory.fill(regionPtr(region, gpa), value, usize(here));
+		if (value === 0) zero(regionPtr(region, gpa), usize(here));
+		else memory.fill(regionPtr(region, gpa), value, usize(here));
 		if (COCO_AUDIT) filled(regionPtr(region, gpa), u32(here));
 		gpa += here;
 		left -= here;

@@ -9,6 +9,21 @@ export function copy(to: usize, from: usize, n: u32): void {
 	if (COCO_AUDIT) moved(to, from, n);
 }
 
+/** What is looked at before it is zeroed: a page of the machine's. */
+const ZERO_STEP: usize = 4096;
+
+/** Zeroes bytes of linear memory; pages that are zero are only read, so that RAM which nobody touched stays without memory. */
+export function zero(ptr: usize, bytes: usize): void {
+	while (bytes >= ZERO_STEP) {
+		let any: u64 = 0;
+		for (let at: usize = 0; at < ZERO_STEP; at += 8) any |= load<u64>(ptr + at);
+		if (any !== 0) memory.fill(ptr, 0, ZERO_STEP);
+		ptr += ZERO_STEP;
+		bytes -= ZERO_STEP;
+	}
+	memory.fill(ptr, 0, bytes);
+}
+
 /** Copies n <= SMALL_COPY_BYTES bytes. All loads come before the first store, and the last ones may overlap the first. */
 function copySmall(to: usize, from: usize, n: u32): void {
 	if (n >= 16) {

@@ -6,7 +6,7 @@ import { poolGrow, poolTransient } from "./mem.ts";
 import { poolAdd, poolAt, poolLongestFreeRun, rangeConvert } from "./pool.ts";
 import { poolSlots } from "./record.ts";
 
-/** rangeConvert (pool.ts). */
+/** rangeConvert (pool.ts). state: with CONVERTS_POOL_PAGES where they may be a pool's */
 export function ramConvert(gpa: f64, bytes: i32, state: i32): i32 {
 	return bytes <= 0 ? BAD_SIZE : rangeConvert(addressOf(gpa), bytes, state);
 }
@@ -17,8 +17,8 @@ export function poolCreate(start: f64, nslabs: u32, nareas: u32, state: i32, fla
 }
 
 /** poolGrow (mem.ts). */
-export function poolCreateNext(first: i32, start: f64, nslabs: u32, nareas: u32): i32 {
-	return poolGrow(first, addressOf(start), nslabs, nareas);
+export function poolCreateNext(first: i32, start: f64, nslabs: u32, nareas: u32, state: i32): i32 {
+	return poolGrow(first, addressOf(start), nslabs, nareas, state);
 }
 
 /** poolTransient (mem.ts). */

@@ -28,22 +28,23 @@ import {
 	UNUSABLE_POOL,
 } from "../layout/status.ts";
 import { context } from "../memory/context.ts";
-import { pageState, rangeUsable } from "../memory/pages.ts";
+import { rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
 import { poolAdd, poolAt, poolOverlaps } from "./pool.ts";
-import { poolAreas, poolFlags, poolHolds, poolMem, poolNext, poolStart } from "./record.ts";
+import { poolAreas, poolFlags, poolHolds, poolMem, poolNext } from "./record.ts";
 import { ONE_AREA, poolUsed, slotsWanted, takeSlots } from "./slots.ts";
 import { transientAdd, transientAt, transientNewest, transientRetire } from "./transient.ts";
 
 /**
  * Adds a pool to an allocator that grows, at the head of its list: the next search looks there first. Parameters and
- * results as poolAdd; state and flags are those of the first pool, whose number is `first`.
+ * results as poolAdd; the flags are those of the first pool, whose number is `first`. The state need not be: Linux 6.12
+ * decrypts grown pools where it leaves the first one as it is (pKVM).
  */
-export function poolGrow(first: i32, start: u64, nslabs: u32, nareas: u32): i32 {
+export function poolGrow(first: i32, start: u64, nslabs: u32, nareas: u32, state: i32): i32 {
 	const mem = poolAt(first);
 	if (mem === 0 || poolMem(mem) !== mem) return BAD_POOL;
 	const flags = poolFlags(mem) & (POOL_ENCRYPTED | POOL_ZERO_ON_FREE);
-	const number = poolAdd(start, nslabs, nareas, pageState(poolStart(mem)), flags);
+	const number = poolAdd(start, nslabs, nareas, state, flags);
 	if (number < 0) return number;
 	const pool = poolAt(number);
 	store<u32>(pool, u32(mem - context()), POOL_MEM);

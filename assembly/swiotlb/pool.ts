@@ -1,7 +1,14 @@
 /** Pools: making them out of guest RAM, and what can be asked about them. */
 
 import { filled } from "../audit/hooks.ts";
-import { CTX_MAX_POOLS, CTX_NPOOLS, CTX_POOLS, PAGE_HIDDEN, PAGE_SIZE } from "../layout/context.ts";
+import {
+	CONVERTS_POOL_PAGES,
+	CTX_MAX_POOLS,
+	CTX_NPOOLS,
+	CTX_POOLS,
+	PAGE_HIDDEN,
+	PAGE_SIZE,
+} from "../layout/context.ts";
 import {
 	AREA_FIRST,
 	AREA_LOCK,
@@ -34,6 +41,7 @@ import {
 	POOL_PAGES,
 } from "../layout/status.ts";
 import { context, ramPages, takeBlock } from "../memory/context.ts";
+import { zero } from "../memory/copy.ts";
 import { lock, unlock } from "../memory/lock.ts";
 import { rangeSetState, rangeUsable } from "../memory/pages.ts";
 import { NO_PTR, rangePtr } from "../memory/regions.ts";
@@ -98,7 +106,7 @@ export function poolAdd(start: u64, nslabs: u32, nareas: u32, state: i32, flags:
 	if (disabled) useUp(pool);
 	else {
 		rangeSetState(start, bytes, state);
-		memory.fill(ptr, 0, usize(bytes));
+		zero(ptr, usize(bytes));
 		if (COCO_AUDIT) filled(ptr, u32(bytes));
 	}
 	store<u32>(context() + load<u32>(context(), CTX_POOLS) + (number << 2), header);
@@ -159,7 +167,8 @@ export function poolResetHiwater(index: i32): i32 {
 	return OK;
 }
 
-/** rangeSetState for pages that no pool owns. @returns as rangeSetState, or POOL_PAGES */
+/** rangeSetState for pages that no pool owns, or with CONVERTS_POOL_PAGES for any. @returns as rangeSetState, or POOL_PAGES */
 export function rangeConvert(gpa: u64, bytes: u64, state: i32): i32 {
-	return poolOverlaps(gpa, bytes) ? POOL_PAGES : rangeSetState(gpa, bytes, state);
+	if ((state & CONVERTS_POOL_PAGES) === 0 && poolOverlaps(gpa, bytes)) return POOL_PAGES;
+	return rangeSetState(gpa, bytes, state & ~CONVERTS_POOL_PAGES);
 }

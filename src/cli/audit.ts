@@ -12,7 +12,7 @@ import { auditWorkload } from "../study/audit.ts";
 import { GUEST_DEFAULTS } from "../study/layout.ts";
 import { DEFAULT_SCENARIO } from "../study/subject.ts";
 import { checkOutputs, sayWritten, writeJson } from "./outputs.ts";
-import { guestSize, policyPlace, REPLAY_OPTIONS } from "./replay-options.ts";
+import { guestSize, policyPlace, REPLAY_OPTIONS, traceOptions } from "./replay-options.ts";
 import { mayColor, parseOptions, progress, UsageError } from "./usage.ts";
 
 const AUDIT_HELP = `Usage: coco-dma audit TRACE --policy P [options]
@@ -32,6 +32,7 @@ Options:
   --areas N          areas of the pool (default: CPUs in the trace)
   --contiguity N     mean run of physically adjacent pages in a buffer (default ${GUEST_DEFAULTS.contiguity})
   --seed N           of the page allocator (default ${GUEST_DEFAULTS.seed})
+  --iodepth N        for a trace without completions: so many requests are in flight
   --json FILE|-      the report as JSON; "-": JSON alone on standard output
   --help
 
@@ -59,7 +60,7 @@ export async function auditCommand(args: readonly string[]): Promise<number> {
 	checkOutputs({ json: values.json }, [trace]);
 	const options = { ...policyPlace(values), ...guestSize(values) };
 	const policy = await loadPolicy(values.policy);
-	const workload = await readTraceFile(trace);
+	const workload = await readTraceFile(trace, traceOptions(values));
 	progress(`${trace}: ${policy.name}`);
 	const report = await auditWorkload(workload, { policy, ...options });
 	progress("");

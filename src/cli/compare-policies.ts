@@ -11,7 +11,7 @@ import { comparePolicies, type PolicyComparison } from "../study/compare.ts";
 import { checkRepeat, DEFAULT_REPEAT } from "../study/layout.ts";
 import type { Workload } from "../workload/workload.ts";
 import { checkOutputs, sayWritten, writeJson, writeOutput } from "./outputs.ts";
-import { guestSize, policyPlace, type REPLAY_OPTIONS } from "./replay-options.ts";
+import { guestSize, policyPlace, type REPLAY_OPTIONS, traceOptions } from "./replay-options.ts";
 import { mayColor, progress, UsageError, wholeNumber } from "./usage.ts";
 
 /** Runs `coco-dma compare --policy`. @returns the exit code */
@@ -30,7 +30,7 @@ export async function comparePolicyCommand(
 	for (const policy of policies) await loadPolicy(policy);
 	checkOutputs({ json: values.json, html: values.html }, traces);
 	const workloads: Workload[] = [];
-	for (const trace of traces) workloads.push(await readTraceFile(trace));
+	for (const trace of traces) workloads.push(await readTraceFile(trace, traceOptions(values)));
 	const env = environment();
 	const comparisons: PolicyComparison[] = [];
 	for (const workload of workloads)

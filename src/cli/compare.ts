@@ -11,10 +11,10 @@ import { type Comparison, compareWorkload } from "../study/compare.ts";
 import { checkRepeat, DEFAULT_REPEAT, GUEST_DEFAULTS } from "../study/layout.ts";
 import { DEFAULT_DEVICE, DEFAULT_SCENARIO, MODES, type Mode } from "../study/subject.ts";
 import { DEVICE_PRESETS, devicePresetNamed } from "../workload/presets.ts";
-import type { Workload } from "../workload/workload.ts";
+import { LOST_AFTER, type Workload } from "../workload/workload.ts";
 import { comparePolicyCommand } from "./compare-policies.ts";
 import { checkOutputs, sayWritten, writeJson, writeOutput } from "./outputs.ts";
-import { guestSize, REPLAY_OPTIONS } from "./replay-options.ts";
+import { guestSize, REPLAY_OPTIONS, traceOptions } from "./replay-options.ts";
 import { mayColor, parseOptions, progress, UsageError, wholeNumber } from "./usage.ts";
 
 const COMPARE_HELP = `Usage: coco-dma compare TRACE... [options]
@@ -35,14 +35,17 @@ Options:
   --areas N          areas of the pool (default: CPUs in the trace); rounded up to a power of two
   --contiguity N     mean run of physically adjacent pages in a buffer (default ${GUEST_DEFAULTS.contiguity})
   --seed N           of the page allocator (default ${GUEST_DEFAULTS.seed})
+  --iodepth N        for a trace without completions: a request completes when the Nth one behind it is issued
   --repeat N         timed passes; medians are shown (default ${DEFAULT_REPEAT})
   --json FILE|-      write all figures as JSON; "-": JSON alone on standard output
   --html FILE        write a self-contained HTML report
   --help
 
 The model:
-  A request lives from its issue to its completion, keyed by device and sector. An issue on a live key completes the old
-  one; what is live at the end is completed there. Flushes and zero-length requests map no data.
+  A request lives from its issue to its completion, keyed by device and sector. Where its sector is issued again while it
+  lives, or it lives ${LOST_AFTER} times as long as the longest completed one, its completion was lost: it completes at once, and the
+  high-water mark with it held stands beside. What else is live at the end is completed there. Flushes and zero-length
+  requests map no data.
   Its buffer is pages from a seeded allocator over a quarter of RAM (at most 256M), in runs of physically adjacent pages.
   Each run is a segment; segments and requests are split at the device's limits and at dma_max_mapping_size, and a
   request's segments are mapped as one scatter-gather list: a write TO_DEVICE, a read FROM_DEVICE. The CPU of the trace
@@ -93,7 +96,7 @@ export async function compareCommand(args: readonly string[]): Promise<number> {
 	};
 	checkOutputs({ json: values.json, html: values.html }, traces);
 	const workloads: Workload[] = [];
-	for (const trace of traces) workloads.push(await readTraceFile(trace));
+	for (const trace of traces) workloads.push(await readTraceFile(trace, traceOptions(values)));
 	const env = environment();
 	const comparisons: Comparison[] = [];
 	for (const workload of workloads)

@@ -3,6 +3,7 @@ import { PLATFORMS, type PlatformName } from "../coco/platform/platform.ts";
 import { scenarioNamed } from "../policy/scenarios.ts";
 import { type GuestSize, sizedGuest } from "../study/layout.ts";
 import { DEFAULT_SCENARIO } from "../study/subject.ts";
+import type { ReadTraceOptions } from "../workload/read.ts";
 import { parseSize } from "./sizes.ts";
 import { UsageError, wholeNumber } from "./usage.ts";
 
@@ -15,6 +16,7 @@ export const REPLAY_OPTIONS = {
 	areas: { type: "string" },
 	contiguity: { type: "string" },
 	seed: { type: "string" },
+	iodepth: { type: "string" },
 } as const;
 
 type Values = Partial<Record<keyof typeof REPLAY_OPTIONS, string>>;
@@ -32,6 +34,12 @@ export function guestSize(values: Values): GuestSize {
 		...(seed === undefined ? {} : { seed }),
 		...(values.contiguity === undefined ? {} : { contiguity: Number(values.contiguity) }),
 	});
+}
+
+/** How a trace is read. @throws UsageError */
+export function traceOptions(values: Values): Pick<ReadTraceOptions, "iodepth"> {
+	const iodepth = wholeNumber("iodepth", values.iodepth);
+	return iodepth === undefined ? {} : { iodepth };
 }
 
 /** What goes with a policy. @throws UsageError, RangeError that name the option */

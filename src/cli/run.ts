@@ -1,6 +1,8 @@
 import { TrustError } from "../coco/trust/error.ts";
+import { MapRefused } from "../dma/refusal.ts";
 import { InputError, oneLine, shown } from "../input-error.ts";
 import { packageVersion } from "../node/environment.ts";
+import { refusalLine } from "../report/refusal.ts";
 import { DmaError } from "../status.ts";
 import { UsageError } from "./usage.ts";
 
@@ -45,6 +47,11 @@ function isExpected(error: unknown): error is Error {
 	);
 }
 
+/** A refused mapping says why in the kernel's terms. */
+function errorText(error: Error): string {
+	return error instanceof MapRefused ? `${error.message}: ${refusalLine(error.refusal)}` : error.message;
+}
+
 /** Runs a command line without its first two words. @returns the exit code */
 export async function run(args: readonly string[]): Promise<number> {
 	const [name, ...rest] = args;
@@ -66,7 +73,7 @@ export async function run(args: readonly string[]): Promise<number> {
 	try {
 		return await (await load())(rest);
 	} catch (error) {
-		const text = isExpected(error) ? error.message : `internal error: ${(error as Error).message}`;
+		const text = isExpected(error) ? errorText(error) : `internal error: ${(error as Error).message}`;
 		process.stderr.write(`coco-dma ${name}: ${oneLine(text)}\n`);
 		return 2;
 	}

@@ -1,6 +1,7 @@
 /** The DMA API that a driver calls (Linux Documentation/core-api/dma-api.rst). */
 import { DmaError, hex } from "../status.ts";
 import { type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
+import { MapRefused, type Refusal, type RefusedRequest } from "./refusal.ts";
 
 /** One segment of a scatter-gather list. */
 export interface Segment {
@@ -23,6 +24,9 @@ export abstract class DmaApi {
 	abstract readonly name: string;
 	/** Most segments of a scatter-gather list. */
 	abstract readonly maxSegments: number;
+
+	/** Why a map was refused, in the kernel's terms. To be asked right after tryMap. @param status what that answered */
+	abstract refusal(request: RefusedRequest, status: number): Refusal;
 
 	/** What a refused map should tell of the device's pool. */
 	protected abstract describePool(): string;
@@ -56,8 +60,11 @@ export abstract class DmaApi {
 	abstract maxMappingBytes(highestGpa: Gpa): number;
 
 	#refused(call: string, address: number, bytes: number, dir: number, status: number): DmaError {
-		const text = `${call}(${hex(address)}, ${bytes} bytes, ${directionName(dir)}) on ${this.name}`;
-		return new DmaError(text, status, call === "map" ? this.describePool() : "");
+		return new DmaError(this.#callText(call, address, bytes, dir), status);
+	}
+
+	#callText(call: string, address: number, bytes: number, dir: number): string {
+		return `${call}(${hex(address)}, ${bytes} bytes, ${directionName(dir)}) on ${this.name}`;
 	}
 
 	/** @throws RangeError for a list that is empty or too long */
@@ -71,12 +78,13 @@ export abstract class DmaApi {
 	 * @param bytes 1 .. 2^31 - 1
 	 * @param cpu chooses the pool's area
 	 * @param attrs Attr.SkipCpuSync, Mmio, RequireCoherent, CcShared
-	 * @throws DmaError with the status that tryMap answers
+	 * @throws MapRefused, a DmaError with the status that tryMap answers and its refusal in the kernel's terms
 	 */
 	map(gpa: Gpa, bytes: number, dir: Direction, cpu = 0, attrs = 0): DmaAddr {
 		const dma = this.tryMap(gpa, bytes, dir, cpu, attrs);
-		if (dma < 0) throw this.#refused("map", gpa, bytes, dir, dma);
-		return dma;
+		if (dma >= 0) return dma;
+		const refusal = this.refusal({ gpa, bytes, dir, attrs }, dma);
+		throw new MapRefused(this.#callText("map", gpa, bytes, dir), dma, this.describePool(), refusal);
 	}
 
 	/**

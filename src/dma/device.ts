@@ -6,6 +6,7 @@ import type { Direction, DmaAddr, Gpa } from "../types.ts";
 import type { Instance } from "../wasm.ts";
 import { DmaApi, type MappedSegment, type Segment } from "./api.ts";
 import { type DeviceDefaults, type DeviceOptions, setDevice, withDefaults } from "./options.ts";
+import { type Refusal, type RefusedRequest, refusalOf } from "./refusal.ts";
 
 /** What a device did since its creation or the last reset. */
 export interface DeviceCounters {
@@ -16,7 +17,10 @@ export interface DeviceCounters {
 	/** Bytes copied into slots by maps and syncs, and back out of them by unmaps and syncs. */
 	readonly bytesIn: number;
 	readonly bytesBack: number;
-	/** Cache maintenance that a non-coherent device made necessary, and the bytes that it covered. */
+	/**
+	 * Calls for cache maintenance that a non-coherent device made necessary, and the bytes that they covered: none for
+	 * TO_DEVICE memory given back to the CPU.
+	 */
 	readonly cacheOps: number;
 	readonly cacheBytes: number;
 }
@@ -39,6 +43,7 @@ function whole(value: number): number {
 export class Device extends DmaApi {
 	readonly #instance: Instance;
 	readonly #exports: Instance["exports"];
+	readonly #contextPtr: number;
 	readonly #list: number;
 	readonly #defaults: DeviceDefaults;
 	readonly index: number;
@@ -46,20 +51,21 @@ export class Device extends DmaApi {
 	readonly maxSegments: number;
 	#pool: Pool | null;
 
-	/** Made by Engine. list: ptr of room for so many scatter-gather entries */
+	/** Made by Engine. context: the engine's state, with room for so many scatter-gather entries at an offset */
 	constructor(
 		instance: Instance,
 		index: number,
 		pool: Pool | null,
-		list: { readonly ptr: number; readonly entries: number },
+		context: { readonly ptr: number; readonly listOffset: number; readonly listEntries: number },
 		defaults: DeviceDefaults,
 	) {
 		super();
 		this.#instance = instance;
 		this.#exports = instance.exports;
-		this.#list = list.ptr;
+		this.#contextPtr = context.ptr;
+		this.#list = context.ptr + context.listOffset;
 		this.#defaults = defaults;
-		this.maxSegments = list.entries;
+		this.maxSegments = context.listEntries;
 		this.index = index;
 		this.name = `device ${index}`;
 		this.#pool = pool;
@@ -80,6 +86,11 @@ export class Device extends DmaApi {
 		const pool = options.pool ?? null;
 		setDevice(this.#instance, this.index, withDefaults(options, this.#defaults), pool);
 		this.#pool = pool;
+	}
+
+	refusal(request: RefusedRequest, status: number): Refusal {
+		const { index } = this;
+		return refusalOf({ instance: this.#instance, contextPtr: this.#contextPtr, index }, request, status);
 	}
 
 	protected describePool(): string {

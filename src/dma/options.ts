@@ -39,12 +39,21 @@ export interface DeviceOptions {
 	readonly encodesAsLinux?: boolean;
 	/** Whether it reaches shared memory only: Linux's force_dma_unencrypted. Default false. */
 	readonly needsShared?: boolean;
-	/** Whether its pool has to be shared where the pool's state is asked for, else private. Default: as needsShared. */
+	/** Whether its pool has to be shared under checksPool, else private. Default: as needsShared. */
 	readonly needsSharedPool?: boolean;
 	/** Whether MMIO takes the shared form whatever its attributes say: a host whose memory is encrypted. Default false. */
 	readonly mmioShared?: boolean;
-	/** Whether the rules after Linux's 7.3 merge decide, which ask for the memory's and the pool's state. Default false: 6.12's. */
+	/**
+	 * Whether attributes tell what memory is and dma_capable asks for it, as after Linux's 7.3 merge. Default false: 6.12's
+	 * rules. The three that follow came with it, and are as it is unless they are given.
+	 */
 	readonly checksState?: boolean;
+	/** Whether a bounce asks for the pool's state first. */
+	readonly checksPool?: boolean;
+	/** Whether MMIO is encoded and judged as RAM is; else it is given as it is. */
+	readonly encodesMmio?: boolean;
+	/** Whether a device that reaches shared memory only is promised no more than a bounce by maxMappingBytes. */
+	readonly limitsSharedMaps?: boolean;
 	/** Bits (below 2^52) ORed into, and cleared from, a private page's address to make its DMA address. Default 0n. */
 	readonly privateBits?: bigint;
 	readonly privateClear?: bigint;
@@ -116,7 +125,10 @@ function flagsOf(options: DeviceOptions): number {
 		(options.needsShared ? layout.DEVICE_NEEDS_SHARED : 0) |
 		((options.needsSharedPool ?? options.needsShared) ? layout.DEVICE_NEEDS_SHARED_POOL : 0) |
 		(options.mmioShared ? layout.DEVICE_MMIO_SHARED : 0) |
-		(options.checksState ? layout.DEVICE_CHECKS_STATE : 0)
+		(options.checksState ? layout.DEVICE_CHECKS_STATE : 0) |
+		((options.checksPool ?? options.checksState) ? layout.DEVICE_CHECKS_POOL : 0) |
+		((options.encodesMmio ?? options.checksState) ? layout.DEVICE_ENCODES_MMIO : 0) |
+		((options.limitsSharedMaps ?? options.checksState) ? layout.DEVICE_LIMITS_SHARED_MAPS : 0)
 	);
 }
 

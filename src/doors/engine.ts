@@ -3,6 +3,14 @@ export { formatBytes, parseBytes } from "../bytes.ts";
 export type { DmaApi, MappedSegment, Segment } from "../dma/api.ts";
 export type { Device, DeviceCounters, DeviceHolds } from "../dma/device.ts";
 export type { DeviceOptions } from "../dma/options.ts";
+export {
+	type BrokenRule,
+	type KernelMessage,
+	MapRefused,
+	type Refusal,
+	type RefusedRequest,
+	type Remedy,
+} from "../dma/refusal.ts";
 export { Engine, type EngineHandle, type Snapshot } from "../engine.ts";
 export { PageState, type Ram, RangeState, type Region } from "../memory/ram.ts";
 export type { RamStretch } from "../memory/stretches.ts";

@@ -3,4 +3,4 @@ export { InputError } from "../input-error.ts";
 export type { Source } from "../source.ts";
 export type { Divergence, Unsupported, VerifyResult } from "../verify/result.ts";
 export { type VerifyOptions, verifyRecording } from "../verify/verify.ts";
-export type { TranscriptHost } from "../verify/vmbus.ts";
+export type { TranscriptHost } from "../verify/vmbus/vmbus.ts";

@@ -3,4 +3,4 @@ export { InputError } from "../input-error.ts";
 export type { Source } from "../source.ts";
 export { DEVICE_PRESETS, type DevicePreset, devicePresetNamed } from "../workload/presets.ts";
 export { type ReadTraceOptions, readTrace } from "../workload/read.ts";
-export type { Request, TraceCounters, Workload } from "../workload/workload.ts";
+export { LOST_AFTER, type Request, type TraceCounters, type Workload } from "../workload/workload.ts";

@@ -2,6 +2,7 @@
 
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
+import { attributesOf } from "../coco/rules/attributes.ts";
 import { PageState } from "../memory/ram.ts";
 import { hex } from "../status.ts";
 import type { Gpa } from "../types.ts";
@@ -91,9 +92,10 @@ function checkSlots(watch: Watch, mapping: Mapping, tlb: Gpa): void {
 /** What the pool is and what the device needs, of the kernels that have the rule. */
 function checkPoolState(watch: Watch, mapping: Mapping, tlb: Gpa): void {
 	const { kernel, platform } = watch.guest;
-	if (!kernel.rules.checksState.is || platform.hostRead === "plain") return;
+	if (!kernel.rules.bounceAsksPoolState.is || platform.hostRead === "plain") return;
 	const isShared = watch.pages.stateAt(tlb) !== PageState.Private;
-	const { needsShared } = watch.devices.at(mapping.device, mapping.event);
+	const needsShared =
+		attributesOf(kernel, platform).host || watch.devices.at(mapping.device, mapping.event).needsShared;
 	if (isShared === needsShared) return;
 	const text = () =>
 		`${mappingText(watch, mapping)}: the pool is ${isShared ? "shared" : "private"}, the device needs ${needsShared ? "shared" : "private"} memory`;

@@ -134,12 +134,16 @@ export class Ram {
 	/**
 	 * Gives every page of a range a state; a leaked page stays leaked. Contents stay as they are.
 	 * @param gpa multiple of 4096; bytes: multiple of 4096
+	 * @param inPool whether the pages may belong to a live pool
 	 * @throws DmaError BAD_ARGUMENT, BAD_SIZE, OUTSIDE_RAM, BLOCKED_PAGES (a leaked page), POOL_PAGES; then nothing has changed
 	 */
-	convert(gpa: Gpa, bytes: number, state: PageState): void {
+	convert(gpa: Gpa, bytes: number, state: PageState, inPool = false): void {
 		let done = BAD_ARGUMENT;
 		if (bytes !== (bytes | 0)) done = BAD_SIZE;
-		else if (state === (state | 0)) done = this.#instance.exports.ramConvert(gpa, bytes, state);
+		else if (state === (state | 0)) {
+			const flags = inPool ? layout.CONVERTS_POOL_PAGES : 0;
+			done = this.#instance.exports.ramConvert(gpa, bytes, state | flags);
+		}
 		orThrow(done, () => `convert(gpa ${hex(gpa)}, ${bytes} bytes, ${state})`);
 	}
 

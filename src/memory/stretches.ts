@@ -59,14 +59,16 @@ function joined(sorted: readonly RamStretch[]): RamStretch[] {
 
 /**
  * The highest page-aligned place for a pool below 4 GiB, where Linux's default pool lies, or else above.
+ * @param anywhere above 4 GiB first (SWIOTLB_ANY)
  * @throws RangeError when it fits nowhere
  */
 export function placePool(
 	regions: readonly RamStretch[],
 	taken: readonly { readonly start: Gpa; readonly bytes: number }[],
 	bytes: number,
+	anywhere = false,
 ): Gpa {
-	for (const low of [true, false]) {
+	for (const low of [!anywhere, anywhere]) {
 		for (const region of [...regions].reverse()) {
 			if (region.gpa < FOUR_GIB !== low) continue;
 			let end = region.gpa + region.bytes;

@@ -5,7 +5,7 @@ import { InputError } from "../input-error.ts";
 import { textOf } from "../source.ts";
 import type { VerifyResult } from "../verify/result.ts";
 import { type VerifyOptions, verifyRecording } from "../verify/verify.ts";
-import { readTrace } from "../workload/read.ts";
+import { type ReadTraceOptions, readTrace } from "../workload/read.ts";
 import type { Workload } from "../workload/workload.ts";
 
 /**
@@ -41,9 +41,9 @@ export function readText(path: string): Promise<string> {
 	return textOf(fileBytes(path), path);
 }
 
-/** The workload of a trace's file. @throws InputError as readTrace */
-export function readTraceFile(path: string): Promise<Workload> {
-	return readTrace(fileBytes(path), { name: path });
+/** The workload of a trace's file. @throws InputError and RangeError as readTrace */
+export function readTraceFile(path: string, options: Pick<ReadTraceOptions, "iodepth"> = {}): Promise<Workload> {
+	return readTrace(fileBytes(path), { name: path, ...options });
 }
 
 /** Verifies a recording's file. An INDEX.tsv beside it says of transcripts whether the host is special. @throws InputError as verifyRecording */

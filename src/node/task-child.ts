@@ -1,10 +1,10 @@
-/** The process of a task: task.ts forks it. It takes one task, answers and ends. */
+/** The process of tasks: task.ts forks it. It answers one call after the other, and ends when its parent lets it go. */
 import { answerTo, type TaskAnswer, type TaskCall } from "./task.ts";
 import { TASKS } from "./tasks.ts";
 
-process.once("message", ({ task, args }: TaskCall) => {
+process.on("message", ({ task, args }: TaskCall) => {
 	const work = TASKS[task] as (...args: readonly unknown[]) => Promise<unknown>;
 	void work(...args)
 		.then((result): TaskAnswer => ({ result }), answerTo)
-		.then((answer) => process.send?.(answer, () => process.disconnect()));
+		.then((answer) => process.connected && process.send?.(answer));
 });

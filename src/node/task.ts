@@ -1,18 +1,18 @@
 /** Tasks in processes of their own, so that none warms or deoptimises another. */
-import { fork } from "node:child_process";
+import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { InputError } from "../input-error.ts";
 import { DmaError } from "../status.ts";
 import { endWithUs } from "./children.ts";
 import type { Tasks } from "./tasks.ts";
 
-/** A task as it is sent, by structured clone. */
+/** A call as it is sent, by structured clone. */
 export interface TaskCall {
 	readonly task: keyof Tasks;
 	readonly args: readonly unknown[];
 }
 
-/** What its process answers: the result, or what was thrown. */
+/** What a process answers: the result, or what was thrown. */
 export type TaskAnswer =
 	| { readonly result: unknown }
 	| { readonly thrown: "input" | "range" | "other"; readonly message: string };
@@ -30,34 +30,75 @@ const CHILD = new URL(
 	import.meta.url,
 );
 
-/**
- * Runs a task in a process of its own. Arguments and result are plain data.
- * @throws InputError, RangeError as the task; Error when its process ends early
- */
-export function runTask<Name extends keyof Tasks>(
-	task: Name,
-	...args: Parameters<Tasks[Name]>
-): Promise<Awaited<ReturnType<Tasks[Name]>>> {
-	return new Promise((resolve, reject) => {
-		const child = fork(fileURLToPath(CHILD), {
+/** A process that is called again and again, one call after the other, and keeps what earlier calls made. */
+export class TaskProcess {
+	readonly #child: ChildProcess;
+	/** How the call under way ends, or null. */
+	#waits: { readonly resolve: (result: unknown) => void; readonly reject: (error: Error) => void } | null = null;
+	/** Why it takes no call any more, or null. */
+	#ended: Error | null = null;
+
+	constructor() {
+		this.#child = fork(fileURLToPath(CHILD), {
 			stdio: ["ignore", "ignore", "inherit", "ipc"],
 			serialization: "advanced",
 		});
-		endWithUs(child);
-		let answered = false;
-		child.once("message", (answer: TaskAnswer) => {
-			answered = true;
-			if ("result" in answer) resolve(answer.result as Awaited<ReturnType<Tasks[Name]>>);
-			else if (answer.thrown === "input") reject(new InputError(answer.message));
-			else reject(answer.thrown === "range" ? new RangeError(answer.message) : new Error(answer.message));
+		endWithUs(this.#child);
+		this.#child.on("message", (answer: TaskAnswer) => {
+			const waits = this.#waits;
+			this.#waits = null;
+			if ("result" in answer) waits?.resolve(answer.result);
+			else if (answer.thrown === "input") waits?.reject(new InputError(answer.message));
+			else waits?.reject(answer.thrown === "range" ? new RangeError(answer.message) : new Error(answer.message));
 		});
-		child.once("error", reject);
-		child.once("exit", (code, signal) => {
-			if (!answered) reject(new Error(`the process of ${task} ended early (${signal ?? `exit code ${code}`})`));
+		this.#child.once("error", (error) => this.#fail(error));
+		this.#child.once("exit", (code, signal) =>
+			this.#fail(new Error(`the process of a task ended early (${signal ?? `exit code ${code}`})`)),
+		);
+	}
+
+	#fail(error: Error): void {
+		this.#ended ??= error;
+		this.#waits?.reject(this.#ended);
+		this.#waits = null;
+	}
+
+	/**
+	 * Calls a task. Arguments and result are plain data.
+	 * @throws InputError, RangeError as the task; Error when its process ends early
+	 */
+	call<Name extends keyof Tasks>(
+		task: Name,
+		...args: Parameters<Tasks[Name]>
+	): Promise<Awaited<ReturnType<Tasks[Name]>>> {
+		return new Promise((resolve, reject) => {
+			if (this.#ended !== null) {
+				reject(this.#ended);
+				return;
+			}
+			this.#waits = { resolve: resolve as (result: unknown) => void, reject };
+			const call: TaskCall = { task, args };
+			this.#child.send(call, (error) => {
+				if (error !== null) this.#fail(error);
+			});
 		});
-		const call: TaskCall = { task, args };
-		child.send(call, (error) => {
-			if (error !== null) reject(error);
-		});
-	});
+	}
+
+	/** Lets the process end. */
+	end(): void {
+		if (this.#child.connected) this.#child.disconnect();
+	}
+}
+
+/** Runs a task in a process of its own. @throws as TaskProcess.call */
+export async function runTask<Name extends keyof Tasks>(
+	task: Name,
+	...args: Parameters<Tasks[Name]>
+): Promise<Awaited<ReturnType<Tasks[Name]>>> {
+	const process = new TaskProcess();
+	try {
+		return await process.call(task, ...args);
+	} finally {
+		process.end();
+	}
 }

@@ -103,6 +103,7 @@ const pool = recordOf<GuestPoolOptions>(
 		size,
 		areas: whole(1, 8192),
 		belowGpa: whole(1, 2 ** 52),
+		start: whole(0, 2 ** 52),
 		zeroOnFree: yesNo,
 		hidden: yesNo,
 	},

@@ -22,6 +22,8 @@ import {
 	text,
 } from "./model.ts";
 import { policyTitle, rulesText } from "./policy.ts";
+import { firstRefusal } from "./refusals.ts";
+import { traceNotes } from "./trace.ts";
 import { BYTES, COUNT, exactBytes, formatNs, formatNumber, SIZE, TIME } from "./units.ts";
 import { causeCounts, causeText } from "./verdict.ts";
 
@@ -106,6 +108,7 @@ function driveLines({ directMaps, bouncedMaps, drive }: AuditReport): Paragraph[
 			.join(", ") || "none";
 	return [
 		`${formatNumber(directMaps)} direct maps, ${formatNumber(bouncedMaps)} bounced, ${formatNumber(drive.sharedInPlace)} page conversions; refused commands: ${counts(drive.refused)}`,
+		...(drive.firstRefused === null ? [] : [firstRefusal(drive.firstRefused)]),
 		...(drive.undelivered.length === 0 ? [] : [`not delivered: ${causeCounts(drive.undelivered)}`]),
 		...(drive.crash === null ? [] : [`crash: ${causeText(drive.crash)}`]),
 	].map((line) => paragraph(line));
@@ -117,6 +120,7 @@ export function auditReport(audit: AuditReport): Report {
 		audit;
 	const what = `${workload}: ${formatNumber(requests)} requests, ${SIZE.write(bytes)}, on ${device} (${scenario}) on ${platform}`;
 	const blocks: Block[] = [paragraph(rulesText(policy)), paragraph(what), ...driveLines(audit)];
+	blocks.push(...traceNotes(audit.trace).map((words) => paragraph(words)));
 	if (owners.length > 0) blocks.push(ownersTable(owners));
 	if (pages.length > 0) blocks.push(pagesTable(audit));
 	if (first !== null) {

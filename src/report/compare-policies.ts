@@ -1,14 +1,20 @@
 /** Policies compared on workloads: what each costs on the release build, and what it exposes on the audit build. */
 import type { PolicyComparison, PolicyResult } from "../study/compare.ts";
 import type { RunResult } from "../study/run.ts";
+import { busyNote } from "./compare.ts";
 import {
+	BELOW_CLOCK,
 	type Block,
+	EQUAL,
 	figure,
 	list,
 	MISSING,
+	paragraph,
 	type Report,
 	type Row,
+	range,
 	report,
+	rounded,
 	row,
 	type Section,
 	said,
@@ -18,6 +24,8 @@ import {
 	type Words,
 } from "./model.ts";
 import { policyTitle, rulesText } from "./policy.ts";
+import { NOT_COMPARABLE, refusedWords } from "./refusals.ts";
+import { traceNotes } from "./trace.ts";
 import {
 	BYTES,
 	COUNT,
@@ -47,8 +55,25 @@ function figures(results: readonly PolicyResult[]): Block {
 			results.map(({ cost }) => (cost === null ? MISSING : value(cost))),
 			more,
 		);
-	const cost = (label: string, unit: Unit, count: (cost: RunResult) => number, depth: Row["depth"] = 0): Row =>
-		costValue(label, (each) => figure(count(each), unit), { unit, depth });
+	const cost = (label: string, unit: Unit, count: (cost: RunResult) => number | null, depth: Row["depth"] = 0): Row =>
+		costValue(
+			label,
+			(each) => {
+				const number = count(each);
+				return number === null ? MISSING : figure(number, unit);
+			},
+			{ unit, depth },
+		);
+	const percentile = ({ latency }: RunResult): Value =>
+		latency === null ? MISSING : latency.p99Ns === null ? BELOW_CLOCK : figure(latency.p99Ns, NS);
+	const first = results.find(({ cost: figures }) => figures !== null);
+	const againstFirst = (result: PolicyResult): Value => {
+		if (result === first && result.cost?.firstRefused === null) return figure(1, TIMES);
+		const ratio = result.againstFirst?.dma ?? null;
+		if (ratio === null) return MISSING;
+		return ratio.isEqual ? EQUAL : rounded(ratio.value, (ratio.high - ratio.low) / 2, TIMES);
+	};
+	const refused = results.some(({ cost: figures }) => (figures?.firstRefused ?? null) !== null);
 	const exposure = (
 		label: string,
 		unit: Unit,
@@ -63,18 +88,25 @@ function figures(results: readonly PolicyResult[]): Block {
 	const device = ({ owners }: PolicyResult["exposure"]) => owners.find(({ owner }) => owner !== "guest");
 	const own = ({ verdict }: PolicyResult["exposure"], confidential: boolean) =>
 		verdict.confidential === confidential ? verdict.bytes : 0;
-	const baseline = results.find(({ cost: figures }) => figures !== null)?.cost?.dmaNsPerRequest ?? 0;
 	const groups = [
 		{
 			title: COST_GROUP,
 			rows: [
 				cost("DMA layer", NS_PER_REQUEST, (c) => c.dmaNsPerRequest),
-				cost("against the first", TIMES, (c) => c.dmaNsPerRequest / baseline, 1),
+				costValue(
+					"quartiles",
+					({ spread: { dmaNs }, served: { requests } }) =>
+						requests === 0 ? MISSING : range(dmaNs.lower / requests, dmaNs.upper / requests, NS_PER_REQUEST),
+					{ depth: 1 },
+				),
+				row("against the first", results.map(againstFirst), { unit: TIMES, depth: 1 }),
 				cost("DMA layer", NS_PER_KIB, (c) => c.dmaNsPerKiB),
-				cost("p99", NS, (c) => c.latency.p99Ns),
+				costValue("p99", percentile, { unit: NS }),
 				cost("both together", GB_PER_S, (c) => c.gigabytesPerSecond),
 				cost("mappings", COUNT, (c) => c.directMaps + c.bouncedMaps),
 				cost("of them bounced", COUNT, (c) => c.bouncedMaps, 1),
+				cost("data", SIZE, (c) => c.served.bytes),
+				...(refused ? [cost("data refused", SIZE, (c) => c.bytes - c.served.bytes)] : []),
 				cost("copied into slots", SIZE, (c) => c.bytesCopiedIn),
 				cost("copied back", SIZE, (c) => c.bytesCopiedBack),
 				cost("refused commands", COUNT, (c) => sum(Object.values(c.failures))),
@@ -114,7 +146,7 @@ function chart(results: readonly PolicyResult[]): Block {
 			bars: [
 				{
 					pieces: [{ tone: "cost" as const, length: ns }],
-					text: cost === null ? "refused" : `${formatNumber(ns)} ns`,
+					text: cost === null || cost.dmaNsPerRequest === null ? "refused" : `${formatNumber(ns)} ns`,
 				},
 				{ pieces: [{ tone: kind, length: read }], text: read === 0 ? kind : `${kind} ${BYTES.write(read)}` },
 			],
@@ -137,15 +169,24 @@ function section({ results }: PolicyComparison): Section {
 			? []
 			: [`${policy}: ${verdict.cause.what === "crash" ? "crash" : "refused"}: ${causeText(verdict.cause)}`],
 	);
+	const refused = results.flatMap(({ policy, cost }) => (cost === null ? [] : (refusedWords(policy, cost) ?? [])));
+	const busy = busyNote(results.flatMap(({ cost }) => cost ?? []));
 	return {
 		title: `${workload}: ${formatNumber(requests)} requests on ${device} (${scenario}) on ${platform}`,
-		blocks: [list("", [...policies, ...ended]), chart(results), figures(results)],
+		blocks: [
+			list("", [...policies, ...ended]),
+			...(refused.length > 0 ? [...refused, NOT_COMPARABLE].map((words) => paragraph(words, "lead")) : []),
+			...traceNotes(first.exposure.trace).map((words) => paragraph(words)),
+			...(busy === null ? [] : [paragraph(busy)]),
+			chart(results),
+			figures(results),
+		],
 	};
 }
 
 const METHOD: readonly Words[] = [
 	[
-		"Cost is timed on the release build, each policy in a process of its own: medians of passes without clocks. Exposure is counted on the audit build, which keeps a label for each byte of RAM, over the same requests with the same seed: bytes of private origin each time that they reach a page that the host reads. ",
+		"Cost is timed on the release build, each policy in a process of its own, in turns: medians of the passes, over the requests that were served. Exposure is counted on the audit build, which keeps a label for each byte of RAM, over the same requests with the same seed: bytes of private origin each time that they reach a page that the host reads. ",
 		{ strong: "Exposed" },
 		": of a device that is not trusted, as designed. ",
 		{ strong: "BREACH" },

@@ -2,9 +2,9 @@
  * What commands write with --json. The first field names the schema (docs/schema/NAME.VERSION.json): a new field keeps the
  * version, one that goes or comes to mean something else raises it. Numbers are written exactly.
  */
-import type { Explanation } from "../coco/guest/explain.ts";
 import type { AuditReport } from "../study/audit.ts";
 import type { Comparison, PolicyComparison } from "../study/compare.ts";
+import type { ExplainReport } from "../study/explain.ts";
 import type { Matrix, NamedModifier, PolicyHeader } from "../study/matrix.ts";
 import type { VerifyResult } from "../verify/result.ts";
 import type { Decoded } from "../vmbus/decode/decoded.ts";
@@ -60,8 +60,7 @@ export interface PoliciesListDocument {
 }
 
 /** `coco-dma explain`. */
-export interface ExplainDocument extends Explanation {
-	readonly schema: "coco-dma/explain/1";
+export interface ExplainDocument extends ExplainReport {
 	readonly command: "explain";
 	readonly environment: Environment;
 }

@@ -100,7 +100,7 @@ export interface Row {
 	readonly opened: Table | null;
 }
 
-export type Value = Figure | TextValue | Counts | Said | Missing;
+export type Value = Figure | Rounded | Range | TextValue | Counts | Said | Equal | BelowClock | Missing;
 
 export interface Figure {
 	readonly value: "figure";
@@ -108,6 +108,33 @@ export interface Figure {
 	readonly unit: Unit;
 	/** Whether it is a difference, and has a sign. */
 	readonly signed: boolean;
+}
+
+/** A figure that is known within half a width: it is written with no digit below that. */
+interface Rounded {
+	readonly value: "rounded";
+	readonly number: number;
+	readonly halfWidth: number;
+	readonly unit: Unit;
+	readonly signed: boolean;
+}
+
+/** Between which two a figure lies. */
+interface Range {
+	readonly value: "range";
+	readonly low: number;
+	readonly high: number;
+	readonly unit: Unit;
+}
+
+/** No difference was measured. */
+interface Equal {
+	readonly value: "equal";
+}
+
+/** A time that is not above what timing it costs. */
+interface BelowClock {
+	readonly value: "below-clock";
 }
 
 interface TextValue {
@@ -201,6 +228,16 @@ export function row(label: string, values: Row["values"], more: Partial<Row> = {
 }
 
 export const MISSING: Missing = { value: "missing" };
+export const EQUAL: Equal = { value: "equal" };
+export const BELOW_CLOCK: BelowClock = { value: "below-clock" };
+
+export function rounded(number: number, halfWidth: number, unit: Unit, signed = false): Rounded {
+	return { value: "rounded", number, halfWidth, unit, signed };
+}
+
+export function range(low: number, high: number, unit: Unit): Range {
+	return { value: "range", low, high, unit };
+}
 
 export function text(text: string): TextValue {
 	return { value: "text", text };

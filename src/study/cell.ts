@@ -80,7 +80,7 @@ function partStage(stage: Stage & { refused: null }): PartStage {
 		flipsFlag: setup.flipsFlag && setsFlag(setup, scenario),
 		secrets: setup.handsSecrets,
 		evidencePending: setup.evidencePending && scenario.trust.by === "offer",
-		knowsRequireCoherent: guest.kernel.rules.checksState.is,
+		knowsRequireCoherent: guest.kernel.rules.countsAttributes.is,
 		refusesToBounce: refusesToBounce(stage),
 	};
 }

@@ -4,10 +4,12 @@ import type { Policy } from "../coco/rules/policy.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { type WorkloadSource, workloadOf } from "../workload/read.ts";
 import type { AuditReport } from "./audit.ts";
+import type { Cause } from "./cause.ts";
 import { checkRepeat, DEFAULT_REPEAT, type SizedGuest, sizedGuest } from "./layout.ts";
 import type { RunOptions, RunResult } from "./run.ts";
 import { localRunner, type Runner } from "./runner.ts";
 import { DEFAULT_DEVICE, MODES, type Mode, type PolicyChoice, type Subject, subjectOf } from "./subject.ts";
+import { type AgainstFirst, type TimedResult, timeInTurns } from "./turns.ts";
 
 /** What a comparison does next. */
 export interface ComparisonStep {
@@ -38,11 +40,13 @@ export interface ModeResult extends RunResult {
 	/** The workload's name. */
 	readonly workload: string;
 	readonly mode: Mode;
+	/** Against the first mode; null: it is the first, or one of the two refused commands, so that they did not do the same. */
+	readonly againstFirst: AgainstFirst | null;
 }
 
 /** Modes on a workload. */
 export interface Comparison {
-	readonly schema: "coco-dma/compare/1";
+	readonly schema: "coco-dma/compare/2";
 	readonly options: SizedGuest & {
 		readonly modes: readonly Mode[];
 		readonly device: string;
@@ -53,7 +57,7 @@ export interface Comparison {
 }
 
 /**
- * Runs a workload in each mode on the release build, one after the other.
+ * Runs a workload in each mode on the release build, timed in turns.
  * @throws RangeError that names the option and what it may be; InputError for a workload that does not fit
  */
 export async function compareWorkload(source: WorkloadSource, options: CompareOptions = {}): Promise<Comparison> {
@@ -62,16 +66,19 @@ export async function compareWorkload(source: WorkloadSource, options: CompareOp
 	// refused before any work is done
 	for (const mode of modes) await subjectOf({ mode, device });
 	const workload = await workloadOf(source);
-	const results: ModeResult[] = [];
-	for (const mode of modes) {
-		progress?.({ workload: workload.name, subject: mode, what: "cost" });
-		const result = await runner.run(workload, { mode, device }, settings);
+	const { repeat: passes, ...size } = settings;
+	const begins = (i: number) => progress?.({ workload: workload.name, subject: modes[i] as Mode, what: "cost" });
+	const choices = modes.map((mode) => ({ mode, device }));
+	const timed = await timeInTurns(runner, workload, choices, { passes, size, begins });
+	const results = timed.map((result, i): ModeResult => {
+		const mode = modes[i] as Mode;
 		if ("what" in result) throw new Error(`${workload.name}: ${mode}: the device does not come about (${result.what})`);
-		if (result.wrongBytes > 0)
-			throw new Error(`${workload.name}: ${mode}: ${result.wrongBytes} bytes did not arrive as sent`);
-		results.push({ workload: workload.name, mode, ...result });
-	}
-	return { schema: "coco-dma/compare/1", options: { modes, device, ...settings }, results };
+		const { cost, againstFirst } = result;
+		if (cost.wrongBytes > 0)
+			throw new Error(`${workload.name}: ${mode}: ${cost.wrongBytes} bytes did not arrive as sent`);
+		return { workload: workload.name, mode, ...cost, againstFirst };
+	});
+	return { schema: "coco-dma/compare/2", options: { modes, device, ...settings }, results };
 }
 
 export interface ComparePoliciesOptions extends RunOptions, Conduct, Omit<PolicyChoice, "policy"> {
@@ -86,12 +93,14 @@ export interface PolicyResult {
 	readonly policy: string;
 	/** Null: the device does not come about, or its kernel ends; nothing was timed. */
 	readonly cost: RunResult | null;
+	/** Against the first policy that has a cost; null: it is that one, it has none, or one of the two refused commands. */
+	readonly againstFirst: AgainstFirst | null;
 	readonly exposure: AuditReport;
 }
 
 /** Policies on a workload. */
 export interface PolicyComparison {
-	readonly schema: "coco-dma/compare-policies/1";
+	readonly schema: "coco-dma/compare-policies/2";
 	readonly options: SizedGuest & {
 		/** By name. */
 		readonly policies: readonly string[];
@@ -127,30 +136,28 @@ export async function comparePolicies(
 	const workload = await workloadOf(source);
 	const begins = (what: ComparisonStep["what"], i: number) =>
 		progress?.({ workload: workload.name, subject: subjects[i]?.setup.name as string, what });
-	const costs: (RunResult | null)[] = [];
-	for (const [i, choice] of choices.entries()) {
-		begins("cost", i);
-		const cost = await runner.run(workload, choice, settings);
-		costs.push("what" in cost ? null : cost);
-	}
+	const costs = await timeInTurns(runner, workload, choices, {
+		passes: repeat,
+		size,
+		begins: (i) => begins("cost", i),
+	});
 	const exposures = await atOnce(runner.auditsAtOnce, choices, (choice, i) => {
 		begins("exposure", i);
 		return runner.audit(workload, choice, size);
 	});
 	return {
-		schema: "coco-dma/compare-policies/1",
+		schema: "coco-dma/compare-policies/2",
 		options: {
 			policies: subjects.map(({ setup }) => setup.name),
 			scenario: first.scenario.name,
 			platform: first.place.platform,
 			...settings,
 		},
-		results: exposures.map((exposure, i) => ({
-			workload: workload.name,
-			policy: exposure.policy.name,
-			cost: costs[i] ?? null,
-			exposure,
-		})),
+		results: exposures.map((exposure, i) => {
+			const timed = costs[i] as TimedResult | Cause;
+			const { cost, againstFirst } = "what" in timed ? { cost: null, againstFirst: null } : timed;
+			return { workload: workload.name, policy: exposure.policy.name, cost, againstFirst, exposure };
+		}),
 	};
 }
 

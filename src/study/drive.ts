@@ -5,14 +5,19 @@ import { type StatusName, statusName } from "../status.ts";
 import { Attr, Direction, type DmaAddr } from "../types.ts";
 import type { Command, Entry } from "../workload/plan.ts";
 import { accessCause, type Cause, type CauseCount, CauseCounts, crashCause } from "./cause.ts";
-import type { Checked, Driver, Pass } from "./driver.ts";
+import type { CheckedRun, Driver, Pass } from "./driver.ts";
+import { type Refusal, refusalNow } from "./refusal.ts";
 import type { Replay } from "./replay.ts";
+import { Sampler } from "./sampler.ts";
+import { clockCostNs } from "./statistics.ts";
 
 /** What a drive came to. */
 export interface DriveResult {
 	readonly commands: number;
 	/** Commands refused, by status. */
 	readonly refused: Readonly<Partial<Record<StatusName, number>>>;
+	/** The first of them, or null. */
+	readonly firstRefused: Refusal | null;
 	/** Where the kernel ended, or null. What came behind is not run, and what was mapped stays. */
 	readonly crash: Cause | null;
 	/** Entries whose bytes did not arrive. */
@@ -45,6 +50,9 @@ export class Drive {
 	/** DMA addresses of the commands under way, in the order of their entries. */
 	readonly #live = new Map<number, DmaAddr[]>();
 	readonly #refused: Partial<Record<StatusName, number>> = {};
+	#firstRefused: Refusal | null = null;
+	/** A command a byte: 1 where it was refused. */
+	readonly refused: Uint8Array;
 	#wrongBytes = 0;
 	readonly #undelivered = new CauseCounts();
 	#crash: Cause | null = null;
@@ -52,6 +60,7 @@ export class Drive {
 	constructor(on: Replay, hooks: DriveHooks = {}) {
 		this.#on = on;
 		this.#hooks = hooks;
+		this.refused = new Uint8Array(on.plan.commands.length);
 		const longest = on.plan.entries.reduce((most, { bytes }) => Math.max(most, bytes), 0);
 		this.#data = Uint8Array.from({ length: DATA_STARTS + longest }, (_, i) => (Math.imul(i, 0x9e3779b1) >>> 24) | 1);
 	}
@@ -72,6 +81,7 @@ export class Drive {
 		return {
 			commands: plan.commands.length,
 			refused: this.#refused,
+			firstRefused: this.#firstRefused,
 			crash: this.#crash,
 			undelivered: this.#undelivered.list,
 			wrongBytes: this.#wrongBytes,
@@ -81,12 +91,12 @@ export class Drive {
 
 	/** Runs one event of the trace. */
 	event(number: number): void {
-		const { plan } = this.#on;
+		const { plan, workload } = this.#on;
 		const end = plan.eventStarts[number + 1] as number;
 		for (let at = plan.eventStarts[number] as number; at < end; at++) {
 			const event = plan.events[at] as number;
 			try {
-				if ((event & 1) === 0) this.#issue(event >>> 1);
+				if ((event & 1) === 0) this.#issue(event >>> 1, (workload.events[number] as number) >>> 1);
 				else this.#complete(event >>> 1);
 			} catch (error) {
 				if (!(error instanceof KernelCrash)) throw error;
@@ -101,8 +111,9 @@ export class Drive {
 		return this.#on.plan.entries.slice(first, first + before + data + after);
 	}
 
-	#issue(number: number): void {
-		const { plan, stage } = this.#on;
+	/** @param request the number of the command's request */
+	#issue(number: number, request: number): void {
+		const { plan, stage, workload } = this.#on;
 		const { device, guest } = stage;
 		const { moves = true, label } = this.#hooks;
 		const command = plan.commands[number] as Command;
@@ -118,6 +129,8 @@ export class Drive {
 			if (dma < 0) {
 				this.#unmap(command, mapped, Attr.SkipCpuSync);
 				const status = statusName(dma);
+				this.#firstRefused ??= refusalNow(workload, request, dma, guest);
+				this.refused[number] = 1;
 				this.#refused[status] = (this.#refused[status] ?? 0) + 1;
 				return;
 			}
@@ -195,29 +208,38 @@ function differing(a: Uint8Array, b: Uint8Array): number {
 export class DriveTimes implements Driver {
 	readonly kind = "typescript";
 	readonly #on: Replay;
+	readonly #dma: Sampler;
+	readonly #total: Sampler;
 
 	constructor(on: Replay) {
 		this.#on = on;
+		const [still, moving] = [new Drive(on, { moves: false }), new Drive(on)];
+		this.#dma = new Sampler(() => still.run());
+		this.#total = new Sampler(() => moving.run());
 	}
 
-	checked(): Checked {
-		const { wrongBytes, refused } = new Drive(this.#on).run();
-		return { wrongBytes, failures: refused };
+	checked(): CheckedRun {
+		const drive = new Drive(this.#on);
+		const { wrongBytes, refused, firstRefused } = drive.run();
+		return { wrongBytes, failures: refused, firstRefused, refused: drive.refused };
 	}
 
-	/** The checked run was one. */
-	warm(): void {}
+	refuses(): boolean {
+		return new Drive(this.#on, { moves: false }).run().firstRefused !== null;
+	}
 
-	#timed(moves: boolean): number {
-		const drive = new Drive(this.#on, { moves });
-		const start = performance.now();
-		drive.run();
-		return (performance.now() - start) * 1e6;
+	warm(): void {
+		this.#dma.warm();
+		this.#total.warm();
 	}
 
 	pass(): Pass {
-		const [dmaNs, totalNs] = [this.#timed(false), this.#timed(true)];
+		const [totalNs, dmaNs] = [this.#total.sample(), this.#dma.sample()];
 		return { dmaNs, totalNs, deviceNs: Math.max(0, totalNs - dmaNs) };
+	}
+
+	clockNs(): number {
+		return clockCostNs(() => {});
 	}
 
 	eventTimes(): Float64Array {

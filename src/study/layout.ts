@@ -27,11 +27,16 @@ export type SizedGuest = GuestSize & Required<Pick<GuestSize, "ramBytes" | "seed
 export const GUEST_DEFAULTS = { ramBytes: 2 ** 30, seed: 1, contiguity: 4 } as const;
 
 /** Timed passes unless options say otherwise; medians are reported. */
-export const DEFAULT_REPEAT = 5;
+export const DEFAULT_REPEAT = 15;
 
 /** Memory that data buffers come from: a quarter of RAM, at most this (bytes). */
 const MAX_BUFFER_BYTES = 256 * 2 ** 20;
 const CONTROL_BYTES = 2 ** 20;
+/** No option asks for a larger pool (bytes). */
+export const MAX_POOL_BYTES = 2 ** 31;
+
+/** A guest, or its linear memory, is too small for its pools. */
+export class PoolTooLarge extends RangeError {}
 
 /** Where things lie in the guest; only these stretches are held. */
 interface Layout {
@@ -63,7 +68,7 @@ export function sizedGuest(size: GuestSize): SizedGuest {
 		throw new RangeError(`contiguity: expected a number of pages from 1 to 65536, not ${contiguity}`);
 	if (!(ramBytes >= 2 ** 20 && ramBytes <= 2 ** 44))
 		throw new RangeError(`ram: expected 1M to 16T, not ${ramBytes} bytes`);
-	if (poolBytes !== undefined && !(poolBytes > 0 && poolBytes <= 2 ** 31))
+	if (poolBytes !== undefined && !(poolBytes > 0 && poolBytes <= MAX_POOL_BYTES))
 		throw new RangeError(`pool: expected 1 byte to 2G, not ${poolBytes} bytes`);
 	return {
 		ramBytes,
@@ -78,7 +83,7 @@ export function sizedGuest(size: GuestSize): SizedGuest {
  * The pool at the top of low memory, the buffers below it and, in a guest with more than 3 GiB, half of them above 4 GiB.
  * @param cpus CPUs of the workload
  * @param slackBytes memory between the buffers and the pool, for other pools and the guest's own pages
- * @throws RangeError when the pool does not fit
+ * @throws PoolTooLarge
  */
 export function layoutFor(size: SizedGuest, cpus: number, slackBytes = 0): Layout {
 	const ramBytes = Math.floor(size.ramBytes / PAGE_SIZE) * PAGE_SIZE;
@@ -98,7 +103,7 @@ export function layoutFor(size: SizedGuest, cpus: number, slackBytes = 0): Layou
 	const start = lowEnd - poolBytes - slackBytes - lowBuffers - CONTROL_BYTES;
 	if (start < 0) {
 		const others = slackBytes === 0 ? "" : ` with ${formatBytes(slackBytes)} of other pools and the kernel's own`;
-		throw new RangeError(
+		throw new PoolTooLarge(
 			`pool: ${formatBytes(poolBytes)}${others} and ${formatBytes(bufferBytes)} of buffers do not fit into RAM of ${formatBytes(ramBytes)}`,
 		);
 	}

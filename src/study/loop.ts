@@ -2,8 +2,11 @@
 import * as layout from "../../assembly/layout/replay.ts";
 import { type StatusName, statusName } from "../status.ts";
 import { type PlacedPlan, placePlan, STORE_BYTES } from "../workload/plan.ts";
-import type { Checked, Driver, Pass } from "./driver.ts";
+import type { CheckedRun, Driver, Pass } from "./driver.ts";
+import { type Refusal, refusalNow } from "./refusal.ts";
 import type { Replay } from "./replay.ts";
+import { Sampler } from "./sampler.ts";
+import { clockCostNs } from "./statistics.ts";
 
 const { WORK_DMA, WORK_DEVICE, WORK_CHECK } = layout;
 
@@ -12,6 +15,9 @@ export class ReplayLoop implements Driver {
 	readonly #replay: Replay;
 	readonly #placed: PlacedPlan;
 	readonly #store: number;
+	readonly #total = new Sampler(() => this.#runAll(WORK_DMA | WORK_DEVICE));
+	readonly #dma = new Sampler(() => this.#runAll(WORK_DMA));
+	readonly #device = new Sampler(() => this.#runAll(WORK_DEVICE));
 
 	constructor(replay: Replay) {
 		this.#replay = replay;
@@ -29,40 +35,63 @@ export class ReplayLoop implements Driver {
 		return exports.replayRun(device.dma.index, at, end - first, requests, entries, this.#store, work) >>> 0;
 	}
 
-	/** Runs all events. @returns ns */
-	#timed(work: number): number {
-		const start = performance.now();
+	/** Runs all events. */
+	#runAll(work: number): void {
 		this.#run(0, this.#replay.plan.events.length, work);
-		return (performance.now() - start) * 1e6;
 	}
 
-	checked(): Checked {
-		const { plan, stage } = this.#replay;
-		const wrongBytes = this.#run(0, plan.events.length, WORK_DMA | WORK_DEVICE | WORK_CHECK);
-		const { data } = stage.guest.engine.instance;
-		const failures: Partial<Record<StatusName, number>> = {};
-		for (let i = 0; i < plan.commands.length; i++) {
-			const status = data.getInt32(this.#placed.requests + i * layout.REQUEST_BYTES + layout.REQUEST_STATUS, true);
-			if (status < 0) failures[statusName(status)] = (failures[statusName(status)] ?? 0) + 1;
+	/** OK, or what refused a command. */
+	#status(command: number): number {
+		const { data } = this.#replay.stage.guest.engine.instance;
+		return data.getInt32(this.#placed.requests + command * layout.REQUEST_BYTES + layout.REQUEST_STATUS, true);
+	}
+
+	checked(): CheckedRun {
+		const { plan, workload, stage } = this.#replay;
+		const work = WORK_DMA | WORK_DEVICE | WORK_CHECK;
+		let wrongBytes = 0;
+		let firstRefused: Refusal | null = null;
+		let at = 0;
+		// one by one up to the first refusal, whose pool is looked at as it was then
+		for (let i = 0; i < workload.events.length && firstRefused === null; i++) {
+			for (; at < (plan.eventStarts[i + 1] as number) && firstRefused === null; at++) {
+				wrongBytes += this.#run(at, at + 1, work);
+				const event = plan.events[at] as number;
+				const status = (event & 1) === 0 ? this.#status(event >>> 1) : 0;
+				if (status < 0) firstRefused = refusalNow(workload, (workload.events[i] as number) >>> 1, status, stage.guest);
+			}
 		}
-		return { wrongBytes, failures };
+		wrongBytes += this.#run(at, plan.events.length, work);
+		const failures: Partial<Record<StatusName, number>> = {};
+		const refused = new Uint8Array(plan.commands.length);
+		for (let i = 0; i < refused.length; i++) {
+			const status = this.#status(i);
+			if (status >= 0) continue;
+			refused[i] = 1;
+			failures[statusName(status)] = (failures[statusName(status)] ?? 0) + 1;
+		}
+		return { wrongBytes, failures, firstRefused, refused };
+	}
+
+	refuses(): boolean {
+		this.#runAll(WORK_DMA);
+		return this.#replay.plan.commands.some((_, i) => this.#status(i) < 0);
 	}
 
 	warm(): void {
-		this.#timed(WORK_DMA | WORK_DEVICE);
+		for (const sampler of [this.#total, this.#dma, this.#device]) sampler.warm();
+		this.eventTimes();
 	}
 
 	pass(): Pass {
-		const totalNs = this.#timed(WORK_DMA | WORK_DEVICE);
-		return { totalNs, dmaNs: this.#timed(WORK_DMA), deviceNs: this.#timed(WORK_DEVICE) };
+		return { totalNs: this.#total.sample(), dmaNs: this.#dma.sample(), deviceNs: this.#device.sample() };
+	}
+
+	clockNs(): number {
+		return clockCostNs(() => this.#run(0, 0, WORK_DMA));
 	}
 
 	eventTimes(): Float64Array {
-		this.#eventTimes();
-		return this.#eventTimes();
-	}
-
-	#eventTimes(): Float64Array {
 		const { eventStarts } = this.#replay.plan;
 		return Float64Array.from({ length: eventStarts.length - 1 }, (_, i) => {
 			const start = performance.now();

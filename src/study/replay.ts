@@ -10,7 +10,7 @@ import { BufferAllocator, type PageStretch } from "../workload/pages.ts";
 import { compilePlan, type Plan, planRoom, STORE_BYTES } from "../workload/plan.ts";
 import type { Workload } from "../workload/workload.ts";
 import type { Cause } from "./cause.ts";
-import { type GuestSize, layoutFor, sizedGuest } from "./layout.ts";
+import { type GuestSize, layoutFor, PoolTooLarge, sizedGuest } from "./layout.ts";
 import { NOISE } from "./noise.ts";
 import { makeStage, type Stage } from "./stage.ts";
 import type { Subject } from "./subject.ts";
@@ -30,7 +30,7 @@ const WASM_BYTES = 2 ** 32;
  * Puts a workload on a subject's stage.
  * @param engine the build to make it on. Default: the release build
  * @returns the replay, or why there is none
- * @throws RangeError, InputError for options and workloads that do not fit; as makeStage
+ * @throws RangeError (PoolTooLarge among them), InputError for options and workloads that do not fit; as makeStage
  */
 export async function makeReplay(
 	workload: Workload,
@@ -46,7 +46,7 @@ export async function makeReplay(
 	const isAudit = engine.build === "engine.audit";
 	const held = stretches.reduce((sum, { bytes }) => sum + bytes, 0) * (isAudit ? 2 : 1);
 	if (held > WASM_BYTES)
-		throw new RangeError(
+		throw new PoolTooLarge(
 			`pool: ${formatBytes(poolBytes * (others + 1))} of pools and the buffers make ${formatBytes(held)}${isAudit ? ", held twice for the audit" : ""}, more than the 4 GiB of a WebAssembly memory: give it a smaller --pool`,
 		);
 	const stage = await makeStage(setup, scenario, {

@@ -67,7 +67,7 @@ function ramFor(pools: readonly GuestPoolOptions[], swiotlb: string | null): Non
 }
 
 /** How the policy's pools come out on a platform: none is private where nothing is. */
-function policyOn(platform: Platform, { policy, guest }: PolicySetup, size: { size?: number }): Policy {
+export function policyOn(platform: Platform, { policy, guest }: PolicySetup, size: { size?: number }): Policy {
 	const pools = (policy.pools ?? [])
 		.filter(({ kind }) => kind !== "private" || platform.hostRead !== "plain")
 		.map((pool) => ({ ...pool, ...size, ...(guest.zeroOnFree ? { zeroOnFree: true } : {}) }));

@@ -1,24 +1,11 @@
 /** The guest's hypercalls, by the tables in modes.ts. Linux 6.12 drivers/hv/hv.c hv_post_message, connection.c vmbus_set_event */
 import type { Ram } from "../memory/ram.ts";
-import { type GuestPages, PagesByProcessor, type PagesStatus } from "./guest-pages.ts";
+import { CallPages } from "./call-pages.ts";
+import type { GuestPages, PagesStatus } from "./guest-pages.ts";
 import { CallCode, controlWord, encodePost, encodeSignal } from "./hypercall.ts";
 import type { Hypercall } from "./machine.ts";
-import { memoryOf, type SynicMemory } from "./memory.ts";
-import {
-	type CallPath,
-	hasPostPages,
-	inputAddress,
-	modeOf,
-	postPath,
-	type SynicMode,
-	type SynicPlatform,
-	sharesInputPages,
-	signalPath,
-} from "./modes.ts";
+import { inputAddress, modeOf, postPath, type SynicMode, type SynicPlatform, signalPath } from "./modes.ts";
 import { HvStatus } from "./status.ts";
-
-const INPUT_PAGES = ["hypercall input"] as const;
-const POST_PAGES = ["post message"] as const;
 
 export interface GuestCallsOptions {
 	/** Who takes the call: SynicMachine, or an embedder's own hypervisor. */
@@ -35,44 +22,31 @@ export interface GuestCallsOptions {
 export class GuestCalls {
 	readonly #options: GuestCallsOptions;
 	readonly #mode: SynicMode;
-	readonly #memory: SynicMemory;
-	readonly #inputs: PagesByProcessor<(typeof INPUT_PAGES)[number]>;
-	readonly #posts: PagesByProcessor<(typeof POST_PAGES)[number]>;
+	readonly #pages: CallPages;
 
 	constructor(options: GuestCallsOptions) {
-		const { platform, confidential, vps, ram, pages } = options;
 		this.#options = options;
-		this.#mode = modeOf(platform, confidential);
-		const memory = memoryOf(ram, "guest", platform.sharedGpaBoundary);
-		this.#memory = memory;
-		const shared = sharesInputPages(platform);
-		this.#inputs = new PagesByProcessor({ pages, memory, vps, names: INPUT_PAGES, shared });
-		this.#posts = new PagesByProcessor({
-			pages,
-			memory,
-			vps,
-			names: POST_PAGES,
-			shared: this.#mode !== "confidential",
-		});
+		this.#mode = modeOf(options.platform, options.confidential);
+		this.#pages = new CallPages(options);
 	}
 
 	/** Makes the input pages, once, before the first call. */
 	allocateInputs(): PagesStatus {
-		return this.#inputs.take();
+		return this.#pages.takeInputs();
 	}
 
 	/** Gives the input pages back, after the last call. */
 	freeInputs(): void {
-		this.#inputs.giveBack();
+		this.#pages.giveInputsBack();
 	}
 
 	/** Makes the pages that messages of a TDX guest with a paravisor pass in; other guests have none. */
 	allocatePosts(): PagesStatus {
-		return hasPostPages(this.#options.platform) ? this.#posts.take() : "ok";
+		return this.#pages.takePosts(this.#options.confidential);
 	}
 
 	freePosts(): void {
-		this.#posts.giveBack();
+		this.#pages.givePostsBack();
 	}
 
 	/**
@@ -85,19 +59,10 @@ export class GuestCalls {
 		const block = encodePost({ connectionId, type, payload });
 		const path = postPath(platform, this.#mode);
 		if (path === null) return HvStatus.INVALID_PARAMETER;
-		const input = path === "ghcb" ? block : this.#placeInput(vp, block, path);
-		if (input === null) return HvStatus.INVALID_PARAMETER;
+		const gpa = path === "ghcb" ? 0 : this.#pages.place(vp, block);
+		if (gpa < 0) return HvStatus.INVALID_PARAMETER;
+		const input = path === "ghcb" ? block : inputAddress(platform, path, gpa);
 		return statusOf(hypercall({ vp, path, control: controlWord(CallCode.PostMessage, false), input }));
-	}
-
-	/** Puts the input into the processor's page for it. @returns its gpa, or null without a page */
-	#placeInput(vp: number, block: Uint8Array, path: CallPath): bigint | null {
-		const post = this.#posts.gpa(vp, "post message");
-		const gpa = post >= 0 ? post : this.#inputs.gpa(vp, "hypercall input");
-		const page = gpa < 0 ? null : this.#memory.page(gpa);
-		if (page === null) return null;
-		page.set(block);
-		return inputAddress(this.#options.platform, path, gpa);
 	}
 
 	/** HvSignalEvent, in its fast form where there is one. @returns its status, which Linux does not look at; as post */

@@ -1,22 +1,13 @@
 /** What a guest answers to the question of a `dma-decisions` case, field by field as the recordings have them. */
-import {
-	BEYOND_MASK,
-	NEEDS_SHARED,
-	NEEDS_TRANSIENT,
-	NO_POOL,
-	NOT_COHERENT,
-	OVER_MAX_MAPPING,
-	POOL_FULL,
-	POOL_STATE,
-	SHARES_CACHE_LINE,
-	SLOTS_BEYOND_MASK,
-	UNUSABLE_POOL,
-} from "../../assembly/layout/status.ts";
-import type { CoherentAllocation } from "../coco/memory/coherent.ts";
+import { NOT_COHERENT, PEER_UNREACHABLE } from "../../assembly/layout/status.ts";
+import type { PeerReach } from "../coco/guest/device.ts";
+import type { CoherentAllocation, CoherentBuffer } from "../coco/memory/coherent.ts";
 import { decodeAddress } from "../coco/platform/platform.ts";
+import type { ZoneName } from "../coco/rules/kernel.ts";
+import { asksSwiotlb, mapMessages } from "../coco/rules/message.ts";
 import { PageState } from "../memory/ram.ts";
 import { Attr, type DmaAddr, type Gpa } from "../types.ts";
-import { type BootedCase, failConversion, POOL_BYTES } from "./decision-guest.ts";
+import { type BootedCase, failConversion, PEER, POOL_BYTES, peerGpa, RAM_END, zoneWindows } from "./decision-guest.ts";
 import { type DecisionCase, type DecisionField, type DecisionHeader, SEGMENT_STRIDE } from "./decision-lines.ts";
 
 const ATTR_BITS = {
@@ -29,10 +20,48 @@ const ATTR_BITS = {
 	ALLOC_CC_SHARED: 0,
 } as const;
 
-/** Refusals behind swiotlb_map's tracepoint, and those that end in a message of a class. */
-const FULL: readonly number[] = [POOL_FULL, OVER_MAX_MAPPING, NEEDS_TRANSIENT, UNUSABLE_POOL];
-const TRACED: readonly number[] = [...FULL, NO_POOL, POOL_STATE, SLOTS_BEYOND_MASK];
-const OVERFLOWS: readonly number[] = [BEYOND_MASK, NEEDS_SHARED, SHARES_CACHE_LINE];
+const MESSAGE_CLASSES = [
+	["Failed to decrypt default", "DECRYPT-DEFAULT"],
+	["Failed to decrypt restricted", "DECRYPT-RESTRICTED"],
+	["software IO TLB: Failed to allocate", "INIT-ALLOC"],
+	["DMA pool exhausted", "ATOMIC-EXHAUSTED"],
+	["Failed to get suitable pool", "ATOMIC-NO-SUITABLE"],
+	["leaking DMA memory that can't be decrypted", "LEAK-DEC"],
+	["leaking DMA memory that can't be re-encrypted", "LEAK-ENC"],
+	["Cannot allocate pages from non page-aligned", "TLB-UNALIGNED"],
+] as const;
+
+/** The class of a message that the recordings tell, or none. */
+function classOf(message: string): string[] {
+	return MESSAGE_CLASSES.filter(([start]) => message.startsWith(start)).map(([, name]) => name);
+}
+
+function classes(names: readonly string[]): string {
+	return names.join(",") || "-";
+}
+
+interface Counted {
+	readonly bytes: number;
+	readonly cacheCalls: number;
+}
+
+function copied({ bytes, cacheCalls }: Counted): string {
+	return `${bytes}/${cacheCalls}`;
+}
+
+/** How the recordings call the ways in which a driver reaches a coherent buffer. */
+const VA_OF = { linear: "lin", remapped: "remap", pages: "page", not: "cookie" } as const;
+
+/** How a list's last segment is reached. */
+const REACHED: Readonly<Record<DecisionCase["lastSegment"], PeerReach>> = {
+	host: "host bridge",
+	bus: { busOffset: PEER.busOffset },
+	no: "no",
+	"-": "no",
+};
+
+/** What dma_map_sg answers for a status; others are -EIO. */
+const ERRNO_OF: Readonly<Record<number, number>> = { [NOT_COHERENT]: -95, [PEER_UNREACHABLE]: -121 };
 
 /** One case under way. */
 export class DecisionAnswers {
@@ -53,7 +82,9 @@ export class DecisionAnswers {
 	/** Asks the question. @returns every field of the answer */
 	run(): readonly DecisionField[] {
 		const { op } = this.#asked;
-		this.#add("bw", this.#bootMessages());
+		const { device, guest } = this.#booted;
+		if (device.attachError !== null) this.#add("ri", device.attachError);
+		this.#add("bw", classes(guest.messages.flatMap(classOf)));
 		if (op === "max") this.#max();
 		else if (op === "sg") this.#sg();
 		else if (op === "map" || op === "res") this.#map(op === "res" ? this.#attrs | Attr.Mmio : this.#attrs);
@@ -65,26 +96,26 @@ export class DecisionAnswers {
 		this.#fields.push([name, String(value)]);
 	}
 
-	#bootMessages(): string {
-		const classes = this.#booted.guest.messages.flatMap((text) =>
-			text.startsWith("Failed to decrypt default")
-				? ["DECRYPT-DEFAULT"]
-				: text.startsWith("Failed to decrypt restricted")
-					? ["DECRYPT-RESTRICTED"]
-					: [],
-		);
-		return classes.join(",") || "-";
-	}
-
 	get #used(): number {
 		return this.#booted.pool?.pool.used ?? 0;
 	}
 
-	/** A gpa of the pool as the recording has it. */
+	/** A gpa of a pool's, an atomic pool's or a transient pool's memory as the recording has it. */
 	#recorded(gpa: Gpa): Gpa {
-		const { pool, poolGpa } = this.#booted;
+		const { guest, pool, poolGpa } = this.#booted;
 		const start = pool?.pool.start ?? 0;
-		return gpa >= start && gpa < start + POOL_BYTES ? gpa - start + poolGpa : gpa;
+		if (gpa >= start && gpa < start + POOL_BYTES) return gpa - start + poolGpa;
+		const zones = [
+			...(guest.atomic?.pools ?? []).flatMap(({ zone, ranges }) => ranges.map((range) => ({ ...range, zone }))),
+			...(pool?.growing?.transients ?? []),
+		];
+		const found = zones.find((range) => gpa >= range.gpa && gpa < range.gpa + range.bytes);
+		return found === undefined ? gpa : gpa - found.gpa + this.#window(found.zone);
+	}
+
+	/** Where the recording's pages of a zone begin. */
+	#window(zone: ZoneName): Gpa {
+		return zoneWindows(this.#header).find((window) => window.zone === zone)?.gpa ?? 0;
 	}
 
 	/** As #recorded, for a DMA address of a gpa. */
@@ -99,134 +130,153 @@ export class DecisionAnswers {
 	#state(gpa: Gpa): string {
 		const { guest } = this.#booted;
 		if (guest.platform.hostRead === "plain") return "plain";
-		const state = guest.engine.ram.pageState(gpa);
+		const state = guest.converter.lastState(gpa);
 		return state === PageState.Shared ? "shared" : state === PageState.Private ? "private" : "leaked";
 	}
 
-	#messages(status: number, traced: boolean): string[] {
-		const { platform } = this.#booted.guest;
-		const classes: string[] = [];
-		if (status === NO_POOL) return ["NO-POOL"];
-		if (traced && platform.memEncrypt && !this.#encWarned) {
-			classes.push("ENC-ACTIVE");
-			this.#encWarned = true;
-		}
-		if (FULL.includes(status) && !this.#asked.attrs.has("NO_WARN")) classes.push("FULL");
-		if (OVERFLOWS.includes(status)) classes.push("DMA-OVERFLOW");
-		if (status === SLOTS_BEYOND_MASK) classes.push("TLB-OVERFLOW");
-		return classes;
+	/** Classes of what one map logged. @param since guest.messages before it */
+	#messages(dma: DmaAddr, bounced: boolean, mmio: boolean, since: number): string[] {
+		const { guest } = this.#booted;
+		const noWarn = this.#asked.attrs.has("NO_WARN");
+		const names: string[] = mapMessages(guest, { dma, bounced, mmio, noWarn });
+		const first = names[0] === "ENC-ACTIVE" ? names.splice(0, 1) : [];
+		const active = this.#encWarned ? [] : first;
+		this.#encWarned ||= first.length > 0;
+		return [...active, ...guest.messages.slice(since).flatMap(classOf), ...names];
 	}
 
 	#max(): void {
 		const { device } = this.#booted;
-		const max = device.dma.maxMappingBytes(17 * 2 ** 30 - 1);
+		const last = RAM_END - 1;
+		const max = device.maxMappingBytes(last);
 		this.#add("max", max === Number.POSITIVE_INFINITY ? "unlimited" : max);
-		this.#add("reqmask", "0");
-		this.#add("lim", "0");
+		this.#add("reqmask", device.requiredMask(last).toString(16));
+		this.#add("lim", device.addressingLimited(last) ? 1 : 0);
 		this.#add("w", "-");
 	}
 
 	#map(attrs: number): void {
 		const { device, guest } = this.#booted;
 		const { gpa, bytes, dir } = this.#asked;
+		const mmio = (attrs & Attr.Mmio) !== 0;
+		if (this.#asked.decryptFails) failConversion(guest.converter, "toShared");
+		const said = guest.messages.length;
+		const converted = guest.converter.pagesConverted;
 		const before = device.dma.counters;
 		const dma = device.tryMap(gpa, bytes, dir, 0, attrs);
 		const after = device.dma.counters;
 		const bounced = after.bouncedMaps > before.bouncedMaps;
-		const traced = bounced || TRACED.includes(dma);
+		const traced = asksSwiotlb({ dma, bounced });
 		this.#add("r", dma < 0 ? "err" : bounced ? "bounce" : "direct");
 		if (dma >= 0) {
 			const tlb = bounced ? this.#gpaOf(dma) : gpa;
 			this.#add("dma", this.#recordedDma(dma, tlb));
 			if (bounced) this.#add("tlb", this.#recorded(tlb).toString(16));
 			if (bounced && this.#header.dynamic) this.#add("pool", this.#poolKind(tlb));
-			this.#add("pg", (attrs & Attr.Mmio) !== 0 ? "mmio" : this.#state(tlb));
+			this.#add("pg", mmio ? "mmio" : this.#state(tlb));
 		}
 		this.#add("tr", traced ? 1 : 0);
-		this.#add("cin", after.bytesIn - before.bytesIn);
+		const aliased = this.#isAliased();
+		this.#add("cin", aliased ? 0 : after.bytesIn - before.bytesIn);
 		this.#add("cm", after.cacheOps - before.cacheOps);
 		this.#add("used", this.#used);
 		if (this.#header.dynamic) {
 			this.#add("grow", this.#booted.pool?.growing?.growthQueued ? 1 : 0);
-			this.#add("dec", 0);
+			this.#add("dec", guest.converter.pagesConverted.toShared - converted.toShared);
 		}
-		this.#add("w", this.#messages(dma, traced).join(",") || "-");
+		this.#add("w", classes(this.#messages(dma, bounced, mmio, said)));
 		if (dma < 0) return;
 		const tlb = bounced ? this.#gpaOf(dma) : gpa;
-		if ((attrs & Attr.Mmio) === 0) {
-			this.#add(
-				"sc",
-				this.#counted(() => device.dma.syncForCpu(dma, bytes, dir)),
-			);
-			this.#add(
-				"sd",
-				this.#counted(() => device.dma.syncForDevice(dma, bytes, dir)),
-			);
+		const ended = guest.messages.length;
+		if (this.#asked.encryptFails) failConversion(guest.converter, "toPrivate");
+		const leaked = guest.converter.leakedPages;
+		let unseen = 0;
+		if (!mmio) {
+			this.#add("sc", copied(this.#counted(() => device.dma.syncForCpu(dma, bytes, dir))));
+			const given = this.#counted(() => device.dma.syncForDevice(dma, bytes, dir));
+			this.#add("sd", copied(aliased ? { ...given, bytes: 0 } : given));
+			if (aliased) unseen = given.bytes;
 		}
-		this.#add(
-			"un",
-			this.#counted(() => device.unmap(dma, bytes, dir, attrs)),
-		);
+		const done = this.#counted(() => device.unmap(dma, bytes, dir, attrs));
+		this.#add("un", copied({ ...done, bytes: done.bytes + unseen }));
 		this.#add("u2", this.#used);
 		if (this.#header.dynamic) {
-			guest.tick();
-			this.#add("enc", 0);
-			this.#add("leak", 0);
-			this.#add("tpg", this.#state(tlb));
+			this.#booted.pool?.growing?.endTransients();
+			this.#add("enc", guest.converter.pagesConverted.toPrivate - converted.toPrivate);
+			this.#add("leak", guest.converter.leakedPages - leaked);
+			// what was never converted is private
+			this.#add("tpg", mmio ? (guest.platform.hostRead === "plain" ? "plain" : "private") : this.#state(tlb));
 		}
-		this.#add("uw", "-");
+		this.#add("uw", classes(guest.messages.slice(ended).flatMap(classOf)));
 	}
 
 	#poolKind(tlb: Gpa): string {
 		const { pool } = this.#booted;
 		if (pool === null || (tlb >= pool.pool.start && tlb < pool.pool.start + POOL_BYTES)) return "first";
-		return pool.growing?.transients.some((start) => tlb >= start) === true ? "transient" : "grown";
+		return pool.growing?.transients.some(({ gpa, bytes }) => tlb >= gpa && tlb < gpa + bytes) === true
+			? "transient"
+			: "grown";
 	}
 
-	/** Bytes copied and cache calls of a sync or an end. */
-	#counted(call: () => void): string {
+	/**
+	 * Whether the case's transient pool is memory of an atomic pool that is reached through an alias. The recordings tell a
+	 * copy into slots by their linear address: through an alias they count it as one out of them, at the unmap.
+	 */
+	#isAliased(): boolean {
+		const { guest, pool } = this.#booted;
+		if (!guest.platform.architecture.remaps) return false;
+		const ranges = guest.atomic?.pools.flatMap((one) => one.ranges) ?? [];
+		const isAtomic = (gpa: Gpa) => ranges.some((range) => gpa >= range.gpa && gpa < range.gpa + range.bytes);
+		return pool?.growing?.transients.some(({ gpa }) => isAtomic(gpa)) === true;
+	}
+
+	/** What a sync or an end copied, in both directions, and its cache calls. */
+	#counted(call: () => void): Counted {
 		const { dma } = this.#booted.device;
 		const before = dma.counters;
 		call();
 		const after = dma.counters;
-		const copied = after.bytesIn + after.bytesBack - before.bytesIn - before.bytesBack;
-		return `${copied}/${after.cacheOps - before.cacheOps}`;
+		const bytes = after.bytesIn + after.bytesBack - before.bytesIn - before.bytesBack;
+		return { bytes, cacheCalls: after.cacheOps - before.cacheOps };
 	}
 
 	#sg(): void {
-		const { device } = this.#booted;
-		const { gpa, bytes, dir, segments } = this.#asked;
-		const list = Array.from({ length: segments }, (_, i) => ({ gpa: gpa + i * SEGMENT_STRIDE, bytes }));
+		const { device, guest } = this.#booted;
+		const { gpa, bytes, dir, segments, lastSegment } = this.#asked;
 		const before = device.dma.counters;
-		const mapped: { dma: DmaAddr; tlb: Gpa | null; gpa: Gpa; bytes: number }[] = [];
+		const mapped: { dma: DmaAddr; how: "direct" | "bounce" | "bus"; gpa: Gpa; isPeer: boolean }[] = [];
 		let failed = 0;
 		let traced = 0;
-		const classes: string[] = [];
-		for (const segment of list) {
-			const one = device.dma.counters;
-			const dma = device.tryMap(segment.gpa, segment.bytes, dir, 0, this.#attrs);
-			const now = device.dma.counters;
-			const bounced = now.bouncedMaps > one.bouncedMaps;
-			const trace = bounced || TRACED.includes(dma);
-			if (trace) traced++;
-			classes.push(...this.#messages(dma, trace));
-			if (dma < 0) {
-				failed = dma;
-				break;
-			}
-			mapped.push({ dma, tlb: bounced ? this.#gpaOf(dma) : null, ...segment });
+		const names: string[] = [];
+		for (let i = 0; i < segments && failed === 0; i++) {
+			const isLast = lastSegment !== "-" && i === segments - 1;
+			// a list that lies in device memory is such pages all along
+			const isPeer = isLast || (this.#attrs & Attr.Mmio) !== 0;
+			const at = isLast ? peerGpa(this.#asked) : gpa + i * SEGMENT_STRIDE;
+			const said = guest.messages.length;
+			const bounces = device.dma.counters.bouncedMaps;
+			const dma = isPeer
+				? device.tryMapPeer(at, bytes, dir, REACHED[lastSegment], this.#attrs)
+				: device.tryMap(at, bytes, dir, 0, this.#attrs);
+			const bounced = device.dma.counters.bouncedMaps > bounces;
+			if (asksSwiotlb({ dma, bounced })) traced++;
+			names.push(...this.#messages(dma, bounced, false, said));
+			if (dma < 0) failed = dma;
+			else
+				mapped.push({
+					dma,
+					how: bounced ? "bounce" : isPeer && lastSegment === "bus" ? "bus" : "direct",
+					gpa: at,
+					isPeer,
+				});
 		}
 		if (failed < 0) {
-			for (const { dma } of mapped) device.unmap(dma, bytes, dir, this.#attrs | Attr.SkipCpuSync);
-			this.#add("n", failed === NOT_COHERENT ? -95 : -5);
+			for (const { dma, how } of mapped)
+				if (how !== "bus") device.unmap(dma, bytes, dir, this.#attrs | Attr.SkipCpuSync);
+			this.#add("n", ERRNO_OF[failed] ?? -5);
 		} else {
 			this.#add("n", segments);
-			for (const { dma, tlb, gpa: at } of mapped) {
-				this.#add("r", tlb === null ? "direct" : "bounce");
-				this.#add("dma", this.#recordedDma(dma, tlb ?? at));
-				if (tlb !== null) this.#add("tlb", this.#recorded(tlb).toString(16));
-				this.#add("pg", this.#state(tlb ?? at));
-			}
+			for (const segment of mapped) this.#segment(segment);
 		}
 		const after = device.dma.counters;
 		this.#add("tr", traced);
@@ -234,64 +284,88 @@ export class DecisionAnswers {
 		this.#add("cout", after.bytesBack - before.bytesBack);
 		this.#add("cm", after.cacheOps - before.cacheOps);
 		this.#add("used", this.#used);
-		this.#add("w", classes.join(",") || "-");
+		this.#add("w", classes(names));
 		if (failed < 0) return;
-		this.#add(
-			"un",
-			this.#counted(() => {
-				for (const { dma } of mapped) device.unmap(dma, bytes, dir, this.#attrs);
-			}),
-		);
+		const ended = guest.messages.length;
+		const done = this.#counted(() => {
+			for (const { dma, how } of mapped) if (how !== "bus") device.unmap(dma, bytes, dir, this.#attrs);
+		});
+		this.#add("un", copied(done));
 		this.#add("u2", this.#used);
-		this.#add("uw", "-");
+		this.#add("uw", classes(guest.messages.slice(ended).flatMap(classOf)));
+	}
+
+	#segment({
+		dma,
+		how,
+		gpa,
+		isPeer,
+	}: {
+		dma: DmaAddr;
+		how: "direct" | "bounce" | "bus";
+		gpa: Gpa;
+		isPeer: boolean;
+	}): void {
+		this.#add("r", how);
+		if (how === "bus") {
+			this.#add("dma", dma.toString(16));
+			return;
+		}
+		const tlb = how === "bounce" ? this.#gpaOf(dma) : gpa;
+		this.#add("dma", this.#recordedDma(dma, tlb));
+		if (how === "bounce") this.#add("tlb", this.#recorded(tlb).toString(16));
+		this.#add("pg", isPeer && how === "direct" ? "mmio" : this.#state(tlb));
 	}
 
 	#alloc(): void {
 		const { guest, device } = this.#booted;
 		const { op, attrs, bytes, decryptFails, encryptFails } = this.#asked;
-		const { ram } = guest.engine;
+		const { converter } = guest;
 		const atomic = op === "alloca" || op === "pagesa";
-		const request = { atomic, noKernelMapping: attrs.has("NO_KERNEL_MAPPING") };
-		if (decryptFails) failConversion(guest, "toShared");
-		const shared = ram.pagesInState(PageState.Shared);
-		const leaked = ram.pagesInState(PageState.Leaked);
+		const request = {
+			atomic,
+			asPages: op === "pages" || op === "pagesa",
+			noKernelMapping: attrs.has("NO_KERNEL_MAPPING"),
+			ccShared: attrs.has("CC_SHARED") || attrs.has("ALLOC_CC_SHARED"),
+		};
+		if (decryptFails) failConversion(converter, "toShared");
+		const before = converter.pagesConverted;
+		const leaked = converter.leakedPages;
 		const got = device.allocCoherent(bytes, request);
+		const now = converter.pagesConverted;
 		this.#add("r", got.ok ? "ok" : "null");
-		if (got.ok) {
-			this.#add("src", got.source === "slots" ? "slot" : got.source === "cookie" ? "pages" : got.source);
-			this.#add("dma", this.#recordedDma(got.dma, got.gpa));
-			this.#add("phys", this.#recorded(got.gpa).toString(16));
-			this.#add("pg", this.#state(got.gpa));
-			const remap = !this.#asked.coherent && got.source !== "atomic";
-			const page = op === "pages" || op === "pagesa";
-			this.#add("va", page ? "page" : got.source === "cookie" ? "cookie" : remap ? "remap" : "lin");
-			if (remap && !page && got.source !== "cookie")
-				this.#add("prot", device.mapRules.needsShared ? "shared" : "private");
-		}
-		this.#add("dec", Math.max(0, ram.pagesInState(PageState.Shared) - shared));
-		this.#add("redec", 0);
-		this.#add("enc", 0);
-		this.#add("leak", ram.pagesInState(PageState.Leaked) - leaked);
+		if (got.ok) this.#buffer(got);
+		this.#add("dec", now.toShared - before.toShared);
+		this.#add("redec", now.again - before.again);
+		this.#add("enc", now.toPrivate - before.toPrivate);
+		this.#add("leak", converter.leakedPages - leaked);
 		this.#add("used", this.#used);
-		this.#add("w", got.ok ? "-" : this.#allocMessage(got));
+		this.#add("w", got.ok || !got.logged || this.#isQuiet(got.status) ? "-" : classes(classOf(got.message)));
 		if (!got.ok) return;
-		if (encryptFails) failConversion(guest, "toPrivate");
-		const sharedThen = ram.pagesInState(PageState.Shared);
-		const leakedThen = ram.pagesInState(PageState.Leaked);
+		if (encryptFails) failConversion(converter, "toPrivate");
+		const leakedThen = converter.leakedPages;
 		const freed = device.freeCoherent(got, { atomic });
-		const leak = ram.pagesInState(PageState.Leaked) - leakedThen;
-		this.#add("fenc", leak > 0 ? 0 : sharedThen - ram.pagesInState(PageState.Shared));
+		this.#add("fenc", converter.pagesConverted.toPrivate - now.toPrivate);
 		this.#add("fpg", this.#state(got.gpa));
-		this.#add("fleak", leak);
+		this.#add("fleak", converter.leakedPages - leakedThen);
 		this.#add("fused", this.#used);
-		this.#add("fw", freed.ok ? "-" : "LEAK-ENC");
+		this.#add("fw", freed.ok ? "-" : classes(classOf(freed.message)));
 	}
 
-	#allocMessage(got: CoherentAllocation & { ok: false }): string {
-		if (got.status === "NOT_DECRYPTED") return this.#asked.op.startsWith("pages") ? "LEAK-DEC" : "-";
-		if (this.#asked.attrs.has("NO_WARN") && got.status === "POOL_EXHAUSTED") return "-";
-		if (got.status === "POOL_EXHAUSTED") return "ATOMIC-EXHAUSTED";
-		if (got.status === "NO_SUITABLE_POOL" || got.status === "NO_ATOMIC_POOLS") return "ATOMIC-NO-SUITABLE";
-		return "-";
+	/** DMA_ATTR_NO_WARN silences one of the messages of the atomic pools. */
+	#isQuiet(status: (CoherentAllocation & { ok: false })["status"]): boolean {
+		return status === "POOL_EXHAUSTED" && this.#asked.attrs.has("NO_WARN");
+	}
+
+	#buffer({ source, gpa, dma, zone, mapped }: CoherentBuffer): void {
+		const fromPages = source === "pages" || source === "cookie";
+		const at = fromPages && zone !== null ? this.#window(zone) + (gpa % 4096) : this.#recorded(gpa);
+		this.#add("src", source === "slots" ? "slot" : fromPages ? "pages" : source);
+		this.#add("dma", (BigInt(dma) - BigInt(gpa) + BigInt(at)).toString(16));
+		this.#add("phys", at.toString(16));
+		this.#add("pg", this.#state(gpa));
+		this.#add("va", VA_OF[mapped]);
+		if (mapped === "remapped" && source !== "atomic")
+			this.#add("prot", this.#booted.device.mapRules.needsShared ? "shared" : "private");
 	}
 }

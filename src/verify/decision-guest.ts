@@ -1,13 +1,14 @@
 /** A guest as a `dma-decisions` case describes it: booted afresh, its pools as they are said to be, and its one device. */
 
+import { PAGE_SIZE } from "../../assembly/layout/context.ts";
 import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import { Guest, type GuestOptions } from "../coco/guest/guest.ts";
 import type { GuestPool } from "../coco/memory/pools.ts";
 import type { MemoryCipher } from "../coco/platform/ciphertext.ts";
 import type { PageConverter } from "../coco/platform/convert.ts";
-import type { PlatformName } from "../coco/platform/platform.ts";
-import { kernelOfRelease } from "../coco/rules/kernel.ts";
+import { type PlatformName, platformNamed } from "../coco/platform/platform.ts";
+import { kernelOfRelease, type ZoneName } from "../coco/rules/kernel.ts";
 import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import type { Gpa } from "../types.ts";
 import type { Build } from "../wasm.ts";
@@ -15,24 +16,24 @@ import { createMemory } from "../wasm.ts";
 import { type DecisionCase, type DecisionHeader, type DecisionPlatform, SEGMENT_STRIDE } from "./decision-lines.ts";
 import { TouchedStretches } from "./stretches.ts";
 
-const PLATFORM_OF: Readonly<Record<DecisionPlatform, PlatformName | null>> = {
+const PLATFORM_OF: Readonly<Record<DecisionPlatform, PlatformName>> = {
 	x86: "none",
-	sme: null,
+	sme: "sme",
 	snp: "snp",
 	vtom: "snp-vtom",
 	tdx: "tdx",
-	arm64: "none",
+	arm64: "arm64",
 	pkvm: "pkvm",
 	cca: "cca",
-	s390pv: null,
+	s390pv: "s390-pv",
 };
 
 const SLABS = 512;
 export const POOL_BYTES = SLABS * IO_TLB_SIZE;
-const RAM_END = 17 * 2 ** 30;
+export const RAM_END = 17 * 2 ** 30;
 /** Where the recordings' allocator takes its pages from, by the zone that was asked for. */
 interface ZoneWindow {
-	readonly zone: "DMA" | "DMA32" | "Normal";
+	readonly zone: ZoneName;
 	readonly gpa: Gpa;
 }
 const WINDOW_BYTES = 0xf0000;
@@ -84,16 +85,40 @@ export interface BootedCase {
 	readonly poolGpa: Gpa;
 }
 
-/** Fails the conversions of one pool. */
-function failPool(converter: PageConverter, fails: boolean): void {
-	const first = converter.platform.conversion.steps.toShared[0]?.step;
-	if (fails && first !== undefined) converter.failAt(first);
+/** Fails the conversion of the pool that starts at an address. */
+function failPool(converter: PageConverter, start: Gpa): void {
+	converter.onTransition = (gpa) => {
+		if (gpa !== start) return;
+		converter.onTransition = null;
+		failConversion(converter, "toShared");
+	};
 }
 
-/** Fails the next conversion. */
-export function failConversion({ converter }: Guest, to: "toShared" | "toPrivate"): void {
-	const first = converter.platform.conversion.steps[to][0]?.step;
-	if (first !== undefined) converter.failAt(first);
+/** Fails the next conversion, where conversions can fail. */
+export function failConversion(converter: PageConverter, to: "toShared" | "toPrivate"): void {
+	const { canFail, steps } = converter.platform.conversion;
+	const first = steps[to][0]?.step;
+	if (canFail && first !== undefined) converter.failAt(first);
+}
+
+/** Where the page of another device lies in the recordings, and how far from it on the bus. */
+export const PEER = { lowGpa: 0xe0000000, highGpa: 0x480000000, busOffset: -0x10000000 } as const;
+
+/** The page of another device that ends a list. */
+export function peerGpa({ gpa }: DecisionCase): Gpa {
+	return (gpa < 2 ** 32 ? PEER.lowGpa : PEER.highGpa) + (gpa % 4096);
+}
+
+/** Whole pages that are the caller's: its buffers, those of another device that may bounce, and the last one of RAM. */
+function buffersOf(asked: DecisionCase): { gpa: Gpa; bytes: number }[] {
+	const { segments, bytes, lastSegment } = asked;
+	const starts = Array.from({ length: segments }, (_, i) => asked.gpa + i * SEGMENT_STRIDE);
+	if (lastSegment === "host") starts.push(peerGpa(asked));
+	const buffers = bytes === 0 ? [] : starts.map((start) => ({ start, end: start + bytes }));
+	return [...buffers, { start: RAM_END - PAGE_SIZE, end: RAM_END }].map(({ start, end }) => {
+		const gpa = start - (start % PAGE_SIZE);
+		return { gpa, bytes: Math.ceil((end - gpa) / PAGE_SIZE) * PAGE_SIZE };
+	});
 }
 
 /** Boots the guest of a case. @returns null: it cannot be set up */
@@ -102,43 +127,44 @@ export async function bootCase(
 	asked: DecisionCase,
 	arena: DecisionArena,
 ): Promise<BootedCase | null> {
+	if (asked.pool === "priv" || asked.pool === "null") return null;
 	const platform = PLATFORM_OF[asked.platform];
-	if (platform === null || asked.pool === "priv" || asked.pool === "null") return null;
+	const kernel = kernelOfRelease(header.release);
 	const restricted = asked.pool.startsWith("restr");
 	const high = asked.pool === "restrhi";
-	const pools: GuestPoolOptions[] = restricted
-		? [{ kind: "restricted", size: POOL_BYTES, ...(high ? { belowGpa: Number.POSITIVE_INFINITY } : {}) }]
-		: [];
+	const restrictedGpa = high ? 0x108000000 : 0x8000000;
+	const { protection } = platformNamed(platform);
+	const defaultGpa = kernel.rules.placesPoolAnywhere.is.includes(protection) ? 0x104000000 : 0x4000000;
+	const pools: GuestPoolOptions[] = restricted ? [{ kind: "restricted", size: POOL_BYTES, start: restrictedGpa }] : [];
 	const touched = new TouchedStretches();
-	touched.add(0x4000000, POOL_BYTES);
-	if (restricted) touched.add(high ? 0x108000000 : 0x8000000, POOL_BYTES);
-	const windows = zoneWindows(header);
-	for (const { gpa } of windows) touched.add(gpa, WINDOW_BYTES);
-	for (let i = 0; i < asked.segments; i++) touched.add(asked.gpa + i * SEGMENT_STRIDE, Math.max(asked.bytes, 1));
-	touched.add(RAM_END - 4096, 4096);
+	touched.add(defaultGpa, POOL_BYTES);
+	if (restricted) touched.add(restrictedGpa, POOL_BYTES);
+	for (const { gpa } of zoneWindows(header)) touched.add(gpa, WINDOW_BYTES);
+	const reserved = buffersOf(asked);
+	for (const { gpa, bytes } of reserved) touched.add(gpa, bytes);
 	const stretches = touched.stretches("");
-	const inWindow = (gpa: Gpa) => windows.some((window) => gpa >= window.gpa && gpa < window.gpa + WINDOW_BYTES);
-	const reserved = stretches.filter(
-		({ gpa }) => !inWindow(gpa) && gpa !== 0x4000000 && gpa !== 0x8000000 && gpa !== 0x108000000,
-	);
-	const option =
-		asked.pool === "noforce" || asked.pool === "noalloc" ? "noforce" : `512,1${asked.force ? ",force" : ""}`;
 	const options = arena.place(stretches, {
 		ram: stretches,
 		platform,
-		kernel: kernelOfRelease(header.release),
-		swiotlb: option,
+		kernel,
+		swiotlb: asked.pool === "noforce" ? "noforce" : `512,1${asked.force ? ",force" : ""}`,
+		bootPoolFails: asked.pool === "noalloc",
 		growthSlabs: header.dynamic ? 1024 : 0,
 		pools,
 		reserved,
-		atomicPools: asked.atomicPools !== "none",
+		atomicPoolBytes: asked.atomicPools === "none" ? 0 : ATOMIC_BYTES,
 		cipher: NO_CIPHER,
 		maxDevices: 4,
-		onConverter: (converter) => failPool(converter, asked.pool === "decfail"),
+		onConverter: (converter) => {
+			if (asked.pool === "decfail") failPool(converter, defaultGpa);
+			if (asked.pool === "restrdecfail") failPool(converter, restrictedGpa);
+		},
 	});
 	const guest = await Guest.create(options);
-	const pool = guest.pools.find(({ kind }) => kind === (restricted ? "restricted" : "default")) ?? null;
-	if ((asked.pool === "full" || asked.pool === "restrfull") && pool !== null) fill(guest, pool);
+	guest.converter.onTransition = null;
+	const kind = (name: string) => guest.pools.find((one) => one.kind === name) ?? null;
+	const own = kind("restricted");
+	if (asked.pool === "full" || asked.pool === "restrfull") fill(guest, own ?? kind("default"));
 	if (asked.atomicPools === "full") fillAtomic(guest);
 	const device = guest.addDevice({
 		dmaMask: asked.dmaMask,
@@ -146,18 +172,21 @@ export async function bootCase(
 		busLimit: asked.busLimit,
 		coherent: asked.coherent,
 		minAlignMask: asked.minAlignMask,
-		...(restricted && pool !== null ? { pools: [pool] } : {}),
+		...(own === null ? {} : { pools: [own] }),
 	});
-	return { guest, device, pool, poolGpa: high ? 0x108000000 : restricted ? 0x8000000 : 0x4000000 };
+	const pool = own?.attachError === null ? own : kind("default");
+	return { guest, device, pool, poolGpa: pool?.kind === "restricted" ? restrictedGpa : defaultGpa };
 }
 
 /** Takes every slot of a pool. */
-function fill(guest: Guest, pool: GuestPool): void {
+function fill(guest: Guest, pool: GuestPool | null): void {
+	if (pool === null) return;
 	const filler = guest.engine.addDevice({ pool: pool.pool });
 	while (guest.engine.instance.exports.swiotlbAlloc(filler.index, 128 * IO_TLB_SIZE, 4095, 0) >= 0);
 }
 
+/** Takes every page of the atomic pools. */
 function fillAtomic({ atomic }: Guest): void {
-	for (const bytes of [ATOMIC_BYTES, 4096])
-		while (atomic?.alloc(bytes, { device: "others", ccShared: atomic.ccShared }).ok === true);
+	const everything = { device: "others", ccShared: atomic?.ccShared === true };
+	while (atomic?.alloc(ATOMIC_BYTES, everything).ok === true);
 }

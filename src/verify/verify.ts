@@ -4,13 +4,13 @@ import { InputError } from "../input-error.ts";
 import { type Source, textOf } from "../source.ts";
 import type { Build } from "../wasm.ts";
 import { isDecisions, verifyDecisions } from "./decisions.ts";
-import { isDynamic, verifyDynamic } from "./dynamic.ts";
-import { isOps, verifyOps } from "./ops.ts";
-import { isRecorded, verifyRecorded } from "./recorded.ts";
 import { type Replayed, refusal, resultOf, type Unsupported, type VerifyResult } from "./result.ts";
 import { isRing, verifyRing } from "./ring.ts";
-import { type TranscriptHost, verifyVmbus } from "./vmbus.ts";
-import { isVmbus } from "./vmbus-lines.ts";
+import { isDynamic, verifyDynamic } from "./swiotlb/dynamic.ts";
+import { isOps, verifyOps } from "./swiotlb/ops.ts";
+import { isRecorded, verifyRecorded } from "./swiotlb/recorded.ts";
+import { isVmbus } from "./vmbus/lines.ts";
+import { type TranscriptHost, verifyVmbus } from "./vmbus/vmbus.ts";
 
 export interface VerifyOptions {
 	/** What errors and the result call the recording. Default "recording". */

@@ -1,6 +1,6 @@
 /** Reads ftrace text with `block_rq_issue` and `block_rq_complete` (Linux include/trace/events/block.h). */
 import type { Input } from "../source.ts";
-import { MalformedLine, WorkloadBuilder } from "./builder.ts";
+import { type BuilderOptions, MalformedLine, WorkloadBuilder } from "./builder.ts";
 import type { TraceFormat } from "./format.ts";
 import type { Workload } from "./workload.ts";
 
@@ -15,6 +15,10 @@ const LINE = /-\d+\s+(?:\(\s*[-\d]+\)\s+)?\[(\d+)\]\s+(?:\S{4,5}\s+)?(\d{1,12})\
 const ISSUE = /^(\d+,\d+) (\S+) (-?\d+) \(.*?\) (-?\d+) \+ (-?\d+)(?: \S+,\d+,\d+)? \[.*\]$/;
 /** `MAJOR,MINOR RWBS (CMD) SECTOR + SECTORS [IOPRIO] [ERROR]`. */
 const COMPLETE = /^(\d+,\d+) (\S+) \(.*?\) (-?\d+) \+ (-?\d+)(?: \S+,\d+,\d+)? \[-?\d+\]$/;
+/** What trace_pipe writes where a CPU's buffer ran over; the count is missing where the kernel does not know it. */
+const LOST = /^CPU:\d+ \[LOST (?:(\d+) )?EVENTS\]$/;
+/** In the head of a trace: entries that the buffers hold, and those that were ever written to them. */
+const ENTRIES = /^# entries-in-buffer\/entries-written: (\d+)\/(\d+)\b/;
 /** Preflush, operation, then flags. Discards and zone commands move no data of the request's size. */
 const RWBS = /^F?(WFS?|DE|D|W|R|N|F|Z)?[A-Z]*$/;
 
@@ -84,13 +88,22 @@ function readCompletion(builder: WorkloadBuilder, timeNs: number, body: string):
 	builder.complete(timeNs, `${device} ${sectorText}`, moved);
 }
 
-async function readFtrace(input: Input): Promise<Workload> {
-	const builder = new WorkloadBuilder(input.name);
+/** A comment's facts. */
+function readComment(builder: WorkloadBuilder, text: string): void {
+	const entries = ENTRIES.exec(text);
+	if (entries !== null) builder.overwritten(Math.max(0, Number(entries[2]) - Number(entries[1])));
+}
+
+async function readFtrace(input: Input, options: BuilderOptions): Promise<Workload> {
+	const builder = new WorkloadBuilder(input.name, options);
 	for await (const lines of input.lines()) {
 		for (const line of lines) {
 			const text = line.trimEnd();
 			builder.line(() => {
-				if (text !== "" && !text.startsWith("#")) readLine(builder, text);
+				const lost = LOST.exec(text);
+				if (lost !== null) builder.lost(Number(lost[1] ?? 0));
+				else if (text.startsWith("#")) readComment(builder, text);
+				else if (text !== "") readLine(builder, text);
 			});
 		}
 	}

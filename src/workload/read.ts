@@ -1,6 +1,7 @@
 /** The formats that traces come in, and reading one of them. */
 import { InputError } from "../input-error.ts";
 import { Input, type Source } from "../source.ts";
+import type { BuilderOptions } from "./builder.ts";
 import type { TraceFormat } from "./format.ts";
 import { BLOCK_FTRACE } from "./ftrace.ts";
 import type { Workload } from "./workload.ts";
@@ -8,7 +9,7 @@ import type { Workload } from "./workload.ts";
 /** Every format, in the order in which an input is tried for them. */
 const TRACE_FORMATS: readonly TraceFormat[] = [BLOCK_FTRACE];
 
-export interface ReadTraceOptions {
+export interface ReadTraceOptions extends BuilderOptions {
 	/** What errors and results call the trace. Default "trace". */
 	readonly name?: string;
 	/** A format's name. Default: found by the trace's beginning. */
@@ -17,10 +18,13 @@ export interface ReadTraceOptions {
 
 /**
  * Reads a trace as it comes: plain or gzip.
- * @throws InputError for a trace of no known format, one without a request, or one with more than 1 % malformed lines;
- * RangeError for a format that is not known, or what is no source
+ * @throws InputError for a trace of no known format, one without a request, one without completions and no iodepth, or one with
+ * more than 1 % malformed lines; RangeError for a format that is not known, an iodepth that does not fit, or what is no source
  */
-export async function readTrace(source: Source, { name = "trace", format }: ReadTraceOptions = {}): Promise<Workload> {
+export async function readTrace(
+	source: Source,
+	{ name = "trace", format, ...options }: ReadTraceOptions = {},
+): Promise<Workload> {
 	const asked = TRACE_FORMATS.find((known) => known.name === format);
 	if (format !== undefined && asked === undefined)
 		throw new RangeError(`format: expected ${TRACE_FORMATS.map((known) => known.name).join(", ")}, not "${format}"`);
@@ -32,7 +36,7 @@ export async function readTrace(source: Source, { name = "trace", format }: Read
 			`${name}:1: unknown format: expected ${TRACE_FORMATS.map(({ expected }) => expected).join(", or ")}`,
 		);
 	}
-	return found.read(input);
+	return found.read(input, options);
 }
 
 /** A workload, or a trace of one. */

@@ -16,6 +16,10 @@ const GOLDEN = new URL("../golden/", import.meta.url).pathname;
 const NVME = join(GOLDEN, "swiotlb-recorded/up-nvme.txt.gz");
 const OPS = join(GOLDEN, "swiotlb-ops/exhaust_256_a2.txt.gz");
 
+const GOLDEN_BLOCK = (name: string) => new URL(`../golden/block/${name}`, import.meta.url).pathname;
+/** 400 reads of 128 KiB, 64 of them in flight. */
+const BURST = GOLDEN_BLOCK("read-burst.ftrace.txt.gz");
+
 // biome-ignore lint/suspicious/noExplicitAny: parsed JSON
 async function compareJson(...args: string[]): Promise<any> {
 	const result = await coco("compare", ...args, "--json", "-");
@@ -143,15 +147,40 @@ describe("coco-dma compare", () => {
 		expect(bounce.pool).toMatchObject({ slabs: 2048, areas: 4, bytes: 4 * 2 ** 20 });
 	});
 
-	it("counts requests that a small pool refuses by reason, with the slots wanted and the longest free run", async () => {
-		const [bounce] = (await compareJson(PGBENCH, "--repeat", "1", "--mode", "bounce", "--pool", "512K", "--areas", "1"))
-			.results;
-		expect(bounce.failures.POOL_FULL).toBeGreaterThan(0);
-		const { slots, usedSlots, longestFreeRunSlots } = bounce.pool.lastRefused;
-		expect(slots).toBeGreaterThan(0);
-		expect(usedSlots).toBeLessThanOrEqual(256);
-		expect(longestFreeRunSlots).toBeLessThanOrEqual(128);
-		expect(bounce.wrongBytes).toBe(0);
+	it("says in text, JSON and HTML what a small pool refused, and that its columns are not comparable", async () => {
+		const html = join(temporaryFolder(), "r.html");
+		const args = ["compare", BURST, "--repeat", "1", "--pool", "256K", "--html", html];
+		const { code, out } = await coco(...args);
+		expect(code).toBe(0);
+		const sentence = /bounce: (\d+) of 400 requests failed .*A pool of 4 MiB would serve all of them\./.exec(out);
+		expect(Number(sentence?.[1])).toBeGreaterThan(300);
+		expect(out).toContain("the columns are not comparable");
+		expect(readFileSync(html, "utf8")).toContain(`bounce: ${sentence?.[1]} of 400 requests failed`);
+		const [, bounce] = (await compareJson(BURST, "--repeat", "1", "--pool", "256K")).results;
+		expect(bounce.requests - bounce.served.requests).toBe(Number(sentence?.[1]));
+		expect(bounce).toMatchObject({
+			wrongBytes: 0,
+			againstFirst: null,
+			servingPool: { bytes: 4 * 2 ** 20 },
+			firstRefused: { status: "POOL_FULL", bytes: 131072 },
+		});
+		// and that pool serves all
+		const { out: served } = await coco(...args.with(5, "4M"));
+		expect(served).not.toContain("failed");
+	});
+
+	it("says that completions were lost, that events were, and that a trace without completions needs a depth", async () => {
+		const [, bounce] = (await compareJson(PGBENCH, "--repeat", "1")).results;
+		expect(bounce.pool).toMatchObject({ hiwaterSlots: 560, heldHiwaterSlots: 1976 });
+		const lost = await coco("compare", GOLDEN_BLOCK("lost-events.ftrace.txt"), "--repeat", "1");
+		expect(lost.out).toContain("lost 5,022 events in 4 places: every figure of this trace is a lower bound");
+		const without = GOLDEN_BLOCK("issue-only.ftrace.txt");
+		for (const command of [["compare"], ["audit", "--policy", "rfc-v3"], ["compare", "--policy", "rfc-v3"]])
+			expectRefused(await coco(...command, without), without, "--iodepth N");
+		const { code, out } = await coco("compare", without, "--iodepth", "4", "--repeat", "1");
+		expect([code, out]).toEqual([0, expect.stringContaining("The trace has no completions. By --iodepth 4")]);
+		const audited = await coco("audit", without, "--iodepth", "4", "--policy", "rfc-v3");
+		expect(audited.out).toContain("The trace has no completions. By --iodepth 4");
 	});
 
 	it("echoes options, version, engine hash and hardware in JSON, with units in the names", async () => {

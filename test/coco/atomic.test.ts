@@ -1,12 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { AtomicPools, type AtomicZone, atomicPoolBytes } from "../../src/coco/memory/atomic.ts";
+import { AtomicPools, atomicPoolBytes } from "../../src/coco/memory/atomic.ts";
 import { PageConverter } from "../../src/coco/platform/convert.ts";
-import { type PlatformName, platformNamed } from "../../src/coco/platform/platform.ts";
-import { KERNELS, type KernelName } from "../../src/coco/rules/kernel.ts";
+import { PLATFORMS, type Platform, type PlatformName, platformNamed } from "../../src/coco/platform/platform.ts";
+import { KERNELS, type KernelName, type ZoneName } from "../../src/coco/rules/kernel.ts";
 import { Engine } from "../../src/engine.ts";
 import { PageAllocator } from "../../src/memory/allocator.ts";
 import { PageState } from "../../src/memory/ram.ts";
+import { otherPoolsShared } from "../helpers/kernel-facts.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
 
 const PAGE = 4096;
@@ -19,23 +20,23 @@ const RAM = [4 * MIB, 64 * MIB, 2 ** 32].map((gpa) => ({ gpa, bytes: MIB }));
 const TOTAL_PAGES = (3 * MIB) / PAGE;
 
 interface Plan {
-	readonly platform?: PlatformName;
+	readonly platform?: PlatformName | Platform;
 	readonly kernel?: KernelName;
 	readonly pages?: number;
 	readonly ram?: typeof RAM;
 	readonly prepare?: (converter: PageConverter, allocator: PageAllocator) => void;
 }
 
-async function makePools({ platform: name = "snp", kernel = "linux-7.3", pages = 8, ram = RAM, prepare }: Plan = {}) {
-	const platform = platformNamed(name);
+async function makePools({ platform: asked = "snp", kernel = "linux-7.3", pages = 8, ram = RAM, prepare }: Plan = {}) {
+	const platform = typeof asked === "string" ? platformNamed(asked) : asked;
 	const engine = await Engine.create({ ram, swiotlb: null, coco: platform.hostRead !== "plain" });
 	const converter = new PageConverter(engine, platform);
 	const allocator = new PageAllocator(ram);
 	prepare?.(converter, allocator);
-	const encrypted = platform.memEncrypt;
-	const options = { ram: engine.ram, allocator, converter, bytes: pages * PAGE, encrypted, kernel: KERNELS[kernel] };
+	const encrypted = otherPoolsShared(platform.name);
+	const options = { ram: engine.ram, allocator, converter, bytes: pages * PAGE, kernel: KERNELS[kernel] };
 	const pools = new AtomicPools(options);
-	const take = (n: number, zone: AtomicZone = "Normal") => {
+	const take = (n: number, zone: ZoneName = "Normal") => {
 		const got = pools.alloc(n * PAGE, { device: "nvme0", zone, ccShared: encrypted });
 		if (!got.ok) throw new Error(got.message);
 		return got.gpa;
@@ -59,23 +60,46 @@ describe("the atomic pools", () => {
 		expect(sizes).toEqual([131072, 131072, 393216, 4 * MIB, 4 * MIB]);
 	});
 
-	it("are three, one in each zone, shared where memory is encrypted and private where it is not", async () => {
-		for (const [platform, state] of [
-			["snp", Shared],
-			["tdx", Shared],
-			["pkvm", Private],
-		] as const) {
-			const { pools, ram, allocator } = await makePools({ platform });
-			expect(pools.messages).toEqual([
-				"DMA: preallocated 32 KiB GFP_KERNEL pool for atomic allocations",
-				"DMA: preallocated 32 KiB GFP_KERNEL|GFP_DMA32 pool for atomic allocations",
-				"DMA: preallocated 32 KiB GFP_KERNEL|GFP_DMA pool for atomic allocations",
-			]);
-			expect(pools.pools.map(({ zone }) => zone)).toEqual(["Normal", "DMA32", "DMA"]);
-			expect(ram.pagesInState(state)).toBe(state === Shared ? 24 : TOTAL_PAGES);
-			expect(allocator.usedPages).toBe(24);
-		}
-	});
+	it.each(["linux-6.12", "linux-7.3"] as const)(
+		"are one in each zone that has memory, shared wherever memory is kept from the host (%s)",
+		async (kernel) => {
+			for (const platform of ["snp", "tdx", "pkvm", "cca", "s390-pv", "sme", "arm64", "none"] as const) {
+				const { pools, ram, allocator } = await makePools({ platform, kernel });
+				// elsewhere ZONE_DMA reaches as far
+				const isX86 = !["pkvm", "cca", "s390-pv", "arm64"].includes(platform);
+				expect(pools.messages).toEqual([
+					"DMA: preallocated 32 KiB GFP_KERNEL pool for atomic allocations",
+					...(isX86 ? ["DMA: preallocated 32 KiB GFP_KERNEL|GFP_DMA32 pool for atomic allocations"] : []),
+					"DMA: preallocated 32 KiB GFP_KERNEL|GFP_DMA pool for atomic allocations",
+				]);
+				expect(pools.pools.map(({ zone }) => zone)).toEqual(isX86 ? ["Normal", "DMA32", "DMA"] : ["Normal", "DMA"]);
+				const pages = isX86 ? 24 : 16;
+				const isPlain = platform === "none" || platform === "arm64";
+				expect(pools.ccShared).toBe(!isPlain);
+				expect(ram.pagesInState(Shared)).toBe(isPlain ? TOTAL_PAGES : pages);
+				expect(allocator.usedPages).toBe(pages);
+			}
+		},
+	);
+
+	it.each([
+		["linux-6.12", false, "Normal"],
+		["linux-6.12", true, null],
+		["linux-7.3", false, "DMA"],
+		["linux-7.3", true, "DMA"],
+	] as const)(
+		"without a pool of the zone of 32 bits serve a request for it (%s, such a zone: %s) from %s",
+		async (kernel, hasDma32, zone) => {
+			const { snp } = PLATFORMS;
+			const platform = { ...snp, architecture: { ...snp.architecture, hasDma32 } };
+			// the pool of that zone is the second one
+			const prepare = (each: PageConverter) => hasDma32 && each.failAt("host", 2);
+			const { pools } = await makePools({ platform, kernel, prepare });
+			expect(pools.pools.map((pool) => pool.zone)).toEqual(["Normal", "DMA"]);
+			const got = pools.alloc(PAGE, { device: "nvme0", zone: "DMA32", ccShared: true });
+			expect(got).toMatchObject(zone === null ? { status: "NO_SUITABLE_POOL" } : { ok: true, zone });
+		},
+	);
 
 	it("do without a zone that has no memory, and say so", async () => {
 		const { pools } = await makePools({ ram: RAM.slice(1) });
@@ -166,7 +190,7 @@ describe("the atomic pools", () => {
 	});
 
 	it("leak memory whose conversion fails, at creation and at growth, at every step", async () => {
-		for (const platform of ["snp", "tdx", "cca"] as const) {
+		for (const platform of ["snp", "tdx", "snp-vtom"] as const) {
 			const { converter } = await makePools({ platform });
 			for (const { step } of converter.steps(Private, Shared)) {
 				const guest = await makePools({ platform, prepare: (each) => each.failAt(step, 2) });
@@ -206,16 +230,16 @@ describe("the atomic pools", () => {
 		pools.free(gpa, PAGE + 1);
 		expect(refusal(() => pools.free(gpa, 2 * PAGE))).toBe("DOUBLE_FREE");
 		expect(pools.pools[0]).toMatchObject({ freeBytes: 8 * PAGE });
-		await expect(makePools({ pages: 0 })).rejects.toThrow(/bytes must be/);
+		await expect(makePools({ pages: -1 })).rejects.toThrow(/bytes must be/);
 	});
 
 	it("never give a page twice, lose none and keep every page's state over random histories", async () => {
-		type Step = { kind: "take" | "free" | "tick" | "fail" | "empty"; n: number; zone: AtomicZone };
+		type Step = { kind: "take" | "free" | "tick" | "fail" | "empty"; n: number; zone: ZoneName };
 		const steps = fc.array(
 			fc.record({
 				kind: fc.constantFrom<Step["kind"]>("take", "take", "take", "free", "free", "tick", "fail", "empty"),
 				n: fc.integer({ min: 1, max: 9 }),
-				zone: fc.constantFrom<AtomicZone>("Normal", "DMA32", "DMA"),
+				zone: fc.constantFrom<ZoneName>("Normal", "DMA32", "DMA"),
 			}),
 			{ maxLength: 80 },
 		);

@@ -130,9 +130,11 @@ describe("coherent memory and addresses", () => {
 
 	it("says when there is no memory, at once and in a lower zone, and holds nothing then", async () => {
 		const guest = await coherentGuest({ platform: "snp", ram });
+		// the zone that its limit asks for has pages that it reaches: with the C-bit none of them
+		const private47 = { ...guest.device({ mask: 2 ** 47 - 1, needsShared: false }), fits: () => false };
 		for (const nth of [1, 2, 3]) {
 			guest.allocator.failNext(nth);
-			const got = guest.coherent.alloc(guest.device({ mask: 16 * MIB - 1 }), PAGE);
+			const got = guest.coherent.alloc(private47, PAGE);
 			expect(got).toMatchObject({ ok: false, status: "NO_MEMORY" });
 			expect([guest.allocator.usedPages, guest.allocator.leakedPages]).toEqual([0, 0]);
 		}
@@ -152,9 +154,7 @@ describe("coherent memory whose conversion fails", () => {
 						const kept = to === Private ? guest.take(device, 3 * PAGE) : null;
 						guest.converter.failAt(step);
 						const done = kept ? guest.coherent.free(device, kept) : guest.coherent.alloc(device, 3 * PAGE);
-						const late =
-							kernel === "linux-7.3" ? "leaking DMA memory that can't be decrypted" : "could not be decrypted";
-						const text = kept ? "leaking DMA memory that can't be re-encrypted" : late;
+						const text = kept ? "leaking DMA memory that can't be re-encrypted" : "could not be decrypted";
 						const status = kept ? "NOT_ENCRYPTED" : "NOT_DECRYPTED";
 						expect(done).toMatchObject({ ok: false, status, message: expect.stringContaining(text) });
 						const { allocator, ram } = guest;

@@ -275,6 +275,9 @@ describe("a page conversion", () => {
 					tdx: ["zero-padded", "#VE"],
 					cca: keepPresent ? ["unhandled", "synchronous external abort"] : ["zero-padded", "page fault"],
 					pkvm: ["read", null],
+					"s390-pv": ["read", null],
+					sme: ["read", null],
+					arm64: [],
 					none: [],
 				}[platform.name as "snp"];
 				for (const { outcome, exception, data } of seen) {

@@ -307,7 +307,8 @@ describe("the DMA API of a guest's device", () => {
 						const device: GuestDevice = guest.addDevice({ ...options, ...(restricted ? { pools: chosen } : {}) });
 						const buffer = takePages(guest, 40);
 						guest.engine.ram.write(buffer, new Random(SEED).bytes(40 * PAGE));
-						if (platform !== "none") guest.converter.convert(buffer + 8 * PAGE, 4 * PAGE, PageState.Shared);
+						if (guest.platform.hostRead !== "plain")
+							guest.converter.convert(buffer + 8 * PAGE, 4 * PAGE, PageState.Shared);
 						const result = run(guest, own ? device : device.dma, buffer, steps);
 						ran.push(result);
 						mapped += device.counters.bouncedMaps + device.counters.directMaps;

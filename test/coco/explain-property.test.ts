@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { GuestDeviceOptions } from "../../src/coco/guest/device.ts";
 import { explain, exposes, type Readers } from "../../src/coco/guest/explain.ts";
 import type { Guest } from "../../src/coco/guest/guest.ts";
+import { PLATFORMS } from "../../src/coco/platform/platform.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { Attr, Direction } from "../../src/types.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
@@ -63,7 +64,7 @@ function stageOf(platform: (typeof NAMES)[number], kernel: (typeof KERNEL_NAMES)
 		const reserved = [
 			{ kind: "restricted", size: "256K" },
 			{ kind: "bus", size: "1M", areas: 2 },
-			...(platform === "none" ? [] : [{ kind: "private", size: "512K" } as const]),
+			...(PLATFORMS[platform].hostRead === "plain" ? [] : [{ kind: "private", size: "512K" } as const]),
 		] as const;
 		const guest = await smallGuest({ platform, kernel, swiotlb, pools: reserved, maxDevices: 256 });
 		return { guest, buffer: takePages(guest, BUFFER_PAGES) };
@@ -76,7 +77,7 @@ function convertSome({ guest, buffer }: Stage, random: Random): void {
 	const first = buffer + page * 4096;
 	const pages = random.oneIn(2) ? 1 : Math.min(BUFFER_PAGES - page, random.between(2, 24));
 	const to = random.pick([PageState.Private, PageState.Shared, PageState.Hidden]);
-	if (guest.platform.name === "none" || (to === PageState.Hidden && !guest.platform.hiddenPages)) return;
+	if (guest.platform.hostRead === "plain" || (to === PageState.Hidden && !guest.platform.hiddenPages)) return;
 	for (let i = 0; i < pages; i++)
 		if (guest.engine.ram.pageState(first + i * 4096) !== to) guest.converter.convert(first + i * 4096, 4096, to);
 }

@@ -72,7 +72,9 @@ describe("explain", () => {
 		const guest = await smallGuest({ platform: "cca", swiotlb: "128,1", growthSlabs: 512 });
 		const buffer = takePages(guest, 64);
 		guest.addDevice().map(buffer, 262144, ToDevice);
-		const device = guest.addDevice({ dmaMask: 2n ** 32n - 1n, minAlignMask: 0x7ff });
+		// the atomic pools ask for the coherent mask, and are passed
+		const masks = { dmaMask: 2n ** 32n - 1n, coherentDmaMask: 2n ** 64n - 1n };
+		const device = guest.addDevice({ ...masks, minAlignMask: 0x7ff });
 		guest.engine.ram.fill(buffer + 100, 4096, 0x77);
 		const explained = explain(guest, device, { gpa: buffer + 100, bytes: 4096, dir: ToDevice });
 		expect(explained).toMatchObject({ status: "SLOTS_BEYOND_MASK", bounce: { slots: 3, transient: true } });

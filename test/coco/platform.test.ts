@@ -7,10 +7,14 @@ import {
 	PLATFORMS,
 	platformNamed,
 } from "../../src/coco/platform/platform.ts";
+import { attributesOf, isConfidentialGuest } from "../../src/coco/rules/attributes.ts";
+import { KERNELS } from "../../src/coco/rules/kernel.ts";
 import { Engine } from "../../src/engine.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { Direction } from "../../src/types.ts";
+import { isGuest, reportsEncryption } from "../helpers/kernel-facts.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
+import { KERNEL_NAMES } from "../helpers/trust-guest.ts";
 
 printSeed("platform");
 const random = new Random(SEED);
@@ -51,6 +55,16 @@ const EXPECTED = {
 		private: "zeroed",
 	},
 	pkvm: { pages: "none", dma: "none", read: "fault", write: "refused", shared: "kept", private: "kept" },
+	"s390-pv": { pages: "none", dma: "none", read: "fault", write: "refused", shared: "kept", private: "kept" },
+	sme: {
+		pages: "47 private",
+		dma: "47 private",
+		read: "ciphertext",
+		write: "corruption",
+		shared: "scrambled",
+		private: "scrambled",
+	},
+	arm64: { pages: "none", dma: "none", read: "plain", write: "plain", shared: "kept", private: "kept" },
 	none: { pages: "none", dma: "none", read: "plain", write: "plain", shared: "kept", private: "kept" },
 };
 const STEPS = {
@@ -59,11 +73,14 @@ const STEPS = {
 	tdx: ["attribute host", "host accept attribute"],
 	cca: ["unmap host map", "unmap host map"],
 	pkvm: ["host", "host"],
+	"s390-pv": ["host", "host"],
+	sme: ["attribute", "attribute"],
+	arm64: ["", ""],
 	none: ["", ""],
 };
 
 describe("the platforms", () => {
-	it("are the six, each under its own name and with the source of its facts", () => {
+	it("are the nine, each under its own name and with the source of its facts", () => {
 		expect(Object.keys(PLATFORMS).sort()).toEqual(Object.keys(EXPECTED).sort());
 		for (const [key, platform] of Object.entries(PLATFORMS)) {
 			expect(platform.name).toBe(key);
@@ -93,13 +110,25 @@ describe("the platforms", () => {
 		}
 	});
 
-	it("have a memory-encryption attribute, save pKVM and none", () => {
-		expect(ALL.filter(({ memEncrypt }) => !memEncrypt).map(({ name }) => name)).toEqual(["pkvm", "none"]);
+	it.each(KERNEL_NAMES)("are what %s reports of them", (kernel) => {
+		for (const platform of ALL) {
+			const { memEncrypt, guest, host } = attributesOf(KERNELS[kernel], platform);
+			const reports = reportsEncryption(kernel, platform.name);
+			expect([platform.name, memEncrypt, host, guest]).toEqual([
+				platform.name,
+				reports,
+				platform.name === "sme",
+				reports && platform.name !== "sme",
+			]);
+			expect(isConfidentialGuest(KERNELS[kernel], platform)).toBe(isGuest(kernel, platform.name));
+		}
 	});
 
 	it("are refused by a message that lists them when the name is none of theirs", () => {
 		for (const name of ["sev", "", "toString", "__proto__", "SNP"])
-			expect(() => platformNamed(name)).toThrow(/platform must be one of snp, snp-vtom, tdx, cca, pkvm, none, not/);
+			expect(() => platformNamed(name)).toThrow(
+				/platform must be one of snp, snp-vtom, tdx, cca, pkvm, s390-pv, sme, arm64, none, not/,
+			);
 	});
 });
 

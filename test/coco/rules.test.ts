@@ -85,7 +85,7 @@ const prepared = new WeakMap<Device, Pick<Point, "mask" | "bits">>();
 function prepare(engine: Engine, device: Device, point: Point): number {
 	const { exports: x } = engine.instance;
 	const flags =
-		(point.checksState ? layout.DEVICE_CHECKS_STATE : 0) |
+		(point.checksState ? layout.DEVICE_CHECKS_STATE | layout.DEVICE_CHECKS_POOL | layout.DEVICE_ENCODES_MMIO : 0) |
 		(point.needsShared ? layout.DEVICE_NEEDS_SHARED : 0) |
 		(point.needsShared || point.host ? layout.DEVICE_NEEDS_SHARED_POOL : 0) |
 		(point.host ? layout.DEVICE_MMIO_SHARED : 0) |

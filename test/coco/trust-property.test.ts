@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
 import { bySuite } from "../helpers/suite.ts";
-import { KERNEL_NAMES, NAMES, OFFER, smallGuest, TDISP } from "../helpers/trust-guest.ts";
+import { CONFIDENTIAL, KERNEL_NAMES, NAMES, OFFER, smallGuest, TDISP } from "../helpers/trust-guest.ts";
 import { History } from "../helpers/trust-history.ts";
 
 const STEPS = [
@@ -56,7 +56,7 @@ describe("any history of a guest", () => {
 						seed,
 						pools: [
 							{ kind: "restricted", size: "256K" },
-							...(privatePool && platform !== "none" ? [{ kind: "private", size: "256K" } as const] : []),
+							...(privatePool && CONFIDENTIAL.includes(platform) ? [{ kind: "private", size: "256K" } as const] : []),
 						],
 					});
 					const restricted = guest.pools.filter(({ kind }) => kind === "restricted");

@@ -285,8 +285,8 @@ export class AuditHistory {
 		const atomic = this.#random.oneIn(4);
 		const got = this.#twins.both((_, side) => this.#device(device, side).allocCoherent(bytes, { atomic }));
 		if (got === null || !got.ok) return;
-		const { gpa, dma, source } = got;
-		this.#coherent.push({ device, buffer: { gpa, dma, bytes: got.bytes, source } });
+		const { gpa } = got;
+		this.#coherent.push({ device, buffer: got });
 		this.#cpu(gpa, this.#random.between(1, bytes));
 		this.#count(`coherent on ${this.#state(gpa) === Shared ? "shared" : "other"} pages`);
 	}

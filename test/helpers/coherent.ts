@@ -47,8 +47,7 @@ export async function coherentGuest({
 	const allocator = new PageAllocator(regions, reserved);
 	const hazards: Hazard[] = [];
 	const common = { ram: engine.ram, allocator, converter, kernel: KERNELS[kernel] };
-	const atomic =
-		atomicBytes === 0 ? null : new AtomicPools({ ...common, bytes: atomicBytes, encrypted: platform.memEncrypt });
+	const atomic = atomicBytes === 0 ? null : new AtomicPools({ ...common, bytes: atomicBytes });
 	const coherent = new CoherentMemory({ ...common, atomic, onHazard: (hazard) => hazards.push(hazard) });
 	const bit = platform.dmaBit === null ? 0 : 2 ** platform.dmaBit.bit;
 	const device = (plan: DevicePlan = {}): CoherentDevice & { needsShared: boolean } => {
@@ -61,6 +60,7 @@ export async function coherentGuest({
 			slots,
 			encode: (gpa, shared) => ((platform.dmaBit?.means === "shared") === shared ? gpa + bit : gpa),
 			fits: (dma, bytes) => dma + bytes - 1 <= mask,
+			reach: BigInt(mask) & ~BigInt(bit),
 		};
 	};
 	/** Allocates what must succeed. */

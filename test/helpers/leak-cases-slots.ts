@@ -62,7 +62,7 @@ async function wrongPool(damaged: boolean) {
 	const { guest, monitor } = await watched({ pools: [{ kind: "private", size: "256K" }] });
 	const device = guest.addDevice({ name: "network" });
 	const pool = guest.pools.find(({ kind }) => kind === "private")?.pool ?? null;
-	if (damaged) misconfigure(guest, device, { pool, checksState: false, forceBounce: true });
+	if (damaged) misconfigure(guest, device, { pool, checksState: false, checksPool: false, forceBounce: true });
 	device.map(secretPages(guest), 100, ToDevice);
 	return { monitor, gpa: pool?.start ?? 0 };
 }

@@ -1,5 +1,6 @@
 /** What each proposal comes to in a decision record, written again from the list of proposals. */
 import { PLATFORMS, type PlatformName } from "../../src/coco/platform/platform.ts";
+import { isGuest } from "./kernel-facts.ts";
 
 /** A device and its guest. */
 export interface ModelCase {
@@ -81,13 +82,14 @@ export function believes({ preset, offered, validated }: ModelCase): boolean {
 /** The record of a device under a preset. */
 export function recordByModel(one: ModelCase): ModelRecord {
 	const { preset, platform, restricted, maskBits, forced } = one;
-	const { memEncrypt, dmaBit } = PLATFORMS[platform];
+	const { dmaBit } = PLATFORMS[platform];
 	const trusted = believes(one);
 	const merged = RULES_7_3.includes(preset);
+	// when it was posted, protected KVM had no attribute
+	const isConfidential = isGuest(merged && preset !== "request-wins" ? "linux-7.3" : "linux-6.12", platform);
 	const own = restricted ? "restricted" : "default";
-	const sharedPool = restricted && !(preset === "request-wins" && !memEncrypt);
-	let force = restricted || forced || (memEncrypt && !merged);
-	let needsShared = memEncrypt ? !(merged && trusted) : merged && sharedPool;
+	let force = restricted || forced || (isConfidential && !merged);
+	let needsShared = isConfidential && !(merged && trusted);
 	let checksState = merged;
 	let pool = own;
 	let active = true;
@@ -107,12 +109,10 @@ export function recordByModel(one: ModelCase): ModelRecord {
 			pool = restricted || !reaches("private") ? "none" : reaches("shared") ? "default/private" : "private";
 		if (preset === "pool-matcher") pool = restricted ? "none" : "default/private";
 		if (preset === "paravisor-bounce" && !restricted) pool = "bus";
-	} else if (preset === "pool-matcher" && !memEncrypt && !restricted) pool = "none";
-	else if (preset === "limits-reinspected" && !((memEncrypt || restricted) && reaches("shared"))) pool = "none";
+	} else if (preset === "pool-matcher" && !isConfidential && !restricted) pool = "none";
+	else if (preset === "limits-reinspected" && !((isConfidential || restricted) && reaches("shared"))) pool = "none";
 	if (pool === "none") {
 		force = active = false;
-		// the pool is all that tells there
-		needsShared &&= memEncrypt;
 	}
 	if (preset === "two-allocators-default" && !restricted) pool = "private";
 	if (preset === "static-pool" && !restricted && one.acceptedAtBind) pool = "private";

@@ -71,8 +71,10 @@ function decide612(c: RulesCase): Decision {
 	if (c.forced) return bounce(c);
 	const isPrivateForm = c.encodesAsLinux || c.pages === "private";
 	const address = c.gpa | (isPrivateForm ? c.privateBit : c.sharedBit);
-	if (!reaches(c, address)) return c.pool === "none" ? refuse(status.BEYOND_MASK) : bounce(c);
-	if (sharesLines(c)) return c.pool === "none" ? refuse(status.SHARES_CACHE_LINE) : bounce(c);
+	// what may not bounce is refused before anybody asks for a pool
+	const refused = c.pool === "none" && !c.noBounce;
+	if (!reaches(c, address)) return refused ? refuse(status.BEYOND_MASK) : bounce(c);
+	if (sharesLines(c)) return refused ? refuse(status.SHARES_CACHE_LINE) : bounce(c);
 	// one address cannot stand for both kinds of page, where it says of which it is
 	return c.pages === "mixed" && !c.encodesAsLinux ? refuse(status.MIXED_PAGES) : direct(address);
 }

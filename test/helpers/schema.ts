@@ -8,8 +8,8 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** The type of each schema's documents, and the room that it is of. */
 export const DOCUMENTS = {
-	"compare.1": ["src/report/documents", "CompareDocument"],
-	"compare-policies.1": ["src/report/documents", "ComparePoliciesDocument"],
+	"compare.2": ["src/report/documents", "CompareDocument"],
+	"compare-policies.2": ["src/report/documents", "ComparePoliciesDocument"],
 	"audit.1": ["src/report/documents", "AuditDocument"],
 	"policies.2": ["src/report/documents", "PoliciesDocument"],
 	"policies-list.2": ["src/report/documents", "PoliciesListDocument"],

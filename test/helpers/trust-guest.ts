@@ -8,6 +8,8 @@ export const MIB = 2 ** 20;
 export const NAMES = Object.keys(PLATFORMS) as PlatformName[];
 /** Platforms of which the host cannot read every page. */
 export const CONFIDENTIAL = NAMES.filter((name) => PLATFORMS[name].hostRead !== "plain");
+/** Those of them that are guests: an encrypted host has devices of its own, which none of this is about. */
+export const GUESTS = CONFIDENTIAL.filter((name) => PLATFORMS[name].protection !== "host");
 export const KERNEL_NAMES = ["linux-6.12", "linux-7.3"] as const;
 
 export const EVIDENCE: Evidence = {

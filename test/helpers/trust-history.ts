@@ -8,6 +8,7 @@ import { TdispState, type TdispStep } from "../../src/coco/trust/tdisp.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { statusName } from "../../src/status.ts";
 import { Attr, Direction } from "../../src/types.ts";
+import { isGuest } from "./kernel-facts.ts";
 import type { Random } from "./random.ts";
 import { statesOf } from "./trust-model.ts";
 import { DriverPages } from "./trust-pages.ts";
@@ -37,10 +38,12 @@ const REFUSED = /AccessFault|CipherUnavailable/;
 export class History extends DriverPages {
 	readonly #held: Held[];
 	readonly #late: boolean;
+	readonly #isGuest: boolean;
 
 	constructor(guest: Guest, devices: readonly GuestDevice[], random: Random, met: Map<string, number>) {
 		super(guest, random, met);
 		this.#late = guest.kernel.name === "linux-7.3";
+		this.#isGuest = isGuest(guest.kernel.name, guest.platform.name);
 		this.#held = devices.map((device) => {
 			const steps: TdispStep[] = [];
 			device.trust?.onChange((step) => steps.push(step));
@@ -107,9 +110,9 @@ export class History extends DriverPages {
 		if (!direct) {
 			const shared = !placed.has(Private);
 			// 13: the pool's state is the device's need
-			if (this.#late && this.guest.platform.memEncrypt) expect(shared).toBe(needsShared);
+			if (this.#late && this.#isGuest) expect(shared).toBe(needsShared);
 			// 22: data of a device that is trusted with private memory stays out of shared pools
-			const breach = device.accepted && shared && states[0] === Private && this.guest.platform.memEncrypt;
+			const breach = device.accepted && shared && states[0] === Private && this.#isGuest;
 			if (breach) expect(this.#late).toBe(false);
 			this.count("accepted device's data in a shared pool", breach);
 			this.count("bounced in a private pool", !shared && device.accepted);
@@ -246,10 +249,10 @@ export class History extends DriverPages {
 		if (!done.ok) return;
 		coherent.push(done);
 		const states = new Set(statesOf(this.guest, done.gpa, done.bytes));
-		const { memEncrypt } = this.guest.platform;
 		const remapped612 = device.options.coherent === false && !this.#late && done.source === "pages";
 		// 28: a trusted device's coherent memory is private
-		if (memEncrypt && !remapped612) expect(states).toEqual(new Set([this.#late && device.accepted ? Private : Shared]));
+		if (this.#isGuest && !remapped612)
+			expect(states).toEqual(new Set([this.#late && device.accepted ? Private : Shared]));
 		this.count(`coherent ${states.has(Private) ? "private" : "shared"}`);
 	}
 

@@ -4,6 +4,7 @@ import type { Guest } from "../../src/coco/guest/guest.ts";
 import type { Platform } from "../../src/coco/platform/platform.ts";
 import { PageState } from "../../src/memory/ram.ts";
 import { Attr, Direction } from "../../src/types.ts";
+import { isGuest, reachesSharedOnly } from "./kernel-facts.ts";
 
 /** A mapping that is asked for. */
 export interface Wanted {
@@ -55,11 +56,14 @@ export function outcomeOf(guest: Guest, device: GuestDevice, wanted: Wanted, tlb
 	const { forced, noforce } = device.ruled;
 	const isPrivate = late ? !ccShared : statesOf(guest, gpa, bytes).every((state) => state === PageState.Private);
 	const pool = (isPrivate ? device.privatePool : null) ?? device.pool;
-	const sharedOnly = platform.memEncrypt ? !(late && device.accepted) : late && device.pool?.ccShared === true;
 	const limit = limitOf(device.options);
+	const { coherentDmaMask, busLimit = 0n } = device.options;
+	const coherentLimit = coherentDmaMask === undefined ? limit : limitOf({ dmaMask: coherentDmaMask, busLimit });
+	const sharedOnly = reachesSharedOnly(guest.kernel.name, platform.name, coherentLimit) && !(late && device.accepted);
 	const refused = (status: string): Outcome => ({ what: "refused", status, bits: 0n });
 	if (!mayBounce && !coherent) return refused("NOT_COHERENT");
-	const force = device.pool?.restricted === true || forced || (!late && platform.memEncrypt && !noforce);
+	const force =
+		device.pool?.restricted === true || forced || (!late && isGuest(guest.kernel.name, platform.name) && !noforce);
 	if (!force) {
 		const bits = bitOf(platform, ccShared ? "shared" : "private", encoded);
 		const reaches = BigInt(gpa) + bits + BigInt(bytes) - 1n <= limit;
@@ -73,7 +77,7 @@ export function outcomeOf(guest: Guest, device: GuestDevice, wanted: Wanted, tlb
 	}
 	if (!mayBounce) return refused("BOUNCE_REFUSED");
 	if (pool === null) return refused("NO_POOL");
-	if (late && pool.ccShared !== sharedOnly) return refused("POOL_STATE");
+	if (late && pool.ccShared !== (platform.name === "sme" || sharedOnly)) return refused("POOL_STATE");
 	const slots = Math.ceil(((gpa & minAlignMask & 2047) + bytes) / 2048);
 	if (slots > 128) return refused("OVER_MAX_MAPPING");
 	// a set of 128 slots starts where every bit of the mask is 0

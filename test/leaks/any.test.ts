@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { PLATFORMS } from "../../src/coco/platform/platform.ts";
 import type { PropertyName } from "../../src/leaks/properties.ts";
 import { watched } from "../helpers/leaks.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
@@ -71,7 +72,7 @@ describe("any history of a guest, drivers and host at their worst", () => {
 					growthSlabs: random.oneIn(2) ? 1024 : 0,
 					pools: [
 						{ kind: "restricted", size: "256K" },
-						...(platform === "none" ? [] : [{ kind: "private", size: "256K" } as const]),
+						...(PLATFORMS[platform].hostRead === "plain" ? [] : [{ kind: "private", size: "256K" } as const]),
 					],
 				});
 				const restricted = guest.pools.filter(({ kind }) => kind === "restricted");

@@ -6,7 +6,7 @@ import { PageState } from "../../src/memory/ram.ts";
 import { Attr, Direction } from "../../src/types.ts";
 import { placeOf, type Watched, watched } from "../helpers/leaks.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
-import { CONFIDENTIAL, OFFER, TDISP, takePages, trustNow } from "../helpers/trust-guest.ts";
+import { GUESTS, OFFER, TDISP, takePages, trustNow } from "../helpers/trust-guest.ts";
 
 const DIRECTIONS = Object.values(Direction);
 const { ToDevice, FromDevice } = Direction;
@@ -150,7 +150,7 @@ const met = new Set<string>();
 describe("any legal history of trusted devices after the 7.3 merge", () => {
 	it("has no finding", async () => {
 		const shape = fc.record({
-			platform: fc.constantFrom(...CONFIDENTIAL),
+			platform: fc.constantFrom(...GUESTS),
 			seed: fc.integer(),
 			steps: fc.array(fc.constantFrom(...STEPS), { minLength: 40, maxLength: 150, size: "max" }),
 		});

@@ -83,9 +83,27 @@ describe("the report of an audit", () => {
 			{ cause: { what: "device-gets", result: "other bytes" }, count: 1200 },
 			{ cause: { what: "write-lost" }, count: 2 },
 		] as const;
-		const drive = { commands: 1, refused: { POOL_FULL: 3 }, crash, undelivered, wrongBytes: 1, sharedInPlace: 4 };
+		const firstRefused = {
+			request: 7,
+			line: 8,
+			bytes: 65536,
+			status: "POOL_FULL",
+			pool: { wantedSlots: 32, usedSlots: 120, slots: 128, longestFreeRunSlots: 8 },
+		} as const;
+		const drive = {
+			commands: 1,
+			refused: { POOL_FULL: 3 },
+			firstRefused,
+			crash,
+			undelivered,
+			wrongBytes: 1,
+			sharedInPlace: 4,
+		};
 		const out = text({ cause: crash }, { drive });
 		expect(out).toContain("4 page conversions; refused commands: 3 POOL_FULL\n");
+		expect(out).toContain(
+			"\nThe first was request 7 (line 8 of the trace), 65,536 bytes, POOL_FULL: 32 slots wanted, longest free run 8, 120 of 128 slots used.\n",
+		);
 		expect(out).toContain(
 			"\nnot delivered: 1,200 the device gets other bytes, 2 the device's bytes do not arrive\ncrash: is_swiotlb_force_bounce: NULL\n",
 		);

@@ -3,13 +3,18 @@ import { comparePoliciesReport } from "../../src/report/compare-policies.ts";
 import type { Bars } from "../../src/report/model.ts";
 import { renderText } from "../../src/report/render/text.ts";
 import type { PolicyComparison, PolicyResult } from "../../src/study/compare.ts";
-import { auditOf, policyResultOf, runOf } from "../helpers/results.ts";
+import { against, auditOf, policyResultOf, runOf } from "../helpers/results.ts";
 
 const NO_FALLBACK = { what: "no-fallback" } as const;
 const RESULTS = [
 	policyResultOf("leaks", runOf(), auditOf({ bytes: 4096, neighbourBytes: 10 })),
-	policyResultOf("shows", runOf({ dmaNsPerRequest: 50 }), auditOf({ bytes: 512, confidential: false })),
-	policyResultOf("hides", runOf({ driver: "typescript" }), auditOf({ hiddenBytes: 7 })),
+	policyResultOf(
+		"shows",
+		runOf({ dmaNsPerRequest: 50 }),
+		auditOf({ bytes: 512, confidential: false }),
+		against(0.5, 0.8),
+	),
+	policyResultOf("hides", runOf({ driver: "typescript" }), auditOf({ hiddenBytes: 7 }), against(1, 1)),
 	policyResultOf("without", null, auditOf({ cause: NO_FALLBACK, confidential: false }, { drive: null })),
 ];
 
@@ -23,7 +28,7 @@ function comparison(results: readonly PolicyResult[]): PolicyComparison {
 		seed: 1,
 		contiguity: 4,
 	} as const;
-	return { schema: "coco-dma/compare-policies/1", options, results };
+	return { schema: "coco-dma/compare-policies/2", options, results };
 }
 
 const REPORT = comparePoliciesReport([comparison(RESULTS)], "here");
@@ -40,8 +45,26 @@ describe("the report of compared policies", () => {
 		expect(LINES).toContain("Cost: release build, timed");
 		expect(LINES).toContain("Exposure: audit build, same input and seed");
 		expect(cells("DMA layer, ns per request")).toEqual(["100", "50", "100", "-"]);
-		expect(cells("against the first")).toEqual(["1x", "0.50x", "1x", "-"]);
+		expect(cells("against the first")).toEqual(["1x", "0.50x", "equal within noise", "-"]);
+		expect(cells("quartiles")).toEqual(["99 to 102", "99 to 102", "99 to 102", "-"]);
 		expect(cells("driven from")).toEqual(["WebAssembly", "WebAssembly", "TypeScript", "-"]);
+	});
+
+	it("tells of a policy that refused commands what it did not serve, and compares it with none", () => {
+		const firstRefused = { request: 3, line: 9, bytes: 4096, status: "NO_POOL", pool: null } as const;
+		const refused = runOf({
+			served: { requests: 4, commands: 5, bytes: 16384 },
+			failures: { NO_POOL: 6 },
+			firstRefused,
+		});
+		const results = [policyResultOf("serves", runOf(), auditOf()), policyResultOf("refuses", refused, auditOf())];
+		const lines = renderText(comparePoliciesReport([comparison(results)], "here"), { color: false });
+		expect(lines).toContain(
+			"refuses: 6 of 10 requests failed (commands refused: 6 NO_POOL). The first was request 3 (line 9 of the trace), 4,096 bytes, NO_POOL. It has no pool that could be larger.",
+		);
+		expect(lines).toContain("the columns are not comparable");
+		expect(lines).toMatch(/against the first +1x +-\n/);
+		expect(lines).toMatch(/data refused +0 B +24 KiB\n/);
 	});
 
 	it("says each verdict's worst kind, and bytes as breached where they are confidential, else as exposed", () => {

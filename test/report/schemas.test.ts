@@ -80,8 +80,15 @@ export default { name: "crash", title: "t", source: "s", kernel: "linux-6.12", a
 	});
 
 	it("explain, of a bounce, a direct map and a refusal", async () => {
-		for (const more of [[], ["--accepted"], ["--swiotlb", "noforce", "--mask", "20"]])
-			expect(await faults(["explain", "--platform", "snp", ...more, "--json", "-"])).toEqual([]);
+		const asked = ["explain", "--platform", "snp", "--json", "-"];
+		for (const more of [[], ["--accepted"], ["--policy", "cc-accepted", "--coherent", "--sg", "4K,1"]])
+			expect(await faults([...asked, ...more])).toEqual([]);
+		for (const more of [
+			["--swiotlb", "noforce", "--mask", "20"],
+			["--sg", "300K"],
+			["--bytes", "300K"],
+		])
+			expect(await faults([...asked, ...more], 1)).toEqual([]);
 	});
 
 	it("verify, of what is identical, what differs and what cannot be read", async () => {

@@ -9,11 +9,12 @@ import { comparePolicies, compareWorkload } from "../../src/study/compare.ts";
 import { Drive } from "../../src/study/drive.ts";
 import type { GuestSize } from "../../src/study/layout.ts";
 import { makeReplay } from "../../src/study/replay.ts";
-import { type RunResult, runSubject } from "../../src/study/run.ts";
+import type { RunResult } from "../../src/study/run.ts";
 import { subjectOf } from "../../src/study/subject.ts";
 import { Direction } from "../../src/types.ts";
 import type { Workload } from "../../src/workload/workload.ts";
 import { printSeed, SEED } from "../helpers/random.ts";
+import { runSubject } from "../helpers/run.ts";
 import { bySuite } from "../helpers/suite.ts";
 import { anyWorkload, SMALL, type Step, shortPgbench, shownByBouncing, workloadOf } from "../helpers/workload.ts";
 

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../../src/input-error.ts";
-import { hasCleanServer, verifyVmbusServer } from "../../src/verify/vmbus-server.ts";
+import { hasCleanServer, verifyVmbusServer } from "../../src/verify/vmbus/server.ts";
 import { recordingText } from "../helpers/golden.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { InputError } from "../../src/input-error.ts";
 import { verifyFile } from "../../src/node/input.ts";
-import { payloadOf } from "../../src/verify/vmbus-payload.ts";
+import { payloadOf } from "../../src/verify/vmbus/payload.ts";
 import { recordingText } from "../helpers/golden.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";
 import { bySuite } from "../helpers/suite.ts";

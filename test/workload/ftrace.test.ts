@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -12,8 +13,15 @@ const ISSUE =
 const COMPLETE =
 	"     ksoftirqd/0-14      [000] ..s..   964.891266: block_rq_complete: 7,0 WS () 49768 + 16 be,0,4 [0]";
 
+const GOLDEN = (name: string) => fileURLToPath(new URL(`../golden/block/${name}`, import.meta.url));
+
 function read(...lines: string[]) {
 	return readTrace(lines.join("\n"), { name: "t.ftrace.txt" });
+}
+
+/** Of a trace without completions, whose requests are all in flight together. */
+function readIssues(...lines: string[]) {
+	return readTrace(lines.join("\n"), { name: "t.ftrace.txt", iodepth: 1000 });
 }
 
 /** The bytes of a file, a few at a time. */
@@ -25,7 +33,7 @@ describe("readTrace", () => {
 	it("reads text, bytes and streams of either alike, plain or gzip", async () => {
 		const packed = readFileSync(PGBENCH).subarray(0);
 		const plain = gunzipSync(packed);
-		const { requests, events, timesNs, counters, cpus } = await readTraceFile(PGBENCH);
+		const { name: _, ...read } = await readTraceFile(PGBENCH);
 		const stream = (bytes: Uint8Array) => new Blob([new Uint8Array(bytes)]).stream();
 		for (const source of [
 			plain.toString(),
@@ -35,14 +43,14 @@ describe("readTrace", () => {
 			dripped(packed, 997),
 			stream(packed),
 		])
-			expect(await readTrace(source)).toEqual({ name: "trace", requests, events, timesNs, counters, cpus });
+			expect(await readTrace(source)).toEqual({ name: "trace", ...read });
 	});
 
 	it("lists the formats, where it is told one that it does not know", async () => {
 		await expect(readTrace(ISSUE, { format: "blktrace" })).rejects.toThrow(
 			'format: expected block-ftrace, not "blktrace"',
 		);
-		expect((await readTrace(ISSUE, { format: "block-ftrace" })).requests.length).toBe(1);
+		expect((await readTrace(ISSUE, { iodepth: 1, format: "block-ftrace" })).requests.length).toBe(1);
 	});
 
 	it("reads as the format that it is told, whatever the trace looks like", async () => {
@@ -63,21 +71,30 @@ describe("the ftrace reader", () => {
 			unmatchedCompletions: 20,
 			reissues: 230,
 			drained: 283,
+			outlived: 281,
+			longestNs: 13_726_000,
+			iodepth: null,
 			malformedLines: 0,
 			otherLines: 0,
+			lossMarkers: 0,
+			lostEvents: 0,
+			overwrittenEvents: 1437,
+			isLowerBound: true,
 		});
 		expect(requests.length).toBe(13990);
 		expect(events.length).toBe(2 * 13990);
 	});
 
 	it("issues and completes each request exactly once, the issue first", async () => {
-		const { requests, events } = await readTraceFile(PGBENCH);
-		const state = new Uint8Array(requests.length);
-		for (const event of events) {
-			expect(state[event >>> 1]).toBe(event & 1);
-			state[event >>> 1] = (event & 1) + 1;
+		const { requests, events, heldEvents } = await readTraceFile(PGBENCH);
+		for (const each of [events, heldEvents as Uint32Array]) {
+			const state = new Uint8Array(requests.length);
+			for (const event of each) {
+				expect(state[event >>> 1]).toBe(event & 1);
+				state[event >>> 1] = (event & 1) + 1;
+			}
+			expect(state.every((s) => s === 2)).toBe(true);
 		}
-		expect(state.every((s) => s === 2)).toBe(true);
 	});
 
 	it("reads gzip and plain text alike", async () => {
@@ -100,7 +117,7 @@ describe("the ftrace reader", () => {
 
 	it("reads lines without ioprio, and tasks with spaces and dashes", async () => {
 		const old = ISSUE.replace(" be,0,4", "").replace("postgres-10331", "kworker/u9:1-my task-7");
-		expect((await read(old)).requests.length).toBe(1);
+		expect((await readIssues(old)).requests.length).toBe(1);
 	});
 
 	it("completes the old request when a live device and sector is issued again", async () => {
@@ -109,8 +126,81 @@ describe("the ftrace reader", () => {
 		expect(counters.reissues).toBe(1);
 	});
 
+	/** A line at a time of its own (microseconds). */
+	const at = (us: number, line: string, sector = 49768) =>
+		line.replace(/964\.\d+/, `964.${String(us).padStart(6, "0")}`).replace("49768", String(sector));
+
+	it("takes a request for one without a completion when its sector is issued again: it ends at once, or is held until then", async () => {
+		const { events, heldEvents, timesNs, counters } = await read(
+			at(0, ISSUE),
+			at(1, ISSUE, 8),
+			at(5, ISSUE),
+			at(9, COMPLETE),
+			at(9, COMPLETE, 8),
+		);
+		expect([...events]).toEqual([0, 1, 2, 4, 5, 3]);
+		expect([...(heldEvents ?? [])]).toEqual([0, 2, 1, 4, 5, 3]);
+		expect([...timesNs]).toEqual([0, 0, 1000, 5000, 9000, 9000]);
+		expect(counters).toMatchObject({ reissues: 1, outlived: 0, drained: 0, longestNs: 8000 });
+	});
+
+	it("takes a request for one without a completion when it lives more than ten times as long as the longest completed one", async () => {
+		const lines = [at(0, ISSUE, 8), at(10, ISSUE), at(20, COMPLETE), at(105, ISSUE, 16), at(110, ISSUE, 24)];
+		const { events, heldEvents, counters } = await read(...lines);
+		// issued at 0 us and live at 110: 11 times the 10 us of the one that completed
+		expect(counters).toMatchObject({ drained: 3, outlived: 1, longestNs: 10_000 });
+		expect([...events]).toEqual([0, 1, 2, 3, 4, 6, 5, 7]);
+		expect([...(heldEvents ?? [])]).toEqual([0, 2, 3, 4, 6, 1, 5, 7]);
+		const { counters: shorter, heldEvents: none } = await read(...lines.slice(0, 3), at(100, ISSUE, 16));
+		expect(shorter).toMatchObject({ drained: 2, outlived: 0 });
+		expect(none).toBeUndefined();
+	});
+
+	it("knows each request's line", async () => {
+		const { lines } = await read("# a comment", ISSUE, COMPLETE, "", ISSUE);
+		expect([...(lines ?? [])]).toEqual([2, 5]);
+	});
+
+	it("counts the events that the recorder says it lost, with a number or without, and takes them for no malformed lines", async () => {
+		const { requests, counters } = await readTraceFile(GOLDEN("lost-events.ftrace.txt"));
+		const bytes = (some: typeof requests) => some.reduce((sum, request) => sum + request.bytes, 0);
+		expect([requests.length, bytes(requests), bytes(requests.filter(({ read }) => read))]).toEqual([
+			40, 806_912, 446_464,
+		]);
+		expect(counters).toMatchObject({ lossMarkers: 4, lostEvents: 5022, malformedLines: 0, isLowerBound: true });
+		const unknown = await read(ISSUE, "CPU:3 [LOST EVENTS]", COMPLETE);
+		expect(unknown.counters).toMatchObject({ lossMarkers: 1, lostEvents: 0, isLowerBound: true });
+		const whole = await read("# entries-in-buffer/entries-written: 20/20   #P:2", ISSUE, COMPLETE);
+		expect(whole.counters).toMatchObject({ overwrittenEvents: 0, isLowerBound: false });
+		const cut = await read("# entries-in-buffer/entries-written: 20/25   #P:2", ISSUE, COMPLETE);
+		expect(cut.counters).toMatchObject({ overwrittenEvents: 5, isLowerBound: true });
+	});
+
+	it("refuses a trace without completions, and reads it with the depth that it is told", async () => {
+		const file = GOLDEN("issue-only.ftrace.txt");
+		await expect(readTraceFile(file)).rejects.toThrow(InputError);
+		await expect(readTraceFile(file)).rejects.toThrow("holds no completion of any request (issued: 40)");
+		for (const iodepth of [1, 4, 100]) {
+			const { events, requests, counters, heldEvents } = await readTraceFile(file, { iodepth });
+			expect([requests.length, counters.iodepth, heldEvents]).toEqual([40, iodepth, undefined]);
+			let [live, most] = [0, 0];
+			for (const event of events) {
+				live += (event & 1) === 0 ? 1 : -1;
+				most = Math.max(most, live);
+			}
+			expect(most).toBe(Math.min(iodepth, 40));
+		}
+	});
+
+	it("takes no depth for a trace that says when its requests complete, and none that is no number", async () => {
+		const text = [ISSUE, COMPLETE].join("\n");
+		await expect(readTrace(text, { iodepth: 4 })).rejects.toThrow("iodepth: goes with a trace without completions");
+		for (const iodepth of [0, 1.5, 65537])
+			await expect(readTrace(text, { iodepth })).rejects.toThrow("iodepth: expected a whole number from 1 to 65536");
+	});
+
 	it("keeps devices apart", async () => {
-		const { events, counters } = await read(ISSUE, ISSUE.replace("7,0", "8,16"));
+		const { events, counters } = await readIssues(ISSUE, ISSUE.replace("7,0", "8,16"));
 		expect([...events]).toEqual([0, 2, 1, 3]);
 		expect(counters.drained).toBe(2);
 	});
@@ -119,26 +209,32 @@ describe("the ftrace reader", () => {
 		const flush = ISSUE.replace("WS 8192 () 49768 + 16", "FF 0 () 0 + 0");
 		const discard = ISSUE.replace("WS", "D");
 		const done = COMPLETE.replace("WS () 49768 + 16", "FF () 18446744073709551615 + 0");
-		const { requests, counters } = await read(flush, discard, done, ISSUE.replace("WS", "FWFS"));
+		const { requests, counters } = await read(
+			flush,
+			discard,
+			done,
+			ISSUE.replace("WS", "FWFS"),
+			COMPLETE.replace("WS", "FWFS"),
+		);
 		expect(requests.length).toBe(1);
 		expect(counters).toMatchObject({ issuesWithoutData: 2, zeroLengthCompletions: 1, dataRequests: 1 });
 	});
 
 	it("counts completions without an issue apart", async () => {
-		expect((await read(COMPLETE, ISSUE)).counters.unmatchedCompletions).toBe(1);
+		expect((await read(COMPLETE, ISSUE, COMPLETE)).counters.unmatchedCompletions).toBe(1);
 	});
 
 	it("counts other events apart and skips comments", async () => {
 		const other = ISSUE.replace("block_rq_issue", "sched_switch");
-		expect((await read("# tracer: nop", other, ISSUE)).counters).toMatchObject({
+		expect((await read("# tracer: nop", other, ISSUE, COMPLETE)).counters).toMatchObject({
 			otherLines: 1,
-			eventLines: 1,
+			eventLines: 2,
 			malformedLines: 0,
 		});
 	});
 
 	it("counts up to 1 % malformed lines and goes on", async () => {
-		const { counters } = await read(...Array(99).fill(ISSUE), "garbage");
+		const { counters } = await read(...Array(98).fill(ISSUE), COMPLETE, "garbage");
 		expect(counters.malformedLines).toBe(1);
 	});
 

@@ -1,8 +1,11 @@
 /** A device of a confidential guest: its DMA, its trust, its pools, and its own view of memory. */
-import { BAD_SIZE, NEEDS_TRANSIENT } from "../../../assembly/layout/status.ts";
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import { ATTR_NO_BOUNCE } from "../../../assembly/layout/device.ts";
+import { BAD_SIZE, NEEDS_TRANSIENT, PEER_UNREACHABLE } from "../../../assembly/layout/status.ts";
 import { DmaApi, type MappedSegment, type Segment } from "../../dma/api.ts";
 import type { Device, DeviceCounters } from "../../dma/device.ts";
 import type { DeviceOptions } from "../../dma/options.ts";
+import { type Refusal, type RefusedRequest, refusedBy } from "../../dma/refusal.ts";
 import { Attr, type Direction, type DmaAddr, type Gpa } from "../../types.ts";
 import type {
 	CoherentAllocation,
@@ -13,11 +16,20 @@ import type {
 	CoherentRequest,
 	SlotSource,
 } from "../memory/coherent.ts";
+import type { TransientNeed } from "../memory/growing.ts";
 import type { Hazard } from "../memory/hazard.ts";
 import type { GuestPool } from "../memory/pools.ts";
 import type { DeviceView } from "../platform/parties.ts";
 import { encodeGpa, type Platform } from "../platform/platform.ts";
-import { type Answers, coherentRules, compile, type Decision, type Question } from "../rules/decision.ts";
+import {
+	type Answers,
+	coherentRules,
+	compile,
+	type Decision,
+	everyAnswer,
+	type PredicateReply,
+	type Question,
+} from "../rules/decision.ts";
 import { encodingOf, limitOf, type RuledDevice } from "../rules/device.ts";
 import type { Kernel } from "../rules/kernel.ts";
 import { ACCEPTANCES, type KernelCrash, type Mechanism, type Policy } from "../rules/policy.ts";
@@ -55,12 +67,16 @@ export interface GuestDeviceOptions
 	readonly encoded?: boolean;
 }
 
+/** How a device reaches another one's memory. */
+export type PeerReach = "host bridge" | "no" | { readonly busOffset: number };
+
 /** What the guest gives a device. */
 interface DeviceSetting {
 	readonly kernel: Kernel;
 	readonly platform: Platform;
 	readonly forced: boolean;
 	readonly noforce: boolean;
+	readonly noSlots: boolean;
 	readonly policy: Policy | null;
 	/** Pools for a device without pools of its own: none is restricted. */
 	readonly pools: readonly GuestPool[];
@@ -277,16 +293,32 @@ export class GuestDevice extends DmaApi {
 
 	/** What the rules look at. Under a policy, accepted is what that believes. */
 	get ruled(): RuledDevice {
-		const { forced, noforce, policy } = this.#setting;
+		const { forced, noforce, noSlots, policy } = this.#setting;
 		const accepted = this.believed;
 		const encoded = accepted && policy?.plainAddresses === true ? false : (this.options.encoded ?? true);
-		const [vmbus, externalFacing] = [this.offer !== null, this.options.externalFacing ?? false];
-		return { ...this.#pools, accepted, forced, noforce, vmbus, externalFacing, encoded, reach: limitOf(this.options) };
+		const { offer, options } = this;
+		return {
+			...this.#pools,
+			accepted,
+			forced,
+			noforce,
+			noSlots: noSlots && this.#ownPools === undefined,
+			vmbus: offer !== null,
+			externalFacing: options.externalFacing ?? false,
+			encoded,
+			reach: limitOf(options),
+			coherentReach: this.#coherentReach,
+		};
 	}
 
 	/** What its kernel and its policy answer about it now, before any mapping. */
 	get answers(): Answers {
 		return this.#decision.answers;
+	}
+
+	/** Every predicate's answer about it, those that coherent memory asks too. */
+	get replies(): readonly PredicateReply[] {
+		return everyAnswer(this.#question);
 	}
 
 	/** What follows from the answers for its streaming maps. */
@@ -309,6 +341,24 @@ export class GuestDevice extends DmaApi {
 		return this.#decision.crash;
 	}
 
+	/** Its own pools that it is attached to, or undefined: it has the guest's. */
+	get #ownPools(): readonly GuestPool[] | undefined {
+		const attached = this.options.pools?.filter(({ attachError }) => attachError === null);
+		return attached?.length === 0 && this.options.pools?.length !== 0 ? undefined : attached;
+	}
+
+	/** What attaching a pool of its own ended in, as a negative errno; null: it was attached, or it has none. */
+	get attachError(): number | null {
+		return this.options.pools?.find(({ attachError }) => attachError !== null)?.attachError ?? null;
+	}
+
+	/** Highest address of a coherent buffer that it can emit, inclusive. */
+	get #coherentReach(): bigint {
+		const { coherentDmaMask, dmaMask, busLimit = 0n } = this.options;
+		const mask = coherentDmaMask ?? dmaMask;
+		return limitOf(mask === undefined ? { busLimit } : { dmaMask: mask, busLimit });
+	}
+
 	/** What is asked about it. */
 	get #question(): Question {
 		const { policy, kernel, platform } = this.#setting;
@@ -327,10 +377,11 @@ export class GuestDevice extends DmaApi {
 
 	/** Compiles its decision record anew. */
 	#decide(): Decision {
-		const { kernel, platform, policy, pools: common } = this.#setting;
-		const { pools: own, matcher } = this.options;
+		const { kernel, platform, policy, noSlots, pools: common } = this.#setting;
+		const { matcher } = this.options;
+		const own = this.#ownPools;
 		const before = [this.#pools.privatePool, this.#pools.pool];
-		const choice = { kernel, platform, policy, own, matcher, common, believed: this.believed };
+		const choice = { kernel, platform, policy, own, matcher, common, noSlots, believed: this.believed };
 		const now = choosePools({ ...choice, reaches: (pool) => this.#reachesPool(pool) });
 		const isBound = this.trust?.driverBound ?? this.#driverBound;
 		const chosen = policy?.fixesPool === true && isBound ? (this.#boundPools ?? now) : now;
@@ -376,6 +427,15 @@ export class GuestDevice extends DmaApi {
 		return this.dma.maxSegments;
 	}
 
+	/** As Device's; where a policy forbids to bounce, that is the rule that is broken. */
+	refusal(request: RefusedRequest, status: number): Refusal {
+		const refusal = this.dma.refusal(request, status);
+		const { policy } = this.#setting;
+		const mechanism = policy?.mechanism?.[this.believed ? "accepted" : "others"] ?? "bounce";
+		if (policy === null || mechanism === "bounce") return refusal;
+		return refusedBy(refusal, { rule: "policy", policy: policy.name, mechanism });
+	}
+
 	protected describePool(): string {
 		return this.pool?.pool.describe() ?? "";
 	}
@@ -393,7 +453,17 @@ export class GuestDevice extends DmaApi {
 			return this.#refused.tryMap(dma, gpa, bytes, dir, cpu, attrs);
 		const growing = this.pool?.growing ?? null;
 		if (dma !== NEEDS_TRANSIENT || growing === null) return dma;
-		return growing.mapTransient(this.dma, gpa, bytes, dir, cpu, attrs, this.reachesBelow);
+		return growing.mapTransient(this.dma, gpa, bytes, dir, cpu, attrs, this.#transientNeed());
+	}
+
+	/** What a transient pool for it has to be. */
+	#transientNeed(): TransientNeed {
+		const { needsShared } = this.#decision.rules;
+		const encoding = encodingOf(this.#setting.platform, this.ruled);
+		const limit = this.#coherentReach;
+		const fitsCoherent = (gpa: Gpa, bytes: number) =>
+			encodeGpa(encoding, gpa, needsShared) + BigInt(bytes) - 1n <= limit;
+		return { reach: limitOf(this.options), needsShared, fitsCoherent };
 	}
 
 	/** MMIO is mapped by rules of its own, where those of its memory are others. */
@@ -402,6 +472,19 @@ export class GuestDevice extends DmaApi {
 		const dma = this.dma.tryMap(gpa, bytes, dir, cpu, attrs);
 		this.#configure(this.#record);
 		return dma;
+	}
+
+	/**
+	 * Maps another device's memory, a page of a list as Linux's pci_p2pdma tells its kinds: what the host bridge forwards is
+	 * mapped as memory is, though some kernels do not bounce it; over the bus the address is the bus's, and nothing has to be
+	 * unmapped.
+	 * @returns as tryMap, PEER_UNREACHABLE, or a bus address
+	 */
+	tryMapPeer(gpa: Gpa, bytes: number, dir: Direction, reached: PeerReach, attrs = 0): DmaAddr {
+		if (reached === "no") return PEER_UNREACHABLE;
+		if (reached !== "host bridge") return gpa + reached.busOffset;
+		const { bouncesPeerPages } = this.#setting.kernel.rules;
+		return this.tryMap(gpa, bytes, dir, 0, bouncesPeerPages.is ? attrs : attrs | ATTR_NO_BOUNCE);
 	}
 
 	tryUnmap(dma: DmaAddr, bytes: number, dir: Direction, attrs = 0): number {
@@ -461,7 +544,25 @@ export class GuestDevice extends DmaApi {
 	}
 
 	maxMappingBytes(highestGpa: Gpa): number {
-		return this.dma.maxMappingBytes(highestGpa);
+		return this.dma.maxMappingBytes(this.#required(highestGpa));
+	}
+
+	/** What of RAM its kernel has its masks reach. */
+	#required(highestGpa: Gpa): Gpa {
+		const { requiredMaskOf } = this.#setting.kernel.rules;
+		return requiredMaskOf.is === "last page" ? highestGpa - (highestGpa % PAGE_SIZE) : highestGpa;
+	}
+
+	/** The mask that reaches all of RAM: dma_get_required_mask. @param highestGpa last address of RAM */
+	requiredMask(highestGpa: Gpa): bigint {
+		const encoding = encodingOf(this.#setting.platform, this.ruled);
+		const address = encodeGpa(encoding, this.#required(highestGpa), this.#decision.rules.needsShared);
+		return (1n << BigInt(address.toString(2).length)) - 1n;
+	}
+
+	/** Whether its mask and bus reach less than that: dma_addressing_limited. */
+	addressingLimited(highestGpa: Gpa): boolean {
+		return limitOf(this.options) < this.requiredMask(highestGpa);
 	}
 
 	/**
@@ -470,7 +571,8 @@ export class GuestDevice extends DmaApi {
 	 * @throws DmaError BAD_SIZE; KernelCrash where its policy brings one about
 	 */
 	allocCoherent(bytes: number, request: CoherentRequest = {}): CoherentAllocation {
-		if (this.#setting.policy?.allocates === false) return { ok: false, status: "NO_ALLOC_OPERATION", message: "" };
+		if (this.#setting.policy?.allocates === false)
+			return { ok: false, status: "NO_ALLOC_OPERATION", message: "", logged: false };
 		const device = this.#forCoherent(coherentRules(this.#question, "alloc"));
 		return this.#setting.coherent.alloc(device, bytes, request);
 	}
@@ -487,9 +589,8 @@ export class GuestDevice extends DmaApi {
 	/** Itself, as coherent memory sees it. */
 	#forCoherent({ needsShared, fromPool, fromAtomicPools }: CoherentRules): CoherentDevice {
 		const { platform, slots, policy } = this.#setting;
-		const { coherentDmaMask, dmaMask, busLimit = 0n, coherent = true } = this.options;
-		const mask = coherentDmaMask ?? dmaMask;
-		const limit = limitOf(mask === undefined ? { busLimit } : { dmaMask: mask, busLimit });
+		const { coherent = true } = this.options;
+		const limit = this.#coherentReach;
 		const encoding = encodingOf(platform, this.ruled);
 		const { pool } = this;
 		return {
@@ -502,6 +603,7 @@ export class GuestDevice extends DmaApi {
 			checksPoolState: policy?.checksPoolState !== false,
 			encode: (gpa, shared) => Number(encodeGpa(encoding, gpa, shared)),
 			fits: (address, bytes) => BigInt(address) + BigInt(bytes) - 1n <= limit,
+			reach: limit & ~(encoding.privateBits | encoding.sharedBits),
 		};
 	}
 

@@ -1,7 +1,8 @@
 /** One mapping, explained: each predicate, what was done, and who can read the bytes before, during and after. */
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
-import { IO_TLB_SIZE } from "../../../assembly/layout/pool.ts";
+import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from "../../../assembly/layout/pool.ts";
 import { BAD_DIRECTION, POOL_PAGES } from "../../../assembly/layout/status.ts";
+import type { BrokenRule, Refusal } from "../../dma/refusal.ts";
 import { PageState } from "../../memory/ram.ts";
 import { DmaError, hex, type StatusName, statusName } from "../../status.ts";
 import type { Pool } from "../../swiotlb/pool.ts";
@@ -12,6 +13,7 @@ import { Parties, type PartyView } from "../platform/parties.ts";
 import { decodeAddress, encodeGpa } from "../platform/platform.ts";
 import { AccessFault, type AccessResult } from "../platform/violations.ts";
 import { encodingOf } from "../rules/device.ts";
+import { KernelCrash } from "../rules/policy.ts";
 import type { GuestDevice } from "./device.ts";
 import type { Guest } from "./guest.ts";
 import { askReach, decisionSteps, type MapRequest, type PredicateStep, poolFor, poolStateStep } from "./steps.ts";
@@ -39,9 +41,13 @@ export interface Explanation {
 	readonly device: string;
 	readonly request: { readonly gpa: Gpa; readonly bytes: number; readonly dir: string; readonly cpu: number };
 	readonly steps: readonly PredicateStep[];
-	readonly decision: "direct" | "bounce" | "refused";
+	readonly decision: "direct" | "bounce" | "refused" | "crash";
+	/** Where the kernel ends, or null. */
+	readonly crash: { readonly where: string; readonly why: string } | null;
 	/** Why a mapping failed, or null. */
 	readonly status: StatusName | null;
+	/** The same in the kernel's terms, or null. */
+	readonly refusal: Refusal | null;
 	/** The address that the device is given, or null. */
 	readonly dma: DmaAddr | null;
 	readonly bounce: {
@@ -81,7 +87,7 @@ function sightOfPage<A extends number>(view: PartyView<A>, parties: Parties, add
 }
 
 /** Looks at memory through everybody's eyes, without a trace in the guest's own log. */
-class Onlookers {
+export class Onlookers {
 	readonly #guest: Guest;
 	readonly #device: GuestDevice;
 	readonly #parties: Parties;
@@ -136,35 +142,42 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 	const pool = poolFor(guest, device, request);
 	const pools = pool?.growing?.pools ?? (pool === null ? [] : [pool.pool]);
 	const indexes = pools.map((each) => each.areas().map(({ index }) => index));
-	const transients = pool?.growing?.transients ?? [];
+	const transients = pool?.growing?.transients.map(({ gpa: start }) => start) ?? [];
 	const before = device.dma.counters;
-	const dma = device.tryMap(gpa, bytes, dir, cpu, attrs);
+	const dma = crashing(() => device.tryMap(gpa, bytes, dir, cpu, attrs));
 	const after = device.dma.counters;
+	const slots = predicted === "bounce" && poolState?.value !== "false" ? slotsStep(guest, device, request) : null;
+	if (pool !== null && slots !== null) steps.push(slots);
 	const common = {
 		platform: guest.platform.name,
 		kernel: guest.kernel.name,
 		device: device.name,
 		request: { gpa, bytes, dir: directionName(dir), cpu },
+		crash: null,
 	};
+	if (typeof dma === "object") {
+		const nothing = { status: null, refusal: null, dma: null, bounce: null };
+		return { ...common, ...nothing, steps, decision: "crash", crash: dma, readers };
+	}
 	if (dma < 0) {
 		agree(predicted !== "direct", common, predicted, statusName(dma));
+		const refusal = device.refusal({ gpa, bytes, dir, attrs }, dma);
+		const run = refusal.broken.find(({ rule }) => rule === "free-run");
+		if (run?.rule === "free-run") steps.push(searchStep(run));
 		readers.push(onlookers.look("after", "buffer", gpa, bytes, null));
-		const refused = { ...common, steps, status: statusName(dma), dma: null, readers };
+		const refused = { ...common, steps, status: statusName(dma), refusal, dma: null, readers };
 		if (after.beyondMask === before.beyondMask) return { ...refused, decision: "refused", bounce: null };
-		const transient = pool?.growing?.transients.find((start) => !transients.includes(start));
+		const transient = pool?.growing?.transients.find(({ gpa: start }) => !transients.includes(start))?.gpa;
 		const tlb =
 			transient === undefined
 				? residueOf(guest, pools, indexes, device, request)
 				: transient + inSlotOffset(device, gpa);
-		const { predicate, value, why } = askReach(
-			device,
-			encodeGpa(encodingOf(guest.platform, device.ruled), tlb, pool?.ccShared === true),
-			bytes,
-			BOUNCE_REACH,
-		).step;
+		const slotsDma = encodeGpa(encodingOf(guest.platform, device.ruled), tlb, pool?.ccShared === true);
+		const { predicate, value, why } = askReach(device, slotsDma, bytes, BOUNCE_REACH).step;
 		steps.push({ predicate, value, why: `${why}; the bytes were copied into the slots before, as in Linux` });
 		readers.push(onlookers.look("after", "slots", tlb, bytes, null));
-		return { ...refused, decision: "bounce", bounce: placeOf(guest, device, tlb, gpa, bytes) };
+		const bounce = placeOf(guest, device, tlb, gpa, bytes);
+		return { ...refused, decision: "bounce", bounce, refusal: withSlots(refusal, Number(slotsDma)) };
 	}
 	const direct = after.directMaps > before.directMaps;
 	agree(predicted === (direct ? "direct" : "bounce"), common, predicted, direct ? "direct" : "bounce");
@@ -172,7 +185,7 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 		readers.push(onlookers.look("mapped", "buffer", gpa, bytes, dma));
 		device.unmap(dma, bytes, dir);
 		readers.push(onlookers.look("after", "buffer", gpa, bytes, null));
-		return { ...common, steps, decision: "direct", status: null, dma, bounce: null, readers };
+		return { ...common, steps, decision: "direct", status: null, refusal: null, dma, bounce: null, readers };
 	}
 	const tlb = decodeAddress(guest.platform, dma).gpa;
 	const bounce = placeOf(guest, device, tlb, gpa, bytes);
@@ -183,7 +196,45 @@ export function explain(guest: Guest, device: GuestDevice, request: MapRequest):
 	readers.push(onlookers.look("after", "buffer", gpa, bytes, null));
 	// a transient pool is gone with its mapping
 	if (!bounce.transient) readers.push(onlookers.look("after", "slots", tlb, bytes, dma));
-	return { ...common, steps, decision: "bounce", status: null, dma, bounce, readers };
+	return { ...common, steps, decision: "bounce", status: null, refusal: null, dma, bounce, readers };
+}
+
+/** What a call answers, or where the kernel ends in it. */
+export function crashing<T>(call: () => T): T | NonNullable<Explanation["crash"]> {
+	try {
+		return call();
+	} catch (error) {
+		if (!(error instanceof KernelCrash)) throw error;
+		const { where, why } = error;
+		return { where, why };
+	}
+}
+
+/** How many slots the buffer takes, which no mapping may have more than a segment of. */
+function slotsStep({ engine }: Guest, device: GuestDevice, { gpa, bytes }: MapRequest): PredicateStep {
+	const slots = engine.instance.exports.swiotlbSlots(device.dma.index, gpa, bytes, 0);
+	const offset = inSlotOffset(device, gpa);
+	const sum = offset === 0 ? `${bytes} bytes` : `offset ${hex(offset)} + ${bytes} bytes`;
+	const holds = slots <= IO_TLB_SEGSIZE;
+	const why = `${sum} = ${slots} slot${slots === 1 ? "" : "s"} ${holds ? "<=" : ">"} ${IO_TLB_SEGSIZE}`;
+	return { predicate: "slots <= IO_TLB_SEGSIZE", value: String(holds), why };
+}
+
+/** A search that found nothing. */
+function searchStep({
+	slots,
+	usedSlots,
+	totalSlots,
+	longestFreeRunSlots,
+}: BrokenRule & { rule: "free-run" }): PredicateStep {
+	const why = `${slots} slots in a row; ${usedSlots} of ${totalSlots} in use, longest free run ${longestFreeRunSlots}`;
+	return { predicate: "swiotlb_find_slots(dev, orig_addr, size)", value: "-1", why };
+}
+
+/** A refusal after the copy, with the slots that it was about. */
+function withSlots(refusal: Refusal, dma: DmaAddr): Refusal {
+	const { message } = refusal;
+	return message?.class === "TLB-OVERFLOW" ? { ...refusal, message: { ...message, dma } } : refusal;
 }
 
 function agree(

@@ -17,8 +17,9 @@ import type { MemoryCipher } from "../platform/ciphertext.ts";
 import { PageConverter } from "../platform/convert.ts";
 import { Parties } from "../platform/parties.ts";
 import { type Platform, type PlatformName, platformNamed } from "../platform/platform.ts";
+import { attributesOf, isConfidentialGuest } from "../rules/attributes.ts";
 import { DEFAULT_KERNEL, type Kernel, type KernelName, kernelNamed } from "../rules/kernel.ts";
-import type { Policy } from "../rules/policy.ts";
+import { kernelUnder, type Policy } from "../rules/policy.ts";
 import type { GuestPoolOptions } from "../rules/pool.ts";
 import { GuestDevice, type GuestDeviceOptions, hardwareOf, judgeOptions } from "./device.ts";
 import { PageSharing } from "./sharing.ts";
@@ -28,6 +29,11 @@ export interface GuestOptions
 		EngineOptions,
 		"ram" | "cpus" | "memory" | "context" | "build" | "audit" | "auditEvents" | "spareBytes" | "maxDevices"
 	> {
+	/**
+	 * The guest's RAM in bytes, where `ram` has only the stretches of it that are held: what the sizes of its pools follow
+	 * from. Default: what `ram` comes to.
+	 */
+	readonly ramBytes?: number;
 	/** A platform's name, or a record of your own. */
 	readonly platform: PlatformName | Platform;
 	/** Default: the policy's, or that of DEFAULT_KERNEL. */
@@ -44,8 +50,12 @@ export interface GuestOptions
 	readonly pools?: readonly GuestPoolOptions[];
 	/** Ranges that the page allocator leaves alone: the kernel's image, buffers of the embedder's. Page-aligned. */
 	readonly reserved?: readonly { readonly gpa: Gpa; readonly bytes: number }[];
+	/** Whether no memory is found for the default pool at boot. Default false. */
+	readonly bootPoolFails?: boolean;
 	/** Whether the kernel has atomic pools (CONFIG_DMA_COHERENT_POOL). Default true. */
 	readonly atomicPools?: boolean;
+	/** Bytes of each atomic pool (`coherent_pool=`); 0: there was no memory for any. Default: by the size of RAM, as Linux. */
+	readonly atomicPoolBytes?: number;
 	/** The guest's memory key (loadCipher), for the host's view of private RAM. Default: contents scramble by `seed`. */
 	readonly cipher?: MemoryCipher;
 	/** Seed of what conversions leave. Default 1. */
@@ -72,39 +82,51 @@ interface Plan {
 	readonly kernel: Kernel;
 	readonly forced: boolean;
 	readonly noforce: boolean;
+	/** Whether a default pool was asked for and found no memory. */
+	readonly noSlots: boolean;
 	readonly pools: readonly PlannedPool[];
 	readonly engine: EngineOptions;
+}
+
+/** RAM of a guest, held or not. @throws RangeError for less than what is held */
+function ramBytesOf({ ramBytes }: GuestOptions, held: readonly { readonly bytes: number }[]): number {
+	const heldBytes = held.reduce((sum, { bytes }) => sum + bytes, 0);
+	if (ramBytes !== undefined && !(ramBytes >= heldBytes))
+		throw new RangeError(`ramBytes: ${ramBytes} is less than the ${heldBytes} bytes of ram`);
+	return ramBytes ?? heldBytes;
 }
 
 function planOf(options: GuestOptions): Plan {
 	const platform = typeof options.platform === "string" ? platformNamed(options.platform) : options.platform;
 	const { policy } = options;
 	const asked = options.kernel ?? policy?.kernel ?? DEFAULT_KERNEL;
-	const kernel = typeof asked === "object" ? asked : kernelNamed(asked);
-	if (policy !== undefined && kernel.name !== policy.kernel)
-		throw new RangeError(`kernel: policy ${policy.name} changes the rules of ${policy.kernel}, not of ${kernel.name}`);
+	const given = typeof asked === "object" ? asked : kernelNamed(asked);
+	if (policy !== undefined && given.name !== policy.kernel)
+		throw new RangeError(`kernel: policy ${policy.name} changes the rules of ${policy.kernel}, not of ${given.name}`);
+	const kernel = kernelUnder(policy ?? null, given);
 	const { cpus = 1, growthSlabs = 0, zeroOnFree = false } = options;
 	const reserved = [...(options.pools ?? []), ...(policy?.pools ?? [])];
 	if (!Number.isInteger(growthSlabs) || growthSlabs < 0 || growthSlabs > 2 ** 20)
 		throw new RangeError(`growthSlabs must be a whole number from 0 to 2^20, not ${growthSlabs}`);
 	const regions = ramStretches(options.ram);
-	const ramBytes = regions.reduce((sum, { bytes }) => sum + bytes, 0);
+	const ramBytes = ramBytesOf(options, regions);
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
-	const size = option.force === false ? null : poolSize({ cpus, coco: platform.memEncrypt, ramBytes, ...option });
-	const fallback = size === null ? null : { size, grows: growthSlabs > 0, zeroOnFree };
-	const { decryptsRestricted } = policy ?? {};
-	const pools = planPools({ platform, regions, fallback, reserved, decryptsRestricted });
+	const coco = attributesOf(kernel, platform).guest;
+	const size = option.force === false ? null : poolSize({ cpus, coco, ramBytes, ...option });
+	const noSlots = size !== null && options.bootPoolFails === true;
+	const fallback = size === null || noSlots ? null : { size, grows: growthSlabs > 0, zeroOnFree };
+	const pools = planPools({ kernel, platform, regions, fallback, reserved });
 	const records = pools.reduce((sum, { size: { slabs, areas } }) => sum + poolBytes(slabs, areas, true), 0);
 	// grown pools have at most an area each 128 slots, transient ones at most 128 slots
 	const growth = growthSlabs === 0 ? 0 : poolBytes(growthSlabs, growthSlabs / 128 + 1, true) + 512 * 1024;
 	const { memory, context, build, audit, auditEvents, spareBytes = 65536, maxDevices } = options;
-	const given = Object.fromEntries(
+	const passed = Object.fromEntries(
 		Object.entries({ memory, context, build, audit, auditEvents, maxDevices }).filter(
 			([, value]) => value !== undefined,
 		),
 	);
 	const engine: EngineOptions = {
-		...given,
+		...passed,
 		ram: options.ram,
 		cpus,
 		swiotlb: null,
@@ -112,7 +134,8 @@ function planOf(options: GuestOptions): Plan {
 		maxPools: pools.length + Math.ceil(growthSlabs / 128),
 		spareBytes: spareBytes + records + growth,
 	};
-	return { platform, kernel, forced: option.force === true, noforce: option.force === false, pools, engine };
+	const [forced, noforce] = [option.force === true, option.force === false];
+	return { platform, kernel, forced, noforce, noSlots, pools, engine };
 }
 
 /** A guest. Drivers take buffers from `pages`, so that pools that grow do not meet them. */
@@ -133,8 +156,10 @@ export class Guest {
 	readonly #sharing: PageSharing;
 	readonly #devices: GuestDevice[] = [];
 	readonly #observers = new Set<(device: GuestDevice) => void>();
+	readonly #ramBytes: number;
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
+	readonly #noSlots: boolean;
 	readonly #growthBytes: number;
 	/** Hazards in the order in which they were met. */
 	readonly hazards: Hazard[] = [];
@@ -147,14 +172,19 @@ export class Guest {
 		this.engine = engine;
 		this.platform = plan.platform;
 		this.kernel = plan.kernel;
+		this.#ramBytes = ramBytesOf(options, engine.ram.regions);
 		this.#forced = plan.forced;
 		this.#noforce = plan.noforce;
+		this.#noSlots = plan.noSlots;
 		const { cipher, seed, keepPresent = false, reserved = [], growthSlabs = 0 } = options;
 		this.policy = options.policy ?? null;
 		const { messages = [], warnsForce = false } = options.policy ?? {};
 		this.policyMessages =
-			warnsForce && plan.forced && plan.platform.memEncrypt ? [...messages, FORCE_WARNING] : messages;
+			warnsForce && plan.forced && isConfidentialGuest(plan.kernel, plan.platform)
+				? [...messages, FORCE_WARNING]
+				: messages;
 		this.messages.push(...this.policyMessages);
+		if (plan.noSlots) this.messages.push("software IO TLB: Failed to allocate memory for the default pool");
 		this.#growthBytes = growthSlabs * IO_TLB_SIZE;
 		this.converter = new PageConverter(engine, plan.platform, {
 			...(cipher === undefined ? {} : { cipher }),
@@ -166,7 +196,7 @@ export class Guest {
 		this.parties = new Parties(this.converter);
 		const taken = plan.pools.map(({ start, bytes }) => ({ gpa: start, bytes }));
 		this.pages = new PageAllocator(engine.ram.regions, [...reserved, ...taken]);
-		this.atomic = options.atomicPools === false ? null : this.#makeAtomic();
+		this.atomic = options.atomicPools === false ? null : this.#makeAtomic(options.atomicPoolBytes);
 		this.coherent = new CoherentMemory({
 			ram: engine.ram,
 			allocator: this.pages,
@@ -197,13 +227,12 @@ export class Guest {
 		return new Guest(await Engine.create(plan.engine), plan, options);
 	}
 
-	#makeAtomic(): AtomicPools {
+	#makeAtomic(bytes = atomicPoolBytes(this.#ramBytes)): AtomicPools {
 		const pools = new AtomicPools({
 			ram: this.engine.ram,
 			allocator: this.pages,
 			converter: this.converter,
-			bytes: atomicPoolBytes(this.engine.ram.bytes),
-			encrypted: this.platform.memEncrypt,
+			bytes,
 			kernel: this.kernel,
 		});
 		this.messages.push(...pools.messages);
@@ -211,18 +240,18 @@ export class Guest {
 	}
 
 	#makePool(plan: PlannedPool): GuestPool {
-		const { ok, message } = convertPool(this.converter, this.kernel, plan);
+		const { state, failed, disabled, attachError, message } = convertPool(this.converter, this.kernel, plan);
 		if (message !== null) this.messages.push(message);
-		if (!ok && message === null) {
-			const detail = `the ${plan.name} pool's pages could not be decrypted: ${this.kernel.title} would use them in whatever state they are; here the pool serves nothing`;
+		if (failed && !disabled) {
+			const detail = `the ${plan.name} pool's pages could not be decrypted: ${this.kernel.title} uses them in whatever state they are`;
 			this.hazards.push({ what: "POOL_STATE_UNKNOWN", device: null, detail });
 		}
-		const { state, ccShared, zeroOnFree, kind, name } = plan;
-		const grows = plan.grows && ok;
-		const options = { state, encrypted: !ccShared, zeroOnFree, grows, disabled: !ok };
+		const { ccShared, zeroOnFree, kind, name } = plan;
+		const grows = plan.grows && !disabled;
+		const options = { state, encrypted: !ccShared, zeroOnFree, grows, disabled };
 		const pool = this.engine.addPool(plan.size, { ...options, start: plan.start });
 		const growing = grows ? new GrowingPools(this.engine, pool, this.#poolMemory(plan)) : null;
-		return { kind, name, pool, ccShared, restricted: kind === "restricted", disabled: !ok, growing };
+		return { kind, name, pool, ccShared, restricted: kind === "restricted", disabled, attachError, growing };
 	}
 
 	#poolMemory(like: PlannedPool): GuestPoolMemory {
@@ -258,6 +287,7 @@ export class Guest {
 			platform: this.platform,
 			forced: this.#forced,
 			noforce: this.#noforce,
+			noSlots: this.#noSlots,
 			policy: this.policy,
 			pools: this.pools.filter(({ restricted }) => !restricted),
 			makeView: (index, view) => this.parties.device(index, view),

@@ -138,7 +138,7 @@ export function decisionSteps(guest: Guest, device: GuestDevice, request: MapReq
 	steps.push(reach.step);
 	const capable = [reach.step];
 	const failed = reach.holds ? [] : [reach.step];
-	if (kernel.rules.checksState.is) {
+	if (kernel.rules.capableAsksState.is) {
 		const permitted = ccShared || !needsShared;
 		const state = say(
 			"dma_capable(dev, addr, size): state",

@@ -7,8 +7,8 @@ import { PageState, type Ram } from "../../memory/ram.ts";
 import { DmaError, hex } from "../../status.ts";
 import type { DmaAddr, Gpa } from "../../types.ts";
 import { convertBlock, type PageConverter } from "../platform/convert.ts";
-import type { Kernel } from "../rules/kernel.ts";
-import { type AtomicPools, type AtomicZone, ZONES } from "./atomic.ts";
+import type { Kernel, ZoneName } from "../rules/kernel.ts";
+import { type AtomicPools, zoneFor, zonesOf } from "./atomic.ts";
 import type { Hazard, HazardName } from "./hazard.ts";
 
 /** Where a restricted pool's coherent memory comes from (swiotlb_alloc, swiotlb_free). */
@@ -38,6 +38,8 @@ export interface CoherentDevice {
 	encode(gpa: Gpa, shared: boolean): DmaAddr;
 	/** Whether its coherent mask and bus limit reach [dma, dma + bytes), the encoding included. */
 	fits(dma: DmaAddr, bytes: number): boolean;
+	/** Highest address that its coherent mask and bus limit let through, inclusive, as a gpa: without the encoding's bits. */
+	readonly reach: bigint;
 }
 
 export interface CoherentRequest {
@@ -45,6 +47,10 @@ export interface CoherentRequest {
 	readonly atomic?: boolean;
 	/** DMA_ATTR_NO_KERNEL_MAPPING: the driver wants no address of its own. Default false. */
 	readonly noKernelMapping?: boolean;
+	/** dma_alloc_pages: the driver wants pages, which are never remapped. Default false. */
+	readonly asPages?: boolean;
+	/** DMA_ATTR_CC_SHARED, or the attribute that stands for it inside the kernel. Default false. */
+	readonly ccShared?: boolean;
 }
 
 /** Memory that a device and its driver hold together. */
@@ -56,20 +62,26 @@ export interface CoherentBuffer {
 	readonly bytes: number;
 	/** pages: the page allocator's. cookie: the same, not mapped by the kernel and so neither decrypted nor zeroed. */
 	readonly source: "pages" | "cookie" | "slots" | "atomic";
+	/** Zone that its pages are of, or null: slots. */
+	readonly zone: ZoneName | null;
+	/** How the driver reaches it: the linear map, an alias, pages of its own to map, or not at all. */
+	readonly mapped: "linear" | "remapped" | "pages" | "not";
 }
 
 /** A refused allocation; nothing is held. */
 export interface CoherentRefusal {
 	readonly ok: false;
 	/**
-	 * NOT_DECRYPTED: the pages are leaked. POOL_STATE: the restricted pool is shared and the device needs private memory, or
-	 * the reverse. NO_ATOMIC_POOLS: the kernel has none, and the caller may not sleep. NO_ALLOC_OPERATION: the DMA operations
-	 * in place have none, and the caller gets NULL.
+	 * NOT_DECRYPTED: the pages, or the slots, are never used again. ASKS_FOR_SHARED: the caller did, which is not for callers.
+	 * POOL_STATE: the restricted pool is shared and the device needs private memory, or the reverse. NO_ATOMIC_POOLS: the
+	 * kernel has none, and the caller may not sleep. NO_ALLOC_OPERATION: the DMA operations in place have none, and the
+	 * caller gets NULL.
 	 */
 	readonly status:
 		| "NO_MEMORY"
 		| "BEYOND_MASK"
 		| "NOT_DECRYPTED"
+		| "ASKS_FOR_SHARED"
 		| "POOL_FULL"
 		| "POOL_STATE"
 		| "UNALIGNED_SLOTS"
@@ -77,13 +89,14 @@ export interface CoherentRefusal {
 		| "POOL_EXHAUSTED"
 		| "NO_SUITABLE_POOL"
 		| "NO_ALLOC_OPERATION";
-	/** What Linux logs, if it logs anything. */
+	/** Why, and whether it is what Linux logs. */
 	readonly message: string;
+	readonly logged: boolean;
 }
 
 export type CoherentAllocation = ({ readonly ok: true } & CoherentBuffer) | CoherentRefusal;
 
-/** How a free ended: the pages went back, or they are leaked. */
+/** How a free ended: the pages or slots went back, or nobody gets them again. */
 export type CoherentFree =
 	| { readonly ok: true }
 	| { readonly ok: false; readonly status: "NOT_ENCRYPTED"; readonly message: string };
@@ -104,6 +117,7 @@ interface Live {
 	/** What the device needed at the allocation. */
 	readonly needsShared: boolean;
 	readonly remapped: boolean;
+	readonly asPages: boolean;
 	/** Whether the allocation decrypted the pages. */
 	readonly decrypted: boolean;
 	readonly slots: SlotSource | null;
@@ -117,6 +131,7 @@ interface Call {
 	readonly bytes: number;
 	readonly atomic: boolean;
 	readonly remapped: boolean;
+	readonly asPages: boolean;
 	readonly slots: SlotSource | null;
 }
 
@@ -150,17 +165,21 @@ export class CoherentMemory {
 	alloc(device: CoherentDevice, bytes: number, request: CoherentRequest = {}): CoherentAllocation {
 		if (!(bytes > 0 && bytes === (bytes | 0)))
 			throw new DmaError(`alloc of ${bytes} coherent bytes for ${device.name}`, BAD_SIZE);
-		const { atomic = false, noKernelMapping = false } = request;
+		const { atomic = false, noKernelMapping = false, asPages = false, ccShared = false } = request;
+		if (ccShared && this.#options.kernel.rules.refusesSharedAlloc.is)
+			return refuse("ASKS_FOR_SHARED", `${device.name} may not ask for shared memory itself`);
 		const { needsShared, slots, coherent } = device;
 		const size = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
-		const call: Call = { device, needsShared, bytes: size, atomic, remapped: !coherent, slots };
+		const remapped = !coherent && !asPages;
+		const call: Call = { device, needsShared, bytes: size, atomic, remapped, asPages, slots };
+		if (noKernelMapping && !needsShared && slots === null && !asPages)
+			return this.#fromPages({ ...call, remapped: false }, "cookie");
+		const mightSleep = remapped || needsShared;
+		if (atomic && mightSleep && device.usesAtomicPools !== false && slots === null) return this.#fromAtomic(call);
 		if (slots !== null) return this.#fromSlots({ ...call, slots });
-		if (noKernelMapping && !needsShared) return this.#fromPages({ ...call, remapped: false }, "cookie");
-		const mightSleep = call.remapped || needsShared;
-		if (atomic && mightSleep && device.usesAtomicPools !== false) return this.#fromAtomic(call);
 		const got = this.#fromPages(call, "pages");
-		if (call.remapped || this.#converts(needsShared))
-			this.#mayNotSleep(atomic, device, call.remapped ? "remaps pages" : "decrypts pages");
+		if (remapped || this.#converts(needsShared))
+			this.#mayNotSleep(atomic, device, remapped ? "remaps pages" : "decrypts pages");
 		return got;
 	}
 
@@ -183,9 +202,13 @@ export class CoherentMemory {
 		if (live.buffer.bytes !== bytes) throw new PageError(call, "SIZE_MISMATCH");
 		this.#reportFree(device, live, request.atomic ?? false);
 		this.#live.delete(gpa);
-		if (live.slots !== null) live.slots.free(gpa, bytes);
-		else if (live.buffer.source === "atomic") this.#options.atomic?.free(gpa, bytes);
-		else return this.#freePages(live);
+		if (live.slots !== null) return this.#freeSlots(device, live, live.slots);
+		if (live.buffer.source !== "atomic") return this.#freePages(live);
+		const { asPages, needsShared } = live;
+		// a page of an atomic pool that is not known for one is freed as any other
+		if (asPages && !device.coherent && !this.#options.kernel.rules.knowsAtomicPages.is)
+			return this.#freeLost(device, gpa, bytes, needsShared);
+		this.#options.atomic?.free(gpa, bytes);
 		return { ok: true };
 	}
 
@@ -193,22 +216,30 @@ export class CoherentMemory {
 		const { needsShared, bytes, remapped } = call;
 		const pages = blockPages(bytes);
 		const gpa = this.#block(call, pages);
-		if (typeof gpa !== "number") return gpa;
-		const { decryptsRemapped, undecryptedMessage } = this.#options.kernel.rules;
+		if ("ok" in gpa) return gpa;
+		const { decryptsRemapped, undecryptedPages } = this.#options.kernel.rules;
 		const decrypted = this.#converts(needsShared) && (!remapped || decryptsRemapped.is);
-		if (decrypted && !this.#convert(gpa, pages, bytes, PageState.Shared))
-			return refuse("NOT_DECRYPTED", undecryptedMessage.is ?? `${bytes} bytes could not be decrypted`);
-		if (source === "pages") this.#options.ram.fill(gpa, bytes);
-		return this.#keep(call, gpa, source, decrypted);
+		if (decrypted && !this.#convert(gpa.gpa, pages, bytes, PageState.Shared)) {
+			const message = call.asPages ? undecryptedPages.is : null;
+			return refuse("NOT_DECRYPTED", message ?? `${bytes} bytes could not be decrypted`, message !== null);
+		}
+		if (source === "pages") this.#options.ram.fill(gpa.gpa, bytes);
+		return this.#keep(call, gpa.gpa, source, gpa.zone, decrypted);
 	}
 
-	/** Takes a block that the device reaches, zone by zone from the highest. */
-	#block({ device, needsShared, bytes }: Call, pages: number): Gpa | CoherentRefusal {
-		const { allocator } = this.#options;
-		for (const { zone, belowGpa } of ZONES) {
+	/** Takes a block that the device reaches: of the zone that its limit asks for, then of lower ones. */
+	#block({ device, needsShared, bytes }: Call, pages: number): { gpa: Gpa; zone: ZoneName } | CoherentRefusal {
+		const { allocator, converter } = this.#options;
+		const zones = zonesOf(converter.platform);
+		const first = zones.findIndex(({ zone }) => zone === zoneFor(converter.platform, device.reach));
+		for (const [i, { zone, belowGpa }] of zones.entries()) {
+			// Linux goes to DMA32 only where the limit is below 64 bits, and there is such a zone
+			const skips =
+				zone === "DMA32" && i > first && (!converter.platform.architecture.hasDma32 || device.reach >= MAX_U64);
+			if (i < first || skips) continue;
 			const gpa = allocator.alloc(pages, { belowGpa });
 			if (gpa < 0) return refuse("NO_MEMORY", `no block of ${pages} pages for ${device.name} in zone ${zone}`);
-			if (device.fits(device.encode(gpa, needsShared), bytes)) return gpa;
+			if (device.fits(device.encode(gpa, needsShared), bytes)) return { gpa, zone };
 			allocator.free(gpa, pages);
 		}
 		return refuse("BEYOND_MASK", `no block of ${pages} pages is within the coherent mask of ${device.name}`);
@@ -221,11 +252,11 @@ export class CoherentMemory {
 			return refuse("NO_ATOMIC_POOLS", `no atomic pools for ${device.name}, whose caller may not sleep`);
 		const got = atomic.alloc(bytes, {
 			device: device.name,
-			zone: zoneOf(device, needsShared),
+			zone: zoneFor(this.#options.converter.platform, device.reach),
 			ccShared: needsShared,
 			fits: (gpa, length) => device.fits(device.encode(gpa, needsShared), length),
 		});
-		return got.ok ? this.#keep(call, got.gpa, "atomic", false) : got;
+		return got.ok ? this.#keep(call, got.gpa, "atomic", got.zone, false) : { ...got, logged: true };
 	}
 
 	#fromSlots(call: Call & { readonly slots: SlotSource }): CoherentAllocation {
@@ -245,11 +276,46 @@ export class CoherentMemory {
 				return refuse("BEYOND_MASK", `slots at gpa ${hex(tlb)} are beyond the coherent mask of ${device.name}`);
 			return refuse("UNALIGNED_SLOTS", `Cannot allocate pages from non page-aligned swiotlb addr ${hex(tlb)}`);
 		}
+		const converts = kernel.rules.allocConvertsSlots.is && !remapped && this.#converts(needsShared);
+		if (converts) {
+			if (ram.pageState(tlb) === PageState.Shared)
+				this.#report("PAGE_STATE", device, `decrypts its pool's pages at gpa ${hex(tlb)}, which are shared for good`);
+			this.#mayNotSleep(atomic, device, "decrypts pool pages");
+			// the slots stay taken: nobody gives them back
+			if (!this.#convertSlots(tlb, bytes, PageState.Shared))
+				return refuse("NOT_DECRYPTED", `${bytes} bytes of slots could not be decrypted`);
+		}
 		ram.fill(tlb, bytes);
-		const kept = this.#keep(call, tlb, "slots", false);
 		if (remapped) this.#mayNotSleep(atomic, device, "remaps pool pages");
-		else this.#reportTwice(device, tlb, needsShared, atomic, "decrypts");
-		return kept;
+		return this.#keep(call, tlb, "slots", null, converts);
+	}
+
+	/** A kernel that converts a pool's slots does so page by page, whatever they are. @returns whether all are in that state */
+	#convertSlots(gpa: Gpa, bytes: number, to: PageState): boolean {
+		const { converter } = this.#options;
+		for (let at = gpa; at < gpa + bytes; at += PAGE_SIZE)
+			if (!converter.convert(at, PAGE_SIZE, to, { inPool: true, unasked: true }).ok) return false;
+		return true;
+	}
+
+	/** Whether a kernel encrypts slots that are given back: by what the device needs by then. */
+	#encryptsSlots({ needsShared }: CoherentDevice, { remapped }: Live): boolean {
+		return this.#options.kernel.rules.allocConvertsSlots.is && !remapped && this.#converts(needsShared);
+	}
+
+	#freeSlots(device: CoherentDevice, live: Live, slots: SlotSource): CoherentFree {
+		const { gpa, bytes } = live.buffer;
+		if (this.#encryptsSlots(device, live) && !this.#convertSlots(gpa, bytes, PageState.Private)) return NOT_ENCRYPTED;
+		slots.free(gpa, bytes);
+		return { ok: true };
+	}
+
+	/** Pages of an atomic pool, given to the page allocator: nobody gets them again here. */
+	#freeLost(device: CoherentDevice, gpa: Gpa, bytes: number, needsShared: boolean): CoherentFree {
+		this.#report("PAGE_STATE", device, `frees pages of an atomic pool at gpa ${hex(gpa)} as if they were none`);
+		if (!this.#converts(needsShared)) return { ok: true };
+		const { converter } = this.#options;
+		return converter.convert(gpa, bytes, PageState.Private, { unasked: true }).ok ? { ok: true } : NOT_ENCRYPTED;
 	}
 
 	/** Whether slots are addressed as shared memory. */
@@ -257,22 +323,26 @@ export class CoherentMemory {
 		return slots !== null && this.#options.kernel.rules.allocTakesPoolForm.is ? slots.ccShared : needsShared;
 	}
 
-	/** A kernel may convert a restricted pool's pages though they are as they should be; here they stay as they are. */
-	#reportTwice(device: CoherentDevice, tlb: Gpa, needsShared: boolean, atomic: boolean, what: string): void {
-		if (!this.#options.kernel.rules.allocConvertsSlots.is || !this.#converts(needsShared)) return;
-		this.#report("PAGE_STATE", device, `${what} its pool's pages at gpa ${hex(tlb)}, which are shared for good`);
-		this.#mayNotSleep(atomic, device, `${what} pool pages`);
-	}
-
-	#keep(call: Call, gpa: Gpa, source: CoherentBuffer["source"], decrypted: boolean): CoherentAllocation {
-		const { device, needsShared, bytes, remapped, slots } = call;
+	#keep(
+		call: Call,
+		gpa: Gpa,
+		source: CoherentBuffer["source"],
+		zone: ZoneName | null,
+		decrypted: boolean,
+	): CoherentAllocation {
+		const { device, needsShared, bytes, remapped, asPages, slots } = call;
 		const { converter, ram } = this.#options;
 		const asShared = source === "slots" ? this.#slotForm(call) : needsShared;
-		const buffer: CoherentBuffer = { gpa, dma: device.encode(gpa, asShared), bytes, source };
-		this.#live.set(gpa, { buffer, device: device.index, needsShared, remapped, decrypted, slots });
+		const aliased = source === "atomic" ? converter.platform.architecture.remaps : remapped;
+		const linear = aliased ? "remapped" : "linear";
+		const mapped = source === "cookie" ? "not" : asPages ? "pages" : linear;
+		const buffer: CoherentBuffer = { gpa, dma: device.encode(gpa, asShared), bytes, source, zone, mapped };
+		this.#live.set(gpa, { buffer, device: device.index, needsShared, remapped, asPages, decrypted, slots });
 		const isShared = ram.pageState(gpa) === PageState.Shared;
-		// without the attribute (pKVM) a pool is shared whatever the kernel knows about its devices
-		const matters = asShared ? this.#converts(true) : converter.platform.memEncrypt;
+		const { platform } = converter;
+		// without the attribute a pool is shared whatever the kernel knows about its devices
+		const reports = this.#options.kernel.rules.reportsEncryption.is.includes(platform.protection);
+		const matters = asShared ? this.#converts(true) : reports;
 		if (matters && isShared !== asShared) {
 			const [is, as] = isShared ? ["shared", "private"] : ["private", "shared"];
 			this.#report("PAGE_STATE", device, `gpa ${hex(gpa)}, from ${source}, is ${is} and addressed as ${as} memory`);
@@ -290,17 +360,20 @@ export class CoherentMemory {
 				`the buffer at gpa ${hex(buffer.gpa)} was allocated as ${then} memory, and the device needs ${now} memory now`,
 			);
 		}
-		if (buffer.source === "slots" && !remapped)
-			this.#reportTwice(device, buffer.gpa, device.needsShared, atomic, "encrypts");
 		if (buffer.source === "atomic") return;
+		if (live.slots !== null && this.#encryptsSlots(device, live))
+			this.#report(
+				"PAGE_STATE",
+				device,
+				`encrypts its pool's pages at gpa ${hex(buffer.gpa)}, which are shared for good`,
+			);
 		if (remapped) this.#mayNotSleep(atomic, device, "unmaps remapped pages");
 		if (decrypted) this.#mayNotSleep(atomic, device, "encrypts pages again");
 	}
 
 	#freePages({ buffer: { gpa, bytes }, decrypted }: Live): CoherentFree {
 		const pages = blockPages(bytes);
-		if (decrypted && !this.#convert(gpa, pages, bytes, PageState.Private))
-			return { ok: false, status: "NOT_ENCRYPTED", message: "leaking DMA memory that can't be re-encrypted" };
+		if (decrypted && !this.#convert(gpa, pages, bytes, PageState.Private)) return NOT_ENCRYPTED;
 		this.#options.allocator.free(gpa, pages);
 		return { ok: true };
 	}
@@ -337,18 +410,19 @@ export class CoherentMemory {
 	}
 }
 
-function refuse(status: CoherentRefusal["status"], message: string): CoherentRefusal {
-	return { ok: false, status, message };
+const MAX_U64 = 2n ** 64n - 1n;
+
+const NOT_ENCRYPTED: CoherentFree = {
+	ok: false,
+	status: "NOT_ENCRYPTED",
+	message: "leaking DMA memory that can't be re-encrypted",
+};
+
+function refuse(status: CoherentRefusal["status"], message: string, logged = false): CoherentRefusal {
+	return { ok: false, status, message, logged };
 }
 
 /** Pages of the block that holds `bytes`. */
 function blockPages(bytes: number): number {
 	return 2 ** orderOf(bytes / PAGE_SIZE);
-}
-
-/** Zone of the atomic pool that a device's mask asks for first (dma_direct_optimal_gfp_mask, dma_guess_pool). */
-function zoneOf(device: CoherentDevice, needsShared: boolean): AtomicZone {
-	const reaches = (gpa: Gpa) => device.fits(device.encode(gpa, needsShared), 1);
-	if (reaches(2 ** 32)) return "Normal";
-	return reaches(2 ** 24) ? "DMA32" : "DMA";
 }

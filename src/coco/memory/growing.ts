@@ -5,17 +5,37 @@ import * as layout from "../../../assembly/layout/pool.ts";
 import { BAD_POOL, NEEDS_TRANSIENT } from "../../../assembly/layout/status.ts";
 import type { Device } from "../../dma/device.ts";
 import type { Engine } from "../../engine.ts";
+import type { PageState } from "../../memory/ram.ts";
 import { DmaError } from "../../status.ts";
 import type { Pool } from "../../swiotlb/pool.ts";
 import { growthSizes, type PoolSize } from "../../swiotlb/sizing.ts";
 import type { Direction, DmaAddr, Gpa } from "../../types.ts";
+import type { ZoneName } from "../rules/kernel.ts";
+
+/** Who a transient pool is for. */
+export interface TransientNeed {
+	/** Highest address that the device reaches with streaming memory, inclusive. */
+	readonly reach: bigint;
+	/** Whether it reaches shared memory only. */
+	readonly needsShared: boolean;
+	/** Whether its coherent mask, which the atomic pools ask for, reaches a block. */
+	fitsCoherent(gpa: Gpa, bytes: number): boolean;
+}
+
+/** Memory of a transient pool, and the zone that it is of. */
+export interface TransientMemory {
+	readonly gpa: Gpa;
+	readonly zone: ZoneName;
+}
 
 /** Where new pools get their memory. */
 export interface PoolMemory {
 	/** Memory for a common pool, in the state of the allocator's pools; may sleep. @returns its gpa, or -1 */
 	allocPool(bytes: number): Gpa;
-	/** Memory for a transient pool below `belowGpa`, without sleeping. @returns its gpa, or -1 */
-	allocTransient(bytes: number, belowGpa: Gpa): Gpa;
+	/** State of that memory. */
+	readonly state: PageState;
+	/** Memory for a transient pool, without sleeping. @returns null: none */
+	allocTransient(bytes: number, need: TransientNeed): TransientMemory | null;
 	/** Takes the memory of a transient pool back: after a grace period, from where the kernel does it. */
 	freeTransient(gpa: Gpa, bytes: number): void;
 }
@@ -37,8 +57,8 @@ export class GrowingPools {
 	readonly first: Pool;
 	/** What a new pool may measure: the sizes that are tried one after the other. */
 	readonly sizes: readonly PoolSize[];
-	/** Bytes of each transient pool that lives or waits for its grace period, by its first gpa. */
-	readonly #transients = new Map<Gpa, number>();
+	/** Each transient pool that lives or waits for its grace period, by its first gpa. */
+	readonly #transients = new Map<Gpa, { readonly bytes: number; readonly zone: ZoneName }>();
 	#queued = false;
 
 	/**
@@ -100,7 +120,7 @@ export class GrowingPools {
 	/**
 	 * Goes on with a map that found no room in the common pools: queues growth, and maps in a transient pool made for it
 	 * (Linux 6.12 kernel/dma/swiotlb.c, swiotlb_find_slots).
-	 * @param belowGpa end of what the device reaches
+	 * @param need what the device is
 	 * @returns as Device.tryMap: NEEDS_TRANSIENT when there is no memory, UNUSABLE_POOL when the memory does not fit
 	 */
 	mapTransient(
@@ -110,7 +130,7 @@ export class GrowingPools {
 		dir: Direction,
 		cpu: number,
 		attrs: number,
-		belowGpa: Gpa,
+		need: TransientNeed,
 	): DmaAddr {
 		if (this.#memory === null) return NEEDS_TRANSIENT;
 		this.#queued = true;
@@ -118,20 +138,21 @@ export class GrowingPools {
 		const slots = exports.swiotlbSlots(device.index, gpa, bytes, 0);
 		if (slots < 0) return slots;
 		const poolBytes = Math.ceil((slots * layout.IO_TLB_SIZE) / PAGE_SIZE) * PAGE_SIZE;
-		const start = this.#memory.allocTransient(poolBytes, belowGpa);
-		if (start < 0) return NEEDS_TRANSIENT;
+		const memory = this.#memory.allocTransient(poolBytes, need);
+		if (memory === null) return NEEDS_TRANSIENT;
+		const start = memory.gpa;
 		const made = exports.poolCreateTransient(this.first.index, start, slots);
 		if (made < 0) {
 			this.#memory.freeTransient(start, poolBytes);
 			return made;
 		}
-		this.#transients.set(start, poolBytes);
+		this.#transients.set(start, { bytes: poolBytes, zone: memory.zone });
 		return device.tryMap(gpa, bytes, dir, cpu, attrs | ATTR_TRANSIENT);
 	}
 
-	/** gpas of the transient pools that live, or wait for their memory to go back. */
-	get transients(): readonly Gpa[] {
-		return [...this.#transients.keys()];
+	/** The transient pools that live, or wait for their memory to go back. */
+	get transients(): readonly (TransientMemory & { readonly bytes: number })[] {
+		return [...this.#transients].map(([gpa, { bytes, zone }]) => ({ gpa, bytes, zone }));
 	}
 
 	/**
@@ -139,22 +160,26 @@ export class GrowingPools {
 	 * pools that have ended.
 	 */
 	tick(): Growth {
-		const freedTransients = this.#freeTransients();
+		const freedTransients = this.endTransients();
 		if (!this.#queued || this.#memory === null) return { pool: null, failed: false, freedTransients };
 		this.#queued = false;
 		for (const size of this.sizes) {
 			const start = this.#memory.allocPool(size.slabs * layout.IO_TLB_SIZE);
-			if (start >= 0) return { pool: this.#engine.growPool(this.first, size, start), failed: false, freedTransients };
+			if (start < 0) continue;
+			const pool = this.#engine.growPool(this.first, size, start, this.#memory.state);
+			return { pool, failed: false, freedTransients };
 		}
 		return { pool: null, failed: true, freedTransients };
 	}
 
-	#freeTransients(): number {
+	/** Lets grace periods end: the memory of transient pools that serve nothing goes back. @returns how many */
+	endTransients(): number {
 		const { exports } = this.#engine.instance;
 		for (let freed = 0; ; freed++) {
 			const start = exports.retiredTake();
 			if (start < 0) return freed;
-			this.#memory?.freeTransient(start, this.#transients.get(start) as number);
+			const bytes = this.#transients.get(start)?.bytes ?? 0;
+			this.#memory?.freeTransient(start, bytes);
 			this.#transients.delete(start);
 		}
 	}

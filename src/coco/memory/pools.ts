@@ -12,14 +12,16 @@ import type { Platform } from "../platform/platform.ts";
 import type { Kernel } from "../rules/kernel.ts";
 import type { GuestPoolOptions, PoolKind, RuledPool } from "../rules/pool.ts";
 import { TrustError } from "../trust/error.ts";
-import type { AtomicPools } from "./atomic.ts";
-import type { GrowingPools, PoolMemory } from "./growing.ts";
+import { type AtomicPools, zoneFor, zonesOf } from "./atomic.ts";
+import type { GrowingPools, PoolMemory, TransientMemory, TransientNeed } from "./growing.ts";
 import type { Hazard } from "./hazard.ts";
 
 /** A pool and what it is for. */
 export interface GuestPool extends RuledPool {
-	/** Whether its pages could not be converted: it serves nothing. */
+	/** Whether its pages could not be decrypted and the kernel lets it serve nothing. */
 	readonly disabled: boolean;
+	/** Whether the kernel therefore attaches it to no device, which keeps the default pool: the error of that (errno), or null. */
+	readonly attachError: number | null;
 	/** Its allocator, if that grows. */
 	readonly growing: GrowingPools | null;
 }
@@ -50,14 +52,14 @@ function sizeOf(options: GuestPoolOptions): PoolSize {
 }
 
 /** The state of a reserved pool's pages. @throws TrustError for one that the platform cannot have */
-function stateOf(platform: Platform, options: GuestPoolOptions, decryptsRestricted: boolean): PageState {
+function stateOf({ rules }: Kernel, platform: Platform, options: GuestPoolOptions): PageState {
 	const what = `${options.kind} pool of ${options.size} bytes on ${platform.name}`;
 	if (options.kind === "private") {
 		if (platform.hostRead === "plain") throw new TrustError(what, "NO_PRIVATE_MEMORY");
 		return PageState.Private;
 	}
-	if (options.kind === "restricted" && !decryptsRestricted && !platform.memEncrypt && platform.hostRead !== "plain")
-		return PageState.Private;
+	const decrypts = platform.hostRead === "plain" || rules.decryptsOtherPools.is.includes(platform.protection);
+	if (options.kind === "restricted" && !decrypts) return PageState.Private;
 	if (options.hidden !== true) return PageState.Shared;
 	if (options.kind !== "bus" || !platform.hiddenPages) throw new TrustError(what, "NO_HIDDEN_MEMORY");
 	return PageState.Hidden;
@@ -65,14 +67,13 @@ function stateOf(platform: Platform, options: GuestPoolOptions, decryptsRestrict
 
 /** What a guest's pools are planned from. */
 interface PoolPlan {
+	readonly kernel: Kernel;
 	readonly platform: Platform;
 	/** Stretches of RAM. */
 	readonly regions: readonly { readonly gpa: Gpa; readonly bytes: number }[];
 	/** The default pool, or null: none. */
 	readonly fallback: { readonly size: PoolSize; readonly grows: boolean; readonly zeroOnFree: boolean } | null;
 	readonly reserved: readonly GuestPoolOptions[];
-	/** As Policy has it. Default true. */
-	readonly decryptsRestricted?: boolean | undefined;
 }
 
 /**
@@ -80,49 +81,77 @@ interface PoolPlan {
  * @throws RangeError for a size or place that is none; TrustError NO_PRIVATE_MEMORY, NO_HIDDEN_MEMORY
  */
 export function planPools(plan: PoolPlan): PlannedPool[] {
-	const { platform, regions, fallback, reserved, decryptsRestricted = true } = plan;
+	const { kernel, platform, regions, fallback, reserved } = plan;
+	const fixed = reserved.flatMap((options) =>
+		options.start === undefined ? [] : [{ start: options.start, bytes: sizeOf(options).slabs * IO_TLB_SIZE }],
+	);
 	const planned: PlannedPool[] = [];
-	const place = (size: PoolSize, belowGpa: Gpa) => {
+	const place = (size: PoolSize, belowGpa: Gpa, anywhere = false) => {
 		const bytes = size.slabs * IO_TLB_SIZE;
 		const within = regions
 			.map(({ gpa, bytes: length }) => ({ gpa, bytes: Math.min(length, belowGpa - gpa) }))
 			.filter(({ bytes: length }) => length > 0);
-		return { size, bytes, start: placePool(within, planned, bytes) };
+		return { size, bytes, start: placePool(within, [...planned, ...fixed], bytes, anywhere) };
 	};
 	if (fallback !== null) {
 		const { size, grows, zeroOnFree } = fallback;
-		// without the attribute the kernel leaves its pool as RAM is
-		const { memEncrypt, hostRead } = platform;
-		const state = memEncrypt || hostRead === "plain" ? PageState.Shared : PageState.Private;
-		const common = { kind: "default", name: "default", state, ccShared: memEncrypt, zeroOnFree, grows } as const;
-		planned.push({ ...common, ...place(size, Number.POSITIVE_INFINITY) });
+		const isPlain = platform.hostRead === "plain";
+		const decrypted = kernel.rules.decryptsDefaultPool.is.includes(platform.protection);
+		const state = decrypted || isPlain ? PageState.Shared : PageState.Private;
+		const ccShared = decrypted && !isPlain;
+		const anywhere = kernel.rules.placesPoolAnywhere.is.includes(platform.protection);
+		const common = { kind: "default", name: "default", state, ccShared, zeroOnFree, grows } as const;
+		planned.push({ ...common, ...place(size, Number.POSITIVE_INFINITY, anywhere) });
 	}
 	for (const options of reserved) {
 		const { kind, name = kind, belowGpa = FOUR_GIB, zeroOnFree = false } = options;
-		const state = stateOf(platform, options, decryptsRestricted);
+		const state = stateOf(kernel, platform, options);
 		// where nothing is private, nothing is told apart
 		const ccShared = platform.hostRead !== "plain" && state !== PageState.Private;
 		const common = { kind, name, state, ccShared, zeroOnFree, grows: false };
-		planned.push({ ...common, ...place(sizeOf(options), belowGpa) });
+		const size = sizeOf(options);
+		const at =
+			options.start === undefined
+				? place(size, belowGpa)
+				: { size, bytes: size.slabs * IO_TLB_SIZE, start: options.start };
+		planned.push({ ...common, ...at });
 	}
 	return planned;
 }
 
 /** What became of a pool's pages. */
 interface ConvertedPool {
-	readonly ok: boolean;
+	readonly state: PageState;
+	/** Whether they are not what they should be. */
+	readonly failed: boolean;
+	readonly disabled: boolean;
+	readonly attachError: number | null;
 	/** What Linux logs, or null. */
 	readonly message: string | null;
 }
 
-/** Converts a pool's pages, if they have to be. A failure leaks them, and the pool is disabled. */
-export function convertPool(converter: PageConverter, kernel: Kernel, pool: PlannedPool): ConvertedPool {
+const EIO = 5;
+
+/** Converts a pool's pages, if they have to be. What a kernel does where that fails is its rules' to say. */
+export function convertPool(converter: PageConverter, { rules }: Kernel, pool: PlannedPool): ConvertedPool {
 	const { ram } = converter.engine;
-	if (ram.pageState(pool.start) === pool.state) return { ok: true, message: null };
-	if (converter.convert(pool.start, pool.bytes, pool.state).ok) return { ok: true, message: null };
-	if (!kernel.rules.disablesUndecrypted.is) return { ok: false, message: null };
-	const which = pool.kind === "restricted" ? "restricted DMA pool" : "default memory pool, disabling it";
-	return { ok: false, message: `Failed to decrypt ${which}` };
+	const isDefault = pool.kind === "default";
+	const asks = (isDefault ? rules.disablesUndecrypted : rules.refusesUndecrypted).is;
+	const fine = { state: pool.state, failed: false, disabled: false, attachError: null, message: null };
+	const before = ram.pageState(pool.start);
+	if (before === pool.state) return fine;
+	// a pool's pages are zeroed when it is made; an audit's log has that once
+	const zero = converter.engine.audit === null;
+	if (converter.convert(pool.start, pool.bytes, pool.state, { zero, unasked: !asks }).ok) return fine;
+	if (!asks) return { ...fine, failed: true, state: before };
+	const which = isDefault ? "default memory pool, disabling it" : "restricted DMA pool";
+	return {
+		...fine,
+		failed: true,
+		disabled: true,
+		attachError: isDefault ? null : -EIO,
+		message: `Failed to decrypt ${which}`,
+	};
 }
 
 interface PoolMemoryOptions {
@@ -154,8 +183,14 @@ export class GuestPoolMemory implements PoolMemory {
 	}
 
 	get #converts(): boolean {
-		const { converter, like } = this.#options;
-		return converter.platform.memEncrypt && like.state !== PageState.Private;
+		const { converter, kernel } = this.#options;
+		const { hostRead, protection } = converter.platform;
+		return hostRead !== "plain" && kernel.rules.decryptsOtherPools.is.includes(protection);
+	}
+
+	/** State of what it answers. */
+	get state(): PageState {
+		return this.#converts ? PageState.Shared : this.#options.like.state;
 	}
 
 	allocPool(bytes: number): Gpa {
@@ -167,31 +202,52 @@ export class GuestPoolMemory implements PoolMemory {
 	}
 
 	#alloc(bytes: number, belowGpa: Gpa): Gpa {
-		const { allocator, converter, like } = this.#options;
-		const pages = Math.ceil(bytes / PAGE_SIZE);
-		const gpa = allocator.alloc(pages, { belowGpa });
-		if (gpa < 0 || !this.#converts) return gpa;
-		return convertBlock(allocator, converter, { gpa, pages }, pages * PAGE_SIZE, like.state) ? gpa : -1;
+		const { allocator } = this.#options;
+		const gpa = allocator.alloc(Math.ceil(bytes / PAGE_SIZE), { belowGpa });
+		return gpa < 0 || this.#decrypt(gpa, bytes) ? gpa : -1;
 	}
 
-	allocTransient(bytes: number, belowGpa: Gpa): Gpa {
-		const { atomic, onHazard, onMessage } = this.#options;
-		const limit = Math.min(belowGpa, this.#options.belowGpa);
-		if (this.#converts && atomic !== null) {
-			const fits = (gpa: Gpa, length: number) => gpa + length <= limit;
-			const got = atomic.alloc(bytes, { device: "a transient pool", fits, ccShared: true });
+	/** Decrypts a block if it has to be. @returns whether it may be used; else it is leaked */
+	#decrypt(gpa: Gpa, bytes: number): boolean {
+		const { allocator, converter } = this.#options;
+		const pages = Math.ceil(bytes / PAGE_SIZE);
+		return !this.#converts || convertBlock(allocator, converter, { gpa, pages }, pages * PAGE_SIZE, PageState.Shared);
+	}
+
+	allocTransient(bytes: number, { reach, needsShared, fitsCoherent }: TransientNeed): TransientMemory | null {
+		const { allocator, atomic, converter, kernel, like, onHazard, onMessage } = this.#options;
+		const fromAtomic = kernel.rules.transientNeedOf.is === "device" ? needsShared : like.ccShared;
+		if (fromAtomic && atomic !== null) {
+			const got = atomic.alloc(bytes, { device: "a transient pool", fits: fitsCoherent, ccShared: true });
 			if (!got.ok) {
-				onMessage(got.message);
-				return -1;
+				if (got.status !== "POOL_EXHAUSTED" || kernel.rules.logsTransientExhaustion.is) onMessage(got.message);
+				return null;
 			}
 			this.#fromAtomic.set(got.gpa, true);
-			return got.gpa;
+			return got;
 		}
-		if (this.#converts)
-			onHazard({ what: "SLEEPING_IN_ATOMIC", device: null, detail: "a transient pool's pages are decrypted in a map" });
-		const gpa = this.#alloc(bytes, limit);
-		if (gpa >= 0) this.#fromAtomic.set(gpa, false);
-		return gpa;
+		const { platform } = converter;
+		const zones = zonesOf(platform);
+		const first = zones.findIndex(({ zone }) => zone === zoneFor(platform, reach));
+		for (const { zone, belowGpa } of zones.slice(first)) {
+			const pages = Math.ceil(bytes / PAGE_SIZE);
+			const gpa = allocator.alloc(pages, { belowGpa });
+			if (gpa < 0) return null;
+			if (BigInt(gpa) + BigInt(bytes) - 1n > reach) {
+				allocator.free(gpa, pages);
+				continue;
+			}
+			if (this.#converts)
+				onHazard({
+					what: "SLEEPING_IN_ATOMIC",
+					device: null,
+					detail: "a transient pool's pages are decrypted in a map",
+				});
+			if (!this.#decrypt(gpa, bytes)) return null;
+			this.#fromAtomic.set(gpa, false);
+			return { gpa, zone };
+		}
+		return null;
 	}
 
 	freeTransient(gpa: Gpa, bytes: number): void {

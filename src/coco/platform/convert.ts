@@ -17,6 +17,24 @@ export type Conversion =
 	| { readonly ok: true }
 	| { readonly ok: false; readonly step: ConversionStep; readonly leakedPages: number };
 
+/** How a caller has a range converted. */
+interface ConvertOptions {
+	/** The kernel zeroes the pages afterwards, as dma_direct_alloc does. Default false. */
+	readonly zero?: boolean;
+	/** The kernel does not look whether it worked, and uses the pages on: a failure leaves them as they were. Default false. */
+	readonly unasked?: boolean;
+	/** Pages of a live pool, for kernels that convert its slots, whatever state they are in. Default false. */
+	readonly inPool?: boolean;
+}
+
+/** Pages that conversions changed. */
+interface PagesConverted {
+	/** Decrypted, and how many of them were decrypted before. */
+	readonly toShared: number;
+	readonly again: number;
+	readonly toPrivate: number;
+}
+
 interface ConverterOptions {
 	/** Seed of the stand-in that scrambles contents unless a cipher is given. Default 1. */
 	readonly seed?: number;
@@ -55,7 +73,10 @@ export class PageConverter {
 	readonly #scrambled = new ScrambledLabels();
 	readonly #keepPresent: boolean;
 	readonly #failures: { step: ConversionStep; countdown: number }[] = [];
+	/** What leaked pages were before the conversion that failed. */
+	readonly #before = new Map<Gpa, PageState>();
 	#conversions = 0;
+	#pages: PagesConverted = { toShared: 0, again: 0, toPrivate: 0 };
 	#fixups = 0;
 	#unhandled = 0;
 
@@ -76,6 +97,17 @@ export class PageConverter {
 	/** Conversions that succeeded. */
 	get conversions(): number {
 		return this.#conversions;
+	}
+
+	/** Pages that were converted since the guest was made. */
+	get pagesConverted(): PagesConverted {
+		return this.#pages;
+	}
+
+	/** State of the page that holds `gpa`; a leaked one's is the one that it had before its conversion failed. @throws DmaError OUTSIDE_RAM */
+	lastState(gpa: Gpa): PageState {
+		const state = this.engine.ram.pageState(gpa);
+		return state === PageState.Leaked ? (this.#before.get(gpa - (gpa % PAGE_SIZE)) ?? state) : state;
 	}
 
 	/** Pages leaked in all of RAM. */
@@ -111,37 +143,50 @@ export class PageConverter {
 	 * Converts a range whose pages are all in one state.
 	 * @param gpa multiple of 4096; bytes: multiple of 4096
 	 * @param to Shared, Private or, where the platform has hidden pages, Hidden
-	 * @param options zero: the kernel zeroes the pages afterwards, as dma_direct_alloc does. Default false
 	 * @throws DmaError and nothing has changed: OUTSIDE_RAM, BAD_SIZE, BLOCKED_PAGES (in transition or leaked), MIXED_PAGES,
 	 *   POOL_PAGES, BAD_ARGUMENT (not page-aligned; no state to convert to; in that state already, which hardware reports as
 	 *   an error where a conversion has steps)
 	 */
-	convert(gpa: Gpa, bytes: number, to: PageState, options: { readonly zero?: boolean } = {}): Conversion {
+	convert(gpa: Gpa, bytes: number, to: PageState, options: ConvertOptions = {}): Conversion {
 		const { ram } = this.engine;
-		const from = this.#stateBefore(gpa, bytes, to);
-		const steps = this.steps(from, to);
+		const { zero = false, unasked = false, inPool = false } = options;
+		const from = this.#stateBefore(gpa, bytes, to, inPool);
+		const steps = this.steps(inPool && from === to ? otherState(to) : from, to);
 		// refuses what is not page-aligned and what pools own, and then changes nothing
-		ram.convert(gpa, bytes, PageState.InTransition);
+		ram.convert(gpa, bytes, PageState.InTransition, inPool);
 		try {
 			for (const { step } of steps) {
 				this.onTransition?.(gpa, bytes, step);
-				if (this.#fails(step)) return this.#leak(gpa, bytes, step);
+				if (!this.#fails(step)) continue;
+				if (unasked) ram.convert(gpa, bytes, from, inPool);
+				else this.#leak(gpa, bytes, from, inPool);
+				return { ok: false, step, leakedPages: unasked ? 0 : bytes / PAGE_SIZE };
 			}
 		} catch (error) {
-			ram.convert(gpa, bytes, PageState.Leaked);
+			if (unasked) ram.convert(gpa, bytes, from, inPool);
+			else this.#leak(gpa, bytes, from, inPool);
 			throw error;
 		}
-		if (from === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toShared, "encrypt");
-		else if (to === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toPrivate, "decrypt");
-		ram.convert(gpa, bytes, to);
-		if (options.zero === true) ram.fill(gpa, bytes);
+		// what is zeroed at once leaves no trace of what the conversion made of it, but in an audit's labels
+		const tells = from !== to && (!zero || this.engine.audit !== null);
+		if (tells && from === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toShared, "encrypt");
+		else if (tells && to === PageState.Private) this.#change(gpa, bytes, this.platform.conversion.toPrivate, "decrypt");
+		ram.convert(gpa, bytes, to, inPool);
+		if (zero) ram.fill(gpa, bytes);
 		this.poison.remove(gpa, bytes);
 		this.#conversions++;
+		this.#count(from, to, bytes / PAGE_SIZE);
 		return { ok: true };
 	}
 
+	#count(from: PageState, to: PageState, pages: number): void {
+		const { toShared, again, toPrivate } = this.#pages;
+		if (to === PageState.Private) this.#pages = { toShared, again, toPrivate: toPrivate + pages };
+		else this.#pages = { toShared: toShared + pages, again: from === to ? again + pages : again, toPrivate };
+	}
+
 	/** Checks a conversion. @returns the state of all pages of the range */
-	#stateBefore(gpa: Gpa, bytes: number, to: PageState): PageState {
+	#stateBefore(gpa: Gpa, bytes: number, to: PageState, again: boolean): PageState {
 		const { ram } = this.engine;
 		const refuse = (status: number, detail: string) =>
 			new DmaError(`convert(gpa ${hex(gpa)}, ${bytes} bytes, ${stateName(to)})`, status, detail);
@@ -156,7 +201,7 @@ export class PageConverter {
 			if (state !== from)
 				throw refuse(MIXED_PAGES, `${stateName(from)} at gpa ${hex(gpa)}, ${stateName(state)} at ${hex(at)}`);
 		}
-		if (from === to && this.platform.conversion.steps.toShared.length > 0)
+		if (from === to && !again && this.platform.conversion.steps.toShared.length > 0)
 			throw refuse(BAD_ARGUMENT, `the pages are ${stateName(from)} already`);
 		return from;
 	}
@@ -187,9 +232,9 @@ export class PageConverter {
 		}
 	}
 
-	#leak(gpa: Gpa, bytes: number, step: ConversionStep): Conversion {
-		this.engine.ram.convert(gpa, bytes, PageState.Leaked);
-		return { ok: false, step, leakedPages: bytes / PAGE_SIZE };
+	#leak(gpa: Gpa, bytes: number, from: PageState, inPool: boolean): void {
+		this.engine.ram.convert(gpa, bytes, PageState.Leaked, inPool);
+		for (let at = gpa; at < gpa + bytes; at += PAGE_SIZE) this.#before.set(at, from);
 	}
 
 	/**
@@ -290,6 +335,11 @@ export function convertBlock(
 		if (!ok) allocator.leak(block.gpa, block.pages);
 	}
 	return ok;
+}
+
+/** What pages are converted to a state from. */
+function otherState(to: PageState): PageState {
+	return to === PageState.Private ? PageState.Shared : PageState.Private;
 }
 
 /** Whether pages in transition are not present. */

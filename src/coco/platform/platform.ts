@@ -5,7 +5,29 @@
  */
 import type { DmaAddr, Gpa } from "../../types.ts";
 
-export type PlatformName = "snp" | "snp-vtom" | "tdx" | "cca" | "pkvm" | "none";
+export type PlatformName = "snp" | "snp-vtom" | "tdx" | "cca" | "pkvm" | "s390-pv" | "sme" | "arm64" | "none";
+
+/**
+ * What keeps memory from whom, as kernels tell it apart: their rules name the kinds that they hold for. guest: the guest's
+ * memory is encrypted, or in a realm. ultravisor: firmware above the hypervisor. stage-2: a hypervisor that the host cannot
+ * change. host: a machine that encrypts its own memory, nobody's guest.
+ */
+export type Protection = "none" | "host" | "guest" | "ultravisor" | "stage-2";
+
+/** What an architecture decides about DMA. Linux arch/x86, arch/arm64, arch/s390. */
+interface Architecture {
+	readonly name: "x86" | "arm64" | "s390";
+	/** Exclusive end of ZONE_DMA. */
+	readonly dmaZoneEnd: Gpa;
+	/** Whether there is a ZONE_DMA32 with memory, up to 4 GiB. */
+	readonly hasDma32: boolean;
+	/** Whether atomic pools have an alias of their own (CONFIG_DMA_DIRECT_REMAP). */
+	readonly remaps: boolean;
+}
+
+const X86: Architecture = { name: "x86", dmaZoneEnd: 2 ** 24, hasDma32: true, remaps: false };
+const ARM64: Architecture = { name: "arm64", dmaZoneEnd: 2 ** 32, hasDma32: false, remaps: true };
+const S390: Architecture = { name: "s390", dmaZoneEnd: 2 ** 31, hasDma32: false, remaps: false };
 
 /**
  * A step of a page conversion that can fail by itself.
@@ -41,8 +63,9 @@ export interface Platform {
 	 * limits nothing. On x86 only the C-bit (sme_me_mask) is in DMA addresses.
 	 */
 	readonly dmaBit: EncryptionBit | null;
-	/** Whether the guest reports CC_ATTR_GUEST_MEM_ENCRYPT (arm64: since the Linux 7.3 merge). */
-	readonly memEncrypt: boolean;
+	/** What a kernel makes of it is the kernel's rules' to say. */
+	readonly protection: Protection;
+	readonly architecture: Architecture;
 	/** What the host reads from a private page, and what its write there does. */
 	readonly hostRead: "ciphertext" | "zeros" | "fault" | "plain";
 	readonly hostWrite: "refused" | "corruption" | "plain";
@@ -56,6 +79,8 @@ export interface Platform {
 	 */
 	readonly exception: { readonly name: string; readonly fixedUp: boolean } | null;
 	readonly conversion: {
+		/** Whether Linux learns that a conversion failed. */
+		readonly canFail: boolean;
 		readonly toShared: ConvertedContents;
 		readonly toPrivate: ConvertedContents;
 		/** In the order in which Linux does them, each for the whole range. */
@@ -78,20 +103,22 @@ const MAP_GPA = { step: "host", by: "TDG.VP.VMCALL<MapGPA>" } as const;
 const BREAK_ENTRIES = { step: "unmap", by: "entries made invalid, PROT_NS_SHARED changed with them" } as const;
 const MAKE_ENTRIES = { step: "map", by: "entries made valid" } as const;
 
-/** The six platforms. */
+/** The nine platforms. */
 export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 	snp: {
 		name: "snp",
 		title: "AMD SEV-SNP",
 		pageTableBit: { bit: 51, means: "private" },
 		dmaBit: { bit: 51, means: "private" },
-		memEncrypt: true,
+		protection: "guest",
+		architecture: X86,
 		hostRead: "ciphertext",
 		hostWrite: "refused",
 		hostBarrier: "RMP check (#PF in the host)",
 		hiddenPages: true,
 		exception: { name: "#VC", fixedUp: true },
 		conversion: {
+			canFail: true,
 			toShared: "scrambled",
 			toPrivate: "scrambled",
 			steps: {
@@ -107,13 +134,15 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 		title: "AMD SEV-SNP with vTOM, under a paravisor",
 		pageTableBit: { bit: 46, means: "shared" },
 		dmaBit: null,
-		memEncrypt: true,
+		protection: "guest",
+		architecture: X86,
 		hostRead: "ciphertext",
 		hostWrite: "refused",
 		hostBarrier: "RMP check (#PF in the host)",
 		hiddenPages: true,
 		exception: { name: "#VC", fixedUp: false },
 		conversion: {
+			canFail: true,
 			toShared: "scrambled",
 			toPrivate: "scrambled",
 			// the paravisor does PVALIDATE inside the visibility call
@@ -127,13 +156,15 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 		title: "Intel TDX",
 		pageTableBit: { bit: 47, means: "shared" },
 		dmaBit: null,
-		memEncrypt: true,
+		protection: "guest",
+		architecture: X86,
 		hostRead: "zeros",
 		hostWrite: "corruption",
 		hostBarrier: "TD-owner bit; the guest's next read is a machine check",
 		hiddenPages: true,
 		exception: { name: "#VE", fixedUp: true },
 		conversion: {
+			canFail: true,
 			toShared: "scrambled",
 			toPrivate: "zeroed",
 			steps: {
@@ -149,13 +180,15 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 		title: "Arm CCA",
 		pageTableBit: { bit: 47, means: "shared" },
 		dmaBit: { bit: 47, means: "shared" },
-		memEncrypt: true,
+		protection: "guest",
+		architecture: ARM64,
 		hostRead: "fault",
 		hostWrite: "refused",
 		hostBarrier: "granule protection fault in the host",
 		hiddenPages: true,
 		exception: { name: "synchronous external abort", fixedUp: false },
 		conversion: {
+			canFail: true,
 			toShared: "zeroed",
 			toPrivate: "zeroed",
 			steps: {
@@ -171,13 +204,15 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 		title: "Protected KVM (arm64)",
 		pageTableBit: null,
 		dmaBit: null,
-		memEncrypt: false,
+		protection: "stage-2",
+		architecture: ARM64,
 		hostRead: "fault",
 		hostWrite: "refused",
 		hostBarrier: "stage 2 abort in the host",
 		hiddenPages: false,
 		exception: null,
 		conversion: {
+			canFail: true,
 			toShared: "kept",
 			toPrivate: "kept",
 			steps: {
@@ -188,18 +223,79 @@ export const PLATFORMS: Readonly<Record<PlatformName, Platform>> = {
 		source:
 			"Linux 6.12 drivers/virt/coco/pkvm-guest/arm-pkvm-guest.c; both encodings equal and no CC_ATTR_MEM_ENCRYPT: Mostafa Saleh, linux-coco, May 2026",
 	},
-	none: {
-		name: "none",
-		title: "No confidential computing",
+	"s390-pv": {
+		name: "s390-pv",
+		title: "IBM Secure Execution (s390 protected virtualization)",
 		pageTableBit: null,
 		dmaBit: null,
-		memEncrypt: false,
+		protection: "ultravisor",
+		architecture: S390,
+		hostRead: "fault",
+		hostWrite: "refused",
+		hostBarrier: "secure storage access exception in the host",
+		hiddenPages: false,
+		exception: null,
+		conversion: {
+			canFail: false,
+			toShared: "kept",
+			toPrivate: "kept",
+			steps: {
+				toShared: [{ step: "host", by: "UV call Set Shared Access, page by page" }],
+				toPrivate: [{ step: "host", by: "UV call Remove Shared Access, page by page" }],
+			},
+		},
+		source:
+			"Linux 6.12 and 7.3 arch/s390/mm/init.c, set_memory_encrypted, set_memory_decrypted and force_dma_unencrypted; arch/s390/kernel/uv.c, uv_set_shared. Linux takes a conversion that fails for one that worked. Uncertain: contents after a conversion",
+	},
+	sme: {
+		name: "sme",
+		title: "AMD SME: a host whose memory is encrypted",
+		pageTableBit: { bit: 47, means: "private" },
+		dmaBit: { bit: 47, means: "private" },
+		protection: "host",
+		architecture: X86,
+		hostRead: "ciphertext",
+		hostWrite: "corruption",
+		hostBarrier: "nothing: whoever reads past the memory controller finds ciphertext",
+		hiddenPages: false,
+		exception: null,
+		conversion: {
+			canFail: true,
+			toShared: "scrambled",
+			toPrivate: "scrambled",
+			steps: { toShared: [PTE_CHANGE], toPrivate: [PTE_CHANGE] },
+		},
+		source:
+			"Linux 6.12 arch/x86/mm/mem_encrypt_amd.c; arch/x86/mm/mem_encrypt.c, force_dma_unencrypted; arch/x86/coco/core.c, amd_cc_platform_has. A device whose addresses lack the C-bit is the host of this model: it reads what memory holds. CPUID 0x8000001f tells the bit: 47 on the first EPYC",
+	},
+	arm64: {
+		name: "arm64",
+		title: "arm64 without confidential computing",
+		pageTableBit: null,
+		dmaBit: null,
+		protection: "none",
+		architecture: ARM64,
 		hostRead: "plain",
 		hostWrite: "plain",
 		hostBarrier: "nothing",
 		hiddenPages: false,
 		exception: null,
-		conversion: { toShared: "kept", toPrivate: "kept", steps: { toShared: [], toPrivate: [] } },
+		conversion: { canFail: false, toShared: "kept", toPrivate: "kept", steps: { toShared: [], toPrivate: [] } },
+		source: "Linux 6.12 arch/arm64/mm/init.c: zone_sizes_init, mem_init; arch/arm64/mm/dma-mapping.c",
+	},
+	none: {
+		name: "none",
+		title: "No confidential computing",
+		pageTableBit: null,
+		dmaBit: null,
+		protection: "none",
+		architecture: X86,
+		hostRead: "plain",
+		hostWrite: "plain",
+		hostBarrier: "nothing",
+		hiddenPages: false,
+		exception: null,
+		conversion: { canFail: false, toShared: "kept", toPrivate: "kept", steps: { toShared: [], toPrivate: [] } },
 		source: "Linux 6.12 include/linux/set_memory.h: set_memory_encrypted and set_memory_decrypted do nothing",
 	},
 };

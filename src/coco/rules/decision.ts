@@ -1,6 +1,7 @@
 /** A policy's answers about one device, and the decision record that they come to. */
 import type { DeviceOptions } from "../../dma/options.ts";
 import { InputError, shown, thrown } from "../../input-error.ts";
+import { attributesOf } from "./attributes.ts";
 import { encodingOf, type Situation } from "./device.ts";
 import { KernelCrash, type Mechanism, type Policy, type PredicateInput } from "./policy.ts";
 import {
@@ -74,6 +75,34 @@ function ask(question: Question, { name, linux }: Listed, given: Readonly<Record
 	return { value, why: `policy ${policy.name}` };
 }
 
+/** What one predicate of the list answers, whoever asks it. */
+export interface PredicateReply {
+	/** Its name in a policy. */
+	readonly name: PredicateName;
+	/** The kernel's call, and who makes it. */
+	readonly call: string;
+	readonly asked: string;
+	/** Null: the kernel ends in it. */
+	readonly value: boolean | null;
+	readonly why: string;
+}
+
+/** Every predicate's answer about a device, in the order of the list. @throws InputError for an answer that is none */
+export function everyAnswer(question: Question): PredicateReply[] {
+	const given: Record<string, boolean> = {};
+	return PREDICATES.map((predicate) => {
+		const { name, call, asked } = predicate;
+		try {
+			const { value, why } = ask(question, predicate, given);
+			given[name] = value;
+			return { name, call, asked, value, why };
+		} catch (error) {
+			if (!(error instanceof KernelCrash)) throw error;
+			return { name, call, asked, value: null, why: `crash in ${error.message}` };
+		}
+	});
+}
+
 /**
  * What coherent memory's predicates come to.
  * @throws KernelCrash, InputError
@@ -122,14 +151,21 @@ export function compile(question: Question): Decision {
 	const { mayBounce, ...fields } = rules;
 	const asked = policy?.mechanism?.[device.accepted ? "accepted" : "others"] ?? "bounce";
 	const mechanism = crash === null && (rules.forceBounce || mayBounce) ? asked : "refuse";
+	const { host } = attributesOf(kernel, platform);
+	const { bounceAsksPoolState, capableAsksState, encodesMmio, limitsSharedMaps } = kernel.rules;
 	const common = {
 		...fields,
 		...encodingOf(platform, device),
 		encodesAsLinux: true,
+		// on an encrypted host what swiotlb gives has to be within every device's reach
+		...(host ? { needsSharedPool: true, mmioShared: encodesMmio.is } : {}),
+		checksPool: bounceAsksPoolState.is,
+		encodesMmio: encodesMmio.is,
+		limitsSharedMaps: limitsSharedMaps.is,
 		pool: mechanism === "bounce" ? (device.pool?.pool ?? null) : null,
 		privatePool: mechanism === "bounce" ? (device.privatePool?.pool ?? null) : null,
 	};
-	const knowsStates = kernel.rules.checksState.is;
+	const knowsStates = capableAsksState.is;
 	const checksState = knowsStates && policy?.checksPoolState !== false;
 	// a record that does not ask for states bounces what the kernel would not map as it is
 	const forceBounce = rules.forceBounce || (knowsStates && !checksState && rules.needsShared);
@@ -141,8 +177,10 @@ export function compile(question: Question): Decision {
 					forceBounce: false,
 					needsShared: forceBounce || (knowsStates && rules.needsShared),
 					checksState: true,
+					encodesMmio: true,
 				}
-			: { ...common, forceBounce, checksState };
-	const mmio = knowsStates && !record.checksState ? { ...common, checksState: true } : null;
+			: { ...common, forceBounce, checksState, checksPool: common.checksPool && checksState };
+	// whether a pool's state is asked for changes nothing for MMIO
+	const mmio = encodesMmio.is && !record.checksState ? { ...common, checksState: true } : null;
 	return { record, mmio, answers: answers as Answers, rules, mechanism, crash };
 }

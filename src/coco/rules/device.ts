@@ -13,6 +13,8 @@ export interface RuledDevice {
 	readonly privatePool: RuledPool | null;
 	/** Whether dev->dma_io_tlb_mem points at an allocator: its pools may fit no buffer all the same. */
 	readonly hasAllocator: boolean;
+	/** Whether that is the default one, for which no memory was found at boot. */
+	readonly noSlots: boolean;
 	/** swiotlb=force on the command line. */
 	readonly forced: boolean;
 	/** swiotlb=noforce: a confidential guest does not bounce everything, at its own risk. */
@@ -23,8 +25,9 @@ export interface RuledDevice {
 	readonly externalFacing: boolean;
 	/** Whether its addresses carry the platform's bit. */
 	readonly encoded: boolean;
-	/** Highest address that it can emit, inclusive. */
+	/** Highest address that it can emit, inclusive: for streaming and for coherent memory. */
 	readonly reach: bigint;
+	readonly coherentReach: bigint;
 }
 
 /** A device on a platform, under a kernel. */

@@ -3,8 +3,9 @@
  * gets to its device, and when a device's trust may change. It is compiled into plain fields of a device's decision record
  * before the first mapping: the engine knows no policies.
  */
+import type { Protection } from "../platform/platform.ts";
 import type { Transitions } from "../trust/tdisp.ts";
-import type { KernelName } from "./kernel.ts";
+import type { Kernel, KernelName, KernelRule } from "./kernel.ts";
 import type { GuestPoolOptions, PoolMatcher } from "./pool.ts";
 import type { PredicateName, PredicateValues } from "./predicate.ts";
 import type { Reference } from "./reference.ts";
@@ -109,8 +110,8 @@ export interface Policy {
 	 */
 	readonly checksPoolState?: boolean;
 	/**
-	 * Whether restricted pools are decrypted on a platform without a memory-encryption attribute (pKVM), where only the
-	 * firmware says that they are shared. Default true.
+	 * Whether restricted pools are decrypted in a guest of protected KVM. false: the kernel knows of no protection there, as
+	 * before Linux 7.3 had the attribute for it, and decrypts nothing without it. Default true.
 	 */
 	readonly decryptsRestricted?: boolean;
 	/**
@@ -140,4 +141,25 @@ export interface Policy {
 	readonly transitions?: Transitions;
 	/** What the kernel logs at boot under it. */
 	readonly messages?: readonly string[];
+}
+
+/** The rules of a kernel that a policy leaves. */
+export function kernelUnder(policy: Policy | null, kernel: Kernel): Kernel {
+	if (policy?.decryptsRestricted !== false) return kernel;
+	const without = (rule: KernelRule<readonly Protection[]>) => ({
+		is: rule.is.filter((protection) => protection !== "stage-2"),
+		says: `${rule.says}; not on protected KVM`,
+		source: `policy ${policy.name}`,
+	});
+	const { reportsEncryption, needsUnencrypted, decryptsDefaultPool, decryptsOtherPools } = kernel.rules;
+	return {
+		...kernel,
+		rules: {
+			...kernel.rules,
+			reportsEncryption: without(reportsEncryption),
+			needsUnencrypted: without(needsUnencrypted),
+			decryptsDefaultPool: without(decryptsDefaultPool),
+			decryptsOtherPools: without(decryptsOtherPools),
+		},
+	};
 }

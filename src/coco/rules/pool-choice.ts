@@ -16,6 +16,8 @@ interface PoolQuestion<P extends PoolFacts> {
 	readonly matcher: PoolMatcher<P> | undefined;
 	/** Pools of the guest that a device without its own may be given: none is restricted. */
 	readonly common: readonly P[];
+	/** Whether no memory was found for the default pool: its allocator is there all the same. */
+	readonly noSlots: boolean;
 	/** Whether the device is accepted, as far as the guest's policy knows. */
 	readonly believed: boolean;
 	/** Whether its addresses reach a pool, in the form that the pool's pages have. */
@@ -54,7 +56,10 @@ export function choosePools<P extends PoolFacts>(question: PoolQuestion<P>): Cho
 		return chosen(askForPool(policy, needOf(false, believed, question), choices) ?? forPrivate, forPrivate);
 	}
 	const accepted = kernel.rules.knowsAcceptance.is && believed;
-	if (own === undefined) return chosen(defaultPool(common, accepted), null);
+	if (own === undefined) {
+		const pool = defaultPool(common, accepted);
+		return chosen(pool, null, pool !== null || question.noSlots);
+	}
 	const first = matcher(needOf(false, accepted, question), own);
 	const forPrivate = matcher(needOf(true, accepted, question), own);
 	const fitting = first ?? forPrivate;

@@ -61,6 +61,8 @@ export interface GuestPoolOptions {
 	readonly areas?: number;
 	/** The pool ends at or below this gpa. Default: 4 GiB, as the default pool. */
 	readonly belowGpa?: Gpa;
+	/** Where it begins, as firmware says: a multiple of 4096. Default: as high as it may lie. */
+	readonly start?: Gpa;
 	/** Zero slots when they are given back. Default false. */
 	readonly zeroOnFree?: boolean;
 	/** Pages that the host does not map, though they are decrypted: a paravisor's bounce pages. Bus pools only. Default false. */

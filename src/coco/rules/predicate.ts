@@ -3,6 +3,7 @@
  * checked for, what a decision record comes to, what explain says and what docs/predicates.md lists all follow from this list.
  */
 import type { DeviceOptions } from "../../dma/options.ts";
+import { isConfidentialGuest } from "./attributes.ts";
 import type { Situation } from "./device.ts";
 import type { Kernel } from "./kernel.ts";
 
@@ -70,7 +71,7 @@ export const PREDICATES = [
 			if (!hasAllocator) return { value: false, why: "the device has no pool" };
 			if (pool?.restricted === true) return { value: true, why: "restricted pool" };
 			if (forced) return { value: true, why: "swiotlb=force" };
-			if (kernel.rules.forcesGuest.is && platform.memEncrypt && !noforce)
+			if (kernel.rules.forcesGuest.is && isConfidentialGuest(kernel, platform) && !noforce)
 				return { value: true, why: "confidential guest: SWIOTLB_FORCE" };
 			return { value: false, why: "no force, no restricted pool" };
 		},
@@ -83,17 +84,19 @@ export const PREDICATES = [
 		asked:
 			"by coherent memory and, from Linux 7.3 on, by streaming maps: whether the device reaches shared memory only",
 		linux: ({ kernel, platform, device }) => {
-			const { knowsAcceptance, poolTellsUnencrypted } = kernel.rules;
-			if (platform.memEncrypt) {
-				const trusted = knowsAcceptance.is && device.accepted;
-				return { value: !trusted, why: `guest memory encryption${trusted ? ", device accepted" : ""}` };
+			const { protection, dmaBit } = platform;
+			if (protection === "host" && dmaBit !== null) {
+				const below = device.coherentReach < 1n << BigInt(dmaBit.bit);
+				const why = `encrypted host: coherent addresses ${below ? "end below" : "reach"} bit ${dmaBit.bit}`;
+				return { value: below, why };
 			}
-			// all that the kernel knows is what firmware says with the device's pool
-			if (poolTellsUnencrypted.is && device.pool?.ccShared === true) return { value: true, why: "its pool is shared" };
-			return { value: false, why: `${platform.name}: no memory-encryption attribute` };
+			if (!isConfidentialGuest(kernel, platform))
+				return { value: false, why: `${platform.name}: no confidential guest to this kernel` };
+			const trusted = kernel.rules.knowsAcceptance.is && device.accepted;
+			return { value: !trusted, why: `confidential guest${trusted ? ", device accepted" : ""}` };
 		},
 		map: {
-			asks: ({ rules }) => rules.checksState.is,
+			asks: ({ rules }) => rules.capableAsksState.is,
 			when: "first",
 			rules: (needsShared) => ({ needsShared }),
 		},
@@ -104,8 +107,9 @@ export const PREDICATES = [
 		call: "is_swiotlb_active(dev)",
 		source: "Linux 6.12 kernel/dma/swiotlb.c, is_swiotlb_active",
 		asked: "by a streaming map that is not forced to bounce, where dma_capable fails or a small buffer has to bounce",
-		linux: ({ device: { hasAllocator, pool, privatePool } }) => {
+		linux: ({ device: { hasAllocator, noSlots, pool, privatePool } }) => {
 			if (!hasAllocator) return { value: false, why: "the device has no pool" };
+			if (noSlots) return { value: false, why: "no memory was found for the default pool at boot" };
 			const names = [pool, privatePool].flatMap((one) => (one === null ? [] : [`pool "${one.name}"`]));
 			return { value: true, why: names.join(", ") || "none of its pools fits" };
 		},

@@ -1,6 +1,6 @@
 /** What every format writes in the same way: sentences, labels, values. */
 import type { Figure, Row, Value, Words } from "../model.ts";
-import { formatNumber } from "../units.ts";
+import { formatNumber, formatRounded } from "../units.ts";
 
 /** A sentence without what sets its parts off. */
 export function plainText(words: Words): string {
@@ -20,8 +20,12 @@ export function labelText({ label, unit }: Pick<Row, "label" | "unit">): string 
 	return unit === null || !unit.inLabel ? label : `${label}, ${unit.name}`;
 }
 
+function signOf(number: number, signed: boolean): string {
+	return number < 0 ? "-" : signed ? "+" : "";
+}
+
 function figureText({ number, unit, signed }: Figure): string {
-	return signed ? `${number < 0 ? "-" : "+"}${unit.write(Math.abs(number))}` : unit.write(number);
+	return signed ? `${signOf(number, true)}${unit.write(Math.abs(number))}` : unit.write(number);
 }
 
 /** A value in a line. */
@@ -29,6 +33,16 @@ export function valueText(value: Value): string {
 	switch (value.value) {
 		case "figure":
 			return figureText(value);
+		case "rounded": {
+			const { number, halfWidth, unit, signed } = value;
+			return `${signOf(number, signed)}${formatRounded(Math.abs(number), halfWidth)}${unit.mark}`;
+		}
+		case "range":
+			return `${value.unit.write(value.low)} to ${value.unit.write(value.high)}`;
+		case "equal":
+			return "equal within noise";
+		case "below-clock":
+			return "below the clock";
 		case "text":
 			return value.text;
 		case "counts": {

@@ -2,25 +2,20 @@
  * The guest side's use of its SynICs (src/synic/guest.ts): pages and registers of one connection after the other, and what it
  * does on an interrupt.
  */
+import { CallPages } from "../../synic/call-pages.ts";
 import { GuestSynic } from "../../synic/guest.ts";
-import { PagesByProcessor } from "../../synic/guest-pages.ts";
-import { memoryOf } from "../../synic/memory.ts";
-import { hasPostPages, type SynicPlatform, sharesInputPages } from "../../synic/modes.ts";
+import { type SynicPlatform, sharesInputPages } from "../../synic/modes.ts";
 import { Msr } from "../../synic/registers.ts";
 import type { Gpa } from "../../types.ts";
 import type { GuestCore } from "./core.ts";
 import type { GuestStatus } from "./options.ts";
-
-type CallPages = PagesByProcessor<"hypercall input" | "post message">;
 
 export class ConnectionSynic {
 	readonly #core: GuestCore;
 	readonly #platform: SynicPlatform;
 	readonly #onMessage: (slot: Uint8Array) => void;
 	readonly #onEvent: (flag: number) => (() => void) | null;
-	readonly #inputs: CallPages;
-	/** Made with the connection's pages, and used as long as they live: they end in the state in which they were made. */
-	#posts: CallPages | null = null;
+	readonly #calls: CallPages;
 	#synic: GuestSynic | null = null;
 	#busy = false;
 	readonly #again = new Set<number>();
@@ -34,28 +29,22 @@ export class ConnectionSynic {
 		this.#onMessage = onMessage;
 		this.#onEvent = onEvent;
 		this.#platform = core.platform;
-		this.#inputs = this.#callPages("hypercall input", true);
-	}
-
-	#callPages(name: "hypercall input" | "post message", shared: boolean): CallPages {
-		const { pages, engine, cpus } = this.#core;
-		const memory = memoryOf(engine.ram, "guest", this.#platform.sharedGpaBoundary);
-		return new PagesByProcessor({ pages, memory, vps: cpus, names: [name], shared });
+		const { pages, engine, cpus } = core;
+		this.#calls = new CallPages({ platform: this.#platform, vps: cpus, ram: engine.ram, pages });
 	}
 
 	/** Makes the input pages of hypercalls, which without a paravisor the host must see. They stay until freeInputs. */
 	allocInputs(): GuestStatus {
-		return sharesInputPages(this.#platform) ? this.#inputs.take() : "ok";
+		return sharesInputPages(this.#platform) ? this.#calls.takeInputs() : "ok";
 	}
 
 	freeInputs(): void {
-		this.#inputs.giveBack();
+		this.#calls.giveInputsBack();
 	}
 
 	/** The page that a processor's messages pass in (gpa), or -1 when the guest has none: then they are the caller's to place. */
 	inputGpa(cpu: number): Gpa {
-		const post = this.#posts?.gpa(cpu, "post message") ?? -1;
-		return post >= 0 ? post : this.#inputs.gpa(cpu, "hypercall input");
+		return this.#calls.gpa(cpu);
 	}
 
 	/** Makes every processor's pages (Linux 6.12 drivers/hv/hv.c, hv_synic_alloc). After a failure, call free. */
@@ -76,16 +65,14 @@ export class ConnectionSynic {
 			ram: engine.ram,
 			pages,
 		});
-		this.#posts = this.#callPages("post message", !confidential);
-		const status = hasPostPages(this.#platform) ? this.#posts.take() : "ok";
+		const status = this.#calls.takePosts(confidential);
 		return status === "ok" ? this.#synic.allocate() : status;
 	}
 
 	/** Gives the pages back, or leaks them. */
 	free(): void {
-		this.#posts?.giveBack();
+		this.#calls.givePostsBack();
 		this.#synic?.free();
-		this.#posts = null;
 		this.#synic = null;
 	}
 

@@ -1,21 +1,21 @@
 /** What a transcript's command lines ask of the guest. */
 
-import { PAGE_SIZE } from "../../assembly/layout/context.ts";
-import * as layout from "../../assembly/layout/ring.ts";
-import { bytesOfHex } from "../bytes.ts";
-import type { Engine } from "../engine.ts";
-import { type GpaRange, PacketType } from "../ring/packet.ts";
-import { orThrow } from "../status.ts";
-import type { CallbackMode, GuestChannel, OpenOptions } from "../vmbus/guest/channel.ts";
-import type { VmbusGuest } from "../vmbus/guest/guest.ts";
-import type { DriverPlan, GuestStatus } from "../vmbus/guest/options.ts";
-import { readGuid } from "../vmbus/wire/guid.ts";
-import type { Hashes } from "./hashes.ts";
-import type { Expected } from "./vmbus-expect.ts";
-import type { ReplayHost } from "./vmbus-host.ts";
-import type { LineArgs } from "./vmbus-lines.ts";
-import type { ReplayPages } from "./vmbus-pages.ts";
-import { payloadOf } from "./vmbus-payload.ts";
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import * as layout from "../../../assembly/layout/ring.ts";
+import { bytesOfHex } from "../../bytes.ts";
+import type { Engine } from "../../engine.ts";
+import { type GpaRange, PacketType } from "../../ring/packet.ts";
+import { orThrow } from "../../status.ts";
+import type { CallbackMode, GuestChannel, OpenOptions } from "../../vmbus/guest/channel.ts";
+import type { VmbusGuest } from "../../vmbus/guest/guest.ts";
+import type { DriverPlan, GuestStatus } from "../../vmbus/guest/options.ts";
+import { readGuid } from "../../vmbus/wire/guid.ts";
+import type { Hashes } from "../hashes.ts";
+import type { Expected } from "./expect.ts";
+import type { ReplayHost } from "./host.ts";
+import type { LineArgs } from "./lines.ts";
+import type { ReplayPages } from "./pages.ts";
+import { payloadOf } from "./payload.ts";
 
 const MAX_PAYLOAD_BYTES = 2 ** 19;
 /** The recorder shows the first bytes of what a receive gave. */

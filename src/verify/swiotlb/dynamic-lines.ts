@@ -1,6 +1,6 @@
 /** Lines of `swiotlb-dynamic` recordings that tell of pools. */
-import { PAGE_SIZE } from "../../assembly/layout/context.ts";
-import { Fields } from "../fields.ts";
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import { Fields } from "../../fields.ts";
 
 /** A `pool_add` line. */
 export interface PoolAdd {

@@ -1,13 +1,13 @@
 /** `swiotlb-recorded`: every map, unmap and sync of a running Linux 6.12, in order. */
-import type { Device } from "../dma/device.ts";
-import { Engine } from "../engine.ts";
-import { Fields } from "../fields.ts";
-import { InputError } from "../input-error.ts";
-import type { Pool } from "../swiotlb/pool.ts";
-import type { Direction } from "../types.ts";
-import type { Build } from "../wasm.ts";
-import { readKernelHeader, stretchesOf } from "./kernel.ts";
-import { Diverged, divergedAt, type Replayed, same } from "./result.ts";
+import type { Device } from "../../dma/device.ts";
+import { Engine } from "../../engine.ts";
+import { Fields } from "../../fields.ts";
+import { InputError } from "../../input-error.ts";
+import type { Pool } from "../../swiotlb/pool.ts";
+import type { Direction } from "../../types.ts";
+import type { Build } from "../../wasm.ts";
+import { Diverged, divergedAt, type Replayed, same } from "../result.ts";
+import { readKernelHeader, stretchesOf } from "./kernel-header.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
 

@@ -1,5 +1,5 @@
 /** Messages as people read them, for divergences. */
-import { describeMessage } from "../vmbus/decode/message.ts";
+import { describeMessage } from "../../vmbus/decode/message.ts";
 
 /** Longest text of a field. */
 const FIELD_TEXT = 60;

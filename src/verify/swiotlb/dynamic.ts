@@ -1,17 +1,17 @@
 /** `swiotlb-dynamic`: a running Linux 6.12 with CONFIG_SWIOTLB_DYNAMIC, every map, unmap and pool in order. */
-import { ATTR_OWN_POOL, ATTR_TRANSIENT } from "../../assembly/layout/device.ts";
-import { NEEDS_TRANSIENT, UNUSABLE_POOL } from "../../assembly/layout/status.ts";
-import { GrowingPools } from "../coco/memory/growing.ts";
-import type { Device } from "../dma/device.ts";
-import { Engine } from "../engine.ts";
-import { Fields } from "../fields.ts";
-import { InputError } from "../input-error.ts";
-import { statusName } from "../status.ts";
-import type { Pool } from "../swiotlb/pool.ts";
-import type { Build } from "../wasm.ts";
+import { ATTR_OWN_POOL, ATTR_TRANSIENT } from "../../../assembly/layout/device.ts";
+import { NEEDS_TRANSIENT, UNUSABLE_POOL } from "../../../assembly/layout/status.ts";
+import { GrowingPools } from "../../coco/memory/growing.ts";
+import type { Device } from "../../dma/device.ts";
+import { Engine } from "../../engine.ts";
+import { Fields } from "../../fields.ts";
+import { InputError } from "../../input-error.ts";
+import { statusName } from "../../status.ts";
+import type { Pool } from "../../swiotlb/pool.ts";
+import type { Build } from "../../wasm.ts";
+import { Diverged, divergedAt, type Replayed, same } from "../result.ts";
 import { named, type PoolAdd, poolsOf, readPoolAdd } from "./dynamic-lines.ts";
-import { type KernelHeader, readKernelHeader, stretchesOf } from "./kernel.ts";
-import { Diverged, divergedAt, type Replayed, same } from "./result.ts";
+import { type KernelHeader, readKernelHeader, stretchesOf } from "./kernel-header.ts";
 
 const FULL = 2n ** 64n - 1n;
 

@@ -1,6 +1,6 @@
 /** A transcript of Linux's guest driver, line by line: what the host did, what the guest answered. */
-import { bytesOfHex } from "../bytes.ts";
-import { InputError } from "../input-error.ts";
+import { bytesOfHex } from "../../bytes.ts";
+import { InputError } from "../../input-error.ts";
 
 /** What a guest must do alike; all other output of the recording is for people. */
 const COMPARED = new Set([

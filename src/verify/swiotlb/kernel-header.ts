@@ -1,10 +1,10 @@
 /** What recordings of a running kernel have in common: their first line, and the RAM that they touch. */
 
-import { PAGE_SIZE } from "../../assembly/layout/context.ts";
-import { Fields } from "../fields.ts";
-import { InputError } from "../input-error.ts";
-import type { Gpa } from "../types.ts";
-import { TouchedStretches } from "./stretches.ts";
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import { Fields } from "../../fields.ts";
+import { InputError } from "../../input-error.ts";
+import type { Gpa } from "../../types.ts";
+import { TouchedStretches } from "../stretches.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
 

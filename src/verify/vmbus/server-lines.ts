@@ -1,10 +1,10 @@
 /** The lines of a transcript that say what the recorded host is: its server, and what it offers. */
-import { bytesOfHex } from "../bytes.ts";
-import type { Fields } from "../fields.ts";
-import type { ServerConfig } from "../vmbus/server/config.ts";
-import { MAX_CHANNELS, type OfferOptions } from "../vmbus/server/offers.ts";
-import { MONITOR_IDS } from "../vmbus/wire/values.ts";
-import { ConnectionId } from "../vmbus/wire/versions.ts";
+import { bytesOfHex } from "../../bytes.ts";
+import type { Fields } from "../../fields.ts";
+import type { ServerConfig } from "../../vmbus/server/config.ts";
+import { MAX_CHANNELS, type OfferOptions } from "../../vmbus/server/offers.ts";
+import { MONITOR_IDS } from "../../vmbus/wire/values.ts";
+import { ConnectionId } from "../../vmbus/wire/versions.ts";
 
 /** `S server versions= conn_ids= msg_conn=`. @throws InputError that names the field */
 export function readServer(f: Fields, vtl: number): ServerConfig {

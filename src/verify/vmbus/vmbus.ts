@@ -2,22 +2,22 @@
  * Transcripts of Linux 6.12's own guest driver: our guest, as linux-6.12, is given what the host did and the commands, and must
  * post, signal, convert and write to its rings the same. Where the recorded host is well-behaved, our server stands in for it too.
  */
-import { Engine } from "../engine.ts";
-import { PacketType } from "../ring/packet.ts";
-import type { CallPath, Isolation } from "../synic/modes.ts";
-import type { GuestChannel } from "../vmbus/guest/channel.ts";
-import { VmbusGuest } from "../vmbus/guest/guest.ts";
-import type { GuestCommand } from "../vmbus/guest/options.ts";
-import { EnginePages } from "../vmbus/guest/pages.ts";
-import type { Build } from "../wasm.ts";
-import { loadHashes } from "./hashes.ts";
-import { divergedAt, type Replayed } from "./result.ts";
-import { compareRings, type GuestReplay, hostRing, runCommand } from "./vmbus-commands.ts";
-import { Expected } from "./vmbus-expect.ts";
-import { ReplayHost } from "./vmbus-host.ts";
-import { LineArgs, readTranscript, type TranscriptLine } from "./vmbus-lines.ts";
-import { ReplayPages } from "./vmbus-pages.ts";
-import { hasCleanServer, verifyVmbusServer } from "./vmbus-server.ts";
+import { Engine } from "../../engine.ts";
+import { PacketType } from "../../ring/packet.ts";
+import type { CallPath, Isolation } from "../../synic/modes.ts";
+import type { GuestChannel } from "../../vmbus/guest/channel.ts";
+import { VmbusGuest } from "../../vmbus/guest/guest.ts";
+import type { GuestCommand } from "../../vmbus/guest/options.ts";
+import { EnginePages } from "../../vmbus/guest/pages.ts";
+import type { Build } from "../../wasm.ts";
+import { loadHashes } from "../hashes.ts";
+import { divergedAt, type Replayed } from "../result.ts";
+import { compareRings, type GuestReplay, hostRing, runCommand } from "./commands.ts";
+import { Expected } from "./expect.ts";
+import { ReplayHost } from "./host.ts";
+import { LineArgs, readTranscript, type TranscriptLine } from "./lines.ts";
+import { ReplayPages } from "./pages.ts";
+import { hasCleanServer, verifyVmbusServer } from "./server.ts";
 
 /** clean: only what a server may be asked to do. special: faults on purpose, answers made by hand (golden/vmbus/FORMAT.md). */
 export type TranscriptHost = "clean" | "special";

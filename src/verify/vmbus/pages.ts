@@ -1,11 +1,11 @@
 /** Guest pages of a replay: as the recorder's, with conversions that fail on demand and leave nothing of the contents. */
 
-import { PAGE_SIZE } from "../../assembly/layout/context.ts";
-import type { Engine } from "../engine.ts";
-import type { GuestPages } from "../synic/guest-pages.ts";
-import type { Gpa } from "../types.ts";
-import type { EnginePages } from "../vmbus/guest/pages.ts";
-import type { Expected } from "./vmbus-expect.ts";
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import type { Engine } from "../../engine.ts";
+import type { GuestPages } from "../../synic/guest-pages.ts";
+import type { Gpa } from "../../types.ts";
+import type { EnginePages } from "../../vmbus/guest/pages.ts";
+import type { Expected } from "./expect.ts";
 
 /** What the recorder leaves in converted pages. */
 const DECRYPTED_BYTE = 0xdc;

@@ -1,17 +1,17 @@
 /** `swiotlb-ops` v1: Linux 6.12's allocator, op by op, with every answer and byte. */
 
-import { PAGE_SIZE } from "../../assembly/layout/context.ts";
-import { ATTR_FORCE_BOUNCE } from "../../assembly/layout/device.ts";
-import type { Device } from "../dma/device.ts";
-import { Engine } from "../engine.ts";
-import { Fields } from "../fields.ts";
-import { InputError } from "../input-error.ts";
-import type { Pool } from "../swiotlb/pool.ts";
-import { Attr, type Direction, type Gpa } from "../types.ts";
-import type { Build } from "../wasm.ts";
-import { type Hashes, loadHashes } from "./hashes.ts";
-import { readKeyedHeader } from "./header.ts";
-import { Diverged, divergedAt, type Replayed, same } from "./result.ts";
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import { ATTR_FORCE_BOUNCE } from "../../../assembly/layout/device.ts";
+import type { Device } from "../../dma/device.ts";
+import { Engine } from "../../engine.ts";
+import { Fields } from "../../fields.ts";
+import { InputError } from "../../input-error.ts";
+import type { Pool } from "../../swiotlb/pool.ts";
+import { Attr, type Direction, type Gpa } from "../../types.ts";
+import type { Build } from "../../wasm.ts";
+import { type Hashes, loadHashes } from "../hashes.ts";
+import { readKeyedHeader } from "../header.ts";
+import { Diverged, divergedAt, type Replayed, same } from "../result.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
 const MAX_RAM_BYTES = 2 ** 31;

@@ -1,8 +1,8 @@
 /** The recorder's SynIC: one slot a processor for VMBus's SINT, and a queue behind it. */
-import type { Engine } from "../engine.ts";
-import { ENABLED, Msr, PAGE_MASK, VMBUS_SINT } from "../synic/registers.ts";
-import { MESSAGE_PENDING, SLOT_BYTES, SLOT_FLAGS, SLOT_PAYLOAD } from "../synic/synic.ts";
-import type { EnginePages } from "../vmbus/guest/pages.ts";
+import type { Engine } from "../../engine.ts";
+import { ENABLED, Msr, PAGE_MASK, VMBUS_SINT } from "../../synic/registers.ts";
+import { MESSAGE_PENDING, SLOT_BYTES, SLOT_FLAGS, SLOT_PAYLOAD } from "../../synic/synic.ts";
+import type { EnginePages } from "../../vmbus/guest/pages.ts";
 
 const FLAGS = 2048;
 

@@ -1,14 +1,14 @@
 /** Transcripts of a guest with a well-behaved host: our server in the host's place must answer the same (golden/vmbus/FORMAT.md, section 3). */
-import { bytesOfHex, hexOf } from "../bytes.ts";
-import { Fields } from "../fields.ts";
-import { InputError } from "../input-error.ts";
-import type { ServerAction, ServerCompletion } from "../vmbus/server/actions.ts";
-import type { OfferOptions } from "../vmbus/server/offers.ts";
-import { VmbusServer } from "../vmbus/server/server.ts";
-import { HEADER_BYTES, MessageType, messageSpec } from "../vmbus/wire/messages.ts";
-import { Diverged, divergedAt, type Replayed } from "./result.ts";
-import { isOfferable, readOffer, readServer } from "./vmbus-server-lines.ts";
-import { describePayload } from "./vmbus-text.ts";
+import { bytesOfHex, hexOf } from "../../bytes.ts";
+import { Fields } from "../../fields.ts";
+import { InputError } from "../../input-error.ts";
+import type { ServerAction, ServerCompletion } from "../../vmbus/server/actions.ts";
+import type { OfferOptions } from "../../vmbus/server/offers.ts";
+import { VmbusServer } from "../../vmbus/server/server.ts";
+import { HEADER_BYTES, MessageType, messageSpec } from "../../vmbus/wire/messages.ts";
+import { Diverged, divergedAt, type Replayed } from "../result.ts";
+import { isOfferable, readOffer, readServer } from "./server-lines.ts";
+import { describePayload } from "./text.ts";
 
 const MACHINE_ACT =
 	/^(rescind|hotadd|event) \d+$|^release answer to type \d+$|^next answer to type \d+ has status [0-9a-f]+$/;

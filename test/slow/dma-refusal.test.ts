@@ -1,0 +1,1 @@
+import "../dma/refusal.test.ts";
