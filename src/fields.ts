@@ -1,4 +1,4 @@
-import { InputError } from "./input-error.ts";
+import { InputError, shown } from "./input-error.ts";
 
 /** One line of a file, split at spaces, whose fields are read with checks. */
 export class Fields {
@@ -19,7 +19,7 @@ export class Fields {
 	/** The error that this line's field does not hold what was expected. */
 	error(field: string, expected: string, found?: string): InputError {
 		return new InputError(
-			`${this.#path}:${this.line}: ${field}: expected ${expected}${found === undefined ? "" : `, found "${found}"`}`,
+			`${this.#path}:${this.line}: ${field}: expected ${expected}${found === undefined ? "" : `, found ${shown(found)}`}`,
 		);
 	}
 

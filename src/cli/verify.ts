@@ -49,8 +49,10 @@ export async function verifyCommand(args: readonly string[]): Promise<number> {
 		} catch (error) {
 			if (!(error instanceof InputError || error instanceof RangeError || error instanceof DmaError)) throw error;
 			progress("");
-			errors.push({ file, error: error.message });
-			process.stderr.write(`coco-dma verify: ${oneLine(error.message)}\n`);
+			// what the engine refuses names no file
+			const message = error instanceof InputError ? error.message : `${file}: ${error.message}`;
+			errors.push({ file, error: message });
+			process.stderr.write(`coco-dma verify: ${oneLine(message)}\n`);
 		}
 	}
 	const identical = errors.length === 0 && results.every((result) => result.identical);

@@ -1,4 +1,5 @@
 import type { KernelPart } from "../coco/rules/kernel.ts";
+import { oneLine } from "../input-error.ts";
 import { DmaError } from "../status.ts";
 
 /** What verifying one recording found. */
@@ -74,12 +75,21 @@ function stem(path: string): string {
 		.replace(/\.txt$/, "");
 }
 
+/** Longest side of a difference, and the longest name, that a summary tells: the divergence has all of it (characters). */
+const SIDE_CHARACTERS = 300;
+const cut = (text: string) => (text.length > SIDE_CHARACTERS ? `${text.slice(0, SIDE_CHARACTERS)}...` : text);
+
+/** A summary of what is wrong at a line. */
+function told(recording: string, line: number, what: string, text: string): string {
+	return oneLine(`${cut(stem(recording))}: line ${line}: ${what}: ${text}`);
+}
+
 /** The result of a recording of that name and format. */
 export function resultOf(recording: string, format: string, { compared, outcome }: Replayed): VerifyResult {
 	const common = { recording, format, compared, identical: outcome.identical };
 	if (outcome.identical) return { ...common, summary: `${stem(recording)}: ${outcome.said}` };
 	const { line, what, expected, got } = outcome.divergence;
-	const summary = `${stem(recording)}: line ${line}: ${what}: expected ${expected}, got ${got}`;
+	const summary = told(recording, line, what, `expected ${cut(expected)}, got ${cut(got)}`);
 	return { ...common, summary, divergence: outcome.divergence };
 }
 
@@ -87,6 +97,6 @@ export function resultOf(recording: string, format: string, { compared, outcome 
 export function refusal(recording: string, format: string, unsupported: Unsupported): VerifyResult {
 	const { line, kernel, part, known } = unsupported;
 	const expected = `a kernel whose ${part} rules are here (${known.join(", ")})`;
-	const summary = `${stem(recording)}: line ${line}: kernel: expected ${expected}, found ${kernel}`;
+	const summary = told(recording, line, "kernel", `expected ${expected}, found ${cut(kernel)}`);
 	return { recording, format, compared: {}, identical: false, summary, unsupported };
 }

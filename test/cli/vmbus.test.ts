@@ -115,6 +115,7 @@ describe("a decoded slot", () => {
 		const slot = slotOf("0c0000000000000007000000");
 		slot[4] = 241;
 		expect(describeSlot(slot).error).toBe("payload size 241, expected at most 240");
+		expect(() => describeSlot(slot.subarray(1))).toThrow("slot: expected 256 bytes, not 255");
 		slot.set([0x10, 0, 0, 0x80, 24]);
 		expect(describeSlot(slot)).toMatchObject({ title: "message slot, type 0x80000010" });
 		expect(describeSlot(slot).error).toBeUndefined();
@@ -327,6 +328,14 @@ describe("coco-dma vmbus decode", () => {
 			const file = temporaryFile("bad.txt", `${hello}${line}\n`);
 			expectRefused(await coco("vmbus", "decode", file), "bad.txt:2", field);
 		}
+		for (const [name, text, ...what] of [
+			["garbage", `${hello}\u0001\u0002garbage\nG MSSG zz\nG END\n`, "garbage:2: line: expected G, H, C or S"],
+			["cut", `${hello}G POST 4 1 0300000000000000 hc\nH RET`, 'cut: expected a last line "G END', "ends early"],
+			["hello", hello, 'hello: expected a last line "G END'],
+			["empty", `${hello}C connect\nG END proto=0\n`, "empty: expected messages or packets", "found none"],
+			["long", `${hello}${"x".repeat(100_000)}\nG END\n`, "long:2: line: expected", "..."],
+		] as const)
+			expectRefused(await coco("vmbus", "decode", temporaryFile(name, text)), ...what);
 	});
 });
 

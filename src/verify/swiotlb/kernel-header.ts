@@ -2,11 +2,13 @@
 
 import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { Fields } from "../../fields.ts";
-import { InputError } from "../../input-error.ts";
+import { InputError, shown } from "../../input-error.ts";
 import type { Gpa } from "../../types.ts";
 import { TouchedStretches } from "../stretches.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
+/** Devices of a recording: an engine has 4096, and races need some of them. */
+const MAX_DEVICES = 2048;
 
 export interface KernelHeader {
 	readonly poolStart: number;
@@ -40,15 +42,18 @@ export function readKernelHeader(path: string, line: string): KernelHeader {
 		throw new InputError(`${path}:1: nareas: expected a power of two up to nslabs / 128`);
 	const devices = new Map<string, { minAlignMask: number; segBoundaryMask: bigint }>();
 	const list = /devices: (.*)$/.exec(line)?.[1] ?? "";
+	const count = list.split(";").length;
+	if (count > MAX_DEVICES)
+		throw new InputError(`${path}:1: devices: expected at most ${MAX_DEVICES} devices, found ${count}`);
 	for (const entry of list.split(";")) {
 		const match = /^\s*(\S+) min_align_mask=(0x[0-9a-f]{1,8}) seg_boundary=(0x[0-9a-f]{1,16})\s*$/.exec(entry);
 		if (match === null)
 			throw new InputError(
-				`${path}:1: devices: expected "<dev> min_align_mask=0x… seg_boundary=0x…", found "${entry.trim()}"`,
+				`${path}:1: devices: expected "<dev> min_align_mask=0x… seg_boundary=0x…", found ${shown(entry.trim())}`,
 			);
 		const boundary = BigInt(match[3] as string);
 		if ((boundary & (boundary + 1n)) !== 0n)
-			throw new InputError(`${path}:1: seg_boundary: expected a mask of the form 2^k - 1, found "${match[3]}"`);
+			throw new InputError(`${path}:1: seg_boundary: expected a mask of the form 2^k - 1, found ${shown(match[3])}`);
 		devices.set(match[1] as string, {
 			minAlignMask: Number(match[2]),
 			segBoundaryMask: boundary === MAX_U64 ? 0n : boundary,

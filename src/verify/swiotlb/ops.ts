@@ -15,6 +15,8 @@ import { Diverged, divergedAt, type Replayed, same } from "../result.ts";
 
 const MAX_U64 = 2n ** 64n - 1n;
 const MAX_RAM_BYTES = 2 ** 31;
+/** RAM and pool together: what an engine holds beside its tables. */
+const MAX_BYTES = 3 * 2 ** 30;
 
 interface Header {
 	readonly ramBytes: number;
@@ -59,6 +61,8 @@ function readHeader(path: string, lines: readonly string[]): { header: Header; f
 	if (header.poolStart < header.ramBytes) throw key("pool_start").error("pool_start", "an address behind ram_size");
 	if (header.poolStart + header.slabs * 2048 > 2 ** 52)
 		throw key("pool_start").error("pool_start", "a pool that ends below 2^52");
+	if (header.ramBytes + header.slabs * 2048 > MAX_BYTES)
+		throw key("nslabs").error("nslabs", `at most ${MAX_BYTES} bytes of RAM and pool together`);
 	const boundary = header.segBoundaryMask;
 	if ((boundary & (boundary + 1n)) !== 0n)
 		throw key("seg_boundary_mask").error("seg_boundary_mask", "a mask of the form 2^k - 1");

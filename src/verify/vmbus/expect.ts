@@ -4,11 +4,12 @@ import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
 import { hexOf } from "../../bytes.ts";
 import { InputError } from "../../input-error.ts";
 import type { Gpa } from "../../types.ts";
+import type { TranscriptLine } from "../../vmbus/decode/transcript.ts";
 import { MessageType } from "../../vmbus/wire/messages.ts";
 import { Version } from "../../vmbus/wire/versions.ts";
 import type { Hashes } from "../hashes.ts";
 import { Diverged } from "../result.ts";
-import { isCompared, isInput, LineArgs, type TranscriptLine } from "./lines.ts";
+import { isCompared, isInput, LineArgs } from "./lines.ts";
 import { describePayload } from "./text.ts";
 
 /** Byte offset of the GPADL handle in each message of the guest that has one. */

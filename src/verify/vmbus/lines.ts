@@ -1,6 +1,7 @@
 /** A transcript of Linux's guest driver, line by line: what the host did, what the guest answered. */
 import { bytesOfHex } from "../../bytes.ts";
-import { InputError } from "../../input-error.ts";
+import { InputError, shown } from "../../input-error.ts";
+import type { TranscriptLine } from "../../vmbus/decode/transcript.ts";
 
 /** What a guest must do alike; all other output of the recording is for people. */
 const COMPARED = new Set([
@@ -20,47 +21,9 @@ const COMPARED = new Set([
 	"EOM",
 ]);
 
-/** One line: direction, verb and arguments. */
-export interface TranscriptLine {
-	readonly number: number;
-	/** G: the guest's output; H: the host's input; C: a command to the guest; S: a note. */
-	readonly direction: "G" | "H" | "C" | "S";
-	readonly verb: string;
-	readonly args: readonly string[];
-	/** All behind the verb. */
-	readonly rest: string;
-}
-
-function parse(path: string, number: number, text: string): TranscriptLine {
-	const match = /^([GHCS]) (\S+)(?: (.*))?$/.exec(text);
-	if (match === null)
-		throw new InputError(
-			`${path}:${number}: line: expected G, H, C or S, a verb and arguments, found "${text.slice(0, 60)}"`,
-		);
-	const rest = match[3] ?? "";
-	return {
-		number,
-		direction: match[1] as TranscriptLine["direction"],
-		verb: match[2] as string,
-		args: rest === "" ? [] : rest.split(" "),
-		rest,
-	};
-}
-
 /** Whether a text is such a transcript. */
 export function isVmbus(text: string): boolean {
 	return text.startsWith("G HELLO hvguest 1 ");
-}
-
-/** All lines of a transcript. @throws InputError for a line of none of the forms, and for a file that ends early */
-export function readTranscript(path: string, text: string): TranscriptLine[] {
-	const lines: TranscriptLine[] = [];
-	for (const [i, line] of text.split("\n").entries())
-		if (line.trim() !== "") lines.push(parse(path, i + 1, line.replace(/\r$/, "")));
-	const last = lines.at(-1);
-	if (last?.direction !== "G" || last.verb !== "END")
-		throw new InputError(`${path}: expected a last line "G END ...": the file ends early`);
-	return lines;
 }
 
 /** Whether a guest must do the same as this line says. */
@@ -85,7 +48,7 @@ export class LineArgs {
 
 	/** The error that an argument is not what was expected. */
 	error(name: string, expected: string, found: string | undefined): InputError {
-		const what = found === undefined ? "end of line" : `"${found.slice(0, 60)}"`;
+		const what = found === undefined ? "end of line" : shown(found);
 		return new InputError(`${this.#path}:${this.line.number}: ${name}: expected ${expected}, found ${what}`);
 	}
 

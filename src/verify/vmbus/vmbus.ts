@@ -5,6 +5,7 @@
 import { Engine } from "../../engine.ts";
 import { PacketType } from "../../ring/packet.ts";
 import type { CallPath, Isolation } from "../../synic/modes.ts";
+import { type TranscriptLine, transcriptLines } from "../../vmbus/decode/transcript.ts";
 import type { GuestChannel } from "../../vmbus/guest/channel.ts";
 import { VmbusGuest } from "../../vmbus/guest/guest.ts";
 import type { GuestCommand } from "../../vmbus/guest/options.ts";
@@ -15,7 +16,7 @@ import { divergedAt, type Replayed } from "../result.ts";
 import { compareRings, type GuestReplay, hostRing, runCommand } from "./commands.ts";
 import { Expected } from "./expect.ts";
 import { ReplayHost } from "./host.ts";
-import { LineArgs, readTranscript, type TranscriptLine } from "./lines.ts";
+import { LineArgs } from "./lines.ts";
 import { ReplayPages } from "./pages.ts";
 import { hasCleanServer, verifyVmbusServer } from "./server.ts";
 
@@ -202,7 +203,7 @@ function hostInput(replay: GuestReplay, line: TranscriptLine): void {
 }
 
 async function verifyGuest(path: string, text: string, build: Build): Promise<Replayed> {
-	const lines = readTranscript(path, text);
+	const lines = [...transcriptLines(path, text)];
 	const replay = { current: null as GuestReplay | null };
 	try {
 		replay.current = await makeReplay(path, lines, build);

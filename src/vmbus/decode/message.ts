@@ -147,8 +147,9 @@ function slotHead(slot: Uint8Array): DecodedField[] {
 	];
 }
 
-/** A message slot of 256 bytes, and the channel message in it. */
+/** A message slot of 256 bytes, and the channel message in it. @throws RangeError for another length */
 export function describeSlot(slot: Uint8Array, rules: DecodeRules = {}): Decoded {
+	if (slot.length !== SLOT_BYTES) throw new RangeError(`slot: expected ${SLOT_BYTES} bytes, not ${slot.length}`);
 	const described = { kind: "slot", bytes: slot.length, from: "server" } as const;
 	const head = slotHead(slot);
 	const type = new DataView(slot.buffer, slot.byteOffset).getUint32(0, true);

@@ -1,6 +1,6 @@
 /** Bytes to decode out of files: hex text, and recorded transcripts of a guest and its host. */
 import { Fields } from "../../fields.ts";
-import { InputError } from "../../input-error.ts";
+import { InputError, shown } from "../../input-error.ts";
 import type { Sender } from "../wire/messages.ts";
 
 /** Where hex text comes from: what an error names. */
@@ -86,21 +86,66 @@ function packet(path: string, fields: Fields, verb: "PKTOUT" | "PKTIN"): Recorde
 	return null;
 }
 
-/** The messages and packets of a transcript, in order. @throws InputError that names file, line and field */
+/** One line of a transcript: direction, verb and arguments. */
+export interface TranscriptLine {
+	readonly number: number;
+	/** G: the guest's output; H: the host's input; C: a command to the guest; S: a note. */
+	readonly direction: "G" | "H" | "C" | "S";
+	readonly verb: string;
+	readonly args: readonly string[];
+	/** All behind the verb. */
+	readonly rest: string;
+}
+
+function parseLine(path: string, number: number, text: string): TranscriptLine {
+	const match = /^([GHCS]) (\S+)(?: (.*))?$/.exec(text);
+	if (match === null)
+		throw new InputError(`${path}:${number}: line: expected G, H, C or S, a verb and arguments, found ${shown(text)}`);
+	const rest = match[3] ?? "";
+	return {
+		number,
+		direction: match[1] as TranscriptLine["direction"],
+		verb: match[2] as string,
+		args: rest === "" ? [] : rest.split(" "),
+		rest,
+	};
+}
+
+/** The lines of a transcript. @throws InputError for a line of no known form, and at the end of a file that ends early */
+export function* transcriptLines(path: string, text: string): Generator<TranscriptLine, void> {
+	let last: TranscriptLine | undefined;
+	for (const [i, line] of text.split("\n").entries()) {
+		if (line.trim() === "") continue;
+		last = parseLine(path, i + 1, line.replace(/\r$/, ""));
+		yield last;
+	}
+	if (last?.direction !== "G" || last.verb !== "END")
+		throw new InputError(`${path}: expected a last line "G END ...": the file ends early`);
+}
+
+/** The messages and packets of a transcript, in order. @throws InputError that names file, line and field; for none at all, too */
 export function* transcriptItems(path: string, text: string): Generator<Recorded> {
-	let number = 0;
-	for (const line of text.split("\n")) {
-		number++;
-		const verb = /^[GH] (POST|MSG|HVMSG|PKTOUT|PKTIN)\b/.exec(line)?.[1] as Recorded["verb"] | undefined;
-		if (verb === undefined) continue;
-		const fields = new Fields(path, number, line);
+	let found = 0;
+	for (const item of recordedItems(path, text)) {
+		found++;
+		yield item;
+	}
+	if (found === 0) throw new InputError(`${path}: expected messages or packets in the transcript, found none`);
+}
+
+function* recordedItems(path: string, text: string): Generator<Recorded> {
+	for (const { number, direction, verb: name, rest } of transcriptLines(path, text)) {
+		if (!/^[GH] (POST|MSG|HVMSG|PKTOUT|PKTIN)$/.test(`${direction} ${name}`)) continue;
+		const verb = name as Recorded["verb"];
+		const line = number;
+		const fields = new Fields(path, number, `${direction} ${verb} ${rest}`);
 		if (verb === "POST") yield post(path, fields);
 		else if (verb === "MSG" || verb === "HVMSG") {
 			const vp = fields.count > 3 ? fields.decimal(3, "cpu", 0, MAX_VPS) : 0;
 			const bytes = hexField(path, fields, 2);
 			if (verb === "HVMSG" && bytes.length !== 256)
 				throw fields.error("bytes", "256 bytes of a message slot", `${bytes.length} bytes`);
-			yield { line: number, verb, from: "server", bytes, vp };
+			yield { line, verb, from: "server", bytes, vp };
 		} else {
 			const item = packet(path, fields, verb);
 			if (item !== null) yield item;
