@@ -27,7 +27,7 @@ export type { FirstByteReport } from "../study/first-byte.ts";
 export type { GuestSize, SizedGuest } from "../study/layout.ts";
 export { type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
 export type { PartGroup, PartRun } from "../study/part.ts";
-export type { Refusal, Served } from "../study/refusal.ts";
+export type { FirstRefusal, Served } from "../study/refusal.ts";
 export type { Latency, RunOptions, RunResult } from "../study/run.ts";
 export { localRunner, type Runner, type TimedRun } from "../study/runner.ts";
 export type { ServingPool } from "../study/serving-pool.ts";

@@ -27,7 +27,7 @@ export const ASKED: Readonly<Record<Acceptance, string | null>> = {
  * The files and functions that a record of rules names.
  * @param source such as "Linux 6.12 include/linux/swiotlb.h, is_swiotlb_active; kernel/dma/direct.c, dma_direct_alloc"
  */
-export function codeOf(source: string): Reference[] {
+function codeOf(source: string): Reference[] {
 	let release = "";
 	return source.split("; ").flatMap((entry) => {
 		const [, ofRelease, file, names] = /^(?:Linux (\d+\.\d+) )?([\w/.-]+\.\w+), (.+)$/.exec(entry) ?? [];

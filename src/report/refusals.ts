@@ -1,13 +1,13 @@
 /** What was refused, in words. */
 
-import type { Refusal } from "../study/refusal.ts";
+import type { FirstRefusal } from "../study/refusal.ts";
 import type { RunResult } from "../study/run.ts";
 import { exactBytes, formatNumber, SIZE } from "./units.ts";
 
 type Facts = Pick<RunResult, "requests" | "served" | "failures" | "firstRefused" | "servingPool">;
 
 /** The first refused command, in a sentence. */
-export function firstRefusal({ request, line, bytes, status, pool }: Refusal): string {
+export function firstRefusal({ request, line, bytes, status, pool }: FirstRefusal): string {
 	const where = line === null ? "" : ` (line ${formatNumber(line)} of the trace)`;
 	const facts =
 		pool === null

@@ -6,7 +6,7 @@ import { Attr, Direction, type DmaAddr } from "../types.ts";
 import type { Command, Entry } from "../workload/plan.ts";
 import { accessCause, type Cause, type CauseCount, CauseCounts, crashCause } from "./cause.ts";
 import type { CheckedRun, Driver, Pass } from "./driver.ts";
-import { type Refusal, refusalNow } from "./refusal.ts";
+import { type FirstRefusal, refusalNow } from "./refusal.ts";
 import type { Replay } from "./replay.ts";
 import { Sampler } from "./sampler.ts";
 import { clockCostNs } from "./statistics.ts";
@@ -17,7 +17,7 @@ export interface DriveResult {
 	/** Commands refused, by status. */
 	readonly refused: Readonly<Partial<Record<StatusName, number>>>;
 	/** The first of them, or null. */
-	readonly firstRefused: Refusal | null;
+	readonly firstRefused: FirstRefusal | null;
 	/** Where the kernel ended, or null. What came behind is not run, and what was mapped stays. */
 	readonly crash: Cause | null;
 	/** Entries whose bytes did not arrive. */
@@ -50,7 +50,7 @@ export class Drive {
 	/** DMA addresses of the commands under way, in the order of their entries. */
 	readonly #live = new Map<number, DmaAddr[]>();
 	readonly #refused: Partial<Record<StatusName, number>> = {};
-	#firstRefused: Refusal | null = null;
+	#firstRefused: FirstRefusal | null = null;
 	/** A command a byte: 1 where it was refused. */
 	readonly refused: Uint8Array;
 	#wrongBytes = 0;

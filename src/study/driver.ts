@@ -1,6 +1,6 @@
 /** What runs a replay, as often as it is asked to. */
 import type { StatusName } from "../status.ts";
-import type { Refusal } from "./refusal.ts";
+import type { FirstRefusal } from "./refusal.ts";
 
 /** Who calls the DMA layer: the replay loop inside WebAssembly, or TypeScript, where a policy does more than the engine. */
 export type DriverKind = "wasm" | "typescript";
@@ -12,7 +12,7 @@ export interface Checked {
 	/** Commands refused, by status. */
 	readonly failures: Readonly<Partial<Record<StatusName, number>>>;
 	/** The first of them, or null. */
-	readonly firstRefused: Refusal | null;
+	readonly firstRefused: FirstRefusal | null;
 }
 
 /** The same, and what became of each command. */

@@ -3,7 +3,7 @@ import * as layout from "../../assembly/layout/replay.ts";
 import { type StatusName, statusName } from "../status.ts";
 import { type PlacedPlan, placePlan, STORE_BYTES } from "../workload/plan.ts";
 import type { CheckedRun, Driver, Pass } from "./driver.ts";
-import { type Refusal, refusalNow } from "./refusal.ts";
+import { type FirstRefusal, refusalNow } from "./refusal.ts";
 import type { Replay } from "./replay.ts";
 import { Sampler } from "./sampler.ts";
 import { clockCostNs } from "./statistics.ts";
@@ -50,7 +50,7 @@ export class ReplayLoop implements Driver {
 		const { plan, workload, stage } = this.#replay;
 		const work = WORK_DMA | WORK_DEVICE | WORK_CHECK;
 		let wrongBytes = 0;
-		let firstRefused: Refusal | null = null;
+		let firstRefused: FirstRefusal | null = null;
 		let at = 0;
 		// one by one up to the first refusal, whose pool is looked at as it was then
 		for (let i = 0; i < workload.events.length && firstRefused === null; i++) {

@@ -5,7 +5,7 @@ import type { Plan } from "../workload/plan.ts";
 import type { Workload } from "../workload/workload.ts";
 
 /** The first refused command of a run. */
-export interface Refusal {
+export interface FirstRefusal {
 	/** Number of its request in the workload, from 1 on. */
 	readonly request: number;
 	/** Line of the request in the trace, from 1 on; null: the workload comes from no trace. */
@@ -51,7 +51,7 @@ export function refusalNow(
 	number: number,
 	status: number,
 	{ pools }: Pick<Guest, "pools">,
-): Refusal {
+): FirstRefusal {
 	const refused = pools.find(({ pool }) => pool.failures.last !== undefined)?.pool;
 	const last = refused?.failures.last;
 	return {

@@ -76,7 +76,7 @@ export type Mechanism = (typeof MECHANISMS)[number];
 
 /** Whose driver keeps its device from bouncing, where a policy takes the driver's word. */
 export const FLAG_SETTERS = ["every", "storvsc"] as const;
-export type FlagSetter = (typeof FLAG_SETTERS)[number];
+type FlagSetter = (typeof FLAG_SETTERS)[number];
 
 export interface Policy {
 	/** Lower-case words joined by "-". */
