@@ -1,26 +1,41 @@
 /**
- * The baseline without WebAssembly: the same slot rule in plain TypeScript, on a Uint32Array bitmap, and buffers copied
- * with copyWithin. One area, aligned originals, no boundary: what the suites need.
+ * The baseline without WebAssembly: the same slot rule in plain TypeScript, on a bitmap of 32-bit words, and buffers copied
+ * with copyWithin. One area, aligned originals, strides of 1 or 2 slots, no boundary: what the suites need.
  */
 import { PAGE_SIZE } from "../assembly/layout/context.ts";
 import { SEED } from "./stage.ts";
 
 const SEGMENT = 128;
 
+/** Each slot, or every second one of a word: the starts that an alignment of 1 or 2 slots allows. */
+const STARTS = [0, -1, 0x55555555] as const;
+
+/** The lowest set bit of a word that is not 0. */
+function lowestBit(word: number): number {
+	return 31 - Math.clz32(word & -word);
+}
+
+/** The best that we can write without WebAssembly: words instead of slots wherever a slot would do. */
 export class PlainSlots {
-	readonly #free: Uint32Array;
-	/** Upper bound of each segment's longest free run. */
+	readonly #free: Int32Array;
+	/** Upper bound of each segment's longest free run, less 1: 0 to 127. */
 	readonly #bound: Uint8Array;
-	readonly #starts = new Uint32Array(8);
+	/** The same, four to a word. */
+	readonly #bounds: Int32Array;
 	readonly #slots: number;
 	readonly #count: Uint8Array;
 	#index = 0;
 	#used = 0;
+	/** Upper bound of the longest free run of all segments. */
+	#most = SEGMENT;
+	/** Whether the last search met a run that was long enough, wherever it starts. */
+	#met = false;
 
 	constructor(slots: number) {
 		this.#slots = slots;
-		this.#free = new Uint32Array(slots / 32).fill(0xffffffff);
-		this.#bound = new Uint8Array(slots / SEGMENT).fill(SEGMENT);
+		this.#free = new Int32Array(slots / 32).fill(-1);
+		this.#bound = new Uint8Array(Math.ceil(slots / SEGMENT / 4) * 4).fill(SEGMENT - 1);
+		this.#bounds = new Int32Array(this.#bound.buffer);
 		this.#count = new Uint8Array(slots);
 	}
 
@@ -28,14 +43,18 @@ export class PlainSlots {
 	take(bytes: number, minAlignMask: number): number {
 		const n = (bytes + 2047) >> 11;
 		if (n > SEGMENT) return -8;
-		if (n > this.#slots - this.#used) return -7;
+		if (n > this.#slots - this.#used || n > this.#most) return -7;
 		const mask = minAlignMask === 0 && bytes >= PAGE_SIZE ? PAGE_SIZE - 1 : minAlignMask;
 		const period = (mask >> 11) + 1;
 		const first = (this.#index + period - 1) & -period;
-		let slot = this.#search(first, this.#slots, period, n);
+		this.#met = false;
+		let slot = this.#fits(first, n) ? first : this.#search(first, this.#slots, period, n);
 		if (slot < 0) slot = this.#search(0, this.#index, period, n);
-		if (slot < 0) return -7;
-		this.#mark(slot, n, false);
+		if (slot < 0) {
+			if (!this.#met) this.#most = n - 1;
+			return -7;
+		}
+		this.#take(slot, n);
 		this.#count[slot] = n;
 		this.#index = slot + n >= this.#slots ? 0 : slot + n;
 		this.#used += n;
@@ -44,74 +63,178 @@ export class PlainSlots {
 
 	give(slot: number): void {
 		const n = this.#count[slot] as number;
-		this.#mark(slot, n, true);
+		const free = this.#free;
+		const end = slot + n;
+		let word = slot >> 5;
+		const last = (end - 1) >> 5;
+		const at = slot & 31;
+		const head = -1 << at;
+		const tail = -1 >>> (31 - ((end - 1) & 31));
+		if (word === last) free[word] = (free[word] as number) | (head & tail);
+		else {
+			free[word] = (free[word] as number) | head;
+			for (let full = word + 1; full < last; full++) free[full] = -1;
+			free[last] = (free[last] as number) | tail;
+		}
 		this.#used -= n;
+		// the free run that it joined, within its segment
+		let run = n;
 		const segment = slot >> 7;
-		let from = slot;
-		while (from > segment << 7 && this.#isFree(from - 1)) from--;
-		let to = slot + n;
-		while (to < (segment + 1) << 7 && this.#isFree(to)) to++;
-		if (to - from > (this.#bound[segment] as number)) this.#bound[segment] = to - from;
+		let below = at === 0 ? 0 : Math.clz32(~((free[word] as number) << (32 - at)));
+		run += below;
+		if (below === at)
+			for (const firstWord = segment << 2; word > firstWord; ) {
+				below = Math.clz32(~(free[--word] as number));
+				run += below;
+				if (below < 32) break;
+			}
+		const behind = end & 31;
+		const endOfSegment = (segment + 1) << 2;
+		word = end >> 5;
+		if (word < endOfSegment) {
+			const used = ~((free[word] as number) >>> behind);
+			let above = used === 0 ? 32 : Math.min(lowestBit(used), 32 - behind);
+			run += above;
+			if (above === 32 - behind)
+				for (word++; word < endOfSegment; word++) {
+					const others = ~(free[word] as number);
+					above = others === 0 ? 32 : lowestBit(others);
+					run += above;
+					if (above < 32) break;
+				}
+		}
+		if (run > (this.#bound[segment] as number) + 1) this.#bound[segment] = run - 1;
+		if (run > this.#most) this.#most = run;
 	}
 
 	forget(): void {
-		this.#bound.fill(SEGMENT);
+		this.#bound.fill(SEGMENT - 1);
+		this.#most = SEGMENT;
 	}
 
-	#isFree(slot: number): boolean {
-		return (((this.#free[slot >> 5] as number) >>> (slot & 31)) & 1) === 1;
+	/** Whether n slots from `slot` on are free, in one segment. */
+	#fits(slot: number, n: number): boolean {
+		const end = slot + n;
+		if (slot >= this.#slots || slot >> 7 !== (end - 1) >> 7) return false;
+		const free = this.#free;
+		const word = slot >> 5;
+		const last = (end - 1) >> 5;
+		const head = -1 << (slot & 31);
+		const tail = -1 >>> (31 - ((end - 1) & 31));
+		if (word === last) return (~(free[word] as number) & head & tail) === 0;
+		if ((~(free[word] as number) & head) !== 0 || (~(free[last] as number) & tail) !== 0) return false;
+		for (let full = word + 1; full < last; full++) if (free[full] !== -1) return false;
+		return true;
 	}
 
-	#mark(slot: number, n: number, free: boolean): void {
-		for (let left = n; left > 0; ) {
-			const at = slot & 31;
-			const here = Math.min(left, 32 - at);
-			const mask = (0xffffffff >>> (32 - here)) << at;
-			const word = slot >> 5;
-			this.#free[word] = free ? (this.#free[word] as number) | mask : (this.#free[word] as number) & ~mask;
-			slot += here;
-			left -= here;
+	#take(slot: number, n: number): void {
+		const free = this.#free;
+		const end = slot + n;
+		const word = slot >> 5;
+		const last = (end - 1) >> 5;
+		const head = -1 << (slot & 31);
+		const tail = -1 >>> (31 - ((end - 1) & 31));
+		if (word === last) {
+			free[word] = (free[word] as number) & ~(head & tail);
+			return;
 		}
+		free[word] = (free[word] as number) & ~head;
+		for (let full = word + 1; full < last; full++) free[full] = 0;
+		free[last] = (free[last] as number) & ~tail;
 	}
 
-	/** Lowest slot in [from, to) of from's residue at which n slots are free. */
+	/** Lowest slot in [from, to) at a multiple of `period` at which n slots are free. */
 	#search(from: number, to: number, period: number, n: number): number {
 		if (from >= to) return -1;
+		const free = this.#free;
+		const bound = this.#bound;
+		const allowed = STARTS[period as 1 | 2];
 		const last = (to - 1) >> 7;
+		const bounds = this.#bounds;
+		const least = n - 1;
+		const leastOfFour = least * 0x01010101;
 		for (let segment = from >> 7; segment <= last; segment++) {
-			if ((this.#bound[segment] as number) < n) continue;
-			if (!this.#fold(segment, n)) {
-				this.#bound[segment] = n - 1;
+			if ((segment & 3) === 0) {
+				// the high bit of a byte stays where its bound is no less than the least
+				while (segment <= last && ((((bounds[segment >> 2] as number) | 0x80808080) - leastOfFour) & 0x80808080) === 0)
+					segment += 4;
+				if (segment > last) break;
+			}
+			if ((bound[segment] as number) < least) continue;
+			const base = segment << 2;
+			let a = free[base] as number;
+			let b = free[base + 1] as number;
+			let c = free[base + 2] as number;
+			let d = free[base + 3] as number;
+			for (let have = 1; have < n; ) {
+				let step = Math.min(have, n - have);
+				have += step;
+				if (step >= 32) {
+					// steps are at most 64: whole words, and what is left of them
+					let [x, y, z] = [b, c, d];
+					if (step >= 64) {
+						x = c;
+						y = d;
+						z = 0;
+					}
+					step &= 31;
+					if (step === 0) {
+						a &= x;
+						b &= y;
+						c &= z;
+						d = 0;
+					} else {
+						a &= (x >>> step) | (y << (32 - step));
+						b &= (y >>> step) | (z << (32 - step));
+						c &= z >>> step;
+						d = 0;
+					}
+				} else {
+					a &= (a >>> step) | (b << (32 - step));
+					b &= (b >>> step) | (c << (32 - step));
+					c &= (c >>> step) | (d << (32 - step));
+					d &= d >>> step;
+				}
+				if ((a | b | c | d) === 0) break;
+			}
+			if ((a | b | c | d) === 0) {
+				// n is 2 or more here, or the segment has no free slot
+				bound[segment] = Math.max(n - 2, 0);
 				continue;
 			}
-			for (let word = 0; word < 4; word++) {
-				let hits = this.#starts[word] as number;
-				while (hits !== 0) {
-					const slot = (segment << 7) + (word << 5) + 31 - Math.clz32(hits & -hits);
-					if (slot >= from && slot < to && (slot & (period - 1)) === 0) return slot;
-					hits &= hits - 1;
-				}
+			this.#met = true;
+			const lowest = from - (segment << 7);
+			a &= allowed;
+			b &= allowed;
+			c &= allowed;
+			d &= allowed;
+			// below the first slot that counts
+			if (lowest > 0) {
+				if (lowest >= 96) {
+					a = b = c = 0;
+					d &= -1 << (lowest - 96);
+				} else if (lowest >= 64) {
+					a = b = 0;
+					c &= -1 << (lowest - 64);
+				} else if (lowest >= 32) {
+					a = 0;
+					b &= -1 << (lowest - 32);
+				} else a &= -1 << lowest;
 			}
+			const start = segment << 7;
+			const slot =
+				a !== 0
+					? start + lowestBit(a)
+					: b !== 0
+						? start + 32 + lowestBit(b)
+						: c !== 0
+							? start + 64 + lowestBit(c)
+							: d !== 0
+								? start + 96 + lowestBit(d)
+								: to;
+			if (slot < to) return slot;
 		}
 		return -1;
-	}
-
-	/** Slots of a segment at which n free ones start, in #starts. @returns whether there is any */
-	#fold(segment: number, n: number): boolean {
-		const starts = this.#starts;
-		for (let i = 0; i < 4; i++) starts[i] = this.#free[(segment << 2) + i] as number;
-		for (let have = 1; have < n; ) {
-			const step = Math.min(have, n - have);
-			const words = step >> 5;
-			const bits = step & 31;
-			for (let i = 0; i < 4; i++) {
-				const low = starts[i + words] as number;
-				const moved = bits === 0 ? low : (low >>> bits) | ((starts[i + words + 1] as number) << (32 - bits));
-				starts[i] = (starts[i] as number) & moved;
-			}
-			have += step;
-		}
-		return ((starts[0] as number) | (starts[1] as number) | (starts[2] as number) | (starts[3] as number)) !== 0;
 	}
 }
 

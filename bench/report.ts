@@ -1,16 +1,7 @@
 /** What a run of benchmarks answers: plain data. */
 import type { Environment } from "../src/report/environment.ts";
 import type { RingReport } from "./ring-report.ts";
-import type { AgainstRow, Measured, Target } from "./suite.ts";
-
-export interface Judged {
-	readonly target: Target;
-	/** A ratio of two variants, or a difference or value in the case's unit. */
-	readonly ratio?: number;
-	readonly nsPerOp?: number;
-	readonly bytes?: number;
-	readonly pass: boolean;
-}
+import type { AgainstRow, Judged, Measured } from "./suite.ts";
 
 export interface CaseResult {
 	readonly name: string;

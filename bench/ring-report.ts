@@ -1,5 +1,5 @@
 /** What suite ring answers, its targets, and both as text. */
-import { median } from "./suite.ts";
+import { median, quantile } from "./suite.ts";
 
 export const PAYLOAD_BYTES = [16, 64, 256, 1024, 4096, 16384];
 
@@ -26,7 +26,7 @@ export function targets(results: readonly RingResult[]): RingTarget[] {
 		results.find((r) => r.name === name && r.bytes === bytes && r.ringBytes === ringBytes);
 	const list: RingTarget[] = [];
 	const most = (what: string, found: number | undefined, limit: number) => {
-		if (found !== undefined) list.push({ what, found, limit, met: found <= limit });
+		if (found !== undefined) list.push({ what, found, limit, met: found >= 0 && found <= limit });
 	};
 	const least = (what: string, found: number | undefined, limit: number) => {
 		if (found !== undefined) list.push({ what, found, limit, met: found >= limit });
@@ -84,16 +84,27 @@ export interface RingReport {
 	readonly targets: readonly RingTarget[];
 }
 
-/** Suite ring as text: a table a ring size, then the targets. */
-export function formatRing({ results, targets }: RingReport): string {
+/** Half of the quartiles' distance of a case's samples, in percent of the median. */
+function spreadPercent({ samples, ns }: RingResult): number {
+	return ((quantile(samples, 0.75) - quantile(samples, 0.25)) / 2 / ns) * 100;
+}
+
+/** Suite ring as text: a table a ring size. */
+export function formatRing({ results }: Pick<RingReport, "results">): string {
 	const sizes = [...new Set(results.map(({ ringBytes }) => ringBytes))];
+	const spreads = results.filter(({ samples }) => samples.length > 1).map(spreadPercent);
+	const spread = [0.5, 0.9, 1].map((q) => `${Math.ceil(quantile(spreads, q))} %`);
 	return [
-		"ring: VMBus rings. Bare copies: memory.copy of the same bytes at the same ring offsets. ringbuf.js: called once a message, as its users call it; the engine's loops run inside WASM, its calls from TypeScript.",
+		"ring: VMBus rings. Bare copies: memory.copy of the same bytes at the same ring offsets.",
+		"ringbuf.js: called once a message, as its users call it; the engine's loops run inside WASM, its",
+		"calls from TypeScript.",
+		"",
 		...sizes.map((ringBytes) => `${table(results, ringBytes)}\n`),
-		...targets.map(
-			({ what, found, limit, met }) =>
-				`${met ? "pass" : "FAIL"} ${what.padEnd(56)} ${found.toFixed(2).padStart(8)}  target ${limit}`,
-		),
+		...(spreads.length === 0
+			? []
+			: [
+					`Spread (half the quartiles' distance): \u00b1${spread[0]} in half of the cells, \u00b1${spread[1]} in 9 of 10, \u00b1${spread[2]} at most.`,
+				]),
 		"",
 	].join("\n");
 }

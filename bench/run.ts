@@ -8,16 +8,16 @@ import { InputError } from "../src/input-error.ts";
 import { environment } from "../src/node/environment.ts";
 import { loadModule } from "../src/wasm.ts";
 import type { Answer } from "./child.ts";
-import type { BenchReport, CaseResult, Judged, SuiteResult } from "./report.ts";
-import { type Case, type Measured, measuredValue, median, type Suite, type Target } from "./suite.ts";
+import type { BenchReport, CaseResult, SuiteResult } from "./report.ts";
+import { type Case, judge, type Measured, median, type Suite } from "./suite.ts";
 import { suites } from "./suites.ts";
-import { formatAgainst, formatReport } from "./table.ts";
+import { formatAgainst, formatList, formatReport, formatTargets } from "./table.ts";
 import { Variant } from "./variant.ts";
 
 interface BenchOptions {
-	/** Times each variant is timed, one after the other in turn. Default 3. */
+	/** Times each variant is timed, one after the other in turn. Default 7: fewer than 6 tell no spread. */
 	readonly rounds?: number;
-	/** Milliseconds of samples a round, after half as long of warm-up. Default 60. */
+	/** Milliseconds of samples a round, after half as long of warm-up. Default 30. */
 	readonly msPerRound?: number;
 	/** Called with what is being done now. */
 	readonly progress?: (what: string) => void;
@@ -39,17 +39,6 @@ async function checkAgreement(suite: Suite, variants: readonly Variant[], progre
 			throw new Error(`bench: ${suite.name}: ${of.name}: the variants disagree, nothing is timed: ${list}`);
 		}
 	}
-}
-
-function judge(target: Target, unit: "ns" | "bytes", variants: Readonly<Record<string, Measured>>): Judged {
-	const of = measuredValue(variants[target.of]);
-	const over = target.over === undefined ? 1 : measuredValue(variants[target.over]);
-	const minus = target.minus === undefined ? 0 : measuredValue(variants[target.minus]);
-	const value = of / over - minus;
-	const pass =
-		value >= (target.atLeast ?? Number.NEGATIVE_INFINITY) && value <= (target.atMost ?? Number.POSITIVE_INFINITY);
-	if (target.over !== undefined) return { target, ratio: value, pass };
-	return unit === "bytes" ? { target, bytes: value, pass } : { target, nsPerOp: value, pass };
 }
 
 async function timeCase(
@@ -141,7 +130,7 @@ function checkSuites(names: readonly string[]): string[] {
 async function runSuites(names: readonly string[], options: BenchOptions = {}): Promise<BenchReport> {
 	const known = checkSuites(names);
 	const chosen = suites.filter((suite) => names.length === 0 || names.includes(suite.name));
-	const { rounds = 3, msPerRound = 60, progress = () => {} } = options;
+	const { rounds = 7, msPerRound = 30, progress = () => {} } = options;
 	await build(SETS.benchmarks);
 	const builds = ["bench", "bench.bare", "bench.threads", "bench.reference", "engine", "engine.audit"] as const;
 	const hashes = await Promise.all(builds.map(async (build) => [build, (await loadModule(build)).hash] as const));
@@ -181,8 +170,10 @@ Suites (default: all):
 
 Options:
   --json FILE|-   write the results as JSON; "-": JSON alone on standard output
-  --rounds N      times each variant is timed (1 to 100, default 3); the median counts
-  --ms N          milliseconds a round (1 to 10000, default 60)
+  --rounds N      times each variant is timed (1 to 100, default 7); the median counts
+  --ms N          milliseconds a round (1 to 10000, default 30)
+  --check         the project's targets too, met or not; exit code 1 when one is missed
+  --list          the suites and their rows, and nothing is timed
   --against DIR   instead of all that: this build against the one in DIR, a built clone of another commit, row by row and
                   in turn (default suites: slots, map, ring)
   --help          this text
@@ -195,7 +186,7 @@ function within(name: string, text: string | undefined, fallback: number, most: 
 	return value;
 }
 
-/** The command. @returns the exit code: 0, 1 when variants disagree or a run breaks, 2 for a wrong argument */
+/** The command. @returns the exit code: 0, 1 when variants disagree, a run breaks or a target is missed, 2 for a wrong argument */
 async function main(args: readonly string[]): Promise<number> {
 	try {
 		const { values, positionals } = parseOptions(args, {
@@ -203,17 +194,30 @@ async function main(args: readonly string[]): Promise<number> {
 			rounds: { type: "string" },
 			ms: { type: "string" },
 			against: { type: "string" },
+			check: { type: "boolean" },
+			list: { type: "boolean" },
 			help: { type: "boolean" },
 		});
 		if (values.help) {
 			process.stdout.write(HELP);
 			return 0;
 		}
+		if (values.check && values.against !== undefined)
+			throw new UsageError(
+				"--check: does not go with --against, which compares with another build and not with targets",
+			);
 		checkOutputs({ json: values.json });
 		checkSuites(positionals);
+		if (values.list) {
+			const chosen = suites.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+			const ring = { name: "ring", about: "VMBus rings, one thread and two workers", cases: [] };
+			const shown = positionals.length === 0 || positionals.includes("ring") ? [...chosen, ring] : chosen;
+			process.stdout.write(formatList(shown));
+			return 0;
+		}
 		const options = {
-			rounds: within("rounds", values.rounds, 3, 100),
-			msPerRound: within("ms", values.ms, 60, 10_000),
+			rounds: within("rounds", values.rounds, 7, 100),
+			msPerRound: within("ms", values.ms, 30, 10_000),
 			progress,
 		};
 		const finish = <T extends { readonly schema: string }>(
@@ -224,12 +228,14 @@ async function main(args: readonly string[]): Promise<number> {
 			if (values.json !== undefined) writeJson(values.json, report);
 			if (values.json !== "-") process.stdout.write(format(report, mayColor()));
 		};
-		if (values.against === undefined) finish(await runSuites(positionals, options), formatReport);
-		else {
+		if (values.against !== undefined) {
 			const { runAgainst } = await import("./against.ts");
 			finish(await runAgainst(values.against, positionals, options), formatAgainst);
+			return 0;
 		}
-		return 0;
+		const report = await runSuites(positionals, options);
+		finish(report, (of, color) => `${formatReport(of)}${values.check ? `\n${formatTargets(of, color)}` : ""}`);
+		return values.check && !report.pass ? 1 : 0;
 	} catch (error) {
 		progress("");
 		const { message } = error as Error;

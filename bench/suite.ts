@@ -65,8 +65,35 @@ export function measuredValue(measured: Measured | undefined): number {
 	return measured?.nsPerOp ?? measured?.bytes ?? Number.NaN;
 }
 
+/** A target, and what was found. */
+export interface Judged {
+	readonly target: Target;
+	/** A ratio of two variants, or a difference or value in the case's unit. */
+	readonly ratio?: number;
+	readonly nsPerOp?: number;
+	readonly bytes?: number;
+	readonly pass: boolean;
+}
+
+/** Judges what was measured by a target. */
+export function judge(target: Target, unit: "ns" | "bytes", variants: Readonly<Record<string, Measured>>): Judged {
+	const of = measuredValue(variants[target.of]);
+	const over = target.over === undefined ? 1 : measuredValue(variants[target.over]);
+	const minus = target.minus === undefined ? 0 : measuredValue(variants[target.minus]);
+	const value = of / over - minus;
+	// a negative difference is noise, and meets nothing
+	const pass = value >= (target.atLeast ?? 0) && value <= (target.atMost ?? Number.POSITIVE_INFINITY);
+	if (target.over !== undefined) return { target, ratio: value, pass };
+	return unit === "bytes" ? { target, bytes: value, pass } : { target, nsPerOp: value, pass };
+}
+
+/** The rounds of what was measured, in its unit. */
+export function measuredRounds(measured: Measured | undefined): readonly number[] {
+	return measured?.roundsNsPerOp ?? measured?.roundsBytes ?? [];
+}
+
 /** The q-quantile of numbers, 0 to 1, by linear interpolation; NaN of none. */
-function quantile(values: readonly number[], q: number): number {
+export function quantile(values: readonly number[], q: number): number {
 	const sorted = [...values].sort((a, b) => a - b);
 	const at = q * (sorted.length - 1);
 	const [below, above] = [sorted[Math.floor(at)] ?? Number.NaN, sorted[Math.ceil(at)] ?? Number.NaN];

@@ -27,7 +27,7 @@ export const ASKED: Readonly<Record<Acceptance, string | null>> = {
  * The files and functions that a record of rules names.
  * @param source such as "Linux 6.12 include/linux/swiotlb.h, is_swiotlb_active; kernel/dma/direct.c, dma_direct_alloc"
  */
-export function codeOf(source: string): Reference[] {
+function codeOf(source: string): Reference[] {
 	let release = "";
 	return source.split("; ").flatMap((entry) => {
 		const [, ofRelease, file, names] = /^(?:Linux (\d+\.\d+) )?([\w/.-]+\.\w+), (.+)$/.exec(entry) ?? [];
@@ -93,6 +93,16 @@ const FIELDS: {
 		call: "dma_sync_*(dev)",
 		does: syncs ? "as before" : "finds no sync operations: does nothing, for every device",
 		at: [["kernel/dma/mapping.c", "__dma_sync_single_for_cpu"]],
+	}),
+	fixesPool: (fixes) => ({
+		call: "dev->dma_io_tlb_mem",
+		does: fixes ? "stays what it was when the driver bound" : "follows the device's trust",
+		at: [["kernel/dma/swiotlb.c", "swiotlb_dev_init"]],
+	}),
+	warnsForce: (warns) => ({
+		call: "swiotlb=force",
+		does: `${warns ? "is" : "is not"} warned of in a confidential guest`,
+		at: [["kernel/dma/swiotlb.c", "setup_io_tlb_npages"]],
 	}),
 	preSharedPercent: (percent) => ({
 		call: "skb_page_frag_refill",

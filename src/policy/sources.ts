@@ -31,9 +31,6 @@ export const KISEL_DOCS = mailById(
 	{ by: "Roman Kisel", date: "2025-08-27", lists: HYPERV },
 );
 
-/** The ring's part of Confidential VMBus, as merged. */
-export const RING_COMMIT = commit("6802d8af47d1", "confidential rings of VMBus channels");
-
 /** Tianyu Lan's first version: operations of the bus. Its subject and its Message-ID are not known here. */
 export const LAN_V1: Reference = {
 	kind: "mail",

@@ -30,7 +30,7 @@ export function policyTitle({ name, title, modifiers }: Pick<PolicyHeader, "name
 }
 
 /** A mail, a commit, a file or a page: what is known of it, and its address where there is one. */
-export function referenceWords({ kind, title, by, date, lists = [], messageId, url }: Reference): Words {
+function referenceWords({ kind, title, by, date, lists = [], messageId, url }: Reference): Words {
 	const facts = [
 		by,
 		date,

@@ -41,7 +41,9 @@ export type Cause =
 	/** A step of the set-up that trust rules out: the step as a person reads it, and more facts ("" where there are none). */
 	| { readonly what: "trust"; readonly step: string; readonly status: TrustStatus; readonly detail: string }
 	/** The confidential VMBus connection failed, and the guest does without the device. */
-	| { readonly what: "no-fallback" };
+	| { readonly what: "no-fallback" }
+	/** User space does not load the device's driver. */
+	| { readonly what: "no-driver" };
 
 /**
  * What a scenario would need. memory: of the kind that the part is about. tdisp-interface: a VMBus channel's device has none,

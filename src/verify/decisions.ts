@@ -44,28 +44,33 @@ function compareDecision(
 	}
 }
 
-/** Replays every case and compares every field. @throws InputError for a file that is not of the format */
+/**
+ * Replays every case and compares every field; each case boots afresh, so that one that differs hides no other.
+ * @throws InputError for a file that is not of the format
+ */
 export async function verifyDecisions(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
 	const { header, cases } = readDecisions(path, text);
-	const compared: Record<string, number> = { decisions: 0, fields: 0, notSetUp: 0 };
 	const arena = new DecisionArena(build);
-	let line = 1;
-	try {
-		for (const asked of cases) {
-			line = asked.line;
-			const booted = await bootCase(header, asked, arena);
-			if (booted === null) {
-				(compared.notSetUp as number)++;
-				continue;
-			}
-			compareDecision(header, asked, new DecisionAnswers(header, asked, booted).run());
-			(compared.decisions as number)++;
-			(compared.fields as number) += asked.expected.length;
+	let [decisions, fields, notSetUp, differing] = [0, 0, 0, 0];
+	let first: (Replayed["outcome"] & { identical: false }) | null = null;
+	for (const asked of cases) {
+		const booted = await bootCase(header, asked, arena);
+		if (booted === null) {
+			notSetUp++;
+			continue;
 		}
-	} catch (error) {
-		return { compared, outcome: divergedAt(line, error) };
+		try {
+			compareDecision(header, asked, new DecisionAnswers(header, asked, booted).run());
+			decisions++;
+			fields += asked.expected.length;
+		} catch (error) {
+			differing++;
+			const outcome = divergedAt(asked.line, error);
+			if (!outcome.identical) first ??= outcome;
+		}
 	}
-	const left = compared.notSetUp === 0 ? "" : `, ${compared.notSetUp} not set up`;
-	const said = `${compared.decisions}/${cases.length} decisions identical${left}`;
-	return { compared, outcome: { identical: true, said } };
+	const compared = { decisions, fields, notSetUp, differing };
+	const left = notSetUp === 0 ? "" : `, ${notSetUp} not set up`;
+	const said = `${decisions}/${cases.length} decisions identical${left}`;
+	return { compared, outcome: first === null ? { identical: true, said } : { ...first, said } };
 }

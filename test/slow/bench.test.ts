@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { compareRounds } from "../../bench/suite.ts";
+import { compareRounds, judge } from "../../bench/suite.ts";
 import { build, SETS } from "../../build.ts";
 import { cocoProcess } from "../helpers/cli.ts";
 
@@ -34,6 +34,39 @@ describe("coco-dma bench", () => {
 				expect(nsPerOp ?? bytes).toBeGreaterThanOrEqual(0);
 			}
 		}
+	});
+
+	it("writes results with spreads and units that a person reads, in lines of at most 100 columns, and no targets", () => {
+		const { code, out } = cocoProcess("bench", "vmbus", "calls", "--rounds", "2", "--ms", "1");
+		expect(code).toBe(0);
+		expect(out).toMatch(/host, SNP [\d.]+ ms \u00b1\d+ %/);
+		expect(out).toMatch(/paravisor, SNP [\d.]+ ms \u00b1\d+ % +\((equal within noise|[\d.]+x)\)/);
+		expect(out).not.toMatch(/target|pass|FAIL|\d,\d{3},\d{3} ns/);
+		for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(100);
+	});
+
+	it("shows the targets where it is asked to check them, and fails where one is missed", () => {
+		const { code, out } = cocoProcess("bench", "calls", "--rounds", "1", "--ms", "1", "--check");
+		const missed = out.split("\n").filter((line) => line.includes(": FAIL  "));
+		const met = out.split("\n").filter((line) => line.includes(": pass  "));
+		expect(missed.length + met.length).toBeGreaterThan(3);
+		expect(out).toContain(`${met.length} of ${met.length + missed.length} targets met.`);
+		expect(code).toBe(missed.length === 0 ? 0 : 1);
+	});
+
+	it("lists its suites and their rows", () => {
+		const { code, out } = cocoProcess("bench", "--list");
+		expect(code).toBe(0);
+		for (const name of ["slots", "copy", "map", "calls", "vmbus", "audit", "ring"])
+			expect(out).toMatch(new RegExp(`^${name}: `, "m"));
+		expect(out).toContain("    4 KiB random release, 32 in flight\n");
+		for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(100);
+	});
+
+	it("takes no negative difference for one that meets a target", () => {
+		const variants = { a: { nsPerOp: 3, samples: 1, opsPerSample: 1 }, b: { nsPerOp: 5, samples: 1, opsPerSample: 1 } };
+		const judged = (of: string, minus: string) => judge({ of, minus, atMost: 15 }, "ns", variants).pass;
+		expect([judged("b", "a"), judged("a", "b")]).toEqual([true, false]);
 	});
 
 	it("compares the rows of a suite with those of another build, in turn", () => {

@@ -100,7 +100,7 @@ describe("the replay of decisions", () => {
 			name: "file.txt.gz",
 		});
 		expect([summary, identical]).toEqual(["file: 1/1 decisions identical", true]);
-		expect(compared).toEqual({ decisions: 1, fields: 14, notSetUp: 0 });
+		expect(compared).toEqual({ decisions: 1, fields: 14, notSetUp: 0, differing: 0 });
 	});
 
 	it("says how many cases no kernel makes", async () => {
@@ -117,6 +117,6 @@ describe("the replay of decisions", () => {
 		["uw=-", "uw=- w=-", "line 2: w: expected w=-, got no more fields"],
 	])("stops at %j as %j", async (from, to, divergence) => {
 		const { summary, identical } = await verifyRecording(changed(from, to), { name: "file" });
-		expect([summary, identical]).toEqual([`file: ${divergence}`, false]);
+		expect([summary, identical]).toEqual([`file: ${divergence} (0/1 decisions identical)`, false]);
 	});
 });

@@ -17,7 +17,7 @@ import type { MemoryCipher } from "../platform/ciphertext.ts";
 import { PageConverter } from "../platform/convert.ts";
 import { Parties } from "../platform/parties.ts";
 import { type Platform, type PlatformName, platformNamed } from "../platform/platform.ts";
-import { attributesOf } from "../rules/attributes.ts";
+import { attributesOf, isConfidentialGuest } from "../rules/attributes.ts";
 import { DEFAULT_KERNEL, type Kernel, type KernelName, kernelNamed } from "../rules/kernel.ts";
 import { kernelUnder, type Policy } from "../rules/policy.ts";
 import type { GuestPoolOptions } from "../rules/pool.ts";
@@ -65,6 +65,10 @@ export interface GuestOptions
 	/** Called before any page is converted: the place for failAt. */
 	readonly onConverter?: (converter: PageConverter) => void;
 }
+
+/** What a kernel may say of swiotlb=force in a confidential guest: in our words, no kernel says it yet. */
+const FORCE_WARNING =
+	"swiotlb=force in a confidential guest: every device bounces through memory that the host reads, accepted ones too; do not run confidential workloads with it";
 
 /** What a tick did, allocator by allocator. */
 export interface GuestTick {
@@ -159,6 +163,8 @@ export class Guest {
 	readonly #growthBytes: number;
 	/** Hazards in the order in which they were met. */
 	readonly hazards: Hazard[] = [];
+	/** What it logged at boot by its policy's doing. */
+	readonly policyMessages: readonly string[];
 	/** What Linux would have logged. */
 	readonly messages: string[] = [];
 
@@ -172,7 +178,12 @@ export class Guest {
 		this.#noSlots = plan.noSlots;
 		const { cipher, seed, keepPresent = false, reserved = [], growthSlabs = 0 } = options;
 		this.policy = options.policy ?? null;
-		this.messages.push(...(options.policy?.messages ?? []));
+		const { messages = [], warnsForce = false } = options.policy ?? {};
+		this.policyMessages =
+			warnsForce && plan.forced && isConfidentialGuest(plan.kernel, plan.platform)
+				? [...messages, FORCE_WARNING]
+				: messages;
+		this.messages.push(...this.policyMessages);
 		if (plan.noSlots) this.messages.push("software IO TLB: Failed to allocate memory for the default pool");
 		this.#growthBytes = growthSlabs * IO_TLB_SIZE;
 		this.converter = new PageConverter(engine, plan.platform, {
