@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { InputError } from "../input-error.ts";
-import { DmaError } from "../status.ts";
+import { DmaError, receivedError, type StatusName } from "../status.ts";
 import { endWithUs } from "./children.ts";
 import type { Tasks } from "./tasks.ts";
 
@@ -15,13 +15,29 @@ export interface TaskCall {
 /** What a process answers: the result, or what was thrown. */
 export type TaskAnswer =
 	| { readonly result: unknown }
-	| { readonly thrown: "input" | "range" | "other"; readonly message: string };
+	| { readonly thrown: "input" | "range" | "other"; readonly message: string }
+	| { readonly thrown: "dma"; readonly message: string; readonly status: StatusName };
 
 /** What was thrown, as an answer says it. */
 export function answerTo(error: unknown): TaskAnswer {
 	if (error instanceof InputError) return { thrown: "input", message: error.message };
-	if (error instanceof RangeError || error instanceof DmaError) return { thrown: "range", message: error.message };
+	if (error instanceof DmaError) return { thrown: "dma", message: error.message, status: error.status };
+	if (error instanceof RangeError) return { thrown: "range", message: error.message };
 	return { thrown: "other", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+/** The error of an answer: of the class that was thrown, with its message. */
+export function errorOf(answer: Exclude<TaskAnswer, { readonly result: unknown }>): Error {
+	switch (answer.thrown) {
+		case "input":
+			return new InputError(answer.message);
+		case "range":
+			return new RangeError(answer.message);
+		case "dma":
+			return receivedError(answer.message, answer.status);
+		case "other":
+			return new Error(answer.message);
+	}
 }
 
 // this file runs as src/node/task.ts under the tests; the process needs the built module
@@ -48,8 +64,7 @@ export class TaskProcess {
 			const waits = this.#waits;
 			this.#waits = null;
 			if ("result" in answer) waits?.resolve(answer.result);
-			else if (answer.thrown === "input") waits?.reject(new InputError(answer.message));
-			else waits?.reject(answer.thrown === "range" ? new RangeError(answer.message) : new Error(answer.message));
+			else waits?.reject(errorOf(answer));
 		});
 		this.#child.once("error", (error) => this.#fail(error));
 		this.#child.once("exit", (code, signal) =>
@@ -65,7 +80,7 @@ export class TaskProcess {
 
 	/**
 	 * Calls a task. Arguments and result are plain data.
-	 * @throws InputError, RangeError as the task; Error when its process ends early
+	 * @throws InputError, RangeError, DmaError as the task; Error when its process ends early
 	 */
 	call<Name extends keyof Tasks>(
 		task: Name,
