@@ -31,8 +31,6 @@ export const KISEL_DOCS = mailById(
 	{ by: "Roman Kisel", date: "2025-08-27", lists: HYPERV },
 );
 
-/** The ring's part of Confidential VMBus, as merged. */
-
 /** Tianyu Lan's first version: operations of the bus. Its subject and its Message-ID are not known here. */
 export const LAN_V1: Reference = {
 	kind: "mail",
