@@ -7,6 +7,9 @@ const DEFAULT_SLABS = DEFAULT_POOL_BYTES / IO_TLB_SIZE;
 const COCO_MAX_BYTES = 2 ** 30;
 const COCO_PERCENT = 6;
 
+/** Fewer are not worth having: 1 MiB. */
+const IO_TLB_MIN_SLABS = 512;
+
 /** Slots and areas of a pool. */
 export interface PoolSize {
 	readonly slabs: number;
@@ -95,10 +98,21 @@ export function poolSize(options: SizingOptions = {}): PoolSize {
 	return { slabs, areas };
 }
 
+/**
+ * The sizes that boot tries one after the other, as memory runs out: halves down to 512 slots, never below.
+ * Linux 6.12 kernel/dma/swiotlb.c, swiotlb_init_remap and limit_nareas.
+ */
+export function bootSizes({ slabs, areas }: PoolSize): PoolSize[] {
+	const sizes = [{ slabs, areas }];
+	for (let n = slabs; n > IO_TLB_MIN_SLABS; ) {
+		n = roundUp(n / 2, IO_TLB_SEGSIZE);
+		if (n >= IO_TLB_MIN_SLABS) sizes.push({ slabs: n, areas: Math.min(areas, n / IO_TLB_SEGSIZE) });
+	}
+	return sizes;
+}
+
 /** Most slots that an allocator grows by at once: MAX_PAGE_ORDER pages, 4 MiB. */
 const MAX_GROWTH_SLABS = 2048;
-/** Fewer are not worth having: 1 MiB. */
-const IO_TLB_MIN_SLABS = 512;
 
 /**
  * The sizes that growth tries one after the other, as memory runs out: the default pool's, at most 4 MiB, then halves down

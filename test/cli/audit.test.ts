@@ -21,7 +21,9 @@ describe("coco-dma audit", () => {
 	it("ends with 1 on a breach: rfc-v3 on the default scenario, which names the bytes and the first one's way", async () => {
 		const { code, out, err } = await audit("rfc-v3");
 		expect([code, err]).toEqual([1, ""]);
-		expect(out).toMatch(/^rfc-v3: swiotlb_dev_disable.*\nrules of Linux 6\.12; acceptance from the offer\n/);
+		expect(out).toMatch(
+			/^rfc-v3: swiotlb_dev_disable.*\nrules of Linux 6\.12; acceptance from the offer: channel->co_external_memory\n/,
+		);
 		expect(out).toContain("on storvsc (storvsc-full) on snp");
 		expect(out).toMatch(/\nThe first breached byte, at gpa 0x[0-9a-f]+:\n {2}\w+ .*\n {2}\w+ /);
 		expect(out).toMatch(/private-stays-private \(breach\)/);
@@ -57,7 +59,7 @@ describe("coco-dma audit", () => {
 		expect(report).toMatchObject({
 			command: "audit",
 			scenario: "storvsc-full",
-			platform: "snp",
+			platform: "snp-vtom",
 			verdict: { kind: "BREACH", confidential: true },
 		});
 		expect(out).toContain(`BREACH: ${report.verdict.bytes.toLocaleString("en-US")} bytes`);
