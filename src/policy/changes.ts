@@ -94,6 +94,16 @@ const FIELDS: {
 		does: syncs ? "as before" : "finds no sync operations: does nothing, for every device",
 		at: [["kernel/dma/mapping.c", "__dma_sync_single_for_cpu"]],
 	}),
+	fixesPool: (fixes) => ({
+		call: "dev->dma_io_tlb_mem",
+		does: fixes ? "stays what it was when the driver bound" : "follows the device's trust",
+		at: [["kernel/dma/swiotlb.c", "swiotlb_dev_init"]],
+	}),
+	warnsForce: (warns) => ({
+		call: "swiotlb=force",
+		does: `${warns ? "is" : "is not"} warned of in a confidential guest`,
+		at: [["kernel/dma/swiotlb.c", "setup_io_tlb_npages"]],
+	}),
 	preSharedPercent: (percent) => ({
 		call: "skb_page_frag_refill",
 		does: `${percent} percent of streaming buffers lie in memory that is shared for good`,

@@ -1,5 +1,5 @@
 /** How policies choose among pools. */
-import type { PoolFacts, PoolKind, PoolMatcher } from "../coco/rules/pool.ts";
+import type { CapableCode, PoolFacts, PoolKind, PoolMatcher } from "../coco/rules/pool.ts";
 
 /** What the kernel does: the device's own restricted pool, or the default one. */
 export const kernelChoice: PoolMatcher = (_need, pools) =>
@@ -18,6 +18,18 @@ export function acceptedIn(kind: PoolKind): PoolMatcher {
 export function everyoneIn(kind: PoolKind): PoolMatcher {
 	return (need, pools) => ofKind(pools, kind) ?? kernelChoice(need, pools);
 }
+
+/** The remedy for each code of dma_capable: a pool of a kind, if there is one; the kernel's for what it does not name. */
+export function remedyFor(remedies: Readonly<Partial<Record<CapableCode, PoolKind>>>): PoolMatcher {
+	return (need, pools) => {
+		const kind = remedies[need.code];
+		return (kind === undefined ? null : ofKind(pools, kind)) ?? kernelChoice(need, pools);
+	};
+}
+
+/** The first pool whose pages are what the buffer and the device's trust need, and that the device reaches. */
+export const reachedAndFitting: PoolMatcher = ({ isPrivate, accepted, reaches }, pools) =>
+	pools.find((pool) => pool.kind !== "bus" && pool.ccShared === !(isPrivate && accepted) && reaches(pool)) ?? null;
 
 /** No pool for the devices that are accepted as far as the policy knows: dev->dma_io_tlb_mem is NULL. */
 export const acceptedInNone: PoolMatcher = (need, pools) => (need.accepted ? null : kernelChoice(need, pools));

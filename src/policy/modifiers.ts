@@ -57,6 +57,20 @@ export const MODIFIERS: readonly Modifier[] = [
 		apply: (setup) => ({ ...setup, advisory: true }),
 	},
 	{
+		name: "no-driver",
+		title: "user space does not load the device's driver: nothing is mapped",
+		source: "Dan Williams, April 2025: what is not to be trusted with data may be left without its driver",
+		references: [BITFIELD_THREAD],
+		apply: (setup) => ({ ...setup, loadsDriver: false }),
+	},
+	{
+		name: "no-secrets",
+		title: "user space withholds secrets from the device: only pages without any are mapped and bounced",
+		source: "Dan Williams, April 2025: leave it to userspace what a device gets to see",
+		references: [BITFIELD_THREAD],
+		apply: (setup) => ({ ...setup, handsSecrets: false }),
+	},
+	{
 		name: "strict",
 		title: "an error instead of bouncing, for devices that the policy knows accepted",
 		source: "Michael Kelley's question, April 2025: a formal do-not-bounce",
@@ -115,6 +129,20 @@ export const MODIFIERS: readonly Modifier[] = [
 		apply: (setup) => ({ ...setup, connection: "no-fallback" }),
 	},
 	{
+		name: "evidence-pending",
+		title: "evidence has to be accepted before an offer counts, and is not yet accepted when the driver binds",
+		source: "Dan Williams, April 2025: policy accepts a device after it has validated launch state and measurements",
+		references: [BITFIELD_THREAD],
+		apply: (setup) => ({ ...setup, evidencePending: true }),
+	},
+	{
+		name: "flag-flips",
+		title: "the driver takes its flag back while a mapping lives, and sets it again after the unmap",
+		source: "Dan Williams, April 2025, on Roman Kisel's patch 5: how and when the flag is set is the question",
+		references: [BITFIELD_THREAD],
+		apply: (setup) => ({ ...setup, flipsFlag: true }),
+	},
+	{
 		name: "keep-present",
 		title: "pages stay present while they are converted, as before Linux 6.9: a stray read then may end the guest",
 		source: "Linux Documentation/virt/hyperv/coco.rst: load_unaligned_zeropad during a page's transition",
@@ -141,6 +169,13 @@ export const MODIFIERS: readonly Modifier[] = [
 		source: HARDWARE,
 		references: [],
 		apply: (setup) => ({ ...setup, device: { ...setup.device, dmaMask: 0xffffffffn } }),
+	},
+	{
+		name: "external-facing",
+		title: "the device sits behind a port that anybody can reach",
+		source: `${HARDWARE}; Robin Murphy, February 2026: one property for that and for TDISP`,
+		references: [MURPHY_ON_V2],
+		apply: (setup) => ({ ...setup, device: { ...setup.device, externalFacing: true } }),
 	},
 	{
 		name: "zero-on-free",

@@ -10,6 +10,12 @@ export interface Place {
 	readonly encoded: boolean;
 }
 
+/**
+ * run: it runs when its driver binds. locked: it stays in CONFIG_LOCKED. error: it ran, and its link failed under the driver.
+ * late: it is accepted when its driver is bound, if the policy lets it.
+ */
+export type TdispReached = "run" | "locked" | "error" | "late";
+
 /** A device on a platform where it makes sense. */
 export interface Scenario {
 	readonly name: string;
@@ -26,12 +32,14 @@ export interface Scenario {
 		readonly minAlignMask?: number;
 		readonly segBoundaryMask?: bigint;
 		readonly coherent?: boolean;
+		/** Behind a port that anybody can reach. */
+		readonly externalFacing?: boolean;
 	};
 	/** What speaks for its being trusted. */
 	readonly trust:
 		| { readonly by: "nothing" }
-		/** A TDISP interface that runs and whose evidence is accepted. */
-		| { readonly by: "tdisp" }
+		/** A TDISP interface whose evidence is accepted, and how far it came. */
+		| { readonly by: "tdisp"; readonly reached: TdispReached }
 		/** The flags that its channel's offer has on a confidential connection. */
 		| { readonly by: "offer"; readonly flags: OfferFlags };
 	/** Whether it has a restricted pool. */
@@ -58,6 +66,8 @@ const VMBUS = {
 	restricted: false,
 	vmbus: true,
 } as const;
+
+const TDISP = { driver: "nvme", platform: "tdx", others: [], device: NVME, restricted: false, vmbus: false } as const;
 
 /** The scenarios, the least trusted device first. */
 export const SCENARIOS: readonly Scenario[] = [
@@ -91,6 +101,12 @@ export const SCENARIOS: readonly Scenario[] = [
 		...VMBUS,
 	},
 	{
+		name: "storvsc-external-only",
+		title: "storvsc, whose offer says confidential external memory without a confidential ring",
+		trust: { by: "offer", flags: { coRingBuffer: false, coExternalMemory: true } },
+		...VMBUS,
+	},
+	{
 		name: "storvsc-full-c-bit",
 		title: "storvsc-full as it would be without a paravisor: its DMA addresses carry SNP's C-bit, or are plain",
 		trust: { by: "offer", flags: { coRingBuffer: true, coExternalMemory: true } },
@@ -105,7 +121,7 @@ export const SCENARIOS: readonly Scenario[] = [
 		platform: "tdx",
 		others: [...everywhere("snp", "snp-vtom", "cca"), plain("snp")],
 		device: NVME,
-		trust: { by: "tdisp" },
+		trust: { by: "tdisp", reached: "run" },
 		restricted: false,
 		vmbus: false,
 	},
@@ -116,9 +132,36 @@ export const SCENARIOS: readonly Scenario[] = [
 		platform: "snp",
 		others: [...everywhere("snp-vtom", "tdx", "cca"), plain("snp")],
 		device: { ...NVME, dmaMask: 0xffffffffn },
-		trust: { by: "tdisp" },
+		trust: { by: "tdisp", reached: "run" },
 		restricted: false,
 		vmbus: false,
+	},
+	{
+		name: "tdisp-locked",
+		title: "NVMe with TDISP, accepted, in CONFIG_LOCKED: T=0 until it is started",
+		trust: { by: "tdisp", reached: "locked" },
+		...TDISP,
+	},
+	{
+		name: "tdisp-error",
+		title: "NVMe with TDISP, accepted, in ERROR: its encrypted link failed while its driver was bound",
+		trust: { by: "tdisp", reached: "error" },
+		...TDISP,
+	},
+	{
+		name: "tdisp-late",
+		title: "NVMe with TDISP, whose mask has 32 bits, accepted when its driver is bound, if the policy lets it",
+		trust: { by: "tdisp", reached: "late" },
+		...TDISP,
+		platform: "snp-vtom",
+		device: { ...NVME, dmaMask: 0xffffffffn },
+	},
+	{
+		name: "tdisp-external",
+		title: "NVMe with TDISP, accepted in RUN, behind a port that anybody can reach",
+		trust: { by: "tdisp", reached: "run" },
+		...TDISP,
+		device: { ...NVME, externalFacing: true },
 	},
 	{
 		name: "tdisp-non-coherent",
@@ -127,7 +170,7 @@ export const SCENARIOS: readonly Scenario[] = [
 		platform: "cca",
 		others: [],
 		device: { coherent: false },
-		trust: { by: "tdisp" },
+		trust: { by: "tdisp", reached: "run" },
 		restricted: false,
 		vmbus: false,
 	},

@@ -15,6 +15,8 @@ export interface PolicySetup {
 		readonly force?: true;
 		/** Slots of every pool are zeroed when they are given back. */
 		readonly zeroOnFree?: true;
+		/** The default pool's pages could not be decrypted at boot. */
+		readonly undecrypted?: true;
 		/** Pages stay present while they are converted, where the platform would unmap them. */
 		readonly keepPresent?: true;
 	};
@@ -24,7 +26,17 @@ export interface PolicySetup {
 		readonly coherent?: false;
 		/** It is a TDISP device whose evidence is accepted. */
 		readonly accepted?: true;
+		/** It sits behind a port that anybody can reach. */
+		readonly externalFacing?: true;
 	};
+	/** Whether its driver flips its flag while a mapping lives, where the policy takes the driver's word. */
+	readonly flipsFlag: boolean;
+	/** Whether user space loads the device's driver. */
+	readonly loadsDriver: boolean;
+	/** Whether user space hands the device secrets; else only pages without any. */
+	readonly handsSecrets: boolean;
+	/** Whether evidence has to be accepted before an offer counts, and nobody has accepted it yet. */
+	readonly evidencePending: boolean;
 	/** What becomes of the guest's attempt at a confidential VMBus connection. fallback, no-fallback: it fails. */
 	readonly connection: "confidential" | "fallback" | "no-fallback";
 	/** Whether drivers say with MMIO that it is shared (DMA_ATTR_CC_SHARED). */
@@ -53,6 +65,10 @@ export function setupOf(policy: Policy): PolicySetup {
 		modifiers: [],
 		guest: {},
 		device: {},
+		flipsFlag: false,
+		loadsDriver: true,
+		handsSecrets: true,
+		evidencePending: false,
 		connection: "confidential",
 		mmioShared: false,
 		advisory: false,

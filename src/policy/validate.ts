@@ -153,6 +153,8 @@ const policy = recordOf<Policy>(
 		flagSetBy: oneOf(...FLAG_SETTERS),
 		allocates: yesNo,
 		syncs: yesNo,
+		fixesPool: yesNo,
+		warnsForce: yesNo,
 		preSharedPercent: whole(0, 100),
 		transitions: oneOf(...TRANSITIONS),
 		messages: listOf(line),

@@ -109,7 +109,8 @@ function partsTable({ parts }: Cell): Table {
 
 function cellValue(cell: Cell): Said {
 	const { policy, scenario, platform, confidential, kind } = cell;
-	const title = `${policy} on ${scenario}, ${platform}${confidential ? "; the device is confidential" : ""}`;
+	const logged = cell.messages.map((message) => `; logs: ${message}`).join("");
+	const title = `${policy} on ${scenario}, ${platform}${confidential ? "; the device is confidential" : ""}${logged}`;
 	return {
 		value: "said",
 		worst: kind,
@@ -175,11 +176,12 @@ function policySection({ scenarios }: Matrix, policy: PolicyHeader, cells: reado
 			{ opened: open ? partsTable(cell) : null },
 		);
 	});
+	const logged = [...new Set(cells.flatMap(({ messages }) => messages))].map((message) => `logs: ${message}`);
 	const titles = scenarios.map(({ name, title }) => row(name, [text(title)], { depth: 1 }));
 	return {
 		title: policyTitle(policy),
 		blocks: [
-			list("", policyLines(policy)),
+			list("", [...policyLines(policy), ...logged]),
 			table("words", [{ title: "", rows }]),
 			...(open ? [] : [table("words", [{ title: "", rows: titles }])]),
 		],

@@ -65,6 +65,8 @@ export function causeText(cause: Cause): string {
 		}
 		case "no-fallback":
 			return "the confidential connection failed, and the guest does not fall back";
+		case "no-driver":
+			return "user space does not load the driver: nothing is mapped";
 	}
 }
 
@@ -106,7 +108,8 @@ function sayings(verdict: Verdict, wording: Wording): Saying[] {
 	if (neighbourBytes > 0) said.push({ kind: "BREACH", text: `BREACH ${amount(neighbourBytes)} of neighbours` });
 	if (cause !== null) {
 		const word = causeKind(cause);
-		said.push({ kind: word, text: wording === "least" ? word : `${word}: ${causeText(cause)}` });
+		const why = wording === "brief" && cause.what === "trust" ? cause.status : causeText(cause);
+		said.push({ kind: word, text: wording === "least" ? word : `${word}: ${why}` });
 	}
 	if (hiddenBytes > 0) said.push({ kind: "hidden", text: `private (${amount(hiddenBytes)} hidden from the host)` });
 	const whole: Saying[] = said.length === 0 ? [{ kind: "private", text: "private" }] : said;

@@ -1,5 +1,5 @@
 /** Why something did not work, as a value: its words are made in report/ alone. */
-import type { CoherentRefusal } from "../coco/memory/coherent.ts";
+import type { CoherentFree, CoherentRefusal } from "../coco/memory/coherent.ts";
 import { CipherUnavailable } from "../coco/platform/ciphertext.ts";
 import { AccessFault, type AccessResult, type ViolationName } from "../coco/platform/violations.ts";
 import { type KernelCrash, UndefinedBehavior } from "../coco/rules/policy.ts";
@@ -8,7 +8,10 @@ import type { StatusName } from "../status.ts";
 
 export type Cause =
 	/** What the DMA layer, or the kernel's allocator of coherent memory, answered. */
-	| { readonly what: "status"; readonly status: StatusName | CoherentRefusal["status"] }
+	| {
+			readonly what: "status";
+			readonly status: StatusName | CoherentRefusal["status"] | (CoherentFree & { ok: false })["status"];
+	  }
 	/** The kernel ends: in which function, and why. */
 	| { readonly what: "crash"; readonly where: string; readonly why: string }
 	/** Nobody can foretell what happens: where, and why. */
@@ -38,7 +41,9 @@ export type Cause =
 	/** A step of the set-up that trust rules out: the step as a person reads it, and more facts ("" where there are none). */
 	| { readonly what: "trust"; readonly step: string; readonly status: TrustStatus; readonly detail: string }
 	/** The confidential VMBus connection failed, and the guest does without the device. */
-	| { readonly what: "no-fallback" };
+	| { readonly what: "no-fallback" }
+	/** User space does not load the device's driver. */
+	| { readonly what: "no-driver" };
 
 /**
  * What a scenario would need. memory: of the kind that the part is about. tdisp-interface: a VMBus channel's device has none,

@@ -36,6 +36,8 @@ export interface Cell {
 	/** Bytes of a device that is not confidential. */
 	readonly exposedBytes: number;
 	readonly parts: readonly CellPart[];
+	/** What the kernel logged at boot by the policy's doing, on its own platform. */
+	readonly messages: readonly string[];
 	/** A bounced, shared or direct 4 KiB TO_DEVICE: map and unmap on the release build, median ns; null: refused or not measured. */
 	readonly nsPer4KiB: number | null;
 	/** Page conversions that those two calls make. */
@@ -55,6 +57,8 @@ const PARTS: readonly PartSpec[] = [
 	{ name: "32 B FROM_DEVICE", group: "small", bytes: 32, dir: FromDevice },
 	{ name: "96 B TO_DEVICE", group: "small", bytes: 96, dir: ToDevice },
 	{ name: "4 KiB TO_DEVICE above 4 GiB", group: "above 4 GiB", bytes: 4096, dir: ToDevice },
+	{ name: "512 KiB TO_DEVICE", group: "large", bytes: 512 * 1024, dir: ToDevice },
+	{ name: "4 KiB TO_DEVICE, REQUIRE_COHERENT", group: "require coherent", bytes: 4096, dir: ToDevice },
 	{ name: "coherent 4 KiB", group: "coherent", bytes: 4096, dir: Bidirectional },
 	{ name: "coherent 4 KiB, may not sleep", group: "atomic", bytes: 4096, dir: Bidirectional },
 	{ name: "a peer's MMIO", group: "mmio", bytes: 4096, dir: Bidirectional },
@@ -73,6 +77,10 @@ function partStage(stage: Stage & { refused: null }): PartStage {
 		preShared: (setup.policy.preSharedPercent ?? 0) > 0,
 		mmioShared: setup.mmioShared,
 		setsFlag: setsFlag(setup, scenario),
+		flipsFlag: setup.flipsFlag && setsFlag(setup, scenario),
+		secrets: setup.handsSecrets,
+		evidencePending: setup.evidencePending && scenario.trust.by === "offer",
+		knowsRequireCoherent: guest.kernel.rules.countsAttributes.is,
 		refusesToBounce: refusesToBounce(stage),
 	};
 }
@@ -126,6 +134,7 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 	const add = ({ group, dir, bytes }: PartSpec, run: PartRun, because: readonly PredicateStep[]) =>
 		ran.push({ ...run, group, dir: directionName(dir), bufferBytes: bytes, because });
 	let confidential = false;
+	const messages: string[] = [];
 	for (const [i, { platform, encoded }] of places.entries()) {
 		const stage = await makeStage(setup, scenario, {
 			platform,
@@ -140,7 +149,8 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 			add(FIRST, notSetUp({ platform, encoded }, stage.refused), []);
 			continue;
 		}
-		confidential ||= stage.device.accepted;
+		confidential ||= stage.device.accepted && setup.handsSecrets;
+		if (i === 0) messages.push(...stage.guest.policyMessages);
 		for (const spec of i === 0 ? PARTS : ELSEWHERE) {
 			const because = whyOf(stage, spec);
 			const run = runPart(partStage(stage), spec);
@@ -161,6 +171,7 @@ export async function runCell(setup: PolicySetup, scenario: Scenario, options: C
 		breachedBytes: (confidential ? sum : 0) + neighbours,
 		exposedBytes: confidential ? 0 : sum,
 		parts: ran.map((part) => ({ ...part, told: telling.has(part) })),
+		messages,
 		...cost,
 		...(here.some(({ verdict }) => verdict.cause === null) ? await options.cost?.(setup, scenario) : {}),
 	};
@@ -171,7 +182,7 @@ function isHere({ platform, encoded }: Verdict, home: Place): boolean {
 }
 
 /** Told in the opened cell alone, unless it is one of the worst: their data is not the guest's, or their refusal is the rule. */
-const QUIET: ReadonlySet<PartGroup> = new Set(["mmio", "transition"]);
+const QUIET: ReadonlySet<PartGroup> = new Set(["large", "require coherent", "mmio", "transition"]);
 const LOUD: ReadonlySet<VerdictKind> = new Set(["BREACH", "crash", "undefined"]);
 
 /** The first part, and every one that comes to something of another kind, or meets another hazard, than those before it. */

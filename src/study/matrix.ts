@@ -70,6 +70,15 @@ const SHOWN = [
 	"linux-7.3+accepted",
 	"linux-7.3+share-in-place",
 	"force-bounce+keep-present",
+	"force-warned+force",
+	"driver-flag+flag-flips",
+	"driver-flag-misuse+flag-flips",
+	"cc-accepted-bus+evidence-pending",
+	"static-pool+evidence-pending",
+	"linux-7.3+no-driver",
+	"linux-7.3+no-secrets",
+	"cc-accepted+external-facing",
+	"one-property+external-facing",
 	"linux-7.3+pre-shared",
 ] as const;
 

@@ -1,6 +1,12 @@
 /** One piece of DMA under a policy, run on the audit build: what the host could read of it, and whether it worked. */
 import { PAGE_SIZE } from "../../assembly/layout/context.ts";
-import { BEYOND_MASK, NEEDS_SHARED, NO_POOL, SHARES_CACHE_LINE } from "../../assembly/layout/status.ts";
+import {
+	BEYOND_MASK,
+	NEEDS_SHARED,
+	NO_POOL,
+	OVER_MAX_MAPPING,
+	SHARES_CACHE_LINE,
+} from "../../assembly/layout/status.ts";
 import type { Audit, Label } from "../audit/audit.ts";
 import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
@@ -20,6 +26,8 @@ export type PartGroup =
 	| "synced"
 	| "small"
 	| "above 4 GiB"
+	| "large"
+	| "require coherent"
 	| "coherent"
 	| "atomic"
 	| "mmio"
@@ -51,8 +59,15 @@ export interface PartStage {
 	readonly preShared: boolean;
 	/** Whether drivers map MMIO with Attr.CcShared. */
 	readonly mmioShared: boolean;
-	/** Whether the device's driver sets the flag of a policy that takes its word. */
+	/** Whether the device's driver sets the flag of a policy that takes its word, and whether it flips it under a mapping. */
 	readonly setsFlag: boolean;
+	readonly flipsFlag: boolean;
+	/** Whether what the driver hands the device is secret. */
+	readonly secrets: boolean;
+	/** Whether an offer waits for its evidence. */
+	readonly evidencePending: boolean;
+	/** Whether the kernel knows DMA_ATTR_REQUIRE_COHERENT. */
+	readonly knowsRequireCoherent: boolean;
 	/** Whether the policy has an error in place of a bounce, for this device. */
 	readonly refusesToBounce: boolean;
 }
@@ -70,10 +85,10 @@ export function runPart(stage: PartStage, spec: PartSpec): PartRun | null {
 	const { guest, device } = stage;
 	const { audit } = guest.engine;
 	if (audit === null) throw new RangeError('a part is run on an engine of the build "engine.audit"');
-	if (spec.group === "transition" && device.trust === null && !stage.setsFlag) return null;
+	if (spec.group === "transition" && device.trust === null && !stage.setsFlag && !stage.evidencePending) return null;
 	// before it runs: a part may end the trust that its data was written in
-	const confidential = device.accepted;
-	const label = ownLabel(audit, device);
+	const confidential = device.accepted && stage.secrets;
+	const label = ownLabel(audit, device, stage.secrets);
 	const before = countedBytes(audit, device);
 	const watch = new Generations(guest, audit, device, spec.bytes);
 	const hazards = guest.hazards.length;
@@ -83,7 +98,7 @@ export function runPart(stage: PartStage, spec: PartSpec): PartRun | null {
 	try {
 		if (spec.group === "mmio") done = mapMmio(stage, spec);
 		else if (spec.group === "transition")
-			done = device.trust === null ? changeFlag(stage, spec, label) : changeTrust(stage, spec, label);
+			done = stage.setsFlag ? changeFlag(stage, spec, label) : changeTrust(stage, spec, label);
 		else if (spec.group === "coherent" || spec.group === "atomic") done = useCoherent(stage, spec, label, watch);
 		else done = useStreaming(stage, spec, label, watch);
 	} catch (error) {
@@ -163,8 +178,8 @@ class Generations {
 }
 
 /** The label of a device's buffers: the truth about its being accepted, whatever a policy believes. */
-export function ownLabel(audit: Audit, device: GuestDevice): Label {
-	return audit.label({ owner: device.dma.index, isPrivate: true, secret: true, accepted: device.accepted });
+export function ownLabel(audit: Audit, device: GuestDevice, secret = true): Label {
+	return audit.label({ owner: device.dma.index, isPrivate: true, secret, accepted: device.accepted });
 }
 
 /** Bytes of private origin that ever reached pages of others: a device's own, and everybody else's. */
@@ -196,6 +211,18 @@ function refusalOf({ refusesToBounce }: PartStage, result: number): Cause | null
 	return { what: "status", status: statusName(result) };
 }
 
+/** The same of a mapping, with the most that dma_max_mapping_size allows where that is what it broke. */
+function mapRefusal(stage: PartStage, result: number, bytes: number): Cause | null {
+	if (result !== OVER_MAX_MAPPING) return refusalOf(stage, result);
+	const { device, guest } = stage;
+	const last = guest.engine.ram.regions.at(-1);
+	return {
+		what: "over-max",
+		bytes,
+		maxBytes: device.maxMappingBytes(last === undefined ? 0 : last.gpa + last.bytes - 1),
+	};
+}
+
 /** Bytes that are nowhere else: a part's data. */
 function pattern(bytes: number, seed: number): Uint8Array {
 	const data = new Uint8Array(bytes);
@@ -205,6 +232,7 @@ function pattern(bytes: number, seed: number): Uint8Array {
 
 function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: Label, watch: Generations): Done {
 	const { guest, device, preShared } = stage;
+	if (group === "require coherent" && !stage.knowsRequireCoherent) return { how: "-", cause: needs("attribute") };
 	const { ram, audit } = guest.engine;
 	const pages = Math.ceil(bytes / PAGE_SIZE);
 	const page = guest.pages.alloc(pages, group === "above 4 GiB" ? {} : { belowGpa: FOUR_GIB });
@@ -219,13 +247,15 @@ function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: 
 	if (audit !== null) audit.pen = null;
 	const before = device.dma.counters;
 	const converted = device.conversions;
-	const dma = device.tryMap(gpa, bytes, dir, 0, shares ? Attr.CcShared : 0);
-	let cause = refusalOf(stage, dma);
+	const attrs = (shares ? Attr.CcShared : 0) | (group === "require coherent" ? Attr.RequireCoherent : 0);
+	const dma = device.tryMap(gpa, bytes, dir, 0, attrs);
+	let cause = mapRefusal(stage, dma, bytes);
 	watch.look(dma < 0 ? null : dma);
 	const bounced = device.dma.counters.bouncedMaps > before.bouncedMaps;
 	const how = dma < 0 ? "-" : device.conversions > converted ? "shared in place" : bounced ? "bounce" : "direct";
 	if (dma >= 0) {
 		const answer = pattern(bytes, 3);
+		if (stage.flipsFlag) device.setNoBounce(false);
 		if (dir !== Direction.FromDevice) cause = deviceReads(stage, dma, sent);
 		if (dir !== Direction.ToDevice) cause ??= deviceWrites(stage, dma, answer);
 		watch.look(dma);
@@ -234,7 +264,8 @@ function useStreaming(stage: PartStage, { group, bytes, dir }: PartSpec, label: 
 			device.syncForCpu(dma, bytes, dir);
 			if (!arrived()) cause = { what: "sync-lost" };
 		}
-		device.unmap(dma, bytes, dir);
+		device.unmap(dma, bytes, dir, attrs);
+		if (stage.flipsFlag) device.setNoBounce(true);
 		if (dir !== Direction.ToDevice && cause === null && !arrived()) cause = { what: "write-lost" };
 	}
 	// shared for good: nobody else gets these pages, and no other part what stands in them
@@ -271,7 +302,7 @@ function strayRead({ converter, engine }: Guest, gpa: Gpa): void {
 		);
 }
 
-/** The host stops an interface under a mapping, and the guest accepts it again. */
+/** The host stops an interface under a mapping, and the guest accepts it again; or evidence for an offer is accepted under one. */
 function changeTrust(stage: PartStage, { bytes, dir }: PartSpec, label: Label): Done {
 	const { guest, device } = stage;
 	const { trust } = device;
@@ -282,13 +313,16 @@ function changeTrust(stage: PartStage, { bytes, dir }: PartSpec, label: Label): 
 	if (audit !== null) audit.pen = null;
 	const dma = device.tryMap(gpa, bytes, dir);
 	let cause = refusalOf(stage, dma);
-	if (cause !== null || trust === null) return { how: "-", cause };
+	if (cause !== null) return { how: "-", cause };
 	try {
-		trust.stop();
-		trust.lock();
-		trust.collectEvidence();
-		trust.accept();
-		trust.start();
+		if (trust === null) device.acceptEvidence();
+		else {
+			trust.stop();
+			trust.lock();
+			trust.collectEvidence();
+			trust.accept();
+			trust.start();
+		}
 	} catch (error) {
 		if (!(error instanceof TrustError)) throw error;
 		cause = { what: "transition", status: error.status };

@@ -8,7 +8,7 @@ import type { Policy } from "../coco/rules/policy.ts";
 import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { TrustError } from "../coco/trust/error.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
-import type { Scenario } from "../policy/scenarios.ts";
+import type { Scenario, TdispReached } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { parseSwiotlbOption } from "../swiotlb/sizing.ts";
 import { Version } from "../vmbus/wire/versions.ts";
@@ -96,14 +96,15 @@ function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<S
 }
 
 /** Why a scenario's device does not come about under a setup, or null. */
-function refusalOf({ connection, device }: PolicySetup, { trust }: Scenario): Cause | null {
+function refusalOf({ connection, device, loadsDriver }: PolicySetup, { trust }: Scenario): Cause | null {
+	if (!loadsDriver) return { what: "no-driver" };
 	if (trust.by !== "offer") return null;
 	if (device.accepted) return needs("tdisp-interface");
 	return connection === "no-fallback" ? { what: "no-fallback" } : null;
 }
 
 function deviceOptions(setup: PolicySetup, scenario: Scenario, guest: Guest, encoded: boolean): GuestDeviceOptions {
-	const { dmaMask, coherent, accepted = false } = setup.device;
+	const { dmaMask, coherent, accepted = false, externalFacing } = setup.device;
 	const { trust, restricted } = scenario;
 	const confidential = setup.connection === "confidential";
 	const nothing = { coRingBuffer: false, coExternalMemory: false };
@@ -113,12 +114,19 @@ function deviceOptions(setup: PolicySetup, scenario: Scenario, guest: Guest, enc
 		encoded,
 		...(dmaMask === undefined ? {} : { dmaMask }),
 		...(coherent === undefined ? {} : { coherent }),
+		...(externalFacing === undefined ? {} : { externalFacing }),
 		...(restricted ? { pools: guest.pools.filter((pool) => pool.restricted) } : {}),
 		...(trust.by === "tdisp" || accepted
 			? { tdisp: { evidence: () => EVIDENCE, policy: () => ({ accept: true as const }) } }
 			: {}),
 		...(trust.by === "offer"
-			? { offer: { flags: confidential ? trust.flags : nothing, connection: { confidential, version: Version.V6_0 } } }
+			? {
+					offer: {
+						flags: confidential ? trust.flags : nothing,
+						connection: { confidential, version: Version.V6_0 },
+						needsEvidence: setup.evidencePending,
+					},
+				}
 			: {}),
 	};
 }
@@ -128,6 +136,29 @@ export function setsFlag({ policy, connection }: PolicySetup, { driver, trust }:
 	if (policy.acceptance !== "driver") return false;
 	if (policy.flagSetBy !== "storvsc") return true;
 	return driver === "storvsc" && trust.by === "offer" && trust.flags.coExternalMemory && connection === "confidential";
+}
+
+/** Brings a device as far as it comes, and binds its driver on the way. @throws TrustError */
+function bindDriver(device: GuestDevice, reached: TdispReached): void {
+	const { trust } = device;
+	if (trust === null) {
+		device.bindDriver();
+		return;
+	}
+	trust.lock();
+	trust.collectEvidence();
+	if (reached !== "late") trust.accept();
+	if (reached === "run" || reached === "error") trust.start();
+	device.bindDriver();
+	if (reached === "error") trust.fault("IDE_FAILURE");
+	if (reached !== "late") return;
+	try {
+		trust.accept();
+		trust.start();
+	} catch (error) {
+		// the policy does not let it: the device stays as it was when its driver bound
+		if (!(error instanceof TrustError)) throw error;
+	}
 }
 
 /**
@@ -149,11 +180,7 @@ export async function makeStage(
 		const planned = guestOptions(setup, scenario, options);
 		const guest = await Guest.create(options.arena?.place(planned) ?? planned);
 		const device = guest.addDevice(deviceOptions(setup, scenario, guest, options.encoded ?? true));
-		device.trust?.lock();
-		device.trust?.collectEvidence();
-		device.trust?.accept();
-		device.trust?.start();
-		device.bindDriver();
+		bindDriver(device, scenario.trust.by === "tdisp" ? scenario.trust.reached : "run");
 		if (setsFlag(setup, scenario)) device.setNoBounce(true);
 		return { ...common, refused: null, guest, device };
 	} catch (error) {

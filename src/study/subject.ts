@@ -85,7 +85,7 @@ function modeSubject({ mode, device = DEFAULT_DEVICE }: ModeChoice): Subject {
 		others: [],
 		driver: preset.name,
 		device: preset.dma,
-		trust: { by: mode === "direct" ? "tdisp" : "nothing" },
+		trust: mode === "direct" ? { by: "tdisp", reached: "run" } : { by: "nothing" },
 		restricted: false,
 		vmbus: false,
 	};

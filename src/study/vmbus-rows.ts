@@ -1,11 +1,13 @@
 /** VMBus rings and GPADL buffers: guest memory that a host may read and that never passes through the DMA API. */
+import { TrustError } from "../coco/trust/error.ts";
+import { trustOfOffer } from "../coco/trust/offer.ts";
 import { Engine } from "../engine.ts";
 import { hasParavisor, type Scenario } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
 import { VmbusSystem } from "../vmbus/system/system.ts";
 import { DeviceType } from "../vmbus/wire/guid.ts";
-import { OfferFlag } from "../vmbus/wire/versions.ts";
-import type { Cause } from "./cause.ts";
+import { OfferFlag, Version } from "../vmbus/wire/versions.ts";
+import { type Cause, trustCause } from "./cause.ts";
 import { NO_BYTES, type Verdict, verdictOf } from "./verdict.ts";
 
 /** One kind of memory of a channel, and what the host could read of what the guest put there. */
@@ -52,6 +54,13 @@ export async function runVmbusRows(connection: PolicySetup["connection"], scenar
 	};
 	if (connection === "no-fallback" && (coRingBuffer || coExternalMemory))
 		return rows.map(({ part }) => cell(part, false, 0, { what: "no-fallback" }));
+	try {
+		if (works) trustOfOffer(scenario.trust.flags, { confidential: true, version: Version.V6_0 });
+	} catch (error) {
+		if (!(error instanceof TrustError)) throw error;
+		const cause = trustCause(error);
+		return rows.map(({ part }) => cell(part, false, 0, cause));
+	}
 	const bytes = await carried(
 		works
 			? (coRingBuffer ? OfferFlag.ConfidentialRingBuffer : 0) |

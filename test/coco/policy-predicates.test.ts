@@ -110,7 +110,14 @@ describe("each predicate alone", () => {
 			usePool: true,
 			forceDmaUnencrypted: true,
 		});
-		const common = { hasPool: true, restricted: false, forced: false, vmbus: true, reachesPrivate: true };
+		const common = {
+			hasPool: true,
+			restricted: false,
+			forced: false,
+			vmbus: true,
+			externalFacing: false,
+			reachesPrivate: true,
+		};
 		await guestOf(policy({ predicates }), { offer: OFFER });
 		expect(asked.map((input) => Object.keys(input.linux))).toEqual([NAMES]);
 		expect(asked.splice(0)).toEqual([{ ...common, accepted: true, linux }]);

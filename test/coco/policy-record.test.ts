@@ -47,6 +47,13 @@ interface Run {
 	readonly modifiers: readonly string[];
 }
 
+/** Whether the interface runs and is accepted: one that comes late, if the policy lets it. */
+function isValidated({ trust }: Scenario, preset: string, modifiers: readonly string[]): boolean {
+	if (trust.by !== "tdisp") return modifiers.includes("accepted");
+	if (trust.reached === "late") return preset === "static-pool";
+	return trust.reached === "run";
+}
+
 /** Compares one stage with the model. @returns what was compared, or null for a stage that is refused */
 async function compare({ preset, scenario, place, modifiers }: Run): Promise<ModelRecord | null> {
 	const places = [{ platform: scenario.platform, encoded: true }, ...scenario.others];
@@ -55,7 +62,9 @@ async function compare({ preset, scenario, place, modifiers }: Run): Promise<Mod
 	if (stage.refused !== null) {
 		const hidden = preset === "paravisor-bounce" && !PLATFORMS[platform].hiddenPages;
 		const offer =
-			scenario.trust.by === "offer" && modifiers.some((name) => name === "accepted" || name === "no-fallback");
+			scenario.trust.by === "offer" &&
+			(modifiers.some((name) => name === "accepted" || name === "no-fallback") ||
+				(scenario.trust.flags.coExternalMemory && !scenario.trust.flags.coRingBuffer));
 		expect(hidden || offer, JSON.stringify(stage.refused)).toBe(true);
 		return null;
 	}
@@ -65,7 +74,12 @@ async function compare({ preset, scenario, place, modifiers }: Run): Promise<Mod
 		platform,
 		encoded,
 		offered: flags?.coExternalMemory === true && !modifiers.includes("fallback"),
-		validated: scenario.trust.by === "tdisp" || modifiers.includes("accepted"),
+		validated: isValidated(scenario, preset, modifiers),
+		acceptedAtBind:
+			scenario.trust.by === "tdisp"
+				? ["run", "error"].includes(scenario.trust.reached)
+				: modifiers.includes("accepted") || (flags?.coExternalMemory === true && !modifiers.includes("fallback")),
+		external: scenario.device.externalFacing === true,
 		vmbus: scenario.trust.by === "offer",
 		restricted: scenario.restricted,
 		maskBits: modifiers.includes("mask-32") || scenario.device.dmaMask !== undefined ? 32 : 64,

@@ -31,6 +31,8 @@ const CODES = new Map([
 	["32 B FROM_DEVICE", "32<"],
 	["96 B TO_DEVICE", "96>"],
 	["4 KiB TO_DEVICE above 4 GiB", "high>"],
+	["512 KiB TO_DEVICE", "512K>"],
+	["4 KiB TO_DEVICE, REQUIRE_COHERENT", "coh!>"],
 	["coherent 4 KiB", "coherent"],
 	["coherent 4 KiB, may not sleep", "atomic"],
 	["a peer's MMIO", "mmio"],

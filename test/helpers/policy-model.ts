@@ -8,6 +8,10 @@ export interface ModelCase {
 	readonly platform: PlatformName;
 	readonly offered: boolean;
 	readonly validated: boolean;
+	/** Behind a port that anybody can reach. */
+	readonly external: boolean;
+	/** Accepted when its driver bound, whatever came after. */
+	readonly acceptedAtBind: boolean;
 	/** On the VMBus. */
 	readonly vmbus: boolean;
 	readonly restricted: boolean;
@@ -41,6 +45,10 @@ const RULES_7_3 = [
 	"capable-codes-shared",
 	"c-bit-decrypted",
 	"c-bit-fail",
+	"limits-reinspected",
+	"static-pool",
+	"one-property",
+	"force-warned",
 ];
 const OFFERS = [
 	"bus-ops",
@@ -52,7 +60,7 @@ const OFFERS = [
 	"driver-flag",
 ];
 const NOBODY = ["force-bounce", "linux-7.3", "bus-pool"];
-const TDISP_ONLY = ["cc-accepted"];
+const TDISP_ONLY = ["cc-accepted", "force-warned"];
 /** Nothing but the acceptance that they know tells them from their kernel. */
 const WITHOUT_SHARED_REACH = [
 	"accepted-five",
@@ -85,6 +93,7 @@ export function recordByModel(one: ModelCase): ModelRecord {
 	let checksState = merged;
 	let pool = own;
 	let active = true;
+	const reaches = (form: "private" | "shared") => !(one.encoded && dmaBit?.means === form && maskBits <= dmaBit.bit);
 	if (trusted) {
 		if (["driver-flag", "driver-flag-misuse", "bus-ops", "accepted-five"].includes(preset)) force = false;
 		if (WITHOUT_SHARED_REACH.includes(preset)) needsShared = false;
@@ -96,13 +105,18 @@ export function recordByModel(one: ModelCase): ModelRecord {
 		}
 		if (preset.startsWith("two-allocators")) force = force && (forced || restricted);
 		if (["two-allocators", "private-pool", "capable-codes"].includes(preset) && !restricted) pool = "private";
+		if (preset === "limits-reinspected")
+			pool = restricted || !reaches("private") ? "none" : reaches("shared") ? "default/private" : "private";
 		if (preset === "pool-matcher") pool = restricted ? "none" : "default/private";
 		if (preset === "paravisor-bounce" && !restricted) pool = "bus";
 	} else if (preset === "pool-matcher" && !isConfidential && !restricted) pool = "none";
+	else if (preset === "limits-reinspected" && !((isConfidential || restricted) && reaches("shared"))) pool = "none";
 	if (pool === "none") {
 		force = active = false;
 	}
 	if (preset === "two-allocators-default" && !restricted) pool = "private";
+	if (preset === "static-pool" && !restricted && one.acceptedAtBind) pool = "private";
+	if (preset === "one-property" && one.external) needsShared = true;
 	if (preset === "bus-pool" && !restricted) pool = "bus";
 	const bit = one.encoded && dmaBit?.means === "private" ? dmaBit.bit : -1;
 	if (preset === "c-bit-fail" && trusted && maskBits <= bit) active = false;

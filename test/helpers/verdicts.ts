@@ -43,6 +43,7 @@ export function cellOf(parts: readonly CellPart[], fields: Partial<Cell> = {}): 
 		breachedBytes: 0,
 		exposedBytes: 0,
 		parts,
+		messages: [],
 		nsPer4KiB: null,
 		conversionsPer4KiB: 0,
 		...fields,

@@ -32,6 +32,7 @@ const CAUSES: { readonly [K in Cause["what"]]: Extract<Cause, { what: K }> } = {
 	transition: { what: "transition", status: "BUSY" },
 	trust: { what: "trust", step: "offer", status: "EXTERNAL_WITHOUT_RING", detail: "" },
 	"no-fallback": { what: "no-fallback" },
+	"no-driver": { what: "no-driver" },
 };
 
 describe("a verdict", () => {

@@ -48,6 +48,20 @@ describe("the server, in the recorded host's place", () => {
 		expect(hasCleanServer(other("monitor", 127))).toBe(true);
 		for (const lines of [other("monitor", 128), other("monitor", 200), other("relid", 0), other("relid", 2048)])
 			expect(hasCleanServer(lines)).toBe(false);
+		const at = lines.findLastIndex((line) => line.startsWith("S offer"));
+		const [last] = lines.slice(at) as [string];
+		for (const [twice, isClean] of [
+			[last, false],
+			[last.replace(/"relid": \d+/, '"relid": 9'), false],
+			[last.replace(/"relid": \d+/, '"relid": 9').replace('"sub": 0', '"sub": 1'), true],
+			[last.replace(/"instance": "a/, '"instance": "b'), false],
+		] as const)
+			expect(hasCleanServer(lines.toSpliced(at + 1, 0, twice)), twice).toBe(isClean);
+		// taken back and offered again
+		const again = linesOf("rescind_unopened");
+		expect(again.filter((line) => line.startsWith("S act hotadd")).length).toBe(1);
+		expect(hasCleanServer(again)).toBe(true);
+		expect(hasCleanServer(again.filter((line) => !line.startsWith("S act rescind")))).toBe(false);
 	});
 
 	it("rescinds the sub-channels of a primary first, also where the recorded host left that out", () => {

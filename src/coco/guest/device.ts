@@ -33,7 +33,7 @@ import {
 import { encodingOf, limitOf, type RuledDevice } from "../rules/device.ts";
 import type { Kernel } from "../rules/kernel.ts";
 import { ACCEPTANCES, type KernelCrash, type Mechanism, type Policy } from "../rules/policy.ts";
-import type { PoolMatcher } from "../rules/pool.ts";
+import type { PoolFacts, PoolMatcher } from "../rules/pool.ts";
 import { type ChosenPools, choosePools } from "../rules/pool-choice.ts";
 import type { CoherentRules, MapRules } from "../rules/predicate.ts";
 import { TrustError } from "../trust/error.ts";
@@ -55,7 +55,14 @@ export interface GuestDeviceOptions
 	/** Makes it a TDISP device: where its evidence comes from, and who judges it. */
 	readonly tdisp?: { readonly evidence: () => Evidence; readonly policy: (evidence: Evidence) => EvidenceDecision };
 	/** Makes it the device of a VMBus channel, trusted as its offer says. */
-	readonly offer?: { readonly flags: OfferFlags; readonly connection: OfferConnection };
+	readonly offer?: {
+		readonly flags: OfferFlags;
+		readonly connection: OfferConnection;
+		/** Whether the evidence of whoever offers has to be accepted before the offer counts (acceptEvidence). Default false. */
+		readonly needsEvidence?: boolean;
+	};
+	/** Whether it sits behind a port that anybody can reach. Default false. */
+	readonly externalFacing?: boolean;
 	/** Whether its DMA addresses carry the platform's bit; false: AMD SEV-TIO without a vIOMMU. Default true. */
 	readonly encoded?: boolean;
 }
@@ -121,6 +128,13 @@ export class GuestDevice extends DmaApi {
 	#leaving = false;
 	/** The driver's flag, for policies that believe it. */
 	#noBounce = false;
+	/** Whether the offer counts: no evidence is asked for, or it was accepted. */
+	#offerCounts: boolean;
+	/** Whether a driver is bound, and ever was: of a device without a TDISP interface. */
+	#driverBound = false;
+	#everBound = false;
+	/** The pools that it had when its driver bound, for policies that leave it those. */
+	#boundPools: ChosenPools<GuestPool> | null = null;
 	#decision: Decision;
 	/** Null: a refusal is one. */
 	#refused: RefusedMaps | null = null;
@@ -136,6 +150,7 @@ export class GuestDevice extends DmaApi {
 		this.#setting = setting;
 		this.#viewEncoded = options.encoded ?? true;
 		this.offer = offer;
+		this.#offerCounts = options.offer?.needsEvidence !== true;
 		this.#view = this.#makeView();
 		this.trust =
 			options.tdisp === undefined
@@ -157,13 +172,36 @@ export class GuestDevice extends DmaApi {
 	#makeView(): DeviceView {
 		return this.#setting.makeView(this.dma.index, {
 			encoded: this.#viewEncoded,
-			paravisor: this.offer?.accepted === true,
+			paravisor: this.#offered,
 		});
+	}
+
+	/** Whether its offer says confidential external memory, and counts. */
+	get #offered(): boolean {
+		return this.#offerCounts && this.offer?.accepted === true;
 	}
 
 	/** Whether the guest trusts it with private memory: an accepted interface that runs, or an offer with confidential external memory. */
 	get accepted(): boolean {
-		return this.trust?.accepted ?? this.offer?.accepted ?? false;
+		return this.trust?.accepted ?? this.#offered;
+	}
+
+	/**
+	 * Accepts the evidence of whoever offered it (a paravisor's launch state): from then on the offer counts.
+	 * @throws TrustError BUSY, DRIVER_WAS_BOUND as accept of a TDISP interface; then nothing has changed
+	 */
+	acceptEvidence(): void {
+		if (this.#offerCounts) return;
+		const step = `accept the evidence for the offer of ${this.name}`;
+		const { transitions = "checked" } = this.#setting.policy ?? {};
+		const { mappings, bounceSlots, coherentBuffers } = this.holds();
+		if (transitions === "before-driver" && this.#everBound) throw new TrustError(step, "DRIVER_WAS_BOUND");
+		if (transitions !== "anytime" && (this.#driverBound || mappings + bounceSlots + coherentBuffers > 0))
+			throw new TrustError(step, "BUSY", this.#driverBound ? "driver bound" : "memory held");
+		this.#offerCounts = true;
+		this.#reportChange("evidence for its offer");
+		this.#view = this.#makeView();
+		this.#decision = this.#decide();
 	}
 
 	/** Whether the guest's policy takes it for accepted; without a policy, what is true. */
@@ -171,7 +209,7 @@ export class GuestDevice extends DmaApi {
 		const { policy } = this.#setting;
 		if (policy === null) return this.accepted;
 		const tdisp = this.trust?.accepted === true;
-		const offer = this.offer?.accepted === true;
+		const offer = this.#offered;
 		return ACCEPTANCES[policy.acceptance]({ offer, tdisp, driver: this.#noBounce });
 	}
 
@@ -202,7 +240,7 @@ export class GuestDevice extends DmaApi {
 
 	/** The T bit of its transactions. A VMBus device behind confidential external memory is the paravisor's, which reaches private memory. */
 	get t(): 0 | 1 {
-		return this.trust?.t ?? (this.offer?.accepted ? 1 : 0);
+		return this.trust?.t ?? (this.#offered ? 1 : 0);
 	}
 
 	/** The pool that bounces buffers on shared pages, and all if it has no other; null: none. */
@@ -239,13 +277,18 @@ export class GuestDevice extends DmaApi {
 
 	/** Binds a driver: from then on trust cannot be given or taken. @throws TrustError BUSY when one is bound */
 	bindDriver(): void {
-		if (this.trust === null) return;
+		if (this.trust === null) {
+			if (this.#driverBound) throw new TrustError(`bind a driver to ${this.name}`, "BUSY", "driver bound");
+			this.#driverBound = this.#everBound = true;
+			return;
+		}
 		if (this.trust.driverBound) throw new TrustError(`bind a driver to ${this.name}`, "BUSY", "driver bound");
 		this.trust.driverBound = true;
 	}
 
 	unbindDriver(): void {
 		if (this.trust !== null) this.trust.driverBound = false;
+		this.#driverBound = false;
 	}
 
 	/** What the rules look at. Under a policy, accepted is what that believes. */
@@ -261,6 +304,7 @@ export class GuestDevice extends DmaApi {
 			noforce,
 			noSlots: noSlots && this.#ownPools === undefined,
 			vmbus: offer !== null,
+			externalFacing: options.externalFacing ?? false,
 			encoded,
 			reach: limitOf(options),
 			coherentReach: this.#coherentReach,
@@ -321,22 +365,27 @@ export class GuestDevice extends DmaApi {
 		return { policy, kernel, platform, device: this.ruled };
 	}
 
+	/** Whether the last byte of a pool, in the form that its pages have, is within its mask and bus. */
+	#reachesPool({ name, ccShared }: PoolFacts): boolean {
+		const pool = this.#setting.pools.find((each) => each.name === name)?.pool;
+		if (pool === undefined) return true;
+		const { platform, policy } = this.#setting;
+		const plain = this.believed && policy?.plainAddresses === true;
+		const encoding = encodingOf(platform, { encoded: !plain && (this.options.encoded ?? true) });
+		return encodeGpa(encoding, pool.start + pool.bytes - 1, ccShared) <= limitOf(this.options);
+	}
+
 	/** Compiles its decision record anew. */
 	#decide(): Decision {
 		const { kernel, platform, policy, noSlots, pools: common } = this.#setting;
 		const { matcher } = this.options;
 		const own = this.#ownPools;
 		const before = [this.#pools.privatePool, this.#pools.pool];
-		const chosen = choosePools({
-			kernel,
-			platform,
-			policy,
-			own,
-			matcher,
-			common,
-			noSlots,
-			believed: this.believed,
-		});
+		const choice = { kernel, platform, policy, own, matcher, common, noSlots, believed: this.believed };
+		const now = choosePools({ ...choice, reaches: (pool) => this.#reachesPool(pool) });
+		const isBound = this.trust?.driverBound ?? this.#driverBound;
+		const chosen = policy?.fixesPool === true && isBound ? (this.#boundPools ?? now) : now;
+		this.#boundPools = chosen;
 		const left = before.find((pool) => pool !== null && pool !== chosen.pool && pool.growing === null) ?? null;
 		const holdsSlots = () => this.dma.holds().bouncedMappings > 0;
 		this.#leaving = chosen.privatePool === null && left !== null && holdsSlots();

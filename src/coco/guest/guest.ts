@@ -17,7 +17,7 @@ import type { MemoryCipher } from "../platform/ciphertext.ts";
 import { PageConverter } from "../platform/convert.ts";
 import { Parties } from "../platform/parties.ts";
 import { type Platform, type PlatformName, platformNamed } from "../platform/platform.ts";
-import { attributesOf } from "../rules/attributes.ts";
+import { attributesOf, isConfidentialGuest } from "../rules/attributes.ts";
 import { DEFAULT_KERNEL, type Kernel, type KernelName, kernelNamed } from "../rules/kernel.ts";
 import { kernelUnder, type Policy } from "../rules/policy.ts";
 import type { GuestPoolOptions } from "../rules/pool.ts";
@@ -66,6 +66,10 @@ export interface GuestOptions
 	readonly onConverter?: (converter: PageConverter) => void;
 }
 
+/** What a kernel may say of swiotlb=force in a confidential guest: in our words, no kernel says it yet. */
+const FORCE_WARNING =
+	"swiotlb=force in a confidential guest: every device bounces through memory that the host reads, accepted ones too; do not run confidential workloads with it";
+
 /** What a tick did, allocator by allocator. */
 export interface GuestTick {
 	readonly growth: readonly Growth[];
@@ -80,6 +84,8 @@ interface Plan {
 	readonly noforce: boolean;
 	/** Whether a default pool was asked for and found no memory. */
 	readonly noSlots: boolean;
+	/** Whether its allocators' use and high-water marks are counted. */
+	readonly counts: boolean;
 	readonly pools: readonly PlannedPool[];
 	readonly engine: EngineOptions;
 }
@@ -107,6 +113,9 @@ function planOf(options: GuestOptions): Plan {
 	const regions = ramStretches(options.ram);
 	const ramBytes = ramBytesOf(options, regions);
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
+	const { needsTrackHiwater } = kernel.rules;
+	if (option.trackHiwater === true && !needsTrackHiwater.is)
+		throw new RangeError(`swiotlb=${options.swiotlb}: ${kernel.title} has no word track_hiwater`);
 	const coco = attributesOf(kernel, platform).guest;
 	const size = option.force === false ? null : poolSize({ cpus, coco, ramBytes, ...option });
 	const noSlots = size !== null && options.bootPoolFails === true;
@@ -131,7 +140,8 @@ function planOf(options: GuestOptions): Plan {
 		spareBytes: spareBytes + records + growth,
 	};
 	const [forced, noforce] = [option.force === true, option.force === false];
-	return { platform, kernel, forced, noforce, noSlots, pools, engine };
+	const counts = !needsTrackHiwater.is || option.trackHiwater === true;
+	return { platform, kernel, forced, noforce, noSlots, counts, pools, engine };
 }
 
 /** A guest. Drivers take buffers from `pages`, so that pools that grow do not meet them. */
@@ -156,9 +166,12 @@ export class Guest {
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
 	readonly #noSlots: boolean;
+	readonly #counts: boolean;
 	readonly #growthBytes: number;
 	/** Hazards in the order in which they were met. */
 	readonly hazards: Hazard[] = [];
+	/** What it logged at boot by its policy's doing. */
+	readonly policyMessages: readonly string[];
 	/** What Linux would have logged. */
 	readonly messages: string[] = [];
 
@@ -170,9 +183,15 @@ export class Guest {
 		this.#forced = plan.forced;
 		this.#noforce = plan.noforce;
 		this.#noSlots = plan.noSlots;
+		this.#counts = plan.counts;
 		const { cipher, seed, keepPresent = false, reserved = [], growthSlabs = 0 } = options;
 		this.policy = options.policy ?? null;
-		this.messages.push(...(options.policy?.messages ?? []));
+		const { messages = [], warnsForce = false } = options.policy ?? {};
+		this.policyMessages =
+			warnsForce && plan.forced && isConfidentialGuest(plan.kernel, plan.platform)
+				? [...messages, FORCE_WARNING]
+				: messages;
+		this.messages.push(...this.policyMessages);
 		if (plan.noSlots) this.messages.push("software IO TLB: Failed to allocate memory for the default pool");
 		this.#growthBytes = growthSlabs * IO_TLB_SIZE;
 		this.converter = new PageConverter(engine, plan.platform, {
@@ -239,7 +258,7 @@ export class Guest {
 		const grows = plan.grows && !disabled;
 		const options = { state, encrypted: !ccShared, zeroOnFree, grows, disabled };
 		const pool = this.engine.addPool(plan.size, { ...options, start: plan.start });
-		const growing = grows ? new GrowingPools(this.engine, pool, this.#poolMemory(plan)) : null;
+		const growing = grows ? new GrowingPools(this.engine, pool, this.#poolMemory(plan), this.#counts) : null;
 		return { kind, name, pool, ccShared, restricted: kind === "restricted", disabled, attachError, growing };
 	}
 

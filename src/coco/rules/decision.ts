@@ -60,6 +60,7 @@ function ask(question: Question, { name, linux }: Listed, given: Readonly<Record
 		restricted: device.pool?.restricted === true,
 		forced: device.forced,
 		vmbus: device.vmbus,
+		externalFacing: device.externalFacing,
 		reachesPrivate: encodingOf(platform, device).privateBits <= device.reach,
 	};
 	const at = `policy ${policy.name}: predicates.${name}`;

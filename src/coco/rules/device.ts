@@ -21,6 +21,8 @@ export interface RuledDevice {
 	readonly noforce: boolean;
 	/** Whether it is the device of a VMBus channel. */
 	readonly vmbus: boolean;
+	/** Whether it sits behind a port that anybody can reach: no rule of dma-direct asks. */
+	readonly externalFacing: boolean;
 	/** Whether its addresses carry the platform's bit. */
 	readonly encoded: boolean;
 	/** Highest address that it can emit, inclusive: for streaming and for coherent memory. */

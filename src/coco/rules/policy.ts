@@ -43,6 +43,8 @@ export interface PredicateInput {
 	readonly forced: boolean;
 	/** Whether it is the device of a VMBus channel. */
 	readonly vmbus: boolean;
+	/** Whether it sits behind a port that anybody can reach (external_facing). */
+	readonly externalFacing: boolean;
 	/** Whether its mask reaches the bit that the platform's private addresses carry, as they do where private memory has none. */
 	readonly reachesPrivate: boolean;
 }
@@ -126,6 +128,13 @@ export interface Policy {
 	readonly allocates?: boolean;
 	/** Whether the DMA operations sync; false: dma_sync_* does nothing, for every device. Default true. */
 	readonly syncs?: boolean;
+	/**
+	 * Whether the pools that a device has when its driver binds stay its own, whatever becomes of its trust: static pools,
+	 * which nothing points it away from. Default false.
+	 */
+	readonly fixesPool?: boolean;
+	/** Whether the kernel warns of swiotlb=force in a confidential guest. Default false. */
+	readonly warnsForce?: boolean;
 	/** Share of streaming buffers, in percent, that drivers place in memory that is shared for good. Default 0. */
 	readonly preSharedPercent?: number;
 	/** When trust may change. Default: checked. */

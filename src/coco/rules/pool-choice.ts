@@ -20,6 +20,13 @@ interface PoolQuestion<P extends PoolFacts> {
 	readonly noSlots: boolean;
 	/** Whether the device is accepted, as far as the guest's policy knows. */
 	readonly believed: boolean;
+	/** Whether its addresses reach a pool, in the form that the pool's pages have. */
+	readonly reaches: PoolNeed["reaches"];
+}
+
+/** What a buffer needs, for those who choose. */
+function needOf(isPrivate: boolean, accepted: boolean, { reaches }: Pick<PoolNeed, "reaches">): PoolNeed {
+	return { isPrivate, accepted, code: accepted ? "ERANGE" : "EPERM", reaches };
 }
 
 /** The pools of a device. */
@@ -43,18 +50,18 @@ export function choosePools<P extends PoolFacts>(question: PoolQuestion<P>): Cho
 	});
 	if (policy?.pool !== undefined) {
 		const choices = own ?? common;
-		const forPrivate = askForPool(policy, { isPrivate: true, accepted: believed }, choices);
+		const forPrivate = askForPool(policy, needOf(true, believed, question), choices);
 		// none for private buffers means no pool: the engine would take the other one
 		if (forPrivate === null) return chosen(null, null);
-		return chosen(askForPool(policy, { isPrivate: false, accepted: believed }, choices) ?? forPrivate, forPrivate);
+		return chosen(askForPool(policy, needOf(false, believed, question), choices) ?? forPrivate, forPrivate);
 	}
 	const accepted = kernel.rules.knowsAcceptance.is && believed;
 	if (own === undefined) {
 		const pool = defaultPool(common, accepted);
 		return chosen(pool, null, pool !== null || question.noSlots);
 	}
-	const first = matcher({ isPrivate: false, accepted }, own);
-	const forPrivate = matcher({ isPrivate: true, accepted }, own);
+	const first = matcher(needOf(false, accepted, question), own);
+	const forPrivate = matcher(needOf(true, accepted, question), own);
 	const fitting = first ?? forPrivate;
 	// under a policy a device keeps what it was given, whatever state that is in
 	return policy === null ? chosen(fitting, forPrivate, true) : chosen(fitting ?? own[0] ?? null, forPrivate);

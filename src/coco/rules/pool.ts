@@ -9,7 +9,17 @@ export interface PoolNeed {
 	readonly isPrivate: boolean;
 	/** Whether the device may reach private memory. */
 	readonly accepted: boolean;
+	/**
+	 * What dma_capable says where it fails. EPERM: memory's state is wrong, as all private memory's is for a device that is not
+	 * accepted. ERANGE: the address is out of reach, which is all that can fail of an accepted one.
+	 */
+	readonly code: CapableCode;
+	/** Whether the device's addresses reach a pool: the limits, looked at once more. */
+	readonly reaches: (pool: PoolFacts) => boolean;
 }
+
+/** Why a buffer cannot be mapped as it is, where dma_capable tells: errno's names. */
+export type CapableCode = "ERANGE" | "EPERM";
 
 /**
  * default: the kernel's own, shared in a guest with memory encryption. private: its pages stay private, for trusted

@@ -1,7 +1,7 @@
 /** Policies that ask whether a device was accepted, and what the accepted bounce in. */
 import type { Policy, PolicyPredicate } from "../../coco/rules/policy.ts";
 import { acceptedIn, everyoneIn } from "../choice.ts";
-import { ANEESH_ON_V2, BITFIELD_THREAD, CC_ACCEPT, MERGED_7_3, ON_POOL_STATE_V4 } from "../sources.ts";
+import { ANEESH_ON_V2, BITFIELD_THREAD, CC_ACCEPT, MERGED_7_3, MURPHY_ON_V2, ON_POOL_STATE_V4 } from "../sources.ts";
 
 /** False for a device that is accepted, the kernel's answer for the others. */
 function unlessAccepted(
@@ -100,6 +100,29 @@ const T_FIXED: Policy = {
 	transitions: "before-driver",
 };
 
+/** What is external-facing counts as not accepted, whatever TDISP says. */
+const ONE_PROPERTY: Policy = {
+	name: "one-property",
+	title: "the 7.3 rules, and one device property in place of external-facing, TDISP's state and force_dma_unencrypted",
+	source: "Robin Murphy, February 2026: one common property, after TDISP is there",
+	references: [MURPHY_ON_V2],
+	kernel: "linux-7.3",
+	acceptance: "any",
+	predicates: {
+		forceDmaUnencrypted: ({ externalFacing, linux }) => linux.forceDmaUnencrypted || externalFacing,
+	},
+};
+
+const FORCE_WARNED: Policy = {
+	name: "force-warned",
+	title: "as cc-accepted, and the kernel warns of swiotlb=force in a confidential guest",
+	source: "Robin Murphy, February 2026: keep it, and say not to run confidential workloads with it",
+	references: [MURPHY_ON_V2],
+	kernel: "linux-7.3",
+	acceptance: "tdisp",
+	warnsForce: true,
+};
+
 const LINUX_7_3: Policy = {
 	name: "linux-7.3",
 	title: "as merged: bouncing follows from dma_capable and the pool's state; no device is ever accepted",
@@ -118,5 +141,7 @@ export const ACCEPTANCE_PRESETS: readonly Policy[] = [
 	CC_ACCEPTED,
 	CC_ACCEPTED_BUS,
 	T_FIXED,
+	ONE_PROPERTY,
+	FORCE_WARNED,
 	LINUX_7_3,
 ];

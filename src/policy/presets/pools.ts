@@ -2,7 +2,7 @@
 
 import type { Policy } from "../../coco/rules/policy.ts";
 import type { GuestPoolOptions } from "../../coco/rules/pool.ts";
-import { acceptedIn, everyoneIn, kernelChoice } from "../choice.ts";
+import { acceptedIn, everyoneIn, reachedAndFitting, remedyFor } from "../choice.ts";
 import { BUS_POOL_PULL, ON_POOL_STATE_V4, POOL_STATE_V4, SME_THREAD } from "../sources.ts";
 
 const PRIVATE: readonly GuestPoolOptions[] = [{ kind: "private", size: "1M" }];
@@ -45,7 +45,6 @@ const POOL_MATCHER: Policy = {
 		pools.find(({ kind, ccShared }) => kind !== "bus" && ccShared === !(isPrivate && accepted)) ?? null,
 };
 
-/** A device that is accepted is never of the wrong state, one that is not always is, so the code follows from that. */
 const CAPABLE_CODES: Policy = {
 	name: "capable-codes",
 	title:
@@ -55,7 +54,7 @@ const CAPABLE_CODES: Policy = {
 	kernel: "linux-7.3",
 	acceptance: "any",
 	pools: PRIVATE,
-	pool: acceptedIn("private"),
+	pool: remedyFor({ ERANGE: "private", EPERM: "default" }),
 };
 
 const CAPABLE_CODES_SHARED: Policy = {
@@ -64,8 +63,31 @@ const CAPABLE_CODES_SHARED: Policy = {
 	title: "as capable-codes with the wrong remedy: whatever dma_capable says, the buffer bounces in the shared pool",
 	source: "derived from Jason Gunthorpe and Mostafa Saleh, May 2026: the code replaces the check of the pool's state",
 	pools: [],
-	pool: kernelChoice,
+	pool: remedyFor({ ERANGE: "default", EPERM: "default" }),
 	checksPoolState: false,
+};
+
+const LIMITS_REINSPECTED: Policy = {
+	...CAPABLE_CODES,
+	name: "limits-reinspected",
+	title:
+		"dma_capable tells nothing; swiotlb looks at the device's limits again and takes a pool that fits and is reached, or none",
+	source: "Jason Gunthorpe and Mostafa Saleh, May 2026, the other way: swiotlb re-inspects what failed",
+	pool: reachedAndFitting,
+};
+
+const STATIC_POOL: Policy = {
+	name: "static-pool",
+	title: "a private pool for accepted devices, but a device keeps the pool that it had when its driver bound",
+	source:
+		"Jason Gunthorpe, May 2026, on Aneesh Kumar K.V's v4: pools made in advance go stale when a device's state changes",
+	references: ON_POOL_STATE_V4,
+	kernel: "linux-7.3",
+	acceptance: "any",
+	pools: PRIVATE,
+	pool: acceptedIn("private"),
+	fixesPool: true,
+	transitions: "anytime",
 };
 
 const C_BIT_DECRYPTED: Policy = {
@@ -107,6 +129,8 @@ export const POOL_PRESETS: readonly Policy[] = [
 	POOL_MATCHER,
 	CAPABLE_CODES,
 	CAPABLE_CODES_SHARED,
+	LIMITS_REINSPECTED,
+	STATIC_POOL,
 	C_BIT_DECRYPTED,
 	C_BIT_FAIL,
 	BUS_POOL,

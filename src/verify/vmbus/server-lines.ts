@@ -28,10 +28,46 @@ export function readServer(f: Fields, vtl: number): ServerConfig {
 	};
 }
 
-/** Whether a server can make the offer of a line `S offer {JSON}`: a recorded host may use any monitor id and relid. */
-export function isOfferable(line: string): boolean {
-	const number = (name: string) => Number(new RegExp(`"${name}": *(\\d+)`).exec(line)?.[1] ?? 1);
-	return number("monitor") < MONITOR_IDS && number("relid") >= 1 && number("relid") <= MAX_CHANNELS;
+/** What a recorded host offers, for it may offer what no server can: ids out of range, a relid or an instance twice. */
+export class OfferBook {
+	/** By relid, the channel of the last line that offers it. */
+	readonly #offers = new Map<number, string>();
+	/** Those that the guest was offered and that were not taken back. */
+	readonly #live = new Map<number, string>();
+
+	/**
+	 * A line `S offer {JSON}`. @param connected later ones are offered by an act
+	 * @returns whether a server can make it; what is no such line is left to its reader
+	 */
+	note(line: string, connected: boolean): boolean {
+		let read: Record<string, unknown> | null;
+		try {
+			read = JSON.parse(line.trim().slice("S offer ".length));
+		} catch {
+			return true;
+		}
+		const { relid, monitor } = read ?? {};
+		if (typeof relid !== "number") return true;
+		this.#offers.set(relid, [read?.type, read?.instance, read?.sub].join(" "));
+		const hasMonitor = typeof monitor !== "number" || monitor < MONITOR_IDS;
+		return hasMonitor && relid >= 1 && relid <= MAX_CHANNELS && (connected || this.offer(relid));
+	}
+
+	/** A noted channel is offered. @returns whether a server can, beside those that there are */
+	offer(relid: number): boolean {
+		const channel = this.#offers.get(relid);
+		if (channel === undefined) return true;
+		const isThere = this.#live.has(relid) || [...this.#live.values()].includes(channel);
+		this.#live.set(relid, channel);
+		return !isThere;
+	}
+
+	/** A channel is taken back, a primary with its sub-channels. */
+	rescind(relid: number): void {
+		const [type, instance, sub] = this.#live.get(relid)?.split(" ") ?? [];
+		for (const [other, channel] of this.#live)
+			if (other === relid || (sub === "0" && channel.startsWith(`${type} ${instance} `))) this.#live.delete(other);
+	}
 }
 
 /** `S offer {JSON}`: what it holds is checked when it is offered. @throws InputError that names the field */

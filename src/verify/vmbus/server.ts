@@ -7,7 +7,7 @@ import type { OfferOptions } from "../../vmbus/server/offers.ts";
 import { VmbusServer } from "../../vmbus/server/server.ts";
 import { HEADER_BYTES, MessageType, messageSpec } from "../../vmbus/wire/messages.ts";
 import { Diverged, divergedAt, type Replayed } from "../result.ts";
-import { isOfferable, readOffer, readServer } from "./server-lines.ts";
+import { OfferBook, readOffer, readServer } from "./server-lines.ts";
 import { describePayload } from "./text.ts";
 
 const MACHINE_ACT =
@@ -15,17 +15,26 @@ const MACHINE_ACT =
 /** HvPostMessage's status for a connection id that nobody listens to. */
 const INVALID_CONNECTION_ID = "18";
 
-/** Whether the recorded host only did what a server may be asked to do: no injected faults, no hand-made messages, no odd ids. */
+/** Whether the recorded host only did what a server may be asked to do: no injected faults, hand-made messages or odd offers. */
 export function hasCleanServer(lines: readonly string[]): boolean {
 	let known: string[] = [];
 	let posted = "";
+	let connected = false;
+	const offers = new OfferBook();
 	return lines.every((line) => {
 		const [from, verb, ...rest] = line.trim().split(" ");
 		const ids = /^S server .*\bconn_ids=(\S+) msg_conn=(\S+)/.exec(line);
 		if (ids !== null) known = [...(ids[1] as string).split(","), ids[2] as string];
-		if (from === "S" && verb === "act") return MACHINE_ACT.test(rest.join(" "));
-		if (from === "S" && verb === "offer") return isOfferable(line);
-		if (from === "G" && verb === "POST") posted = rest[0] ?? "";
+		if (from === "S" && verb === "act") {
+			const relid = Number(rest[1]);
+			if (rest[0] === "rescind") offers.rescind(relid);
+			return MACHINE_ACT.test(rest.join(" ")) && (rest[0] !== "hotadd" || offers.offer(relid));
+		}
+		if (from === "S" && verb === "offer") return offers.note(line, connected);
+		if (from === "G" && verb === "POST") {
+			posted = rest[0] ?? "";
+			connected = true;
+		}
 		if (from === "H" && verb === "RET")
 			return rest[0] === "0" || (rest[0] === INVALID_CONNECTION_ID && !known.includes(posted));
 		return verb !== "HVMSG" && verb !== "case";
