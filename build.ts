@@ -19,7 +19,7 @@ import {
 	writeFileSync,
 } from "node:fs";
 import { availableParallelism } from "node:os";
-import { dirname, join, relative, resolve } from "node:path";
+import { dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 // this file runs as build.ts, and as build/build.js where the built benchmarks import it
@@ -225,6 +225,12 @@ class Compiler {
 }
 
 /** Runs tsc. @returns what it printed @throws Error with that */
+/** What the compiler found wrong, without the list of the files that it read. */
+function faultsOf(printed: string): string {
+	const faults = printed.split("\n").filter((line) => line !== "" && !isAbsolute(line));
+	return faults.length > 0 ? faults.join("\n") : printed.trimEnd();
+}
+
 function runTsc(args: readonly string[]): Promise<string> {
 	const tsc = join(MODULES, "typescript/bin/tsc");
 	return new Promise((resolve, reject) => {
@@ -234,7 +240,7 @@ function runTsc(args: readonly string[]): Promise<string> {
 			printed += text;
 		});
 		child.once("error", reject);
-		child.once("close", (code) => (code === 0 ? resolve(printed) : reject(new Error(printed.trimEnd()))));
+		child.once("close", (code) => (code === 0 ? resolve(printed) : reject(new Error(faultsOf(printed)))));
 	});
 }
 

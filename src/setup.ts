@@ -6,7 +6,7 @@ import { IO_TLB_SIZE, poolBytes } from "../assembly/layout/pool.ts";
 import type { Region } from "./memory/ram.ts";
 import { type RamStretch, ramStretches } from "./memory/stretches.ts";
 import { hex } from "./status.ts";
-import { type PoolSize, parseSwiotlbOption, poolSize } from "./swiotlb/sizing.ts";
+import { bootSizes, type PoolSize, parseSwiotlbOption, poolSize } from "./swiotlb/sizing.ts";
 import { type Build, createMemory, MAX_MEMORY_BYTES } from "./wasm.ts";
 
 /** Scatter-gather entries that one list may have. */
@@ -81,9 +81,17 @@ export function planOf(options: EngineOptions): SetupPlan {
 	const regions = ramStretches(options.ram);
 	const ramBytes = regions.reduce((sum, region) => sum + region.bytes, 0);
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
-	const pool = option.force === false ? null : poolSize({ cpus: options.cpus ?? 1, coco, ramBytes, ...option });
-	if (pool !== null && pool.slabs * IO_TLB_SIZE > ramBytes) {
-		throw new RangeError(`a pool of ${pool.slabs * IO_TLB_SIZE} bytes does not fit into RAM of ${ramBytes} bytes`);
+	if (option.trackHiwater === true)
+		throw new RangeError(`swiotlb=${options.swiotlb}: an engine counts every pool's use: track_hiwater is a guest's`);
+	const asked = option.force === false ? null : poolSize({ cpus: options.cpus ?? 1, coco, ramBytes, ...option });
+	// what is asked for by number is not made smaller
+	const sizes = asked === null ? [] : option.slabs === undefined ? bootSizes(asked) : [asked];
+	const pool = sizes.find(({ slabs }) => slabs * IO_TLB_SIZE < ramBytes) ?? null;
+	if (asked !== null && pool === null) {
+		const { slabs } = sizes.at(-1) as PoolSize;
+		throw new RangeError(
+			`swiotlb: a pool of ${slabs * IO_TLB_SIZE} bytes does not fit into RAM of ${ramBytes} bytes: null for no pool`,
+		);
 	}
 	const pages = ramBytes / layout.PAGE_SIZE;
 	const reference = options.build === "reference" || options.build === "bench.reference";

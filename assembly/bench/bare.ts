@@ -1,19 +1,12 @@
 /** The engine's slot allocator without a record of any mapping: what those records are measured against. One thread. */
 
 import { PAGE_SIZE } from "../layout/context.ts";
-import {
-	AREA_FIRST,
-	AREA_INDEX,
-	AREA_NSLABS,
-	AREA_USED,
-	IO_TLB_MAX_MAPPING,
-	IO_TLB_SHIFT,
-	IO_TLB_SIZE,
-} from "../layout/pool.ts";
+import { AREA_FIRST, AREA_NSLABS, AREA_USED, IO_TLB_MAX_MAPPING, IO_TLB_SHIFT, IO_TLB_SIZE } from "../layout/pool.ts";
 import { OVER_MAX_MAPPING, POOL_FULL } from "../layout/status.ts";
 import { areaAt, areaOfSlot, bitOf, minAlignMask, poolAreas, segmentOf, summaryOf } from "../swiotlb/record.ts";
 import { NONE, probe, search, want } from "../swiotlb/search.ts";
 import { markFree, markUsed } from "../swiotlb/segment.ts";
+import { startAfter } from "../swiotlb/start.ts";
 
 /** As takeSlots, but nothing remembers the mapping. @returns the slot, or POOL_FULL or OVER_MAX_MAPPING */
 export function bareTake(pool: usize, device: usize, orig: u64, bytes: u32, allocAlignMask: u32, cpu: u32): i32 {
@@ -41,8 +34,7 @@ export function bareTake(pool: usize, device: usize, orig: u64, bytes: u32, allo
 	}
 	const slot = load<u32>(area, AREA_FIRST) + u32(found);
 	markUsed(segmentOf(pool, slot), bitOf(slot), n);
-	const next = u32(found) + n;
-	store<u32>(area, next >= load<u32>(area, AREA_NSLABS) ? 0 : next, AREA_INDEX);
+	startAfter(area, u32(found) + n);
 	store<u32>(area, load<u32>(area, AREA_USED) + n, AREA_USED);
 	return slot + (offset >> IO_TLB_SHIFT);
 }

@@ -97,7 +97,7 @@ export const POOL_SPECIAL: u32 = 30;
  *       0                   4                   8                   12
  *     0 │ AREA_LOCK         │ AREA_USED         │ AREA_INDEX        │ AREA_ALLOWANCE    │
  *    16 │ AREA_FIRST        │ AREA_NSLABS       │ WANT_SLOTS        │ WANT_ALIGN_MASK   │
- *    32 │ WANT_ORIG_MASK    │                   │ WANT_ORIG                             │
+ *    32 │ WANT_ORIG_MASK    │ WANT_START        │ WANT_ORIG                             │
  *    48 │ WANT_BOUNDARY                         │                                       │
  */
 export const AREA_LOCK: At<u32> = 0;
@@ -114,6 +114,8 @@ export const WANT_SLOTS: At<u32> = 24;
 /** Address bits that must be 0 (alloc_align_mask, never below 0x7ff), and those that must equal ORIG's (min_align_mask without them). */
 export const WANT_ALIGN_MASK: At<u32> = 28;
 export const WANT_ORIG_MASK: At<u32> = 32;
+/** The slot, within the area, at which it starts. */
+export const WANT_START: At<u32> = 36;
 /** The original address; 0 is exempt from the min_align_mask test. */
 export const WANT_ORIG: At<u64> = 40;
 /** The device's segment boundary, 2^k - 1. */

@@ -45,12 +45,12 @@ export function inMemory(ptr: usize, bytes: u64): bool {
 
 /**
  * Makes an empty context and attaches this instance to it. The caller owns [ptr, ptr + bytes) and keeps others out of it.
- * @param ptr a multiple of 64, not 0
+ * @param ptr a multiple of 64
  * @param bytes at least tablesBytes()
  * @returns OK, BAD_ARGUMENT or CONTEXT_FULL
  */
 export function contextInit(ptr: usize, bytes: u32, maxRegions: u32, maxPools: u32, maxDevices: u32): i32 {
-	if ((ptr & (CONTEXT_ALIGN - 1)) !== 0 || ptr === 0 || !inMemory(ptr, bytes)) return BAD_ARGUMENT;
+	if ((ptr & (CONTEXT_ALIGN - 1)) !== 0 || !inMemory(ptr, bytes)) return BAD_ARGUMENT;
 	if (maxRegions - 1 >= 65536 || maxPools > 4096 || maxDevices > MAX_OWNERS) return BAD_ARGUMENT;
 	const tables = tablesBytes(maxRegions, maxPools, maxDevices);
 	if (bytes < tables) return CONTEXT_FULL;

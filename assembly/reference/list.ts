@@ -7,7 +7,6 @@ import {
 	ALLOCATED_BYTES_MASK,
 	ALLOCATED_PAD_SHIFT,
 	AREA_FIRST,
-	AREA_INDEX,
 	AREA_NSLABS,
 	IO_TLB_SEGSIZE,
 	IO_TLB_SHIFT,
@@ -26,6 +25,7 @@ import {
 	WANT_ORIG,
 	WANT_ORIG_MASK,
 	WANT_SLOTS,
+	WANT_START,
 } from "../layout/pool.ts";
 
 /** orig_addr of a slot that belongs to no mapping, or is padding. */
@@ -70,7 +70,7 @@ export function listSearch(pool: usize, area: usize): i32 {
 	const tableSlots = (table + (IO_TLB_SIZE - 1)) >> IO_TLB_SHIFT;
 	const slotsMask = boundary >> IO_TLB_SHIFT;
 	const stride = (max(alignMask, origMask) >> IO_TLB_SHIFT) + 1;
-	let at = load<u32>(area, AREA_INDEX);
+	let at = load<u32>(area, WANT_START);
 	let looked: u32 = 0;
 	while (looked < slots) {
 		const address = table + (u64(first + at) << IO_TLB_SHIFT);

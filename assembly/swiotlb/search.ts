@@ -11,7 +11,6 @@
 import { DEVICE_SEG_BOUNDARY } from "../layout/device.ts";
 import {
 	AREA_FIRST,
-	AREA_INDEX,
 	AREA_NSLABS,
 	IO_TLB_SHIFT,
 	SEGMENT_FREE,
@@ -22,9 +21,11 @@ import {
 	WANT_ORIG,
 	WANT_ORIG_MASK,
 	WANT_SLOTS,
+	WANT_START,
 } from "../layout/pool.ts";
 import { bitOf, minAlignMask, poolStart, segmentOf, segmentsOf, summaryOf } from "./record.ts";
 import { everyPeriod, isFree, maskFromHigh, maskFromLow, startsHigh, startsLow } from "./segment.ts";
+import { searchStart } from "./start.ts";
 
 /** No slot. */
 export const NONE: i32 = -1;
@@ -77,7 +78,7 @@ export function probe(pool: usize, area: usize, device: usize, orig: u64, n: u32
 	if (!isClosed(alignMask, mask)) return NONE;
 	const boundary = load<u64>(device, DEVICE_SEG_BOUNDARY);
 	const table = tableAddress(pool, boundary);
-	const index = load<u32>(area, AREA_INDEX);
+	const index = searchStart(area);
 	const areaFirst = load<u32>(area, AREA_FIRST);
 	const first =
 		index + ((residueOf(orig, origMask, table, areaFirst) - index) & (classesOf(orig, alignMask, mask) - 1));
@@ -94,6 +95,7 @@ export function want(area: usize, device: usize, orig: u64, n: u32, alignMask: u
 	store<u32>(area, n, WANT_SLOTS);
 	store<u32>(area, alignMask, WANT_ALIGN_MASK);
 	store<u32>(area, minAlignMask(device) & ~alignMask, WANT_ORIG_MASK);
+	store<u32>(area, searchStart(area), WANT_START);
 	store<u64>(area, orig, WANT_ORIG);
 	store<u64>(area, load<u64>(device, DEVICE_SEG_BOUNDARY), WANT_BOUNDARY);
 }
@@ -114,7 +116,7 @@ export function search(pool: usize, area: usize): i32 {
 	const classes = classesOf(orig, alignMask, mask);
 	const residue = residueOf(orig, origMask, tableAddress(pool, boundary), load<u32>(area, AREA_FIRST));
 	const slots = load<u32>(area, AREA_NSLABS);
-	const index = load<u32>(area, AREA_INDEX);
+	const index = load<u32>(area, WANT_START);
 	const first = index + ((residue - index) & (classes - 1));
 	let spent = slots - index;
 	if (first < slots) {
@@ -204,7 +206,7 @@ function walk(pool: usize, area: usize, stride: u32): i32 {
 	const boundary = load<u64>(area, WANT_BOUNDARY);
 	const table = tableAddress(pool, boundary);
 	const slots = load<u32>(area, AREA_NSLABS);
-	let at = load<u32>(area, AREA_INDEX);
+	let at = load<u32>(area, WANT_START);
 	let spent: u32 = 0;
 	while (spent < slots) {
 		const slot = load<u32>(area, AREA_FIRST) + at;

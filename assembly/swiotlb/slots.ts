@@ -5,7 +5,6 @@ import { PAGE_SIZE } from "../layout/context.ts";
 import {
 	AREA_ALLOWANCE,
 	AREA_FIRST,
-	AREA_INDEX,
 	AREA_LOCK,
 	AREA_NSLABS,
 	AREA_USED,
@@ -20,6 +19,7 @@ import { allocatedWord, mappedWord } from "./bitmap.ts";
 import { claimSlots, probeSlots, releaseSlots, searchSlots } from "./ledger.ts";
 import { areaAt, areaOfSlot, minAlignMask, poolAreas, slotPtr } from "./record.ts";
 import { NONE, want } from "./search.ts";
+import { startAfter } from "./start.ts";
 
 /** The debug build: elsewhere an assertion would still be evaluated. */
 const DEBUG: bool = !ASC_NO_ASSERT;
@@ -96,8 +96,7 @@ export function takeSlots(
 	const mapped = mappedWord(bytes, offset & (IO_TLB_SIZE - 1), dir);
 	const head = claimSlots(pool, device, slot, orig, mapped, allocatedWord(u32(allocBytes), offset >> IO_TLB_SHIFT));
 	if (COCO_AUDIT) slotsTaken(slotPtr(pool, slot), n);
-	const next = u32(found) + n;
-	store<u32>(area, next >= load<u32>(area, AREA_NSLABS) ? 0 : next, AREA_INDEX);
+	startAfter(area, u32(found) + n);
 	const used = load<u32>(area, AREA_USED) + n;
 	const within = used <= load<u32>(area, AREA_ALLOWANCE);
 	store<u32>(area, used, AREA_USED);

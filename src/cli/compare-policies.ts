@@ -12,7 +12,7 @@ import { checkRepeat, DEFAULT_REPEAT } from "../study/layout.ts";
 import type { Workload } from "../workload/workload.ts";
 import { checkOutputs, sayWritten, writeJson, writeOutput } from "./outputs.ts";
 import { guestSize, policyPlace, type REPLAY_OPTIONS, traceOptions } from "./replay-options.ts";
-import { mayColor, progress, UsageError, wholeNumber } from "./usage.ts";
+import { listOf, mayColor, progress, UsageError, wholeNumber } from "./usage.ts";
 
 /** Runs `coco-dma compare --policy`. @returns the exit code */
 export async function comparePolicyCommand(
@@ -25,7 +25,7 @@ export async function comparePolicyCommand(
 	const repeat = wholeNumber("repeat", values.repeat) ?? DEFAULT_REPEAT;
 	checkRepeat(repeat);
 	const asked = { ...policyPlace(values), ...guestSize(values), repeat };
-	const policies = [...new Set(list.split(","))];
+	const policies = listOf("policy", list);
 	// refused before any work is done
 	for (const policy of policies) await loadPolicy(policy);
 	checkOutputs({ json: values.json, html: values.html }, traces);

@@ -15,7 +15,7 @@ import { LOST_AFTER, type Workload } from "../workload/workload.ts";
 import { comparePolicyCommand } from "./compare-policies.ts";
 import { checkOutputs, sayWritten, writeJson, writeOutput } from "./outputs.ts";
 import { guestSize, REPLAY_OPTIONS, traceOptions } from "./replay-options.ts";
-import { mayColor, parseOptions, progress, UsageError, wholeNumber } from "./usage.ts";
+import { listOf, mayColor, parseOptions, progress, UsageError, wholeNumber } from "./usage.ts";
 
 const COMPARE_HELP = `Usage: coco-dma compare TRACE... [options]
 
@@ -57,12 +57,12 @@ The model:
 
 function parseModes(text: string | undefined): Mode[] {
 	if (text === undefined) return [...MODES];
-	const modes = text.split(",").map((name) => {
+	const modes = listOf("mode", text).map((name) => {
 		const mode = MODES.find((candidate) => candidate === name);
 		if (mode === undefined) throw new UsageError(`--mode: expected ${MODES.join(" or ")}, not "${name}"`);
 		return mode;
 	});
-	return [...new Set(modes)];
+	return modes;
 }
 
 /** Runs `coco-dma compare`. @returns the exit code */

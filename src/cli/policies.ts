@@ -12,7 +12,7 @@ import { renderText } from "../report/render/text.ts";
 import { runMatrix } from "../study/matrix.ts";
 import { loadModule } from "../wasm.ts";
 import { checkOutputs, sayWritten, writeJson, writeOutput } from "./outputs.ts";
-import { mayColor, parseOptions, progress, UsageError } from "./usage.ts";
+import { listOf, mayColor, parseOptions, progress, UsageError } from "./usage.ts";
 
 const POLICIES_HELP = `Usage: coco-dma policies [options]
 
@@ -37,18 +37,9 @@ Options:
 /** Where sentences are broken: eight scenarios beside each other fit into it. */
 const TEXT_WIDTH = 158;
 
-/** @throws UsageError for an empty or repeated name */
-function names(option: string, list: string): string[] {
-	const all = list.split(",").map((name) => name.trim());
-	if (all.includes("")) throw new UsageError(`--${option}: expected names with commas between them, not "${list}"`);
-	const twice = all.find((name, i) => all.indexOf(name) !== i);
-	if (twice !== undefined) throw new UsageError(`--${option}: "${twice}" is given twice`);
-	return all;
-}
-
 async function policiesOf(list: string): Promise<PolicySetup[]> {
 	const setups: PolicySetup[] = [];
-	for (const name of names("policy", list)) setups.push(await loadPolicy(name));
+	for (const name of listOf("policy", list)) setups.push(await loadPolicy(name));
 	return setups;
 }
 
@@ -86,7 +77,7 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 	}
 	const options = {
 		cost: values["no-cost"] !== true,
-		...(values.scenario === undefined ? {} : { scenarios: names("scenario", values.scenario) }),
+		...(values.scenario === undefined ? {} : { scenarios: listOf("scenario", values.scenario) }),
 		...(values.platform === undefined ? {} : { platform: platformNamed(values.platform).name as PlatformName }),
 		...(values.policy === undefined ? {} : { policies: await policiesOf(values.policy) }),
 		progress,

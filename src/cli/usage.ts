@@ -53,6 +53,16 @@ function unknownOption(rawName: string, names: readonly string[]): string {
 	return `Unknown option '${rawName}': expected ${names.map((name) => `--${name}`).join(", ")}`;
 }
 
+/** A list option: names with commas between them. @throws UsageError for an empty or a repeated name */
+export function listOf(option: string, text: string): string[] {
+	const names = text.split(",").map((name) => name.trim());
+	if (names.includes(""))
+		throw new UsageError(`--${option}: expected names with commas between them, not ${shown(text)}`);
+	const twice = names.find((name, i) => names.indexOf(name) !== i);
+	if (twice !== undefined) throw new UsageError(`--${option}: ${shown(twice)} is given twice`);
+	return names;
+}
+
 /** A whole number option. @throws UsageError */
 export function wholeNumber(name: string, text: string | undefined): number | undefined {
 	if (text === undefined) return undefined;

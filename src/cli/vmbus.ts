@@ -24,7 +24,7 @@ Exit code: 0 when all could be decoded, 1 when some bytes are malformed, 2 when 
 
 Options:
   --version X.Y      the connection's version, such as 5.3: refuses messages that it does not have
-  --json             JSON alone on standard output
+  --json FILE|-      also writes them as JSON; "-": JSON alone on standard output
   --pcapng FILE      also writes the bytes for Wireshark (with the script of vmbus dissector), 1 µs apart
   --help
 `;
@@ -89,7 +89,7 @@ async function itemsOf(args: readonly string[], rules: DecodeRules): Promise<Ite
 async function decodeCommand(args: readonly string[]): Promise<number> {
 	const { values, positionals } = parseOptions(args, {
 		version: { type: "string" },
-		json: { type: "boolean" },
+		json: { type: "string" },
 		pcapng: { type: "string" },
 		help: { type: "boolean" },
 	});
@@ -99,15 +99,16 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 	}
 	if (positionals.length === 0) throw new UsageError("decode: expected HEX or a FILE");
 	if (values.pcapng === "-") throw new UsageError("--pcapng: expected a FILE");
-	checkOutputs({ pcapng: values.pcapng }, positionals);
+	checkOutputs({ json: values.json, pcapng: values.pcapng }, positionals);
 	const rules = versionOption(values.version);
 	const items = await itemsOf(positionals, rules);
+	if (values.json !== "-") process.stdout.write(items.map(decodedText).join("\n"));
 	if (values.pcapng !== undefined) {
 		const events = items.map(({ captured }, i) => ({ ...captured, timeNs: BigInt(i) * NS_APART }));
 		writeOutput(values.pcapng, pcapng(events));
 	}
-	if (values.json) {
-		writeJson<VmbusDecodeDocument>("-", {
+	if (values.json !== undefined) {
+		writeJson<VmbusDecodeDocument>(values.json, {
 			schema: "coco-dma/vmbus-decode/1",
 			command: "vmbus decode",
 			items: items.map(({ source, line, way, decoded }) => ({
@@ -116,7 +117,7 @@ async function decodeCommand(args: readonly string[]): Promise<number> {
 				...decoded,
 			})),
 		});
-	} else process.stdout.write(items.map(decodedText).join("\n"));
+	}
 	return items.some(({ decoded }) => decoded.error !== undefined) ? 1 : 0;
 }
 

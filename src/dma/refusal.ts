@@ -219,12 +219,18 @@ class Inquiry {
 		return (this.#flags & flag) !== 0;
 	}
 
+	/** Whether the rules after the 7.3 merge decide. */
 	get #checksState(): boolean {
-		return this.#has(layout.DEVICE_CHECKS_STATE);
+		return this.#has(this.#isMmio ? layout.DEVICE_ENCODES_MMIO : layout.DEVICE_CHECKS_STATE);
 	}
 
 	get #isMmio(): boolean {
 		return (this.#request.attrs & Attr.Mmio) !== 0;
+	}
+
+	/** Whether it is MMIO by rules of its own: the address as it is, and nothing but its reach is asked for. */
+	get #isPlainMmio(): boolean {
+		return this.#isMmio && !this.#checksState;
 	}
 
 	get #forced(): boolean {
@@ -285,7 +291,7 @@ class Inquiry {
 
 	#directDma(): bigint {
 		const { gpa } = this.#request;
-		return this.#isMmio && !this.#checksState ? BigInt(gpa) : this.#encode(gpa, this.#directIsShared);
+		return this.#isPlainMmio ? BigInt(gpa) : this.#encode(gpa, this.#directIsShared);
 	}
 
 	#reachOf(of: "buffer" | "slots", dma: bigint, bytes: number, gpa: Gpa): BrokenRule | null {
@@ -308,7 +314,7 @@ class Inquiry {
 	direct(): BrokenRule[] {
 		const { gpa, bytes, dir, attrs } = this.#request;
 		if (this.#checksState && this.#nonCoherent && (attrs & Attr.RequireCoherent) !== 0) return [{ rule: "coherence" }];
-		if (this.#forced && !(this.#isMmio && !this.#checksState)) return [];
+		if (this.#forced && !this.#isPlainMmio) return [];
 		const broken: BrokenRule[] = [];
 		const reach = this.#reachOf("buffer", this.#directDma(), bytes, gpa);
 		if (reach !== null) broken.push(reach);
@@ -328,7 +334,7 @@ class Inquiry {
 		const broken: BrokenRule[] = [];
 		const [first] = this.#pools;
 		if (first === undefined) broken.push({ rule: "no-pool", forced: this.#forced });
-		else if (this.#checksState) {
+		else if (this.#has(layout.DEVICE_CHECKS_POOL)) {
 			const poolShared = (first.flags & POOL_ENCRYPTED) === 0;
 			const needsShared = this.#has(layout.DEVICE_NEEDS_SHARED_POOL);
 			if (poolShared !== needsShared) broken.push({ rule: "pool-state", poolShared, needsShared });
@@ -429,7 +435,7 @@ class Inquiry {
 
 	#largestDirect(rules: readonly BrokenRule[]): number {
 		const { bytes, dir } = this.#request;
-		const forced = this.#forced && !(this.#isMmio && !this.#checksState);
+		const forced = this.#forced && !this.#isPlainMmio;
 		if (forced || rules.some(({ rule }) => rule === "state" || rule === "coherence")) return 0;
 		const room = this.#limit.limit - this.#directDma() + 1n;
 		const most = room <= 0n ? 0 : Number(room < BigInt(bytes) ? room : BigInt(bytes));
@@ -532,6 +538,28 @@ export function refusalOf(device: RefusingDevice, request: RefusedRequest, statu
 		largestAnywhereBytes,
 		ways: waysOf(direct, bounce, largestBytes, inquiry.largestBounced),
 	};
+}
+
+/** Rules that each status stands for. */
+const STANDS_FOR: Readonly<Partial<Record<StatusName, readonly BrokenRule["rule"][]>>> = {
+	BEYOND_MASK: ["no-pool", "attribute", "policy"],
+	NEEDS_SHARED: ["no-pool", "attribute", "policy"],
+	SHARES_CACHE_LINE: ["no-pool", "attribute", "policy"],
+	NO_POOL: ["no-pool", "policy"],
+	BOUNCE_REFUSED: ["attribute"],
+	NOT_COHERENT: ["coherence"],
+	POOL_STATE: ["pool-state"],
+	OVER_MAX_MAPPING: ["max-mapping"],
+	POOL_FULL: ["free-run"],
+	NEEDS_TRANSIENT: ["free-run"],
+	UNUSABLE_POOL: ["free-run"],
+	SLOTS_BEYOND_MASK: ["reach"],
+};
+
+/** Whether the mapping breaks what its status stands for: it does unless things changed since. */
+export function tellsWhy({ status, broken }: Refusal): boolean {
+	const last = broken.at(-1);
+	return last !== undefined && STANDS_FOR[status]?.includes(last.rule) === true;
 }
 
 /** A refusal where a policy forbids to bounce: its record has no pool, and that is not why. */

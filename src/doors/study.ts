@@ -3,6 +3,7 @@ export {
 	type AuditOptions,
 	type AuditReport,
 	auditWorkload,
+	type ExposureTotal,
 	type OwnerReport,
 	type PageReport,
 } from "../study/audit.ts";

@@ -3,6 +3,7 @@ import type { Finding } from "../leaks/findings.ts";
 import { hex } from "../status.ts";
 import type { AuditReport, OwnerReport } from "../study/audit.ts";
 import type { FirstByteReport } from "../study/first-byte.ts";
+import type { QueueReport } from "../study/queue.ts";
 import { historyText } from "./history.ts";
 import {
 	type Block,
@@ -99,8 +100,37 @@ function historyLines({ history, device }: FirstByteReport, name: string): strin
 	});
 }
 
+const QUEUE_FROM: Readonly<Record<NonNullable<QueueReport["from"]>, string>> = {
+	pages: "the page allocator",
+	cookie: "the page allocator",
+	slots: "slots of the restricted pool",
+	atomic: "an atomic pool",
+};
+
+function queueLine({ bytes, from, cause }: QueueReport): string {
+	const what = `its queue, ${exactBytes(bytes)} of coherent memory`;
+	if (from !== null) return `${what} from ${QUEUE_FROM[from]}${cause === null ? "" : `; its end: ${causeText(cause)}`}`;
+	return `${what}: ${cause === null ? "none" : causeText(cause)}; the commands run without it here`;
+}
+
+/** One total, and how the counts of the table are parts of it. */
+function totalLines({ total }: AuditReport): Paragraph[] {
+	if (total === null || total.reachedBytes === 0) return [];
+	const { reachedBytes, firstCopyBytes, convertedBytes, sentBytes } = total;
+	const { readableBytes, residueBytes, endedResidueBytes, goneBytes, twiceBytes } = total;
+	const n = formatNumber;
+	const twice =
+		twiceBytes === 0
+			? ""
+			: ` ${n(twiceBytes)} at least are in two of these: what took their slots again did not fill them.`;
+	return [
+		`In all ${exactBytes(reachedBytes)} reached pages that the host reads, each time counted once: ${n(sentBytes)} as they were sent or received, ${n(firstCopyBytes)} by first copies, ${n(convertedBytes)} by pages that were shared.`,
+		`The same bytes by their end: ${n(readableBytes)} are readable still (${n(residueBytes)} in free slots), ${n(endedResidueBytes)} stayed in free slots until those were taken again, ${n(goneBytes)} were written over while mapped or are private again.${twice} Properties below count these bytes too, each by its own rule, and do not add up.`,
+	].map((line) => paragraph(line));
+}
+
 /** What the commands came to. */
-function driveLines({ directMaps, bouncedMaps, drive }: AuditReport): Paragraph[] {
+function driveLines({ directMaps, bouncedMaps, drive, queue }: AuditReport): Paragraph[] {
 	if (drive === null) return [];
 	const counts = (happened: Readonly<Record<string, number>>) =>
 		Object.entries(happened)
@@ -111,6 +141,7 @@ function driveLines({ directMaps, bouncedMaps, drive }: AuditReport): Paragraph[
 		...(drive.firstRefused === null ? [] : [firstRefusal(drive.firstRefused)]),
 		...(drive.undelivered.length === 0 ? [] : [`not delivered: ${causeCounts(drive.undelivered)}`]),
 		...(drive.crash === null ? [] : [`crash: ${causeText(drive.crash)}`]),
+		...(queue === null ? [] : [queueLine(queue)]),
 	].map((line) => paragraph(line));
 }
 
@@ -122,6 +153,7 @@ export function auditReport(audit: AuditReport): Report {
 	const blocks: Block[] = [paragraph(rulesText(policy)), paragraph(what), ...driveLines(audit)];
 	blocks.push(...traceNotes(audit.trace).map((words) => paragraph(words)));
 	if (owners.length > 0) blocks.push(ownersTable(owners));
+	blocks.push(...totalLines(audit));
 	if (pages.length > 0) blocks.push(pagesTable(audit));
 	if (first !== null) {
 		const how = first.what === "breach" ? "breached" : "exposed";

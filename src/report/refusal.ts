@@ -121,12 +121,17 @@ function fitsText({ errno, largestBytes, largestAnywhereBytes }: Refusal): strin
 	return [...here, ...anywhere];
 }
 
+/** What Linux logs of a refusal, and what mends it, in sentences. */
+export function refusalAdvice(refusal: Refusal): string {
+	const { message } = refusal;
+	const logged = message === null ? "Linux logs nothing." : `Linux logs "${messageText(message)}".`;
+	const ways = waysText(refusal);
+	return ways.length === 0 ? logged : `${logged} What mends it: ${ways.join("; or ")}.`;
+}
+
 /** A refusal in a line. */
 export function refusalLine(refusal: Refusal): string {
-	const { message, broken } = refusal;
-	const logged = message === null ? "" : `; Linux logs "${messageText(message)}"`;
-	const [way] = waysText(refusal);
-	return `${broken.map(ruleText).join("; ")}${logged}${way === undefined ? "" : `; ${way}`}`;
+	return `${refusal.broken.map(ruleText).join("; ")}. ${refusalAdvice(refusal)}`;
 }
 
 /** A refusal, a fact a row. */

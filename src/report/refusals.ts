@@ -2,18 +2,19 @@
 
 import type { FirstRefusal } from "../study/refusal.ts";
 import type { RunResult } from "../study/run.ts";
+import { refusalAdvice } from "./refusal.ts";
 import { exactBytes, formatNumber, SIZE } from "./units.ts";
 
 type Facts = Pick<RunResult, "requests" | "served" | "failures" | "firstRefused" | "servingPool">;
 
 /** The first refused command, in a sentence. */
-export function firstRefusal({ request, line, bytes, status, pool }: FirstRefusal): string {
+export function firstRefusal({ request, line, bytes, status, pool, why }: FirstRefusal): string {
 	const where = line === null ? "" : ` (line ${formatNumber(line)} of the trace)`;
 	const facts =
 		pool === null
 			? ""
 			: `: ${formatNumber(pool.wantedSlots)} slots wanted, longest free run ${formatNumber(pool.longestFreeRunSlots)}, ${formatNumber(pool.usedSlots)} of ${formatNumber(pool.slots)} slots used`;
-	return `The first was request ${formatNumber(request)}${where}, ${exactBytes(bytes)}, ${status}${facts}.`;
+	return `The first was request ${formatNumber(request)}${where}, ${exactBytes(bytes)}, ${status}${facts}.${why === null ? "" : ` ${refusalAdvice(why)}`}`;
 }
 
 function whatServes({ servingPool }: Facts): string {

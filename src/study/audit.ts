@@ -13,6 +13,7 @@ import { FirstByte, type FirstByteReport } from "./first-byte.ts";
 import type { GuestSize } from "./layout.ts";
 import { headerOf, type PolicyHeader } from "./matrix.ts";
 import { ownLabel } from "./part.ts";
+import { AuditedQueue, type QueueReport } from "./queue.ts";
 import { makeReplay, type Replay } from "./replay.ts";
 import { type PolicyChoice, type Subject, subjectOf } from "./subject.ts";
 import { NO_BYTES, type Verdict, verdictOf } from "./verdict.ts";
@@ -39,6 +40,27 @@ export interface OwnerReport {
 	readonly endedResidueBytes: number;
 	readonly meanResidueNs: number;
 	readonly longestResidueNs: number;
+}
+
+/**
+ * Bytes of all owners, each time that one reaches a shared page counted once: what the other counts are parts of. By the way
+ * there: firstCopyBytes + convertedBytes + sentBytes. By the end: readableBytes + endedResidueBytes + goneBytes, less twiceBytes.
+ */
+export interface ExposureTotal {
+	readonly reachedBytes: number;
+	/** By the copy that starts a FROM_DEVICE mapping; by pages that became shared with their contents; as it was meant to. */
+	readonly firstCopyBytes: number;
+	readonly convertedBytes: number;
+	readonly sentBytes: number;
+	/** On shared pages at the end, and of these in slots that are free. */
+	readonly readableBytes: number;
+	readonly residueBytes: number;
+	/** Stayed in free slots until those were taken again. */
+	readonly endedResidueBytes: number;
+	/** Written over while it was mapped, or private again. At least, where twiceBytes is not 0. */
+	readonly goneBytes: number;
+	/** In two of those at least: slots were taken again by what did not fill them, so that what had stayed there stayed on. */
+	readonly twiceBytes: number;
 }
 
 /** A page that the host reads, with what stands on it at the end and what it ever got. */
@@ -78,6 +100,10 @@ export interface AuditReport {
 	readonly findings: readonly Finding[];
 	readonly notes: readonly string[];
 	readonly trace: TraceCounters;
+	/** The device's queue; null: it has none, or nothing ran. */
+	readonly queue: QueueReport | null;
+	/** Null: nothing ran. */
+	readonly total: ExposureTotal | null;
 }
 
 /** Pages that a report names. */
@@ -123,6 +149,8 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 	const { audit } = guest.engine;
 	if (audit === null) throw new Error("the build engine.audit audits nothing");
 	const label = ownLabel(audit, device);
+	const { queue: described } = subject.preset;
+	const queue = described === null ? null : new AuditedQueue(guest, device, audit, described);
 	const monitor = new LeakMonitor(guest);
 	const first = new FirstByte(guest, audit, device);
 	let looked = audit.eventCount;
@@ -134,6 +162,8 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 			now = Math.max(now, timeNs);
 			audit.nowNs = now;
 		},
+		onIssued: (command) => queue?.issued(command),
+		onDone: (command) => queue?.done(command),
 		onCommand: () => {
 			first.look();
 			if (audit.eventCount - looked < LOOK_EVENTS) return;
@@ -141,11 +171,13 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 			looked = audit.eventCount;
 		},
 	}).run();
-	// what a crash leaves mapped has not ended
-	if (drive.crash === null) monitor.end();
-	else monitor.look();
 	const { directMaps, bouncedMaps } = device.dma.counters;
-	const { bytes, ...read } = exposures(on, audit);
+	const { bytes, ...read } = exposures(on, audit, queue?.label ?? null);
+	// what a crash leaves mapped has not ended
+	if (drive.crash === null) {
+		queue?.end();
+		monitor.end();
+	} else monitor.look();
 	return {
 		...common,
 		verdict: verdictOf({
@@ -165,6 +197,7 @@ export async function auditSubject(workload: Workload, subject: Subject, size: G
 		findings: monitor.findings,
 		notes: monitor.notes,
 		events: audit.eventCount,
+		queue: queue?.report ?? null,
 	};
 }
 
@@ -180,13 +213,18 @@ const NOTHING = {
 	findings: [],
 	notes: [],
 	events: 0,
+	queue: null,
+	total: null,
 };
 
 /** What is, and ever was, on pages that the host reads. */
-function exposures({ stage }: Replay, audit: Audit) {
+function exposures({ stage }: Replay, audit: Audit, queue: Label | null) {
 	const { guest, device } = stage;
 	const { ram } = guest.engine;
-	const nameOf = (label: Label) => (label.owner === device.dma.index ? device.name : "guest");
+	const queueName = `${device.name} queue`;
+	const nameOf = (label: Label) =>
+		label.number === queue?.number ? queueName : label.owner === device.dma.index ? device.name : "guest";
+	const isDevices = (owner: string) => owner === device.name || owner === queueName;
 	const standing = new Map<string, { bytes: number; pages: Set<number>; residue: number; oldestNs: number }>();
 	const pages = new Map<number, PageReport>();
 	for (const { gpa, bytes, label, page } of audit.runs()) {
@@ -209,17 +247,17 @@ function exposures({ stage }: Replay, audit: Audit) {
 		pages.set(page, { gpa: page, owner, standingBytes: before + bytes, everBytes: audit.pageBytes(page) });
 	}
 	const owners = [...new Set(audit.labels.filter(({ isPrivate }) => isPrivate).map(nameOf))].map((owner) =>
-		ownerReport(audit, owner, owner === device.name && device.accepted, nameOf, standing.get(owner)),
+		ownerReport(audit, owner, isDevices(owner) && device.accepted, nameOf, standing.get(owner)),
 	);
-	const own = owners.find(({ owner }) => owner === device.name);
+	const own = owners.filter(({ owner }) => isDevices(owner));
 	let pagesEver = 0;
 	for (const region of ram.regions)
 		for (let page = region.gpa; page < region.gpa + region.bytes; page += PAGE_SIZE)
 			if (audit.pageBytes(page) > 0) pagesEver++;
 	return {
 		bytes: {
-			bytes: own?.sharedBytes ?? 0,
-			hiddenBytes: own?.hiddenBytes ?? 0,
+			bytes: own.reduce((sum, { sharedBytes }) => sum + sharedBytes, 0),
+			hiddenBytes: own.reduce((sum, { hiddenBytes }) => sum + hiddenBytes, 0),
 			neighbourBytes: owners.find(({ owner }) => owner === "guest")?.sharedBytes ?? 0,
 		},
 		owners: owners.filter(
@@ -228,6 +266,29 @@ function exposures({ stage }: Replay, audit: Audit) {
 		pages: [...pages.values()].sort((a, b) => b.everBytes - a.everBytes).slice(0, NAMED_PAGES),
 		pagesEver,
 		pagesStanding: pages.size,
+		total: totalOf(owners),
+	};
+}
+
+/** What all owners' bytes come to, and how the counts overlap. */
+function totalOf(owners: readonly OwnerReport[]): ExposureTotal {
+	const sum = (count: (owner: OwnerReport) => number) => owners.reduce((all, owner) => all + count(owner), 0);
+	const reachedBytes = sum((owner) => owner.sharedBytes);
+	const firstCopyBytes = sum((owner) => owner.initialBytes);
+	const convertedBytes = sum((owner) => owner.convertedBytes);
+	const readableBytes = sum((owner) => owner.standingBytes);
+	const endedResidueBytes = sum((owner) => owner.endedResidueBytes);
+	const goneBytes = reachedBytes - readableBytes - endedResidueBytes;
+	return {
+		reachedBytes,
+		firstCopyBytes,
+		convertedBytes,
+		sentBytes: reachedBytes - firstCopyBytes - convertedBytes,
+		readableBytes,
+		residueBytes: sum((owner) => owner.residueBytes),
+		endedResidueBytes,
+		goneBytes: Math.max(0, goneBytes),
+		twiceBytes: Math.max(0, -goneBytes),
 	};
 }
 

@@ -1,5 +1,5 @@
 /** Why something did not work, as a value: its words are made in report/ alone. */
-import type { CoherentRefusal } from "../coco/memory/coherent.ts";
+import type { CoherentFree, CoherentRefusal } from "../coco/memory/coherent.ts";
 import { CipherUnavailable } from "../coco/platform/ciphertext.ts";
 import { AccessFault, type AccessResult, type ViolationName } from "../coco/platform/violations.ts";
 import { type KernelCrash, UndefinedBehavior } from "../coco/rules/policy.ts";
@@ -8,7 +8,10 @@ import type { StatusName } from "../status.ts";
 
 export type Cause =
 	/** What the DMA layer, or the kernel's allocator of coherent memory, answered. */
-	| { readonly what: "status"; readonly status: StatusName | CoherentRefusal["status"] }
+	| {
+			readonly what: "status";
+			readonly status: StatusName | CoherentRefusal["status"] | (CoherentFree & { ok: false })["status"];
+	  }
 	/** The kernel ends: in which function, and why. */
 	| { readonly what: "crash"; readonly where: string; readonly why: string }
 	/** Nobody can foretell what happens: where, and why. */

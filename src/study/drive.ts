@@ -34,6 +34,9 @@ interface DriveHooks {
 	readonly label?: Label;
 	/** Called before each event of the trace, with its time since the start (ns). */
 	readonly onEvent?: (number: number, timeNs: number) => void;
+	/** Called after a command's maps, before the device sees it, and after its unmaps: what its queue is for. */
+	readonly onIssued?: (command: number) => void;
+	readonly onDone?: (command: number) => void;
 	/** Called after each command was issued or completed. */
 	readonly onCommand?: () => void;
 }
@@ -125,11 +128,15 @@ export class Drive {
 				guest.engine.ram.write(gpa, this.#dataOf(number, i, bytes));
 				if (audit !== null) audit.pen = null;
 			}
-			const dma = device.tryMap(gpa, bytes, dir as Direction, command.cpu, attrsOf(command, i));
+			const attrs = attrsOf(command, i);
+			const dma = device.tryMap(gpa, bytes, dir as Direction, command.cpu, attrs);
 			if (dma < 0) {
-				this.#unmap(command, mapped, Attr.SkipCpuSync);
 				const status = statusName(dma);
-				this.#firstRefused ??= refusalNow(workload, request, dma, guest);
+				if (this.#firstRefused === null) {
+					const why = device.refusal({ gpa, bytes, dir: dir as Direction, attrs }, dma);
+					this.#firstRefused = refusalNow(workload, request, dma, guest, why);
+				}
+				this.#unmap(command, mapped, Attr.SkipCpuSync);
 				this.refused[number] = 1;
 				this.#refused[status] = (this.#refused[status] ?? 0) + 1;
 				return;
@@ -137,6 +144,7 @@ export class Drive {
 			mapped.push(dma);
 		}
 		this.#live.set(number, mapped);
+		this.#hooks.onIssued?.(number);
 	}
 
 	#complete(number: number): void {
@@ -151,6 +159,7 @@ export class Drive {
 			for (const [i, { bytes, dir }] of entries.entries())
 				this.#move(mapped[i] as DmaAddr, dir === Direction.ToDevice, this.#dataOf(number, i, bytes));
 		this.#unmap(command, mapped, 0);
+		this.#hooks.onDone?.(number);
 		if (!moves) return;
 		for (const [i, { gpa, bytes, dir }] of entries.entries()) {
 			if (dir === Direction.ToDevice) continue;
@@ -193,7 +202,7 @@ export class Drive {
 }
 
 /** Attributes of a command's entry: its data's are the request's, control structures have none. */
-function attrsOf({ before, data, attrs }: Command, entry: number): number {
+export function attrsOf({ before, data, attrs }: Command, entry: number): number {
 	return entry >= before && entry < before + data ? attrs : 0;
 }
 

@@ -1,9 +1,12 @@
 /** The replay loop inside WebAssembly, where a policy is all in its device's decision record. */
 import * as layout from "../../assembly/layout/replay.ts";
+import type { RefusedRequest } from "../dma/refusal.ts";
 import { type StatusName, statusName } from "../status.ts";
-import { type PlacedPlan, placePlan, STORE_BYTES } from "../workload/plan.ts";
+import type { Direction } from "../types.ts";
+import { type Command, type PlacedPlan, placePlan, STORE_BYTES } from "../workload/plan.ts";
+import { attrsOf } from "./drive.ts";
 import type { CheckedRun, Driver, Pass } from "./driver.ts";
-import { type FirstRefusal, refusalNow } from "./refusal.ts";
+import { type FirstRefusal, refusalNow, whyRefused } from "./refusal.ts";
 import type { Replay } from "./replay.ts";
 import { Sampler } from "./sampler.ts";
 import { clockCostNs } from "./statistics.ts";
@@ -46,6 +49,16 @@ export class ReplayLoop implements Driver {
 		return data.getInt32(this.#placed.requests + command * layout.REQUEST_BYTES + layout.REQUEST_STATUS, true);
 	}
 
+	/** What a command maps. */
+	#mappings(number: number): RefusedRequest[] {
+		const { plan } = this.#replay;
+		const command = plan.commands[number] as Command;
+		const { first, before, data, after } = command;
+		return plan.entries.slice(first, first + before + data + after).map(({ gpa, bytes, dir }, i) => {
+			return { gpa, bytes, dir: dir as Direction, attrs: attrsOf(command, i) };
+		});
+	}
+
 	checked(): CheckedRun {
 		const { plan, workload, stage } = this.#replay;
 		const work = WORK_DMA | WORK_DEVICE | WORK_CHECK;
@@ -58,7 +71,10 @@ export class ReplayLoop implements Driver {
 				wrongBytes += this.#run(at, at + 1, work);
 				const event = plan.events[at] as number;
 				const status = (event & 1) === 0 ? this.#status(event >>> 1) : 0;
-				if (status < 0) firstRefused = refusalNow(workload, (workload.events[i] as number) >>> 1, status, stage.guest);
+				if (status < 0) {
+					const why = whyRefused(stage.device, this.#mappings(event >>> 1), status);
+					firstRefused = refusalNow(workload, (workload.events[i] as number) >>> 1, status, stage.guest, why);
+				}
 			}
 		}
 		wrongBytes += this.#run(at, plan.events.length, work);

@@ -1,5 +1,7 @@
 /** What a run could not serve: commands that the DMA layer refused, and the first of them. */
+import type { GuestDevice } from "../coco/guest/device.ts";
 import type { Guest } from "../coco/guest/guest.ts";
+import { type Refusal, type RefusedRequest, tellsWhy } from "../dma/refusal.ts";
 import { type StatusName, statusName } from "../status.ts";
 import type { Plan } from "../workload/plan.ts";
 import type { Workload } from "../workload/workload.ts";
@@ -22,6 +24,8 @@ export interface FirstRefusal {
 		/** Longest run of free slots, 0 to 128. */
 		readonly longestFreeRunSlots: number;
 	} | null;
+	/** Why its mapping was refused, in the kernel's terms; null: not to be seen any more. */
+	readonly why: Refusal | null;
 }
 
 /** What a run served, over which its figures are. A refused command adds to the refusals, and to nothing here. */
@@ -51,6 +55,7 @@ export function refusalNow(
 	number: number,
 	status: number,
 	{ pools }: Pick<Guest, "pools">,
+	why: Refusal | null,
 ): FirstRefusal {
 	const refused = pools.find(({ pool }) => pool.failures.last !== undefined)?.pool;
 	const last = refused?.failures.last;
@@ -68,5 +73,18 @@ export function refusalNow(
 						slots: refused.slabs,
 						longestFreeRunSlots: last.longestFreeRunSlots,
 					},
+		why,
 	};
+}
+
+/**
+ * Why a command was refused, seen from its end: what its earlier mappings held is free again.
+ * @returns the first of its mappings that is refused as it stands, or null: none is
+ */
+export function whyRefused(
+	device: Pick<GuestDevice, "refusal">,
+	mappings: readonly RefusedRequest[],
+	status: number,
+): Refusal | null {
+	return mappings.map((mapping) => device.refusal(mapping, status)).find(tellsWhy) ?? null;
 }

@@ -7,6 +7,9 @@ const DEFAULT_SLABS = DEFAULT_POOL_BYTES / IO_TLB_SIZE;
 const COCO_MAX_BYTES = 2 ** 30;
 const COCO_PERCENT = 6;
 
+/** Fewer are not worth having: 1 MiB. */
+const IO_TLB_MIN_SLABS = 512;
+
 /** Slots and areas of a pool. */
 export interface PoolSize {
 	readonly slabs: number;
@@ -18,6 +21,8 @@ export interface SwiotlbOption {
 	readonly slabs?: number;
 	readonly areas?: number;
 	readonly force?: boolean;
+	/** Whether an allocator's use and high-water mark are counted (Linux 7.3). */
+	readonly trackHiwater?: boolean;
 }
 
 function roundUpPowerOfTwo(n: number): number {
@@ -38,12 +43,15 @@ function parseCount(text: string): number {
 }
 
 /**
- * Reads `[<slabs>][,<areas>][,force|noforce]`, the value of Linux's `swiotlb=` (setup_io_tlb_npages).
+ * Reads `[<slabs>][,<areas>][,force|noforce][,track_hiwater]`, the value of Linux's `swiotlb=` (setup_io_tlb_npages; the
+ * last word is 7.3's). Each piece may be left out.
  * @throws RangeError that names the part that does not fit
  */
 export function parseSwiotlbOption(text: string): SwiotlbOption {
-	const parts = text.split(",");
-	const option: { slabs?: number; areas?: number; force?: boolean } = {};
+	const tracks = /(^|,)track_hiwater$/.test(text);
+	const parts = tracks ? text.slice(0, -"track_hiwater".length).replace(/,$/, "").split(",") : text.split(",");
+	const option: { slabs?: number; areas?: number; force?: boolean; trackHiwater?: boolean } = {};
+	if (tracks) option.trackHiwater = true;
 	for (const [i, part] of parts.entries()) {
 		if (part === "force" || part === "noforce") {
 			if (i !== parts.length - 1) throw new RangeError(`swiotlb=${text}: "${part}" must come last`);
@@ -54,7 +62,9 @@ export function parseSwiotlbOption(text: string): SwiotlbOption {
 			if (i === 0) option.slabs = count;
 			else option.areas = count;
 		} else if (part !== "" || i > 1) {
-			throw new RangeError(`swiotlb=${text}: expected [<slabs>][,<areas>][,force|noforce], not "${part}"`);
+			throw new RangeError(
+				`swiotlb=${text}: expected [<slabs>][,<areas>][,force|noforce][,track_hiwater], not "${part}"`,
+			);
 		}
 	}
 	return option;
@@ -95,10 +105,21 @@ export function poolSize(options: SizingOptions = {}): PoolSize {
 	return { slabs, areas };
 }
 
+/**
+ * The sizes that boot tries one after the other, as memory runs out: halves down to 512 slots, never below.
+ * Linux 6.12 kernel/dma/swiotlb.c, swiotlb_init_remap and limit_nareas.
+ */
+export function bootSizes({ slabs, areas }: PoolSize): PoolSize[] {
+	const sizes = [{ slabs, areas }];
+	for (let n = slabs; n > IO_TLB_MIN_SLABS; ) {
+		n = roundUp(n / 2, IO_TLB_SEGSIZE);
+		if (n >= IO_TLB_MIN_SLABS) sizes.push({ slabs: n, areas: Math.min(areas, n / IO_TLB_SEGSIZE) });
+	}
+	return sizes;
+}
+
 /** Most slots that an allocator grows by at once: MAX_PAGE_ORDER pages, 4 MiB. */
 const MAX_GROWTH_SLABS = 2048;
-/** Fewer are not worth having: 1 MiB. */
-const IO_TLB_MIN_SLABS = 512;
 
 /**
  * The sizes that growth tries one after the other, as memory runs out: the default pool's, at most 4 MiB, then halves down

@@ -57,7 +57,12 @@ export interface Replayed {
 	readonly compared: VerifyResult["compared"];
 	readonly outcome:
 		| { readonly identical: true; readonly said: string }
-		| { readonly identical: false; readonly divergence: Divergence };
+		| {
+				readonly identical: false;
+				readonly divergence: Divergence;
+				/** What is to be said beside the first difference, where the replay went on. */
+				readonly said?: string;
+		  };
 }
 
 /** The outcome of a replay that stopped with an error: a difference, or a call that the engine refused. Others are thrown on. */
@@ -89,7 +94,8 @@ export function resultOf(recording: string, format: string, { compared, outcome 
 	const common = { recording, format, compared, identical: outcome.identical };
 	if (outcome.identical) return { ...common, summary: `${stem(recording)}: ${outcome.said}` };
 	const { line, what, expected, got } = outcome.divergence;
-	const summary = told(recording, line, what, `expected ${cut(expected)}, got ${cut(got)}`);
+	const more = outcome.said === undefined ? "" : ` (${outcome.said})`;
+	const summary = told(recording, line, what, `expected ${cut(expected)}, got ${cut(got)}${more}`);
 	return { ...common, summary, divergence: outcome.divergence };
 }
 

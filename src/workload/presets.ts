@@ -17,6 +17,19 @@ export interface DevicePreset {
 	/** Bytes of control buffers mapped for each request, around its data: read by the device before, written by it after. */
 	readonly headerBytes: number;
 	readonly statusBytes: number;
+	/** Its queue, which is coherent memory; null: it has none. */
+	readonly queue: DeviceQueue | null;
+}
+
+/** A queue pair in coherent memory: what the driver writes of a command, and what the device answers. */
+export interface DeviceQueue {
+	/** Commands that it holds. */
+	readonly depth: number;
+	/** Of each command, and of each answer. */
+	readonly commandBytes: number;
+	readonly answerBytes: number;
+	/** Where the numbers come from. */
+	readonly source: string;
 }
 
 const MAX_U64 = 2n ** 64n - 1n;
@@ -33,6 +46,13 @@ export const DEVICE_PRESETS: readonly DevicePreset[] = [
 		limitsRequest: true,
 		headerBytes: 0,
 		statusBytes: 0,
+		queue: {
+			depth: 1024,
+			commandBytes: 64,
+			answerBytes: 16,
+			source:
+				"drivers/nvme/host/pci.c: io_queue_depth, nvme_alloc_queue; include/linux/nvme.h: struct nvme_command, nvme_completion",
+		},
 	},
 	{
 		name: "virtio-blk",
@@ -44,6 +64,13 @@ export const DEVICE_PRESETS: readonly DevicePreset[] = [
 		limitsRequest: false,
 		headerBytes: 16,
 		statusBytes: 1,
+		queue: {
+			depth: 256,
+			commandBytes: 48,
+			answerBytes: 8,
+			source:
+				"drivers/virtio/virtio_ring.c: vring_alloc_queue; three descriptors of 16 bytes a request, a used element of 8",
+		},
 	},
 	{
 		name: "storvsc",
@@ -56,6 +83,8 @@ export const DEVICE_PRESETS: readonly DevicePreset[] = [
 		limitsRequest: true,
 		headerBytes: 0,
 		statusBytes: 0,
+		// its requests go through a VMBus ring
+		queue: null,
 	},
 	{
 		name: "ahci",
@@ -68,6 +97,12 @@ export const DEVICE_PRESETS: readonly DevicePreset[] = [
 		limitsRequest: true,
 		headerBytes: 0,
 		statusBytes: 0,
+		queue: {
+			depth: 32,
+			commandBytes: 2816,
+			answerBytes: 20,
+			source: "drivers/ata/ahci.h: AHCI_PORT_PRIV_DMA_SZ, a command table of 168 entries; a D2H register FIS",
+		},
 	},
 ];
 

@@ -9,7 +9,7 @@ map(gpa 0x3000, 5000 bytes, TO_DEVICE) on CPU 0
 
  1  device_cc_accepted(dev)                 false  no TDISP interface, no VMBus offer
  2  is_swiotlb_force_bounce(dev)            true   confidential guest: SWIOTLB_FORCE
- 3  force_dma_unencrypted(dev)              true   guest memory encryption
+ 3  force_dma_unencrypted(dev)              true   confidential guest
  4  slots <= IO_TLB_SEGSIZE                 true   5000 bytes = 3 slots <= 128
  5  dma_capable(dev, bounce address, size)  false  end 0x80000c001387 > mask 0xffffffff; the bytes were copied into the slots before, as in Linux
 
@@ -169,8 +169,11 @@ describe("coco-dma explain", () => {
 	});
 
 	it.each([
-		[[], "--platform: expected one of snp, snp-vtom, tdx, cca, pkvm, none"],
-		[["--platform", "mars"], 'platform must be one of snp, snp-vtom, tdx, cca, pkvm, none, not "mars"'],
+		[[], "--platform: expected one of snp, snp-vtom, tdx, cca, pkvm, s390-pv, sme, arm64, none"],
+		[
+			["--platform", "mars"],
+			'platform must be one of snp, snp-vtom, tdx, cca, pkvm, s390-pv, sme, arm64, none, not "mars"',
+		],
 		[["--kernel", "linux-5"], 'kernel must be one of linux-6.12, linux-7.3, not "linux-5"'],
 		[["--device", "floppy"], 'device: expected one of nvme, virtio-blk, storvsc, ahci, not "floppy"'],
 		[["--bytes", "0"], '--bytes: expected 1 to 2147483647 bytes, not "0"'],

@@ -284,7 +284,7 @@ describe("coco-dma vmbus decode", () => {
 	});
 
 	it("writes JSON alone with --json", async () => {
-		const { out } = await coco("vmbus", "decode", IN_BAND, "--json");
+		const { out } = await coco("vmbus", "decode", IN_BAND, "--json", "-");
 		const { command, items } = JSON.parse(out);
 		expect(command).toBe("vmbus decode");
 		expect(items).toHaveLength(1);

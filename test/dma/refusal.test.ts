@@ -207,6 +207,8 @@ describe("for every device, pool and request, a refusal", () => {
 				coherent: fc.boolean(),
 				forceBounce: fc.boolean(),
 				checksState: fc.boolean(),
+				checksPool: fc.boolean(),
+				encodesMmio: fc.boolean(),
 				needsShared: fc.boolean(),
 				needsSharedPool: fc.boolean(),
 				encodesAsLinux: fc.boolean(),
@@ -221,7 +223,7 @@ describe("for every device, pool and request, a refusal", () => {
 			),
 			bytes: fc.oneof(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 400000 })),
 			dir: fc.constantFrom(0, 1, 2) as fc.Arbitrary<Direction>,
-			attrs: fc.constantFrom(0, 0, Attr.RequireCoherent, Attr.CcShared),
+			attrs: fc.constantFrom(0, 0, Attr.RequireCoherent, Attr.CcShared, Attr.Mmio, Attr.Mmio | Attr.CcShared),
 		});
 		const filled = fc.array(fc.integer({ min: 1, max: 128 }), { maxLength: 12 });
 		const property = async (

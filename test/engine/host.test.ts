@@ -16,9 +16,12 @@ describe("a host", () => {
 	});
 
 	it("that lacks memory is told how much is needed", async () => {
-		vi.spyOn(WebAssembly, "Memory").mockImplementation(() => {
-			throw new RangeError("WebAssembly.Memory(): could not allocate memory");
-		});
+		class NoMemory {
+			constructor() {
+				throw new RangeError("WebAssembly.Memory(): could not allocate memory");
+			}
+		}
+		vi.spyOn(WebAssembly, "Memory").mockImplementation(NoMemory as never);
 		await expect(Engine.create({ ram: "1M", swiotlb: null })).rejects.toThrow(
 			/^a memory of \d{7} bytes is needed, and the host gives none of that size: less RAM would fit$/,
 		);

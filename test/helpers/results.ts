@@ -148,6 +148,8 @@ export function auditOf(facts: Facts = {}, fields: Partial<AuditReport> = {}): A
 		findings: [],
 		notes: [],
 		trace: COUNTERS,
+		queue: null,
+		total: null,
 		...fields,
 	};
 }

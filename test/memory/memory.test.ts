@@ -516,7 +516,7 @@ describe("hostile numbers", () => {
 	it("given to the raw exports name what lies outside the memory, or over something else", async () => {
 		const memory = createMemory(4 * 65536, false);
 		const { exports } = await Instance.create(await loadModule("engine"), memory);
-		for (const ptr of [0, 32, 2 ** 31, -64, 2 ** 32 - 64, 4 * 65536 - 64])
+		for (const ptr of [32, 2 ** 31, -64, 2 ** 32 - 64, 4 * 65536 - 64])
 			expect(exports.contextInit(ptr, 65536, 4, 2, 2), `contextInit at ${ptr}`).toBe(status.BAD_ARGUMENT);
 		expect(exports.contextInit(64, 65536, 4, 2, 2)).toBe(0);
 		for (const ptr of [0, 32, 128, 2 ** 31, -64, 2 ** 32 - 64, 4 * 65536])

@@ -89,6 +89,7 @@ describe("the report of an audit", () => {
 			bytes: 65536,
 			status: "POOL_FULL",
 			pool: { wantedSlots: 32, usedSlots: 120, slots: 128, longestFreeRunSlots: 8 },
+			why: null,
 		} as const;
 		const drive = {
 			commands: 1,

@@ -51,7 +51,7 @@ describe("the report of compared policies", () => {
 	});
 
 	it("tells of a policy that refused commands what it did not serve, and compares it with none", () => {
-		const firstRefused = { request: 3, line: 9, bytes: 4096, status: "NO_POOL", pool: null } as const;
+		const firstRefused = { request: 3, line: 9, bytes: 4096, status: "NO_POOL", pool: null, why: null } as const;
 		const refused = runOf({
 			served: { requests: 4, commands: 5, bytes: 16384 },
 			failures: { NO_POOL: 6 },

@@ -38,6 +38,7 @@ const REFUSED = {
 		bytes: 131072,
 		status: "POOL_FULL",
 		pool: { wantedSlots: 64, usedSlots: 2000, slots: 2048, longestFreeRunSlots: 33 },
+		why: null,
 	},
 	servingPool: { bytes: 16 * 2 ** 20, triedBytes: 16 * 2 ** 20 },
 } as const;

@@ -103,8 +103,8 @@ export default { name: "crash", title: "t", source: "s", kernel: "linux-6.12", a
 	});
 
 	it("vmbus decode, of hex, of a transcript and of malformed bytes", async () => {
-		expect(await faults(["vmbus", "decode", "0e00000000000000040000000000000000", "--json"], 1)).toEqual([]);
-		expect(await faults(["vmbus", "decode", `${GOLDEN}vmbus/subchannels.txt.gz`, "--json"])).toEqual([]);
+		expect(await faults(["vmbus", "decode", "0e00000000000000040000000000000000", "--json", "-"], 1)).toEqual([]);
+		expect(await faults(["vmbus", "decode", `${GOLDEN}vmbus/subchannels.txt.gz`, "--json", "-"])).toEqual([]);
 	});
 
 	it.each(SYSTEM_SCENARIOS.map(({ name }) => name))("vmbus demo: %s", async (name) => {

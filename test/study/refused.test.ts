@@ -2,6 +2,8 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { readTraceFile } from "../../src/node/input.ts";
 import { comparePolicies, compareWorkload } from "../../src/study/compare.ts";
+import type { DriveResult } from "../../src/study/drive.ts";
+import type { FirstRefusal } from "../../src/study/refusal.ts";
 import type { RunResult } from "../../src/study/run.ts";
 import { subjectOf } from "../../src/study/subject.ts";
 import type { Workload } from "../../src/workload/workload.ts";
@@ -94,7 +96,11 @@ describe("figures where commands were refused", () => {
 		});
 		for (const { cost, againstFirst, exposure } of results) {
 			expect(cost).toMatchObject({ served: inside.served, firstRefused: inside.firstRefused });
-			expect(exposure.drive?.firstRefused).toEqual(inside.firstRefused);
+			// the loop sees why from the command's end, the drive at the mapping
+			const { why, ...first } = (exposure.drive as DriveResult).firstRefused as FirstRefusal;
+			expect(inside.firstRefused).toMatchObject(first);
+			expect(why).toMatchObject({ status: "POOL_FULL", message: { class: "FULL" } });
+			expect(why?.broken.at(-1)?.rule).toBe("free-run");
 			expect(againstFirst).toBeNull();
 		}
 	});

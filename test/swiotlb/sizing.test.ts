@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { parseBytes } from "../../src/bytes.ts";
 import { Engine } from "../../src/engine.ts";
+import { PageState } from "../../src/memory/ram.ts";
 import { parseSwiotlbOption, poolSize } from "../../src/swiotlb/sizing.ts";
 
 const MIB = 2 ** 20;
@@ -20,6 +21,10 @@ describe("the swiotlb= option", () => {
 		["0x8000", { slabs: 32768 }],
 		["010", { slabs: 8 }],
 		["1,0", { slabs: 1, areas: 0 }],
+		["track_hiwater", { trackHiwater: true }],
+		["1024,track_hiwater", { slabs: 1024, trackHiwater: true }],
+		["1024,4,force,track_hiwater", { slabs: 1024, areas: 4, force: true, trackHiwater: true }],
+		["noforce,track_hiwater", { force: false, trackHiwater: true }],
 	])("%j says %j", (text, option) => {
 		expect(parseSwiotlbOption(text)).toEqual(option);
 	});
@@ -30,6 +35,8 @@ describe("the swiotlb= option", () => {
 		["1.5", '"1.5"'],
 		["64M", '"64M"'],
 		["force,4", '"force" must come last'],
+		["track_hiwater,4", '"track_hiwater"'],
+		["1,2,force,track_hiwaters", '"force" must come last'],
 		["1,2,3", '"3"'],
 		["1,2,force,force", '"force" must come last'],
 		["1048577", "more than 1048576 slots"],
@@ -159,8 +166,20 @@ describe("an engine's default pool", () => {
 	});
 
 	it.each([
-		[{ ram: "16M" }, /a pool of 67108864 bytes does not fit into RAM of 16777216 bytes/],
+		["64M", 16384, 8],
+		["65M", 32768, 8],
+		["16M", 4096, 8],
+		["1028K", 512, 4],
+	])("is halved until it leaves some RAM, as at boot: %s", async (ram, slabs, areaCount) => {
+		const engine = await Engine.create({ ram, cpus: 8 });
+		expect(engine.pools[0]).toMatchObject({ slabs, areaCount });
+		expect(engine.ram.pageState(0)).toBe(PageState.Private);
+	});
+
+	it.each([
+		[{ ram: "1M" }, /^swiotlb: a pool of 1048576 bytes does not fit into RAM of 1048576 bytes: null for no pool$/],
 		[{ ram: "16M", swiotlb: "65536" }, /does not fit/],
+		[{ ram: "16M", swiotlb: "8192" }, /does not fit/],
 		[{ ram: "64M", swiotlb: "many" }, /swiotlb=many/],
 		[{ ram: "64M", cpus: 0 }, /cpus must be a whole number/],
 		[{ ram: "64M", cpus: Number.NaN }, /cpus/],

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { InputError } from "../../src/input-error.ts";
-import { readDecisions } from "../../src/verify/decision-lines.ts";
-import { isDecisions } from "../../src/verify/decisions.ts";
+import { isDecisions } from "../../src/verify/decisions/decisions.ts";
+import { readDecisions } from "../../src/verify/decisions/lines.ts";
 import { verifyRecording } from "../../src/verify/verify.ts";
 
 const HEADER = "# dma-decisions 1 kernel=6.12.117 arch=x86 dyn=0";
@@ -100,7 +100,7 @@ describe("the replay of decisions", () => {
 			name: "file.txt.gz",
 		});
 		expect([summary, identical]).toEqual(["file: 1/1 decisions identical", true]);
-		expect(compared).toEqual({ decisions: 1, fields: 14, notSetUp: 0 });
+		expect(compared).toEqual({ decisions: 1, fields: 14, notSetUp: 0, differing: 0 });
 	});
 
 	it("says how many cases no kernel makes", async () => {
@@ -117,6 +117,6 @@ describe("the replay of decisions", () => {
 		["uw=-", "uw=- w=-", "line 2: w: expected w=-, got no more fields"],
 	])("stops at %j as %j", async (from, to, divergence) => {
 		const { summary, identical } = await verifyRecording(changed(from, to), { name: "file" });
-		expect([summary, identical]).toEqual([`file: ${divergence}`, false]);
+		expect([summary, identical]).toEqual([`file: ${divergence} (0/1 decisions identical)`, false]);
 	});
 });

@@ -1,6 +1,6 @@
 /**
  * The kernel's predicates about a device, in the order in which it asks them. What a policy may answer, what its file is
- * checked for, what a decision record comes to, what explain says and what docs/predicates.md lists all follow from this list.
+ * checked for, what a decision record comes to, what explain says and what docs/rules.md lists all follow from this list.
  */
 import type { DeviceOptions } from "../../dma/options.ts";
 import { isConfidentialGuest } from "./attributes.ts";

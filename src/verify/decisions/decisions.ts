@@ -1,11 +1,11 @@
 /** `dma-decisions`: what Linux's DMA code answered, case by case, on the platforms and kernels that the file names. */
-import type { Build } from "../wasm.ts";
-import { DecisionAnswers } from "./decision-answers.ts";
-import { bootCase, DecisionArena, zoneWindows } from "./decision-guest.ts";
-import { type DecisionCase, type DecisionField, type DecisionHeader, readDecisions } from "./decision-lines.ts";
-import { divergedAt, type Replayed, same } from "./result.ts";
+import type { Build } from "../../wasm.ts";
+import { divergedAt, type Replayed, same } from "../result.ts";
+import { DecisionAnswers } from "./answers.ts";
+import { bootCase, DecisionArena, zoneWindows } from "./guest.ts";
+import { type DecisionCase, type DecisionField, type DecisionHeader, readDecisions } from "./lines.ts";
 
-export { isDecisions } from "./decision-lines.ts";
+export { isDecisions } from "./lines.ts";
 
 /**
  * The fields as they are compared: of pages that the page allocator chose, an address tells the zone, its encoding and
@@ -44,28 +44,33 @@ function compareDecision(
 	}
 }
 
-/** Replays every case and compares every field. @throws InputError for a file that is not of the format */
+/**
+ * Replays every case and compares every field; each case boots afresh, so that one that differs hides no other.
+ * @throws InputError for a file that is not of the format
+ */
 export async function verifyDecisions(path: string, text: string, build: Build = "engine"): Promise<Replayed> {
 	const { header, cases } = readDecisions(path, text);
-	const compared: Record<string, number> = { decisions: 0, fields: 0, notSetUp: 0 };
 	const arena = new DecisionArena(build);
-	let line = 1;
-	try {
-		for (const asked of cases) {
-			line = asked.line;
-			const booted = await bootCase(header, asked, arena);
-			if (booted === null) {
-				(compared.notSetUp as number)++;
-				continue;
-			}
-			compareDecision(header, asked, new DecisionAnswers(header, asked, booted).run());
-			(compared.decisions as number)++;
-			(compared.fields as number) += asked.expected.length;
+	let [decisions, fields, notSetUp, differing] = [0, 0, 0, 0];
+	let first: (Replayed["outcome"] & { identical: false }) | null = null;
+	for (const asked of cases) {
+		const booted = await bootCase(header, asked, arena);
+		if (booted === null) {
+			notSetUp++;
+			continue;
 		}
-	} catch (error) {
-		return { compared, outcome: divergedAt(line, error) };
+		try {
+			compareDecision(header, asked, new DecisionAnswers(header, asked, booted).run());
+			decisions++;
+			fields += asked.expected.length;
+		} catch (error) {
+			differing++;
+			const outcome = divergedAt(asked.line, error);
+			if (!outcome.identical) first ??= outcome;
+		}
 	}
-	const left = compared.notSetUp === 0 ? "" : `, ${compared.notSetUp} not set up`;
-	const said = `${compared.decisions}/${cases.length} decisions identical${left}`;
-	return { compared, outcome: { identical: true, said } };
+	const compared = { decisions, fields, notSetUp, differing };
+	const left = notSetUp === 0 ? "" : `, ${notSetUp} not set up`;
+	const said = `${decisions}/${cases.length} decisions identical${left}`;
+	return { compared, outcome: first === null ? { identical: true, said } : { ...first, said } };
 }

@@ -1,0 +1,1 @@
+import "../verify/decisions-golden.test.ts";
