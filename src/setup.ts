@@ -81,6 +81,8 @@ export function planOf(options: EngineOptions): SetupPlan {
 	const regions = ramStretches(options.ram);
 	const ramBytes = regions.reduce((sum, region) => sum + region.bytes, 0);
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
+	if (option.trackHiwater === true)
+		throw new RangeError(`swiotlb=${options.swiotlb}: an engine counts every pool's use: track_hiwater is a guest's`);
 	const asked = option.force === false ? null : poolSize({ cpus: options.cpus ?? 1, coco, ramBytes, ...option });
 	// what is asked for by number is not made smaller
 	const sizes = asked === null ? [] : option.slabs === undefined ? bootSizes(asked) : [asked];

@@ -21,6 +21,8 @@ export interface SwiotlbOption {
 	readonly slabs?: number;
 	readonly areas?: number;
 	readonly force?: boolean;
+	/** Whether an allocator's use and high-water mark are counted (Linux 7.3). */
+	readonly trackHiwater?: boolean;
 }
 
 function roundUpPowerOfTwo(n: number): number {
@@ -41,12 +43,15 @@ function parseCount(text: string): number {
 }
 
 /**
- * Reads `[<slabs>][,<areas>][,force|noforce]`, the value of Linux's `swiotlb=` (setup_io_tlb_npages).
+ * Reads `[<slabs>][,<areas>][,force|noforce][,track_hiwater]`, the value of Linux's `swiotlb=` (setup_io_tlb_npages; the
+ * last word is 7.3's). Each piece may be left out.
  * @throws RangeError that names the part that does not fit
  */
 export function parseSwiotlbOption(text: string): SwiotlbOption {
-	const parts = text.split(",");
-	const option: { slabs?: number; areas?: number; force?: boolean } = {};
+	const tracks = /(^|,)track_hiwater$/.test(text);
+	const parts = tracks ? text.slice(0, -"track_hiwater".length).replace(/,$/, "").split(",") : text.split(",");
+	const option: { slabs?: number; areas?: number; force?: boolean; trackHiwater?: boolean } = {};
+	if (tracks) option.trackHiwater = true;
 	for (const [i, part] of parts.entries()) {
 		if (part === "force" || part === "noforce") {
 			if (i !== parts.length - 1) throw new RangeError(`swiotlb=${text}: "${part}" must come last`);
@@ -57,7 +62,9 @@ export function parseSwiotlbOption(text: string): SwiotlbOption {
 			if (i === 0) option.slabs = count;
 			else option.areas = count;
 		} else if (part !== "" || i > 1) {
-			throw new RangeError(`swiotlb=${text}: expected [<slabs>][,<areas>][,force|noforce], not "${part}"`);
+			throw new RangeError(
+				`swiotlb=${text}: expected [<slabs>][,<areas>][,force|noforce][,track_hiwater], not "${part}"`,
+			);
 		}
 	}
 	return option;

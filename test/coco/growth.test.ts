@@ -70,11 +70,30 @@ describe("an allocator of a guest that is full", () => {
 		expect(atomicFree() - free).toBe(grown.atomicBytes);
 		expect([growing?.transients, pages - guest.pages.freePages]).toEqual([[], 256 + grown.atomicBytes / 4096]);
 		for (const one of [...held, next]) device.unmap(one, 262144, ToDevice);
-		expect([growing?.used, growing?.hiwater, growing?.transientSlabs]).toEqual([0, 4 * 128 + 3 + 128, 0]);
+		// 7.3 counts it with track_hiwater alone
+		const mark = kernel === "linux-6.12" ? 4 * 128 + 3 + 128 : 0;
+		expect([growing?.used, growing?.hiwater, growing?.transientSlabs]).toEqual([0, mark, 0]);
 		expect(device.holds()).toEqual({ mappings: 0, bounceSlots: 0, coherentBuffers: 0 });
 		// pages of its own are decrypted in the map, and 6.12 encrypts them in a callback
 		const converts = !fromAtomic && otherPoolsShared(platform);
 		expect(hazards(guest)).toEqual(!converts ? [] : kernel === "linux-6.12" ? [SLEEPS, SLEEPS] : [SLEEPS]);
+	});
+
+	it("counts transient slots and a high-water mark as its kernel does, and as track_hiwater has it", async () => {
+		const marks = async (kernel: (typeof KERNEL_NAMES)[number], swiotlb: string) => {
+			const { guest, device, buffer, held } = await full({ platform: "tdx", kernel, swiotlb });
+			const dma = device.map(buffer, 5000, ToDevice);
+			const { used, hiwater } = guest.pools[0]?.growing ?? {};
+			for (const one of held) device.unmap(one, 262144, ToDevice);
+			device.unmap(dma, 5000, ToDevice);
+			return [used, hiwater, guest.pools[0]?.growing?.used];
+		};
+		expect(await marks("linux-6.12", "512,1,force")).toEqual([515, 515, 0]);
+		expect(await marks("linux-7.3", "512,1,force,track_hiwater")).toEqual([515, 515, 0]);
+		expect(await marks("linux-7.3", "512,1,force")).toEqual([512, 0, 0]);
+		await expect(marks("linux-6.12", "512,1,force,track_hiwater")).rejects.toThrow(
+			"swiotlb=512,1,force,track_hiwater: Linux 6.12 has no word track_hiwater",
+		);
 	});
 
 	it("grows by less when memory is short, and says so when there is none", async () => {

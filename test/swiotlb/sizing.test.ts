@@ -21,6 +21,10 @@ describe("the swiotlb= option", () => {
 		["0x8000", { slabs: 32768 }],
 		["010", { slabs: 8 }],
 		["1,0", { slabs: 1, areas: 0 }],
+		["track_hiwater", { trackHiwater: true }],
+		["1024,track_hiwater", { slabs: 1024, trackHiwater: true }],
+		["1024,4,force,track_hiwater", { slabs: 1024, areas: 4, force: true, trackHiwater: true }],
+		["noforce,track_hiwater", { force: false, trackHiwater: true }],
 	])("%j says %j", (text, option) => {
 		expect(parseSwiotlbOption(text)).toEqual(option);
 	});
@@ -31,6 +35,8 @@ describe("the swiotlb= option", () => {
 		["1.5", '"1.5"'],
 		["64M", '"64M"'],
 		["force,4", '"force" must come last'],
+		["track_hiwater,4", '"track_hiwater"'],
+		["1,2,force,track_hiwaters", '"force" must come last'],
 		["1,2,3", '"3"'],
 		["1,2,force,force", '"force" must come last'],
 		["1048577", "more than 1048576 slots"],

@@ -84,6 +84,8 @@ interface Plan {
 	readonly noforce: boolean;
 	/** Whether a default pool was asked for and found no memory. */
 	readonly noSlots: boolean;
+	/** Whether its allocators' use and high-water marks are counted. */
+	readonly counts: boolean;
 	readonly pools: readonly PlannedPool[];
 	readonly engine: EngineOptions;
 }
@@ -111,6 +113,9 @@ function planOf(options: GuestOptions): Plan {
 	const regions = ramStretches(options.ram);
 	const ramBytes = ramBytesOf(options, regions);
 	const option = options.swiotlb === null ? { force: false } : parseSwiotlbOption(options.swiotlb ?? "");
+	const { needsTrackHiwater } = kernel.rules;
+	if (option.trackHiwater === true && !needsTrackHiwater.is)
+		throw new RangeError(`swiotlb=${options.swiotlb}: ${kernel.title} has no word track_hiwater`);
 	const coco = attributesOf(kernel, platform).guest;
 	const size = option.force === false ? null : poolSize({ cpus, coco, ramBytes, ...option });
 	const noSlots = size !== null && options.bootPoolFails === true;
@@ -135,7 +140,8 @@ function planOf(options: GuestOptions): Plan {
 		spareBytes: spareBytes + records + growth,
 	};
 	const [forced, noforce] = [option.force === true, option.force === false];
-	return { platform, kernel, forced, noforce, noSlots, pools, engine };
+	const counts = !needsTrackHiwater.is || option.trackHiwater === true;
+	return { platform, kernel, forced, noforce, noSlots, counts, pools, engine };
 }
 
 /** A guest. Drivers take buffers from `pages`, so that pools that grow do not meet them. */
@@ -160,6 +166,7 @@ export class Guest {
 	readonly #forced: boolean;
 	readonly #noforce: boolean;
 	readonly #noSlots: boolean;
+	readonly #counts: boolean;
 	readonly #growthBytes: number;
 	/** Hazards in the order in which they were met. */
 	readonly hazards: Hazard[] = [];
@@ -176,6 +183,7 @@ export class Guest {
 		this.#forced = plan.forced;
 		this.#noforce = plan.noforce;
 		this.#noSlots = plan.noSlots;
+		this.#counts = plan.counts;
 		const { cipher, seed, keepPresent = false, reserved = [], growthSlabs = 0 } = options;
 		this.policy = options.policy ?? null;
 		const { messages = [], warnsForce = false } = options.policy ?? {};
@@ -250,7 +258,7 @@ export class Guest {
 		const grows = plan.grows && !disabled;
 		const options = { state, encrypted: !ccShared, zeroOnFree, grows, disabled };
 		const pool = this.engine.addPool(plan.size, { ...options, start: plan.start });
-		const growing = grows ? new GrowingPools(this.engine, pool, this.#poolMemory(plan)) : null;
+		const growing = grows ? new GrowingPools(this.engine, pool, this.#poolMemory(plan), this.#counts) : null;
 		return { kind, name, pool, ccShared, restricted: kind === "restricted", disabled, attachError, growing };
 	}
 

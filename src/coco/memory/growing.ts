@@ -54,6 +54,7 @@ export interface Growth {
 export class GrowingPools {
 	readonly #engine: Engine;
 	readonly #memory: PoolMemory | null;
+	readonly #counts: boolean;
 	readonly first: Pool;
 	/** What a new pool may measure: the sizes that are tried one after the other. */
 	readonly sizes: readonly PoolSize[];
@@ -64,10 +65,12 @@ export class GrowingPools {
 	/**
 	 * @param first a pool made with `grows`
 	 * @param memory null: pools come and go by Engine.growPool and the raw exports alone
+	 * @param counts whether the kernel counts its use and high-water mark (Linux 7.3: swiotlb=...,track_hiwater)
 	 * @throws DmaError BAD_POOL for a pool that does not grow
 	 */
-	constructor(engine: Engine, first: Pool, memory: PoolMemory | null = null) {
+	constructor(engine: Engine, first: Pool, memory: PoolMemory | null = null, counts = true) {
 		this.#engine = engine;
+		this.#counts = counts;
 		this.#memory = memory;
 		this.first = first;
 		this.sizes = growthSizes(first.slabs, first.areaCount);
@@ -92,14 +95,14 @@ export class GrowingPools {
 		return pools;
 	}
 
-	/** Slots in use in all pools, transient ones too: debugfs io_tlb_used. */
+	/** Slots in use in all pools, transient ones only where they are counted: debugfs io_tlb_used. */
 	get used(): number {
-		return this.#field(layout.MEM_USED);
+		return this.#counts ? this.#field(layout.MEM_USED) : this.pools.reduce((sum, pool) => sum + pool.used, 0);
 	}
 
-	/** Most slots in use at once: debugfs io_tlb_used_hiwater. */
+	/** Most slots in use at once, 0 where they are not counted: debugfs io_tlb_used_hiwater. */
 	get hiwater(): number {
-		return this.#field(layout.MEM_HIWATER);
+		return this.#counts ? this.#field(layout.MEM_HIWATER) : 0;
 	}
 
 	/** Slots of the common pools: debugfs io_tlb_nslabs. */

@@ -69,6 +69,8 @@ export interface KernelRules {
 	readonly refusesUndecrypted: KernelRule;
 	/** Whose need has a transient pool's memory taken from the atomic pools: the device's, or that of the allocator's pools. */
 	readonly transientNeedOf: KernelRule<"device" | "pool">;
+	/** Whether an allocator's use and high-water mark are counted with swiotlb=...,track_hiwater alone. */
+	readonly needsTrackHiwater: KernelRule;
 	/** Whether it is logged that the atomic pools have no room for a transient one. */
 	readonly logsTransientExhaustion: KernelRule;
 	/** Whether the memory of transient pools is given back where sleeping is allowed. */
@@ -236,6 +238,11 @@ const LINUX_6_12: Kernel = {
 			says: "a transient pool is made of an atomic pool's pages for a device that reaches shared memory only",
 			source: "Linux 6.12 kernel/dma/swiotlb.c, swiotlb_alloc_tlb",
 		},
+		needsTrackHiwater: {
+			is: false,
+			says: "an allocator's use, transient pools and all, and its high-water mark are always counted",
+			source: "Linux 6.12 kernel/dma/swiotlb.c, inc_used_and_hiwater",
+		},
 		logsTransientExhaustion: {
 			is: false,
 			says: "no room for a transient pool in the atomic pools is no message of its own",
@@ -392,6 +399,11 @@ const LINUX_7_3: Kernel = {
 			is: "pool",
 			says: "a transient pool is made of an atomic pool's pages where the allocator's pools are shared",
 			source: "Linux 7.3 kernel/dma/swiotlb.c, swiotlb_alloc_tlb",
+		},
+		needsTrackHiwater: {
+			is: true,
+			says: "without track_hiwater the use is that of the listed pools, and there is no high-water mark",
+			source: "Linux 7.3 kernel/dma/swiotlb.c, setup_io_tlb_npages, mem_used",
 		},
 		logsTransientExhaustion: {
 			is: true,
