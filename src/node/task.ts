@@ -1,43 +1,14 @@
 /** Tasks in processes of their own, so that none warms or deoptimises another. */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { InputError } from "../input-error.ts";
-import { DmaError, receivedError, type StatusName } from "../status.ts";
 import { endWithUs } from "./children.ts";
+import { errorOf, type TaskAnswer } from "./task-answer.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** A call as it is sent, by structured clone. */
 export interface TaskCall {
 	readonly task: keyof Tasks;
 	readonly args: readonly unknown[];
-}
-
-/** What a process answers: the result, or what was thrown. */
-export type TaskAnswer =
-	| { readonly result: unknown }
-	| { readonly thrown: "input" | "range" | "other"; readonly message: string }
-	| { readonly thrown: "dma"; readonly message: string; readonly status: StatusName };
-
-/** What was thrown, as an answer says it. */
-export function answerTo(error: unknown): TaskAnswer {
-	if (error instanceof InputError) return { thrown: "input", message: error.message };
-	if (error instanceof DmaError) return { thrown: "dma", message: error.message, status: error.status };
-	if (error instanceof RangeError) return { thrown: "range", message: error.message };
-	return { thrown: "other", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
-}
-
-/** The error of an answer: of the class that was thrown, with its message. */
-export function errorOf(answer: Exclude<TaskAnswer, { readonly result: unknown }>): Error {
-	switch (answer.thrown) {
-		case "input":
-			return new InputError(answer.message);
-		case "range":
-			return new RangeError(answer.message);
-		case "dma":
-			return receivedError(answer.message, answer.status);
-		case "other":
-			return new Error(answer.message);
-	}
 }
 
 // this file runs as src/node/task.ts under the tests; the process needs the built module

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { POOL_FULL } from "../../assembly/layout/status.ts";
 import { InputError } from "../../src/input-error.ts";
 import { processRunner } from "../../src/node/runner.ts";
-import { answerTo, errorOf, type TaskAnswer } from "../../src/node/task.ts";
+import { answerTo, errorOf, type TaskAnswer } from "../../src/node/task-answer.ts";
 import { DmaError } from "../../src/status.ts";
 import { temporaryFile } from "../helpers/cli.ts";
 import { SMALL, workloadOf } from "../helpers/workload.ts";
