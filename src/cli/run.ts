@@ -59,7 +59,8 @@ export async function run(args: readonly string[]): Promise<number> {
 		process.stdout.write(`${packageVersion()}\n`);
 		return 0;
 	}
-	if (name === undefined || name === "--help" || name === "help") {
+	if (name === "help" && rest.length > 0) return run([...rest, "--help"]);
+	if (name === undefined || name === "--help" || name === "-h" || name === "help") {
 		process.stdout.write(HELP);
 		return name === undefined ? 2 : 0;
 	}

@@ -1,4 +1,5 @@
 /** The DMA API that a driver calls (Linux Documentation/core-api/dma-api.rst). */
+import { NEEDS_TRANSIENT, OVER_MAX_MAPPING, POOL_FULL, UNUSABLE_POOL } from "../../assembly/layout/status.ts";
 import { DmaError, hex } from "../status.ts";
 import { type Direction, type DmaAddr, directionName, type Gpa } from "../types.ts";
 import { MapRefused, type Refusal, type RefusedRequest } from "./refusal.ts";
@@ -15,6 +16,9 @@ export interface MappedSegment {
 	readonly bytes: number;
 }
 
+/** Refusals that the pool's state explains. */
+const OF_POOL: readonly number[] = [POOL_FULL, OVER_MAX_MAPPING, NEEDS_TRANSIENT, UNUSABLE_POOL];
+
 /**
  * The API over its try forms. Those never throw: a result below 0 is a status (statusName tells which); the others throw a
  * DmaError with the same facts.
@@ -30,6 +34,11 @@ export abstract class DmaApi {
 
 	/** What a refused map should tell of the device's pool. */
 	protected abstract describePool(): string;
+
+	/** The state of the pool, where it is what refused: of other refusals it says nothing. */
+	#poolText(status: number): string {
+		return OF_POOL.includes(status) ? this.describePool() : "";
+	}
 
 	/** As map. @returns an address, or a status */
 	abstract tryMap(gpa: Gpa, bytes: number, dir: Direction, cpu?: number, attrs?: number): DmaAddr;
@@ -84,7 +93,7 @@ export abstract class DmaApi {
 		const dma = this.tryMap(gpa, bytes, dir, cpu, attrs);
 		if (dma >= 0) return dma;
 		const refusal = this.refusal({ gpa, bytes, dir, attrs }, dma);
-		throw new MapRefused(this.#callText("map", gpa, bytes, dir), dma, this.describePool(), refusal);
+		throw new MapRefused(this.#callText("map", gpa, bytes, dir), dma, this.#poolText(dma), refusal);
 	}
 
 	/**
@@ -121,7 +130,7 @@ export abstract class DmaApi {
 		const status = this.tryMapSg(segments, addresses, dir, cpu, attrs);
 		if (status >= 0) return addresses;
 		const call = `mapSg(${segments.length} segments, ${directionName(dir)}) on ${this.name}`;
-		throw new DmaError(call, status, this.describePool());
+		throw new DmaError(call, status, this.#poolText(status));
 	}
 
 	/**

@@ -150,6 +150,14 @@ export const MODIFIERS: readonly Modifier[] = [
 		apply: (setup) => ({ ...setup, guest: { ...setup.guest, keepPresent: true } }),
 	},
 	{
+		name: "pool-undecrypted",
+		title:
+			"the default pool's pages cannot be decrypted at boot: 6.12 uses them all the same, 7.3 serves nobody from them",
+		source: "Aneesh Kumar K.V, v7, July 2026: failures of set_memory_decrypted are handled",
+		references: MERGED_7_3,
+		apply: (setup) => ({ ...setup, guest: { ...setup.guest, undecrypted: true } }),
+	},
+	{
 		name: "accepted",
 		title: "the scenario's device is a TDISP device whose evidence is accepted",
 		source: HARDWARE,

@@ -175,6 +175,17 @@ export const SCENARIOS: readonly Scenario[] = [
 		vmbus: false,
 	},
 	{
+		name: "sme-host",
+		title: "a host whose own memory is encrypted (SME), and a device whose mask of 32 bits ends below the C-bit",
+		driver: "ahci",
+		platform: "sme",
+		others: [],
+		device: { dmaMask: 0xffffffffn },
+		trust: { by: "nothing" },
+		restricted: false,
+		vmbus: false,
+	},
+	{
 		name: "restricted-pool",
 		title: "virtio-blk of the host with a restricted pool, T=0",
 		driver: "virtio-blk",

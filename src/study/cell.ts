@@ -61,6 +61,7 @@ const PARTS: readonly PartSpec[] = [
 	{ name: "4 KiB TO_DEVICE, REQUIRE_COHERENT", group: "require coherent", bytes: 4096, dir: ToDevice },
 	{ name: "coherent 4 KiB", group: "coherent", bytes: 4096, dir: Bidirectional },
 	{ name: "coherent 4 KiB, may not sleep", group: "atomic", bytes: 4096, dir: Bidirectional },
+	{ name: "a peer's page, by map_page", group: "peer page", bytes: 4096, dir: Bidirectional },
 	{ name: "a peer's MMIO", group: "mmio", bytes: 4096, dir: Bidirectional },
 	{ name: "trust changes under a mapping", group: "transition", bytes: 4096, dir: ToDevice },
 ];
@@ -182,7 +183,7 @@ function isHere({ platform, encoded }: Verdict, home: Place): boolean {
 }
 
 /** Told in the opened cell alone, unless it is one of the worst: their data is not the guest's, or their refusal is the rule. */
-const QUIET: ReadonlySet<PartGroup> = new Set(["large", "require coherent", "mmio", "transition"]);
+const QUIET: ReadonlySet<PartGroup> = new Set(["large", "require coherent", "peer page", "mmio", "transition"]);
 const LOUD: ReadonlySet<VerdictKind> = new Set(["BREACH", "crash", "undefined"]);
 
 /** The first part, and every one that comes to something of another kind, or meets another hazard, than those before it. */

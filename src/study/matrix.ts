@@ -71,6 +71,8 @@ const SHOWN = [
 	"linux-7.3+share-in-place",
 	"force-bounce+keep-present",
 	"force-warned+force",
+	"force-bounce+pool-undecrypted",
+	"linux-7.3+pool-undecrypted",
 	"driver-flag+flag-flips",
 	"driver-flag-misuse+flag-flips",
 	"cc-accepted-bus+evidence-pending",

@@ -31,6 +31,7 @@ export type PartGroup =
 	| "coherent"
 	| "atomic"
 	| "mmio"
+	| "peer page"
 	| "transition";
 
 export interface PartSpec {
@@ -97,6 +98,7 @@ export function runPart(stage: PartStage, spec: PartSpec): PartRun | null {
 	guest.converter.onTransition = (gpa) => strayRead(guest, gpa);
 	try {
 		if (spec.group === "mmio") done = mapMmio(stage, spec);
+		else if (spec.group === "peer page") done = mapPeerPage(stage, spec);
 		else if (spec.group === "transition")
 			done = stage.setsFlag ? changeFlag(stage, spec, label) : changeTrust(stage, spec, label);
 		else if (spec.group === "coherent" || spec.group === "atomic") done = useCoherent(stage, spec, label, watch);
@@ -362,6 +364,25 @@ function mapMmio(stage: PartStage, { bytes, dir }: PartSpec): Done {
 	const isPrivate = decodeAddress(guest.platform, dma).form === "private";
 	// the peer is not trusted: its registers answer to shared addresses only
 	return { how: "direct", cause: isPrivate ? { what: "private-form" } : null };
+}
+
+/** A page of a peer's memory in a list, as pci_p2pdma gives it: mapped as memory is, where the host bridge forwards it. */
+function mapPeerPage(stage: PartStage, { bytes, dir }: PartSpec): Done {
+	const { device, guest } = stage;
+	const before = device.dma.counters.bouncedMaps;
+	// stands for the peer's memory: what is in it is nobody's of the guest
+	const gpa = guest.pages.alloc(1, { belowGpa: FOUR_GIB });
+	guest.engine.audit?.paint(gpa, bytes, null);
+	const dma = device.tryMapPeer(gpa, bytes, dir, "host bridge");
+	if (dma < 0) {
+		guest.pages.free(gpa, 1);
+		return { how: "-", cause: refusalOf(stage, dma) };
+	}
+	const how = device.dma.counters.bouncedMaps > before ? "bounce" : "direct";
+	device.unmap(dma, bytes, dir);
+	guest.pages.free(gpa, 1);
+	const isPrivate = decodeAddress(guest.platform, dma, device.ruled.encoded).form === "private";
+	return { how, cause: how === "direct" && isPrivate ? { what: "private-form" } : null };
 }
 
 /** @returns what the device met in place of the bytes that were sent, or null */

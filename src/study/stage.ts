@@ -3,10 +3,13 @@ import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
 import { parseBytes } from "../bytes.ts";
 import type { GuestDevice, GuestDeviceOptions } from "../coco/guest/device.ts";
 import { Guest, type GuestOptions } from "../coco/guest/guest.ts";
+import type { PageConverter } from "../coco/platform/convert.ts";
 import { PLATFORMS, type Platform, type PlatformName } from "../coco/platform/platform.ts";
+import { KERNELS } from "../coco/rules/kernel.ts";
 import type { Policy } from "../coco/rules/policy.ts";
 import type { GuestPoolOptions } from "../coco/rules/pool.ts";
 import { TrustError } from "../coco/trust/error.ts";
+import { PageState } from "../memory/ram.ts";
 import { FOUR_GIB } from "../memory/stretches.ts";
 import type { Scenario, TdispReached } from "../policy/scenarios.ts";
 import type { PolicySetup } from "../policy/setup.ts";
@@ -74,13 +77,27 @@ export function policyOn(platform: Platform, { policy, guest }: PolicySetup, siz
 	return { ...policy, pools };
 }
 
+/** Whether the guest's kernel decrypts its default pool with calls that may fail. */
+function converts(platform: Platform, policy: Policy): boolean {
+	const { decryptsDefaultPool } = KERNELS[policy.kernel].rules;
+	return decryptsDefaultPool.is.includes(platform.protection) && platform.conversion.canFail;
+}
+
+/** Lets the conversion of the default pool fail. */
+function failPool(converter: PageConverter): void {
+	const [first] = converter.steps(PageState.Private, PageState.Shared);
+	// the atomic pools are decrypted before it: one a zone
+	const zones = converter.platform.architecture.hasDma32 ? 3 : 2;
+	if (first !== undefined) converter.failAt(first.step, zones + 1);
+}
+
 function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<StageOptions>): GuestOptions {
 	const { platform: name = scenario.platform, swiotlb = "2048,1", poolBytes, ...rest } = options;
 	const { encoded: _, arena: __, ...given } = rest;
 	const size = poolBytes === undefined ? {} : { size: poolBytes };
 	const platform = PLATFORMS[name];
 	const policy = policyOn(platform, setup, size);
-	const { force = false, zeroOnFree = false, keepPresent = false } = setup.guest;
+	const { force = false, zeroOnFree = false, keepPresent = false, undecrypted = false } = setup.guest;
 	const unmaps = platform.conversion.steps.toShared.some(({ step }) => step === "unmap");
 	const pools = scenario.restricted ? [{ ...RESTRICTED, ...size, zeroOnFree }] : [];
 	return {
@@ -91,6 +108,7 @@ function guestOptions(setup: PolicySetup, scenario: Scenario, options: Partial<S
 		swiotlb: force && swiotlb !== null ? `${swiotlb},force` : swiotlb,
 		zeroOnFree,
 		keepPresent: keepPresent && unmaps,
+		...(undecrypted && converts(platform, policy) ? { onConverter: failPool } : {}),
 		pools,
 	};
 }

@@ -3,7 +3,7 @@ import { findKernel, KERNELS, type KernelPart } from "../coco/rules/kernel.ts";
 import { InputError } from "../input-error.ts";
 import { type Source, textOf } from "../source.ts";
 import type { Build } from "../wasm.ts";
-import { isDecisions, verifyDecisions } from "./decisions.ts";
+import { isDecisions, verifyDecisions } from "./decisions/decisions.ts";
 import { type Replayed, refusal, resultOf, type Unsupported, type VerifyResult } from "./result.ts";
 import { isRing, verifyRing } from "./ring.ts";
 import { isDynamic, verifyDynamic } from "./swiotlb/dynamic.ts";

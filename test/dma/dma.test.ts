@@ -445,6 +445,19 @@ describe("a refused call's error", () => {
 		);
 	});
 
+	it("tell of the pool only where its state is why", async () => {
+		const engine = await Engine.create({ ram: "256M" });
+		const device = engine.addDevice({});
+		const map = (gpa: number, bytes: number, dir: number) => () => device.map(gpa, bytes, dir as Direction);
+		expect(map(0x1000, 300_000, Direction.ToDevice)).toThrow(/OVER_MAX_MAPPING: .*147 slots wanted/);
+		for (const [call, status] of [
+			[map(2 ** 40, 10, Direction.ToDevice), /OUTSIDE_RAM: [^(]*$/],
+			[map(0x1000, 0, Direction.ToDevice), /BAD_SIZE: [^(]*$/],
+			[() => device.mapSg([{ gpa: 2 ** 40, bytes: 10 }], Direction.ToDevice), /OUTSIDE_RAM: [^(]*$/],
+		] as const)
+			expect(call).toThrow(status);
+	});
+
 	it("carries a status that programs can compare, and each status has a text of its own", () => {
 		const texts = new Set<string>();
 		for (const [name, code] of Object.entries(status)) {

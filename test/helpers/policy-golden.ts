@@ -35,6 +35,7 @@ const CODES = new Map([
 	["4 KiB TO_DEVICE, REQUIRE_COHERENT", "coh!>"],
 	["coherent 4 KiB", "coherent"],
 	["coherent 4 KiB, may not sleep", "atomic"],
+	["a peer's page, by map_page", "p2p"],
 	["a peer's MMIO", "mmio"],
 	["trust changes under a mapping", "trust"],
 ]);

@@ -89,7 +89,9 @@ export function recordByModel(one: ModelCase): ModelRecord {
 	const isConfidential = isGuest(merged && preset !== "request-wins" ? "linux-7.3" : "linux-6.12", platform);
 	const own = restricted ? "restricted" : "default";
 	let force = restricted || forced || (isConfidential && !merged);
-	let needsShared = isConfidential && !(merged && trusted);
+	// an encrypted host knows no acceptance: what ends below its bit reaches memory without it alone
+	const isHost = PLATFORMS[platform].protection === "host";
+	let needsShared = isHost ? maskBits <= (dmaBit?.bit ?? 64) : isConfidential && !(merged && trusted);
 	let checksState = merged;
 	let pool = own;
 	let active = true;
@@ -109,8 +111,9 @@ export function recordByModel(one: ModelCase): ModelRecord {
 			pool = restricted || !reaches("private") ? "none" : reaches("shared") ? "default/private" : "private";
 		if (preset === "pool-matcher") pool = restricted ? "none" : "default/private";
 		if (preset === "paravisor-bounce" && !restricted) pool = "bus";
-	} else if (preset === "pool-matcher" && !isConfidential && !restricted) pool = "none";
-	else if (preset === "limits-reinspected" && !((isConfidential || restricted) && reaches("shared"))) pool = "none";
+	} else if (preset === "pool-matcher" && !isConfidential && !isHost && !restricted) pool = "none";
+	else if (preset === "limits-reinspected" && !((isConfidential || isHost || restricted) && reaches("shared")))
+		pool = "none";
 	if (pool === "none") {
 		force = active = false;
 	}

@@ -181,6 +181,43 @@ describe("every cell", () => {
 	});
 });
 
+describe("pools, hosts and peers", () => {
+	it("uses a default pool that could not be decrypted in 6.12, to no avail, and none of it in 7.3", async () => {
+		for (const [scenario, result] of [
+			["legacy-virtio", "ciphertext"],
+			["storvsc-plain", "ciphertext"],
+		] as const) {
+			const before = await cellOf("force-bounce+pool-undecrypted", scenario);
+			expect(before.parts[0]).toMatchObject({ how: "bounce", verdict: { cause: { what: "device-gets", result } } });
+			const after = await cellOf("linux-7.3+pool-undecrypted", scenario);
+			expect(after.parts[0]?.verdict.cause, scenario).toEqual({ what: "status", status: "POOL_FULL" });
+		}
+	});
+
+	it("bounces a device below the C-bit of an encrypted host in decrypted slots, and gives it decrypted coherent memory", async () => {
+		for (const policy of ["force-bounce", "linux-7.3"]) {
+			const cell = await cellOf(policy, "sme-host");
+			expect(cell.parts[0], policy).toMatchObject({ how: "bounce", verdict: { kind: "exposed", cause: null } });
+			expect(partOf(cell, "coherent 4 KiB").verdict, policy).toMatchObject({ kind: "exposed", cause: null });
+		}
+	});
+
+	it("has a peer's page by map_page beside its MMIO by map_resource: 6.12 bounces neither, 7.3 the page alone", async () => {
+		const peer = async (policy: string) => {
+			const cell = await cellOf(policy, "legacy-virtio");
+			return [partOf(cell, "a peer's page, by map_page"), partOf(cell, "a peer's MMIO")];
+		};
+		expect(await peer("force-bounce")).toMatchObject([
+			{ how: "-", verdict: { cause: { status: "BOUNCE_REFUSED" } } },
+			{ how: "direct", verdict: { cause: null } },
+		]);
+		expect(await peer("linux-7.3")).toMatchObject([
+			{ how: "bounce", verdict: { cause: null } },
+			{ how: "-", verdict: { cause: { status: "NEEDS_SHARED" } } },
+		]);
+	});
+});
+
 describe("VMBus scenarios", () => {
 	it("stand under a paravisor, and the C-bit has a column of its own", async () => {
 		const { vmbus, scenarios } = await runMatrix({

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { readDecisions } from "../../src/verify/decision-lines.ts";
+import { readDecisions } from "../../src/verify/decisions/lines.ts";
 import type { VerifyResult } from "../../src/verify/result.ts";
 import { verifyRecording } from "../../src/verify/verify.ts";
 import { printSeed, Random, SEED } from "../helpers/random.ts";

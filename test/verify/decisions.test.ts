@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { InputError } from "../../src/input-error.ts";
-import { readDecisions } from "../../src/verify/decision-lines.ts";
-import { isDecisions } from "../../src/verify/decisions.ts";
+import { isDecisions } from "../../src/verify/decisions/decisions.ts";
+import { readDecisions } from "../../src/verify/decisions/lines.ts";
 import { verifyRecording } from "../../src/verify/verify.ts";
 
 const HEADER = "# dma-decisions 1 kernel=6.12.117 arch=x86 dyn=0";

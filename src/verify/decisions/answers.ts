@@ -1,14 +1,14 @@
 /** What a guest answers to the question of a `dma-decisions` case, field by field as the recordings have them. */
-import { NOT_COHERENT, PEER_UNREACHABLE } from "../../assembly/layout/status.ts";
-import type { PeerReach } from "../coco/guest/device.ts";
-import type { CoherentAllocation, CoherentBuffer } from "../coco/memory/coherent.ts";
-import { decodeAddress } from "../coco/platform/platform.ts";
-import type { ZoneName } from "../coco/rules/kernel.ts";
-import { asksSwiotlb, mapMessages } from "../coco/rules/message.ts";
-import { PageState } from "../memory/ram.ts";
-import { Attr, type DmaAddr, type Gpa } from "../types.ts";
-import { type BootedCase, failConversion, PEER, POOL_BYTES, peerGpa, RAM_END, zoneWindows } from "./decision-guest.ts";
-import { type DecisionCase, type DecisionField, type DecisionHeader, SEGMENT_STRIDE } from "./decision-lines.ts";
+import { NOT_COHERENT, PEER_UNREACHABLE } from "../../../assembly/layout/status.ts";
+import type { PeerReach } from "../../coco/guest/device.ts";
+import type { CoherentAllocation, CoherentBuffer } from "../../coco/memory/coherent.ts";
+import { decodeAddress } from "../../coco/platform/platform.ts";
+import type { ZoneName } from "../../coco/rules/kernel.ts";
+import { asksSwiotlb, mapMessages } from "../../coco/rules/message.ts";
+import { PageState } from "../../memory/ram.ts";
+import { Attr, type DmaAddr, type Gpa } from "../../types.ts";
+import { type BootedCase, failConversion, PEER, POOL_BYTES, peerGpa, RAM_END, zoneWindows } from "./guest.ts";
+import { type DecisionCase, type DecisionField, type DecisionHeader, SEGMENT_STRIDE } from "./lines.ts";
 
 const ATTR_BITS = {
 	SKIP_CPU_SYNC: Attr.SkipCpuSync,

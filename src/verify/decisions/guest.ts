@@ -1,20 +1,20 @@
 /** A guest as a `dma-decisions` case describes it: booted afresh, its pools as they are said to be, and its one device. */
 
-import { PAGE_SIZE } from "../../assembly/layout/context.ts";
-import { IO_TLB_SIZE } from "../../assembly/layout/pool.ts";
-import type { GuestDevice } from "../coco/guest/device.ts";
-import { Guest, type GuestOptions } from "../coco/guest/guest.ts";
-import type { GuestPool } from "../coco/memory/pools.ts";
-import type { MemoryCipher } from "../coco/platform/ciphertext.ts";
-import type { PageConverter } from "../coco/platform/convert.ts";
-import { type PlatformName, platformNamed } from "../coco/platform/platform.ts";
-import { kernelOfRelease, type ZoneName } from "../coco/rules/kernel.ts";
-import type { GuestPoolOptions } from "../coco/rules/pool.ts";
-import type { Gpa } from "../types.ts";
-import type { Build } from "../wasm.ts";
-import { createMemory } from "../wasm.ts";
-import { type DecisionCase, type DecisionHeader, type DecisionPlatform, SEGMENT_STRIDE } from "./decision-lines.ts";
-import { TouchedStretches } from "./stretches.ts";
+import { PAGE_SIZE } from "../../../assembly/layout/context.ts";
+import { IO_TLB_SIZE } from "../../../assembly/layout/pool.ts";
+import type { GuestDevice } from "../../coco/guest/device.ts";
+import { Guest, type GuestOptions } from "../../coco/guest/guest.ts";
+import type { GuestPool } from "../../coco/memory/pools.ts";
+import type { MemoryCipher } from "../../coco/platform/ciphertext.ts";
+import type { PageConverter } from "../../coco/platform/convert.ts";
+import { type PlatformName, platformNamed } from "../../coco/platform/platform.ts";
+import { kernelOfRelease, type ZoneName } from "../../coco/rules/kernel.ts";
+import type { GuestPoolOptions } from "../../coco/rules/pool.ts";
+import type { Gpa } from "../../types.ts";
+import type { Build } from "../../wasm.ts";
+import { createMemory } from "../../wasm.ts";
+import { TouchedStretches } from "../stretches.ts";
+import { type DecisionCase, type DecisionHeader, type DecisionPlatform, SEGMENT_STRIDE } from "./lines.ts";
 
 const PLATFORM_OF: Readonly<Record<DecisionPlatform, PlatformName>> = {
 	x86: "none",

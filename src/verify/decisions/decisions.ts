@@ -1,11 +1,11 @@
 /** `dma-decisions`: what Linux's DMA code answered, case by case, on the platforms and kernels that the file names. */
-import type { Build } from "../wasm.ts";
-import { DecisionAnswers } from "./decision-answers.ts";
-import { bootCase, DecisionArena, zoneWindows } from "./decision-guest.ts";
-import { type DecisionCase, type DecisionField, type DecisionHeader, readDecisions } from "./decision-lines.ts";
-import { divergedAt, type Replayed, same } from "./result.ts";
+import type { Build } from "../../wasm.ts";
+import { divergedAt, type Replayed, same } from "../result.ts";
+import { DecisionAnswers } from "./answers.ts";
+import { bootCase, DecisionArena, zoneWindows } from "./guest.ts";
+import { type DecisionCase, type DecisionField, type DecisionHeader, readDecisions } from "./lines.ts";
 
-export { isDecisions } from "./decision-lines.ts";
+export { isDecisions } from "./lines.ts";
 
 /**
  * The fields as they are compared: of pages that the page allocator chose, an address tells the zone, its encoding and

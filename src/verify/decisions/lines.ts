@@ -1,8 +1,8 @@
 /** The lines of a `dma-decisions` file: what was asked of a kernel, and every field that it answered. */
-import { KERNELS } from "../coco/rules/kernel.ts";
-import { Fields } from "../fields.ts";
-import { InputError } from "../input-error.ts";
-import { Direction, type Gpa } from "../types.ts";
+import { KERNELS } from "../../coco/rules/kernel.ts";
+import { Fields } from "../../fields.ts";
+import { InputError } from "../../input-error.ts";
+import { Direction, type Gpa } from "../../types.ts";
 
 /** The first line: whose answers these are. */
 export interface DecisionHeader {
