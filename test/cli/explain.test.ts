@@ -193,7 +193,7 @@ describe("coco-dma explain", () => {
 		[["--mask", "65"], '--mask: expected a whole number from 1 to 64, not "65"'],
 		[["--mask", "0"], '--mask: expected a whole number from 1 to 64, not "0"'],
 		[["--pool", "bus"], '--pool: expected default, private, restricted, not "bus"'],
-		[["--swiotlb", "lots"], 'swiotlb=lots: expected [<slabs>][,<areas>][,force|noforce], not "lots"'],
+		[["--swiotlb", "lots"], 'swiotlb=lots: expected [<slabs>][,<areas>][,force|noforce][,track_hiwater], not "lots"'],
 		[["--ram", "3"], "ram: 3 is no multiple of 4096 bytes above 0"],
 		[["--ram", "32M"], "a pool of 67108864 bytes fits into no stretch of RAM"],
 		[["--accepted", "--offer"], "--accepted and --offer exclude each other"],
