@@ -75,6 +75,11 @@ export class DmaError extends Error {
 	}
 }
 
+/** A DmaError that was sent as plain data. */
+export function receivedError(message: string, status: StatusName): DmaError {
+	return Object.assign(new DmaError("", codes.BAD_ARGUMENT), { message, status });
+}
+
 /** Throws a DmaError for a status, else returns the value. */
 export function orThrow(result: number, call: () => string, detail?: () => string): number {
 	if (result < 0) throw new DmaError(call(), result, detail?.());

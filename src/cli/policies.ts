@@ -9,7 +9,7 @@ import { matrixReport, policySections } from "../report/policies.ts";
 import { policiesList, policiesListReport } from "../report/policies-list.ts";
 import { renderHtml } from "../report/render/html.ts";
 import { renderText } from "../report/render/text.ts";
-import { runMatrix } from "../study/matrix.ts";
+import { type MatrixStep, runMatrix } from "../study/matrix.ts";
 import { loadModule } from "../wasm.ts";
 import { checkOutputs, sayWritten, writeJson, writeOutput } from "./outputs.ts";
 import { listOf, mayColor, parseOptions, progress, UsageError } from "./usage.ts";
@@ -80,7 +80,7 @@ export async function policiesCommand(args: readonly string[]): Promise<number> 
 		...(values.scenario === undefined ? {} : { scenarios: listOf("scenario", values.scenario) }),
 		...(values.platform === undefined ? {} : { platform: platformNamed(values.platform).name as PlatformName }),
 		...(values.policy === undefined ? {} : { policies: await policiesOf(values.policy) }),
-		progress,
+		progress: ({ policy, scenario }: MatrixStep) => progress(`${policy}: ${scenario}`),
 	};
 	// an error's line does not follow what was being run
 	const matrix = await runMatrix(options).finally(() => progress(""));

@@ -26,7 +26,7 @@ export type { DriverKind } from "../study/driver.ts";
 export { type ExplainedUse, type ExplainOptions, type ExplainReport, explainMapping } from "../study/explain.ts";
 export type { FirstByteReport } from "../study/first-byte.ts";
 export type { GuestSize, SizedGuest } from "../study/layout.ts";
-export { type Matrix, type MatrixOptions, type PolicyHeader, runMatrix } from "../study/matrix.ts";
+export { type Matrix, type MatrixOptions, type MatrixStep, type PolicyHeader, runMatrix } from "../study/matrix.ts";
 export type { PartGroup, PartRun } from "../study/part.ts";
 export type { FirstRefusal, Served } from "../study/refusal.ts";
 export type { Latency, RunOptions, RunResult } from "../study/run.ts";

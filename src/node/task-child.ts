@@ -1,5 +1,6 @@
 /** The process of tasks: task.ts forks it. It answers one call after the other, and ends when its parent lets it go. */
-import { answerTo, type TaskAnswer, type TaskCall } from "./task.ts";
+import type { TaskCall } from "./task.ts";
+import { answerTo, type TaskAnswer } from "./task-answer.ts";
 import { TASKS } from "./tasks.ts";
 
 process.on("message", ({ task, args }: TaskCall) => {

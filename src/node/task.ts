@@ -1,27 +1,14 @@
 /** Tasks in processes of their own, so that none warms or deoptimises another. */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { InputError } from "../input-error.ts";
-import { DmaError } from "../status.ts";
 import { endWithUs } from "./children.ts";
+import { errorOf, type TaskAnswer } from "./task-answer.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** A call as it is sent, by structured clone. */
 export interface TaskCall {
 	readonly task: keyof Tasks;
 	readonly args: readonly unknown[];
-}
-
-/** What a process answers: the result, or what was thrown. */
-export type TaskAnswer =
-	| { readonly result: unknown }
-	| { readonly thrown: "input" | "range" | "other"; readonly message: string };
-
-/** What was thrown, as an answer says it. */
-export function answerTo(error: unknown): TaskAnswer {
-	if (error instanceof InputError) return { thrown: "input", message: error.message };
-	if (error instanceof RangeError || error instanceof DmaError) return { thrown: "range", message: error.message };
-	return { thrown: "other", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 
 // this file runs as src/node/task.ts under the tests; the process needs the built module
@@ -48,8 +35,7 @@ export class TaskProcess {
 			const waits = this.#waits;
 			this.#waits = null;
 			if ("result" in answer) waits?.resolve(answer.result);
-			else if (answer.thrown === "input") waits?.reject(new InputError(answer.message));
-			else waits?.reject(answer.thrown === "range" ? new RangeError(answer.message) : new Error(answer.message));
+			else waits?.reject(errorOf(answer));
 		});
 		this.#child.once("error", (error) => this.#fail(error));
 		this.#child.once("exit", (code, signal) =>
@@ -65,7 +51,7 @@ export class TaskProcess {
 
 	/**
 	 * Calls a task. Arguments and result are plain data.
-	 * @throws InputError, RangeError as the task; Error when its process ends early
+	 * @throws InputError, RangeError, DmaError as the task; Error when its process ends early
 	 */
 	call<Name extends keyof Tasks>(
 		task: Name,

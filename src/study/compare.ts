@@ -61,6 +61,8 @@ export interface Comparison {
  * @throws RangeError that names the option and what it may be; InputError for a workload that does not fit
  */
 export async function compareWorkload(source: WorkloadSource, options: CompareOptions = {}): Promise<Comparison> {
+	if (Array.isArray(options))
+		throw new RangeError("compareWorkload: expected options such as { modes: [...] }, not a list of modes");
 	const { modes = MODES, device = DEFAULT_DEVICE, runner = localRunner(), progress } = options;
 	const settings = runSettings(options);
 	// refused before any work is done

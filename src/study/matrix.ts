@@ -118,6 +118,12 @@ export function headerOf({ name, policy, modifiers }: PolicySetup): PolicyHeader
 	};
 }
 
+/** What a matrix does next, by name. */
+export interface MatrixStep {
+	readonly policy: string;
+	readonly scenario: string;
+}
+
 export interface MatrixOptions {
 	/** Presets' names with modifiers, policies, or policies with their modifiers. Default: every preset, and modifiers on some. */
 	readonly policies?: readonly (string | Policy | PolicySetup)[];
@@ -128,7 +134,7 @@ export interface MatrixOptions {
 	/** Runs every cell on this platform. Default: on the scenario's, and parts of it on its others. */
 	readonly platform?: PlatformName;
 	/** Told what runs now. */
-	readonly progress?: (text: string) => void;
+	readonly progress?: (step: MatrixStep) => void;
 }
 
 /**
@@ -136,7 +142,9 @@ export interface MatrixOptions {
  * @throws RangeError that names the option and lists what it may be, before anything runs; as runCell
  */
 export async function runMatrix(options: MatrixOptions = {}): Promise<Matrix> {
-	const { cost = true, progress = () => {} } = options;
+	if (Array.isArray(options))
+		throw new RangeError("runMatrix: expected options such as { policies: [...] }, not a list of policies");
+	const { cost = true, progress } = options;
 	const platform = options.platform === undefined ? undefined : (platformNamed(options.platform).name as PlatformName);
 	const policies = await Promise.all((options.policies ?? ALL).map((policy) => setupFrom(policy)));
 	const scenarios = (options.scenarios ?? SCENARIOS).map((each) =>
@@ -152,7 +160,7 @@ export async function runMatrix(options: MatrixOptions = {}): Promise<Matrix> {
 	for (const setup of policies) {
 		const cells: Cell[] = [];
 		for (const scenario of scenarios) {
-			progress(`${setup.name}: ${scenario.name}`);
+			progress?.({ policy: setup.name, scenario: scenario.name });
 			cells.push(await runCell(setup, scenario, cellOptions));
 		}
 		rows.push({ policy: headerOf(setup), cells });

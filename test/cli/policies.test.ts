@@ -165,7 +165,10 @@ describe("coco-dma policies", () => {
 		[["--policy", "rfc-v3,rfc-v3"], '--policy: "rfc-v3" is given twice'],
 		[["--policy", "./no-such.ts"], "./no-such.ts: no such file"],
 		[["--scenario", "floppy"], "scenario: expected one of legacy-virtio, "],
-		[["--platform", "mars"], 'platform must be one of snp, snp-vtom, tdx, cca, pkvm, s390-pv, sme, arm64, none, not "mars"'],
+		[
+			["--platform", "mars"],
+			'platform must be one of snp, snp-vtom, tdx, cca, pkvm, s390-pv, sme, arm64, none, not "mars"',
+		],
 		[["--json", "/no/such/x.json"], "/no/such/x.json: cannot be written"],
 		[["--html", "/no/such/x.html"], "/no/such/x.html: cannot be written"],
 		[["--list", "--open"], "--list runs nothing, and --open goes with a run"],
