@@ -34,7 +34,7 @@ function code(error: unknown): string | undefined {
 
 /** @throws InputError for a path that cannot be written */
 function checkPath(option: string, path: string): void {
-	const say = (why: string) => new InputError(`--${option}: ${path}: cannot be written: ${why}`);
+	const say = (why: string) => new InputError(`${path}: cannot be written: ${why} (--${option})`);
 	let found: Stats | undefined;
 	try {
 		found = statSync(path, { throwIfNoEntry: false });

@@ -10,7 +10,7 @@ export type Cause =
 	/** What the DMA layer, or the kernel's allocator of coherent memory, answered. */
 	| {
 			readonly what: "status";
-			readonly status: StatusName | CoherentRefusal["status"] | (CoherentFree & { ok: false })["status"];
+			readonly status: StatusName | CoherentRefusal["status"] | Extract<CoherentFree, { ok: false }>["status"];
 	  }
 	/** The kernel ends: in which function, and why. */
 	| { readonly what: "crash"; readonly where: string; readonly why: string }

@@ -39,8 +39,8 @@ describe("the files that a command writes", () => {
 	it("fail before the work where they cannot be written", async () => {
 		for (const [path, ...parts] of [
 			["", "--html: expected a file, found an empty name"],
-			["/no/such/x.html", "--html: /no/such/x.html: cannot be written: there is no folder /no/such"],
-			["/tmp", "--html: /tmp: cannot be written: it is a folder"],
+			["/no/such/x.html", "/no/such/x.html: cannot be written: there is no folder /no/such (--html)"],
+			["/tmp", "/tmp: cannot be written: it is a folder (--html)"],
 		] as const) {
 			const start = performance.now();
 			expectRefused(await compare(`--html=${path}`), ...parts);
