@@ -59,7 +59,9 @@ export function outcomeOf(guest: Guest, device: GuestDevice, wanted: Wanted, tlb
 	const limit = limitOf(device.options);
 	const { coherentDmaMask, busLimit = 0n } = device.options;
 	const coherentLimit = coherentDmaMask === undefined ? limit : limitOf({ dmaMask: coherentDmaMask, busLimit });
-	const sharedOnly = reachesSharedOnly(guest.kernel.name, platform.name, coherentLimit) && !(late && device.accepted);
+	// acceptance is a guest's: an encrypted host asks for the mask alone
+	const trusted = late && isGuest(guest.kernel.name, platform.name) && device.accepted;
+	const sharedOnly = reachesSharedOnly(guest.kernel.name, platform.name, coherentLimit) && !trusted;
 	const refused = (status: string): Outcome => ({ what: "refused", status, bits: 0n });
 	if (!mayBounce && !coherent) return refused("NOT_COHERENT");
 	const force =
